@@ -1,0 +1,241 @@
+"""The contenders of throughput.py: the same job, prepared outside the clock and done inside it."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tunesmith.assembly import build, fit_probe, keep_frozen, make_run, method_of, resolve_rates
+from tunesmith.data.readers import read_data
+from tunesmith.data.table import Table
+from tunesmith.models.backbone import load_backbone, quiet
+from tunesmith.models.resolve import resolve, weights_folder
+from tunesmith.preparing import Encoded, Prepared, encode, prepare
+from tunesmith.recipe import Recipe
+from tunesmith.training.events import StepDone
+from tunesmith.training.loop import train
+from tunesmith.training.state import Checkpoints, State
+
+BATCH_SIZE = 32
+HELD_OUT = 0.1  # of the rows, Tunesmith's default: its probe chooses its penalty on them; the Trainer gets no use of them
+ROWS_A_CLASS = 4  # fewer rows than this for every class: fewer classes
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One method on encoded rows: what every contender is handed, and what none of them is timed for."""
+
+    method: str
+    epochs: int
+    recipe: Recipe
+    prepared: Prepared
+    encoded: Encoded
+
+    @property
+    def rows(self) -> int:
+        return len(self.encoded.examples["train"])
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * -(-self.rows // BATCH_SIZE)
+
+
+@dataclass
+class Facts:
+    """What a contender says of the training it has done."""
+
+    steps: int
+    precision: str
+    trainable: int  # parameters
+    mean_loss: float  # over the steps
+    phases: dict[str, float] = field(default_factory=dict)  # wall seconds of the parts of the time
+
+
+class Contender(ABC):
+    """Speed is measured around the function that `ready` returns, and around nothing else."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def ready(self, job: Job) -> Callable[[], Facts]:
+        """Reads the pretrained weights from disk, and returns the training of them."""
+
+
+class Tunesmith(Contender):
+    """The pipeline's own parts in the pipeline's own order, without evaluation and checkpoint files."""
+
+    name = "tunesmith"
+
+    def ready(self, job: Job) -> Callable[[], Facts]:
+        backbone = load_backbone(resolve(job.recipe.model))
+        return lambda: self._work(job, backbone)
+
+    def _work(self, job: Job, backbone: Any) -> Facts:
+        recipe, prepared, encoded = job.recipe, job.prepared, job.encoded
+        clock = _Phases()
+        built = build(recipe, prepared, encoded, backbone, {})
+        clock.end("network, method, choice of number format")
+        trunk = keep_frozen(recipe, encoded, backbone, built)
+        clock.end("frozen outputs")
+        for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
+            pass
+        clock.end("head fitted first")
+        run = make_run(recipe, prepared, encoded, backbone, built, trunk, Path("none"), lambda: False, {})
+        run.evaluate, run.checkpoints = None, NoFiles(Path("none"))
+        clock.end("preflight")
+        losses = [event.loss for event in train(run) if isinstance(event, StepDone)]
+        clock.end("steps")
+        trainable = sum(tensor.numel() for tensor in built.masters.tensors.values())
+        return Facts(run.state.step, built.runtime.precision, trainable, sum(losses) / len(losses), clock.seconds)
+
+
+class NoFiles(Checkpoints):
+    """Writes nothing, as `save_strategy="no"` does for the Trainer."""
+
+    def save(self, state: State) -> Path:
+        return self.folder
+
+
+class _Phases:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begun = time.perf_counter()
+
+    def end(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self._begun
+        self._begun = now
+
+
+class TrainerDefaults(Contender):
+    """Hugging Face Trainer as it comes: float32, rows in random order, batches padded to their longest row."""
+
+    name = "Trainer, defaults"
+    expected: ClassVar[str] = "no"  # what accelerate calls the number format
+    arguments: ClassVar[dict[str, Any]] = {}
+
+    def ready(self, job: Job) -> Callable[[], Facts]:
+        from transformers import AutoModelForSequenceClassification
+
+        folder = weights_folder(resolve(job.recipe.model).folder)
+        with quiet():  # the report of a fresh classifier
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, num_labels=len(job.prepared.labels.names), local_files_only=True
+            )
+        tokenizer = load_backbone(resolve(job.recipe.model)).processor.tokenizer
+        rows = [{**example.inputs, "labels": example.target} for example in job.encoded.examples["train"]]
+        targets = _lora_targets(job) if job.method == "lora" else []
+        return lambda: self._work(job, model, tokenizer, rows, targets)
+
+    def _work(self, job: Job, model: Any, tokenizer: Any, rows: list[dict[str, Any]], targets: list[str]) -> Facts:
+        from transformers import Trainer, TrainingArguments
+        from transformers.trainer_callback import PrinterCallback
+
+        model = self._with_method(job, model, targets)
+        rates, _, _ = resolve_rates(job.recipe, model.config.hidden_size, job.rows)
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=BATCH_SIZE,
+                num_train_epochs=job.epochs,
+                learning_rate=rates.base,
+                seed=SEED,
+                use_cpu=True,
+                save_strategy="no",
+                disable_tqdm=True,
+                **self.arguments,
+            )
+            trainer = Trainer(model=model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+            trainer.remove_callback(PrinterCallback)
+            done = trainer.train()
+        used = trainer.accelerator.mixed_precision
+        # Both forms run in one process, and accelerate keeps its number format in the process.
+        if used != self.expected:
+            raise RuntimeError(f"{self.name}: ran with mixed precision {used!r}, not {self.expected!r}")
+        trainable = sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad)
+        word = {"no": "float32", "bf16": "bfloat16 autocast"}[used]
+        return Facts(done.global_step, word, trainable, done.training_loss)
+
+    def _with_method(self, job: Job, model: Any, targets: list[str]) -> Any:
+        if job.method == "head":
+            for parameter in model.base_model.parameters():
+                parameter.requires_grad_(False)
+        if job.method != "lora":
+            return model
+        from peft import LoraConfig, TaskType, get_peft_model
+
+        lora: Any = method_of(job.recipe)
+        config = LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=targets,
+        )
+        return get_peft_model(model, config)
+
+
+class TrainerTuned(TrainerDefaults):
+    """The Trainer with what its documentation offers against wasted work."""
+
+    name = "Trainer, tuned"
+    expected = "bf16"
+    arguments: ClassVar[dict[str, Any]] = {
+        "bf16": True,
+        "train_sampling_strategy": "group_by_length",
+        # 0, 1 and 2 workers took 3.9, 4.1 and 4.4 CPU seconds for 320 rows on one thread: rows in memory keep none busy.
+        "dataloader_num_workers": 0,
+    }
+
+
+def _lora_targets(job: Job) -> list[str]:
+    """The layers that Tunesmith's LoRA changes, by the names they have under the base."""
+    from tunesmith.assembly import build_network
+
+    backbone = load_backbone(resolve(job.recipe.model))
+    rates, _, _ = resolve_rates(job.recipe, backbone.module.config.hidden_size, job.rows)
+    network, _ = build_network(job.recipe, job.prepared, backbone, rates)
+    lora: Any = method_of(job.recipe)
+    return [name.removeprefix(f"{network.layout.body}.").removesuffix(".base") for name in lora.matched(network.layout)]
+
+
+def make_job(data: Path, model: str, method: str, rows: int, epochs: int) -> Job:
+    """`rows` training rows of the data's train table (0: all of it), encoded."""
+    recipe = Recipe.parse(
+        {
+            "model": model,
+            "data": {"path": "rows", "validation": HELD_OUT, "test": 0.0},
+            "method": method,
+            "training": {"epochs": epochs, "batch_size": BATCH_SIZE, "device": "cpu"},
+            "evaluation": {"baselines": False},
+            "seed": SEED,
+        }
+    )
+    table = read_data(str(data))["train"]
+    prepared = prepare(recipe, sample(table, round(rows / (1 - HELD_OUT)) if rows else len(table)))
+    backbone = load_backbone(resolve(model))
+    return Job(method, epochs, recipe, prepared, encode(prepared, backbone.processor, "auto"))
+
+
+def sample(table: Table, count: int) -> Table:
+    """`count` rows drawn class by class in turn, so that every class is as large as the others where it can be."""
+    label = list(table.columns)[-1]
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(table.columns[label]):
+        places.setdefault(name, []).append(place)
+    draw = random.Random(SEED)
+    classes = sorted(places)
+    draw.shuffle(classes)
+    classes = classes[: max(2, count // ROWS_A_CLASS)]
+    for name in classes:
+        draw.shuffle(places[name])
+    turns: Sequence[Sequence[int]] = [[*places[name]] for name in classes]
+    drawn = [turn[level] for level in range(max(map(len, turns))) for turn in turns if level < len(turn)]
+    return table.take(sorted(drawn[:count]))

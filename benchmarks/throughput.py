@@ -1,0 +1,204 @@
+"""Speed of training beside Hugging Face Trainer: the same job, in one process, in turns. See README.md in this folder.
+
+    python benchmarks/throughput.py [--rows 1200] [--epochs 1] [--rounds 3] [--methods full,lora,head]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from _common import (
+    DATA,
+    MODEL,
+    RESULTS,
+    Reading,
+    Spread,
+    environment,
+    environment_lines,
+    load_average,
+    table_lines,
+    write_results,
+)
+from _contenders import BATCH_SIZE, Contender, Job, Tunesmith, TrainerDefaults, TrainerTuned, make_job
+
+from tunesmith.errors import TunesmithError
+
+METHODS = ("full", "lora", "head")
+WARM_ROWS = 64  # an untimed turn of each contender first: imports, kernels, memory
+TITLES = {Tunesmith.name: "Tunesmith", TrainerDefaults.name: "Trainer, defaults", TrainerTuned.name: "Trainer, tuned"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    asked = parse(arguments)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    contenders: list[Contender] = [Tunesmith(), TrainerDefaults(), TrainerTuned()]
+    try:
+        measured, jobs = [], []
+        for method in asked.methods:
+            epochs = asked.head_epochs if method == "head" else asked.epochs
+            job = make_job(asked.data, asked.model, method, asked.rows, epochs)
+            jobs.append(describe(job))
+            print(f"{method}: {job.rows:,} rows, {epochs} epochs, {job.steps:,} steps", flush=True)
+            warm = make_job(asked.data, asked.model, method, WARM_ROWS, 1)
+            for contender in contenders:
+                contender.ready(warm)()
+            for number in range(1, asked.rounds + 1):
+                measured += one_round(job, contenders, number)
+    except TunesmithError as error:
+        raise SystemExit("\n".join(error.problems)) from None
+    plain = {
+        "schema": 1,
+        "environment": environment(),
+        "model": Path(asked.model).name,
+        "data": asked.data.name,
+        "batch_size": BATCH_SIZE,
+        "rounds": asked.rounds,
+        "jobs": jobs,
+        "measured": measured,
+        "summary": summary(measured),
+    }
+    lines = page(plain)
+    write_results(asked.out, "throughput", plain, lines)
+    print("\n".join(lines))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with train.csv, the label in its last column")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--rows", type=int, default=1200, help="training rows; 0 for all (default 1200)")
+    parser.add_argument("--epochs", type=int, default=1, help="of full and lora (default 1)")
+    parser.add_argument("--head-epochs", type=int, default=10, help="of head (default 10)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), metavar="A,B")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of throughput.json and throughput.md")
+    asked = parser.parse_args(arguments)
+    unknown = [method for method in asked.methods if method not in METHODS]
+    if unknown:
+        parser.error(f"--methods: {', '.join(unknown)}: choose from {', '.join(METHODS)}")
+    if asked.rows < 0 or min(asked.epochs, asked.head_epochs, asked.rounds) < 1:
+        parser.error("--rows must be at least 0; --epochs, --head-epochs and --rounds at least 1")
+    return asked
+
+
+def describe(job: Job) -> dict[str, Any]:
+    lengths = [example.length for example in job.encoded.examples["train"]]
+    return {
+        "method": job.method,
+        "rows": job.rows,
+        "held_out": len(job.encoded.examples["validation"]),
+        "classes": len(job.prepared.labels.names),
+        "tokens_a_row": round(sum(lengths) / len(lengths), 1),
+        "epochs": job.epochs,
+        "steps": job.steps,
+    }
+
+
+def one_round(job: Job, contenders: Sequence[Contender], number: int) -> list[dict[str, Any]]:
+    """Each contender once; another one begins in each round, so that none always runs on the warmer machine."""
+    shift = (number - 1) % len(contenders)
+    found = []
+    for turn, contender in enumerate([*contenders[shift:], *contenders[:shift]], start=1):
+        work = contender.ready(job)
+        gc.collect()
+        load, begun = load_average(), Reading.now()
+        facts = work()
+        spent = Reading.now().since(begun)
+        if facts.steps != job.steps:
+            raise RuntimeError(f"{contender.name}: did {facts.steps} steps where the job has {job.steps}")
+        found.append(
+            {
+                "method": job.method,
+                "contender": contender.name,
+                "round": number,
+                "turn": turn,
+                "cpu_seconds": round(spent.cpu, 3),
+                "wall_seconds": round(spent.wall, 3),
+                "load_before": load,
+                "steps": facts.steps,
+                "precision": facts.precision,
+                "trainable": facts.trainable,
+                "mean_loss": round(facts.mean_loss, 4),
+                "phases_wall": {name: round(seconds, 3) for name, seconds in facts.phases.items()},
+            }
+        )
+        print(f"  round {number}: {contender.name}: {spent.cpu:.1f} s CPU, {spent.wall:.1f} s wall", flush=True)
+    return found
+
+
+def summary(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a method and contender: medians and spreads, and how many times as fast Tunesmith was."""
+    out = []
+    for method in dict.fromkeys(item["method"] for item in measured):
+        rounds = {
+            name: [item for item in measured if (item["method"], item["contender"]) == (method, name)]
+            for name in TITLES
+        }
+        own = rounds[Tunesmith.name]
+        for name, items in rounds.items():
+            entry: dict[str, Any] = {"method": method, "contender": name, "precision": items[-1]["precision"]}
+            for clock in ("cpu", "wall"):
+                key = f"{clock}_seconds"
+                times = Spread.of([item[key] for item in items])
+                ratios = [item[key] / mine[key] for item, mine in zip(items, own, strict=True)]
+                entry[clock] = vars(times)
+                entry[f"{clock}_ratio"] = {
+                    "median": times.median / Spread.of([mine[key] for mine in own]).median,
+                    "least": min(ratios),
+                    "most": max(ratios),
+                }
+            out.append(entry)
+    return out
+
+
+def page(plain: dict[str, Any]) -> list[str]:
+    head = ["method", "contender", "numbers", "CPU s", "wall s", "CPU ratio", "wall ratio"]
+    rows = []
+    for entry in plain["summary"]:
+        own = entry["contender"] == Tunesmith.name
+        cells = [Spread(**entry[clock]).text() for clock in ("cpu", "wall")]
+        ratios = ["1" if own else Spread(**entry[f"{clock}_ratio"]).text() for clock in ("cpu", "wall")]
+        rows.append([entry["method"], TITLES[entry["contender"]], entry["precision"], *cells, *ratios])
+    done = [
+        f"{job['method']}: {job['rows']:,} rows of {job['tokens_a_row']} tokens, {job['classes']} classes, "
+        f"{job['epochs']} epoch{'s' if job['epochs'] > 1 else ''}, {job['steps']:,} steps"
+        for job in plain["jobs"]
+    ]
+    return [
+        "# Training speed beside Hugging Face Trainer",
+        "",
+        f"{plain['model']} on {plain['data']}, batches of {plain['batch_size']}. Seconds: median (least to most) of "
+        f"{plain['rounds']} rounds, from encoded rows to a trained model in memory. Ratio: that contender's time over "
+        "Tunesmith's, of the medians (least and most of the rounds). What is inside the clock: ../README.md.",
+        "",
+        *table_lines(head, rows, text_columns=3),
+        "",
+        *[f"- {line}" for line in done],
+        "",
+        "Where Tunesmith's time goes, in wall seconds of the median round:",
+        "",
+        *phase_lines(plain["measured"]),
+        "",
+        *environment_lines(plain["environment"]),
+    ]
+
+
+def phase_lines(measured: Sequence[dict[str, Any]]) -> list[str]:
+    own = [item for item in measured if item["contender"] == Tunesmith.name]
+    chosen = []
+    for method in dict.fromkeys(item["method"] for item in own):
+        rounds = sorted((item for item in own if item["method"] == method), key=lambda item: item["wall_seconds"])
+        chosen.append(rounds[(len(rounds) - 1) // 2])
+    names = list(chosen[0]["phases_wall"])
+    rows = [[item["method"], *(f"{item['phases_wall'][name]:.2f}" for name in names)] for item in chosen]
+    return table_lines(["method", *names], rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,74 @@
+"""The Python front door: one function a verb, the same as on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import TrainingError
+from tunesmith.recipe import Recipe, set_key
+from tunesmith.runs import Run
+from tunesmith.training.events import Event, Stopped
+
+
+def finetune(
+    model: str | PathLike[str],
+    data: Any,
+    method: str | Mapping[str, Any] = "full",
+    *,
+    task: str | Mapping[str, Any] = "auto",
+    text: str | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    out: str | PathLike[str] | None = None,
+    listen: Callable[[Event], None] | None = None,
+) -> Run:
+    """Fine-tunes `model` on `data` and measures what it was worth.
+
+    data: a path (file, folder, hub data set name), a pandas DataFrame, a mapping of columns, a list of mappings or of
+    (text, label) pairs. settings: further recipe keys, such as {"training.epochs": 3}. `listen` is called with every
+    event as it happens. Raises TunesmithError kinds, each naming every problem found.
+    """
+    from tunesmith.pipeline import start
+
+    is_path = isinstance(data, str | PathLike)
+    plain: dict[str, Any] = {
+        "model": str(model),
+        "data": {"path": str(data) if is_path else "rows", "text": text, "label": label, "group": group},
+        "method": method,
+        "task": task,
+        "seed": seed,
+    }
+    for key, value in (settings or {}).items():
+        set_key(plain, key, value)
+    session = start(Recipe.parse(plain), None if out is None else Path(out), None if is_path else data)
+    return _through(session, listen)
+
+
+def resume(run: str | PathLike[str], *, listen: Callable[[Event], None] | None = None) -> Run:
+    """Goes on with a stopped run to its end. Raises ArtifactError when it is finished, or no run."""
+    from tunesmith.pipeline import resume as resume_session
+
+    return _through(resume_session(Path(run)), listen)
+
+
+def evaluate(
+    run: str | PathLike[str], data: Any, *, text: str | None = None, label: str | None = None
+) -> dict[str, Any]:
+    """Metrics with intervals of a finished run's model on labelled rows: {"metrics": {...}, "rows": N, ...}."""
+    from tunesmith.result import evaluate_run
+
+    return evaluate_run(Path(run), data, text, label)
+
+
+def _through(session: Any, listen: Callable[[Event], None] | None) -> Run:
+    for event in session.events():
+        if listen is not None:
+            listen(event)
+        if isinstance(event, Stopped):
+            raise TrainingError(f"{session.run}: {event.why}; go on with: {event.resume}")
+    return Run(session.run)

@@ -1,0 +1,252 @@
+"""From prepared rows and a pretrained base to everything the loop needs, with a reason for every derived value."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.order import LengthOrder
+from tunesmith.evaluation.baselines import Baseline
+from tunesmith.evaluation.infer import infer
+from tunesmith.evaluation.intervals import standard_error
+from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.preparing import Encoded, Prepared
+from tunesmith.recipe import Derived, Recipe, TrainingSpec
+from tunesmith.seeds import seed_of
+from tunesmith.training.events import Event, Note
+from tunesmith.training.loop import Measured, Run
+from tunesmith.training.optim import Masters
+from tunesmith.training.precision import Runtime, choose_runtime
+from tunesmith.training.preflight import fitting_micro_batch, halvings
+from tunesmith.training.probe import fit_head
+from tunesmith.training.source import FixedRows
+from tunesmith.training.state import Checkpoints, State
+from tunesmith.training.trunk import Trunk, plan_trunk
+from tunesmith.training.vocabulary import compact_embeddings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.models.network import Network
+
+
+@dataclass
+class Built:
+    """The network with the method on it, and the numbers that were derived."""
+
+    network: Network
+    plan: Plan
+    masters: Masters
+    runtime: Runtime
+    training: TrainingSpec  # every "auto" resolved
+    derived: list[Derived]
+    trainable: int  # parameters that may change
+    kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
+    probe: Baseline | None = None
+
+
+def method_of(recipe: Recipe) -> Method:
+    assert isinstance(recipe.method, Method)
+    return recipe.method
+
+
+def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates: Rates) -> tuple[Network, Plan]:
+    """The float32 network, before any training: the same every time for the same recipe."""
+    network = prepared.task.head(backbone, prepared.labels, seed_of(recipe.seed, "head"))
+    plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
+    plan.check(network)
+    return network, plan
+
+
+def resolve_rates(recipe: Recipe, width: int, rows: int) -> tuple[Rates, int, list[Derived]]:
+    """Peak rates and epochs: as asked, or by the method's documented formula."""
+    asked, method = recipe.training, method_of(recipe)
+    epochs = method.epochs if asked.epochs == "auto" else asked.epochs
+    steps = epochs * -(-rows // asked.batch_size)
+    own = method.rates(width, steps)
+    rates = Rates(
+        own.base if asked.rate == "auto" else asked.rate,
+        own.head if asked.head_rate == "auto" else asked.head_rate,
+        own.why,
+    )
+    derived = []
+    if asked.epochs == "auto":
+        derived.append(Derived("training.epochs", epochs, f"the default of method {method.part_name()}"))
+    if asked.rate == "auto":
+        derived.append(Derived("training.rate", rates.base, own.why))
+    if asked.head_rate == "auto":
+        derived.append(Derived("training.head_rate", rates.head, own.why))
+    return rates, epochs, derived
+
+
+def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, earlier: dict[str, Any]) -> Built:
+    """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept."""
+    asked = recipe.training
+    width = backbone.module.config.hidden_size
+    rates, epochs, derived = resolve_rates(recipe, width, len(encoded.examples["train"]))
+    network, plan = build_network(recipe, prepared, backbone, rates)
+    if asked.precision == "auto" and "training.precision" in earlier:
+        asked = asked.model_copy(update={"precision": earlier["training.precision"]})
+    runtime = choose_runtime(asked, width)
+    if recipe.training.precision == "auto":
+        derived.append(Derived("training.precision", runtime.precision, runtime.why))
+    derived += encoded.derived
+    network.to(runtime.device)
+    if asked.checkpointing:
+        network.recompute_activations()
+    trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    rows = itertools.chain.from_iterable(encoded.examples.values())
+    kept_rows = compact_embeddings(network, plan, rows, backbone.processor.pad)
+    training = recipe.training.model_copy(
+        update={
+            "epochs": epochs,
+            "rate": rates.base,
+            "head_rate": rates.head,
+            "precision": runtime.precision,
+            "max_length": encoded.limit,
+            "device": runtime.device,
+        }
+    )
+    masters = Masters(network, plan, training, runtime.dtype)
+    return Built(network, plan, masters, runtime, training, derived, trainable, kept_rows)
+
+
+def keep_frozen(recipe: Recipe, encoded: Encoded, backbone: Backbone, built: Built) -> Trunk:
+    """Computes what is frozen for every row that will be asked for, and says how."""
+    wanted = ["train", "validation"]
+    if recipe.evaluation.baselines and method_of(recipe).part_name() == "head":
+        wanted.append("test")  # its features are those of the baseline
+    splits = {split: encoded.examples[split] for split in wanted}
+    trunk = plan_trunk(built.network, built.plan, splits, recipe.training.cache, backbone.processor.pad)
+    built.derived.append(Derived("training.cache", type(trunk).__name__, trunk.why))
+    return trunk
+
+
+def fit_probe(
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, trunk: Trunk
+) -> Iterator[Event]:
+    """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
+    wanted = recipe.training.probe
+    measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
+    if not (wanted or measured):
+        return
+    import torch
+
+    begun = time.perf_counter()
+    network, task, pad = built.network, prepared.task, backbone.processor.pad
+    features = {
+        split: trunk.features(split, examples, pad)
+        for split, examples in encoded.examples.items()
+        if examples and (split != "test" or measured)
+    }
+    target = {split: torch.tensor([row.target for row in rows]) for split, rows in encoded.examples.items() if rows}
+
+    def validation_loss(candidate: nn.Linear) -> float:
+        from tunesmith.data.encode import Batch
+
+        with torch.no_grad():
+            output = candidate(features["validation"])
+            loss = task.loss(output, Batch(tuple(range(len(output))), {}, target["validation"]))
+        return float(loss.total / loss.weight)
+
+    validate = validation_loss if "validation" in features else None
+    fitted = fit_head(network.output, task, features["train"], target["train"], validate)
+    seconds = time.perf_counter() - begun
+    if measured:
+        output = torch.nn.functional.linear(features["test"], fitted.weight, fitted.bias)
+        found = task.predict(output, range(len(output)), prepared.labels)
+        scores = task.score(found, prepared.truth("test"), prepared.labels)
+        built.probe = Baseline("probe", "frozen features with a new head", scores, seconds)
+    if wanted:
+        values = {"weight": fitted.weight} | ({} if fitted.bias is None else {"bias": fitted.bias})
+        names = {id(parameter): name for name, parameter in network.named_parameters()}
+        built.masters.overwrite({names[id(getattr(network.output, key))]: value for key, value in values.items()})
+        built.derived.append(Derived("probe.strength", fitted.strength, fitted.why))
+    yield Note(
+        "probe", (f"head fitted on frozen features in {seconds:.1f} s (penalty C = {fitted.strength:g}, {fitted.why})",)
+    )
+
+
+def make_run(
+    recipe: Recipe,
+    prepared: Prepared,
+    encoded: Encoded,
+    backbone: Backbone,
+    built: Built,
+    trunk: Trunk,
+    folder: Path,
+    stop: Callable[[], bool],
+    earlier: dict[str, Any],
+) -> Run:
+    """What the loop needs. Runs the preflight, so it raises TrainingError when the longest batch does not fit."""
+    network, task, pad = built.network, prepared.task, backbone.processor.pad
+    order = LengthOrder(
+        tuple(example.length for example in encoded.examples["train"]), recipe.training.batch_size, recipe.seed
+    )
+
+    def source_of(size: int) -> FixedRows:
+        return FixedRows(encoded.examples["train"], order, size, pad, built.runtime.device)
+
+    asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
+    sizes = [asked] if isinstance(asked, int) else halvings(recipe.training.batch_size)
+    size, why = fitting_micro_batch(network, task, built.plan, trunk, source_of, sizes)
+    if recipe.training.micro_batch == "auto":
+        built.derived.append(Derived("training.micro_batch", size, why))
+    built.training = built.training.model_copy(update={"micro_batch": size})
+    return Run(
+        network=network,
+        task=task,
+        plan=built.plan,
+        source=source_of(size),
+        trunk=trunk,
+        masters=built.masters,
+        training=built.training,
+        seed=recipe.seed,
+        checkpoints=Checkpoints(folder / "checkpoints"),
+        evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
+        stop=stop,
+        resume_command=f"tunesmith resume {folder}",
+        state=State(),
+    )
+
+
+def evaluator(
+    recipe: Recipe,
+    prepared: Prepared,
+    encoded: Encoded,
+    network: Network,
+    trunk: Trunk,
+    pad: dict[str, int],
+    device: str,
+) -> Callable[[], Measured] | None:
+    """Measures the network as it stands on the validation rows; None where there are none."""
+    examples = encoded.examples["validation"]
+    if not examples:
+        return None
+    task, labels = prepared.task, prepared.labels
+    metric = task.primary_metric if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
+
+    def evaluate() -> Measured:
+        network.eval()
+        found, loss = infer(lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device)
+        scores = task.score(found, prepared.truth("validation"), labels)
+        return Measured(metric, scores.value(metric), standard_error(scores, metric), loss if loss is not None else 0.0)
+
+    return evaluate
+
+
+def best_parameters(run: Run) -> dict[str, Tensor]:
+    """Float32 values of what trained, of the best checkpoint (the last state where nothing was validated).
+
+    Where only some rows of a parameter are in the network, only those are given: see `Built.kept_rows`.
+    """
+    if run.evaluate is None or run.state.carry.best_step == run.state.step:
+        tensors = run.masters.export()
+    else:
+        tensors = run.checkpoints.load_step(run.state.carry.best_step).tensors
+    return {key.removeprefix("parameter/"): value for key, value in tensors.items() if key.startswith("parameter/")}

@@ -1,0 +1,167 @@
+"""A name is a file: method "lora" is methods/lora.py, or a dotted path "package.module:Class"; nothing is registered."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tunesmith.errors import RecipeError, did_you_mean
+
+
+class Part(BaseModel):
+    """Something chosen by name (a task, a method): its fields are its options, and it never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    main_option: ClassVar[str | None] = None  # what `{name: value}` sets
+
+    @classmethod
+    def part_name(cls) -> str:
+        """The name that finds this class again: its file's name, or its dotted path."""
+        package, _, module = cls.__module__.rpartition(".")
+        if package in ("tunesmith.tasks", "tunesmith.methods"):
+            return module
+        return f"{cls.__module__}:{cls.__qualname__}"
+
+    def to_plain(self) -> str | dict[str, Any]:
+        """The shortest form that `build` reads back as an equal part."""
+        options = self.model_dump(mode="json", exclude_defaults=True)
+        return {"name": self.part_name(), **options} if options else self.part_name()
+
+
+def names(folder: str) -> tuple[str, ...]:
+    """The names to choose from in `folder` ("tasks", "methods"), sorted: its files, less base.py and _private.py."""
+    package = importlib.import_module(f"tunesmith.{folder}")
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name for name in found if name != "base" and not name.startswith("_")))
+
+
+def find(folder: str, name: str) -> type[Part]:
+    """The class that `name` stands for. Raises RecipeError when there is no such file or dotted path."""
+    if ":" in name:
+        return _find_dotted(folder, name)
+    if name not in names(folder):
+        raise RecipeError(f'{folder.removesuffix("s")}: unknown name "{name}"; {did_you_mean(name, names(folder))}')
+    return _only_part(importlib.import_module(f"tunesmith.{folder}.{name}"))
+
+
+def build(folder: str, asked: Any) -> Part:
+    """A part from what a person wrote.
+
+    Accepted: `"lora"`, `{"name": "lora", "rank": 8}`, `{"lora": {"rank": 8}}`, and `{"layers": 2, "norms": "all"}`,
+    where the one key that names a part also sets its main option. Raises RecipeError with every problem.
+    """
+    word = folder.removesuffix("s")
+    if isinstance(asked, Part):
+        return asked
+    if isinstance(asked, str):
+        return find(folder, asked)()
+    if not isinstance(asked, Mapping):
+        raise RecipeError(f"{word}: expected a name or a mapping with a name, not {asked!r}")
+    options = dict(asked)
+    if "name" in options:
+        name = str(options.pop("name"))
+    else:
+        known = [key for key in options if key in names(folder)]
+        if len(known) != 1:
+            raise RecipeError(f'{word}: say which with "name", one of: {", ".join(names(folder))}')
+        name = known[0]
+        value = options.pop(name)
+        main = find(folder, name).main_option
+        if isinstance(value, Mapping):
+            options.update(value)
+        elif main is not None:
+            options[main] = value
+        else:
+            raise RecipeError(f"{word}: {name} takes a mapping of options, not {value!r}")
+    part = find(folder, name)
+    try:
+        return part(**options)
+    except ValidationError as error:
+        raise RecipeError(*explain(error, part, word)) from None
+
+
+def explain(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> list[str]:
+    """Each pydantic problem as a line of ours: dotted key, what is wrong, and the nearest known key."""
+    found: dict[str, list[str]] = {}
+    for problem in error.errors():
+        place = problem["loc"]
+        if problem["type"] == "extra_forbidden":
+            key, known = _dotted(prefix, place), _fields_at(kind, place[:-1])
+            found.setdefault(key, []).append(f"unknown key; {did_you_mean(str(place[-1]), known)}")
+            continue
+        # Where a value may be of several kinds, pydantic tells each kind's complaint under a name of its own.
+        place = _own_keys(kind, place)
+        key = _dotted(prefix, place)
+        if problem["type"] == "missing":
+            found.setdefault(key, []).append("is required")
+            continue
+        message = problem["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        given = f" (given: {problem['input']!r})" if place else ""
+        found.setdefault(key, []).append(message + given)
+    return [f"{key}: {_either(messages)}" for key, messages in found.items()]
+
+
+def _dotted(prefix: str, place: tuple[int | str, ...]) -> str:
+    return ".".join(([prefix] if prefix else []) + [str(part) for part in place]) or "recipe"
+
+
+def _own_keys(kind: type[BaseModel], place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The part of a problem's place that a person wrote: keys, and places in lists."""
+    kept: list[int | str] = []
+    known: list[str] = list(kind.model_fields)
+    for part in place:
+        if isinstance(part, int) or part in known:
+            kept.append(part)
+            known = _fields_at(kind, tuple(key for key in kept if isinstance(key, str)))
+    return tuple(kept)
+
+
+def _either(messages: list[str]) -> str:
+    """Complaints of several kinds as one: "input should be X or Y (given: Z)"."""
+    start = "input should be "
+    if len(messages) == 1 or not all(message.startswith(start) for message in messages):
+        return "; ".join(dict.fromkeys(messages))
+    bodies, given = [], ""
+    for message in messages:
+        body, opening, rest = message.removeprefix(start).partition(" (given: ")
+        bodies.append(body)
+        given = opening + rest
+    return start + " or ".join(dict.fromkeys(bodies)) + given
+
+
+def _fields_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    for part in place:
+        field = kind.model_fields.get(str(part))
+        if field is None or not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)):
+            return []
+        kind = field.annotation
+    return list(kind.model_fields)
+
+
+def _find_dotted(folder: str, name: str) -> type[Part]:
+    module_name, _, class_name = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f'{folder.removesuffix("s")}: cannot import "{name}" ({error})') from None
+    if not (inspect.isclass(found) and issubclass(found, Part)):
+        raise RecipeError(f'{folder.removesuffix("s")}: "{name}" is not a {folder.removesuffix("s")} class')
+    return found
+
+
+def _only_part(module: Any) -> type[Part]:
+    found = [
+        item
+        for _, item in inspect.getmembers(module, inspect.isclass)
+        if issubclass(item, Part) and item.__module__ == module.__name__ and not inspect.isabstract(item)
+    ]
+    if len(found) != 1:
+        raise TypeError(f"{module.__name__} must define exactly one final class, and defines {len(found)}")
+    return found[0]

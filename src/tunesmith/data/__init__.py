@@ -1,0 +1,1 @@
+"""Rows: read, check, audit, split, encode, order."""

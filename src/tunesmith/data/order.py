@@ -1,0 +1,65 @@
+"""Which rows make up step t: a pure function of (seed, step), so order needs no saving."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tunesmith.seeds import seed_of
+
+WINDOW_BATCHES = 50  # batches drawn together: enough to find texts of like length, few enough to keep batches varied
+
+
+@dataclass(frozen=True)
+class LengthOrder:
+    """Batches of texts of similar length, drawn from shuffled windows.
+
+    Each epoch is a new shuffle of all rows, cut into windows of `WINDOW_BATCHES` batches; a window is sorted by length
+    and cut into batches, and the batches of the epoch are then shuffled, so that the model never sees lengths in
+    order. Every row is in exactly one batch of each epoch; the last batch of an epoch may be smaller.
+    """
+
+    lengths: tuple[int, ...]  # tokens of each row
+    batch_size: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def batch(self, step: int) -> tuple[int, ...]:
+        """Rows of optimizer step `step` (from 0), longest first."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return _epoch(self, epoch)[place]
+
+    def longest(self) -> tuple[int, ...]:
+        """The rows of the most expensive batch that could be drawn: the longest ones."""
+        ranked = sorted(range(len(self.lengths)), key=lambda row: (-self.lengths[row], row))
+        return tuple(ranked[: self.batch_size])
+
+
+@lru_cache(maxsize=4)
+def _epoch(order: LengthOrder, epoch: int) -> tuple[tuple[int, ...], ...]:
+    draw = random.Random(seed_of(order.seed, "order", epoch))
+    rows = list(range(len(order.lengths)))
+    draw.shuffle(rows)
+    span = WINDOW_BATCHES * order.batch_size
+    batches: list[tuple[int, ...]] = []
+    for start in range(0, len(rows), span):
+        window = sorted(rows[start : start + span], key=lambda row: (-order.lengths[row], row))
+        batches += [tuple(part) for part in split_evenly(window, order.batch_size)]
+    # Only the epoch's last window can hold a short batch; its place in the epoch does not matter once shuffled.
+    draw.shuffle(batches)
+    return tuple(batches)
+
+
+def split_evenly(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """All rows in batches of `size` for prediction, longest first, so that padding is least and memory peaks early."""
+    ranked = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    return [ranked[start : start + size] for start in range(0, len(ranked), size)]

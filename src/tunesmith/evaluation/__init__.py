@@ -1,0 +1,1 @@
+"""HOW GOOD: metrics, intervals, baselines, verdict, report."""

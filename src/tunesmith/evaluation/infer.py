@@ -1,0 +1,45 @@
+"""Predictions for many rows, in batches of similar length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.data.order import by_length
+from tunesmith.tasks.base import Labels, Prediction, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ROWS_AT_ONCE = 64
+
+
+def infer(
+    forward: Callable[[Batch], Tensor],
+    task: Task,
+    examples: Sequence[Example],
+    labels: Labels,
+    pad: dict[str, int],
+    device: str,
+) -> tuple[list[Prediction], float | None]:
+    """One prediction for each example, in their order, and the mean loss where every target is known.
+
+    `forward` gives the output of a network that is in evaluation mode.
+    """
+    import torch
+
+    found: list[Prediction] = []
+    total, weight = 0.0, 0.0
+    known = all(example.target is not None for example in examples)
+    with torch.inference_mode():
+        for rows in by_length([example.length for example in examples], ROWS_AT_ONCE):
+            batch = collate([examples[row] for row in rows], pad, device)
+            output = forward(batch)
+            found += task.predict(output, rows, labels)
+            if known:
+                loss = task.loss(output, batch)
+                total += float(loss.total)
+                weight += float(loss.weight)
+    found.sort(key=lambda prediction: prediction.row)
+    return found, total / weight if known and weight > 0 else None

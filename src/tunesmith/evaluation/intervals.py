@@ -1,0 +1,138 @@
+"""How far a metric can be trusted: bootstrap intervals over examples, alone and paired."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.seeds import seed_of
+from tunesmith.tasks._metrics import accuracy
+from tunesmith.tasks.base import Scores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ERROR_RESAMPLES = 200  # enough for a standard error (Efron and Tibshirani 1993, section 6.4)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value measured on some examples, and where it may lie over all examples of their kind."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model's test scores beside those of its baselines, all on the same examples."""
+
+    metrics: dict[str, Interval]
+    baselines: dict[str, dict[str, Interval]]  # baseline -> metric -> interval
+    gains: dict[str, Interval]  # baseline -> the model less it, in the primary metric, paired
+
+    def of_baselines(self, metric: str) -> dict[str, Interval]:
+        return {name: metrics[metric] for name, metrics in self.baselines.items()}
+
+
+def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:
+    """Percentile bootstrap over examples (Efron 1979).
+
+    Two corrections keep it honest where resampling is blind. The interval always holds the measured value, which
+    rare classes can otherwise push out of it. And where no resample differs (no mistake seen, say), each side is as
+    wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n), which for a
+    share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934).
+
+    Raises ValueError when there are no examples.
+    """
+    function = scores.metrics[metric]
+    rows = _rows(scores)
+    drawn = [function(_take(scores.columns, indices)) for indices in _resamples(rows, resamples, seed)]
+    return _interval(function(scores.columns), drawn, rows, confidence, (0.0, 1.0))
+
+
+def paired_difference(a: Scores, b: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:
+    """Interval of metric(a) - metric(b), both taken on the same resampled examples.
+
+    Paired, so that examples easy or hard for both cancel out. Raises ValueError unless `a` and `b` score the same
+    examples in the same order.
+    """
+    import numpy as np
+
+    if _rows(a) != _rows(b) or not np.array_equal(a.columns["truth"], b.columns["truth"]):
+        raise ValueError("a paired difference needs two scores of the same examples in the same order")
+    first, second = a.metrics[metric], b.metrics[metric]
+    rows = _rows(a)
+    drawn = [
+        first(_take(a.columns, indices)) - second(_take(b.columns, indices))
+        for indices in _resamples(rows, resamples, seed)
+    ]
+    return _interval(first(a.columns) - second(b.columns), drawn, rows, confidence, (-1.0, 1.0))
+
+
+def compare(
+    scores: Scores, baselines: Mapping[str, Scores], resamples: int, confidence: float, seed: int
+) -> Comparison:
+    """Intervals of every metric of the model and of each baseline, and the paired gains in the primary metric."""
+    return Comparison(
+        {name: bootstrap(scores, name, resamples, confidence, seed) for name in scores.metrics},
+        {
+            baseline: {name: bootstrap(other, name, resamples, confidence, seed) for name in scores.metrics}
+            for baseline, other in baselines.items()
+        },
+        {
+            baseline: paired_difference(scores, other, scores.primary, resamples, confidence, seed)
+            for baseline, other in baselines.items()
+        },
+    )
+
+
+def standard_error(scores: Scores, metric: str | None = None) -> float:
+    """Standard error of a metric (the primary one by default) over examples.
+
+    sqrt(p (1 - p) / n) for accuracy; the spread of 200 bootstrap resamples for any other.
+    """
+    import numpy as np
+
+    name = scores.primary if metric is None else metric
+    function, rows = scores.metrics[name], _rows(scores)
+    if function is accuracy:
+        share = function(scores.columns)
+        return float(np.sqrt(share * (1 - share) / rows))
+    drawn = [function(_take(scores.columns, indices)) for indices in _resamples(rows, ERROR_RESAMPLES, 0)]
+    return float(np.std(drawn, ddof=1))
+
+
+def _interval(value: float, drawn: list[float], rows: int, confidence: float, bounds: tuple[float, float]) -> Interval:
+    import numpy as np
+
+    tail = (1 - confidence) / 2
+    low, high = (float(edge) for edge in np.quantile(drawn, [tail, 1 - tail]))
+    least, most = bounds
+    # A metric that leaves its bounds is on another scale (perplexity, say), for which a share means nothing.
+    if min(drawn) == max(drawn) and least <= value <= most:
+        unseen = 1 - tail ** (1 / rows)
+        return Interval(value, max(least, value - unseen), min(most, value + unseen))
+    return Interval(value, min(low, value), max(high, value))
+
+
+def _rows(scores: Scores) -> int:
+    rows = len(scores.columns["truth"])
+    if rows == 0:
+        raise ValueError("no examples to score")
+    return rows
+
+
+def _resamples(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """The same draws for every metric and model of as many rows, so that all comparisons are paired."""
+    import numpy as np
+
+    draw = np.random.default_rng(seed_of(seed, "bootstrap"))
+    for _ in range(resamples):
+        yield draw.integers(rows, size=rows)
+
+
+def _take(columns: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: values[indices] for name, values in columns.items()}

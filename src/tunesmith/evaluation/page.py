@@ -1,0 +1,191 @@
+"""report.html: one file without network, made from the plain data of report.json alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from tunesmith.evaluation.charts import (
+    MINUS,
+    Curve,
+    Whisker,
+    curve,
+    number,
+    scale_of,
+    small,
+    text,
+    whiskers,
+)
+from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.sections import (
+    cell,
+    classes_section,
+    confusion_section,
+    cost_section,
+    data_section,
+    head_row,
+    mistakes_section,
+    row_head,
+    section,
+    settings_section,
+)
+from tunesmith.evaluation.wording import (
+    count,
+    duration,
+    gain_with_interval,
+    metric_title,
+    rows_of,
+    with_interval,
+)
+
+STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
+NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
+TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The whole page. Every text in `report` is escaped; nothing in it can become markup or script."""
+    script = resources.files("tunesmith.evaluation").joinpath("page.js").read_text(encoding="utf-8")
+    style = resources.files("tunesmith.evaluation").joinpath("page.css").read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    sections = [
+        _result(report),
+        _learning(report),
+        confusion_section(report),
+        classes_section(report),
+        mistakes_section(report),
+        data_section(report),
+        settings_section(report),
+        cost_section(report),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{allowed}'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{text(report['name'])}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"{_head(report)}\n{''.join(section for section in sections if section)}"
+        f"{_foot(report)}\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    verdict = report["verdict"]
+    kind, word = STATUS[verdict["helped"]]
+    if not report["baselines"]:
+        word = "Not compared"
+    first, *rest = re.split(r"(?<=\.) (?=[A-Z])", verdict["paragraph"])
+    warnings = [sentence for sentence in rest if sentence.startswith("Warning:")]
+    plain = " ".join(sentence for sentence in rest if sentence not in warnings)
+    quiet = f"<p>{_kept_together(plain)}</p>"
+    quiet += "".join(f'<p class="warning">{_kept_together(sentence)}</p>' for sentence in warnings)
+    facts = [("Model", "model"), ("Method", "method"), ("Task", "task")]
+    listed = "".join(f"<div><dt>{name}</dt><dd>{text(report[key])}</dd></div>" for name, key in facts)
+    return (
+        f'<header><h1 dir="auto">{text(report["name"])}</h1>'
+        f'<dl class="facts">{listed}<div><dt>Data</dt><dd>{text(report["data"]["path"])}</dd></div></dl></header>'
+        f'<section class="verdict"><p class="status {kind}">{word}</p><p class="lead">{_kept_together(first)}</p>'
+        f'<div class="quiet">{quiet}</div></section>'
+    )
+
+
+def _kept_together(sentence: str) -> str:
+    """Escaped, with no line break inside a figure and its interval or unit."""
+    words = re.sub(r"(?<=\d) (?=(?:[kMG]|MB|GB|%) )", "\N{NO-BREAK SPACE}", text(sentence))
+    return re.sub(r"\(?[+-]?[\d.]+ \[[-+\d., ]+\]\)?\.?", r'<span class="kept-together">\g<0></span>', words)
+
+
+def _interval(plain: Mapping[str, float]) -> Interval:
+    return Interval(plain["value"], plain["low"], plain["high"])
+
+
+def _result(report: Mapping[str, Any]) -> str:
+    primary, baselines = report["primary"], report["baselines"]
+    own = f"This model ({report['method']})"
+    marks = [(own, _interval(report["metrics"][primary]))]
+    marks += [(_first_upper(item["what"]), _interval(item["metrics"][primary])) for item in baselines]
+    best = max(interval.value for _, interval in marks)
+    near = [edge for _, i in marks if i.value > best - NEAR for edge in (i.low, i.high)]
+    rows = [Whisker(name, i.value, i.low, i.high, with_interval(i), name == own) for name, i in marks]
+    share = 100 * report["confidence"]
+    body = f"<h3>{text(_first_upper(metric_title(primary)))}</h3>{whiskers(rows, scale_of(near, 0.0, 1.0))}"
+    if report["gains"]:
+        body += f"<h3>Gain over each baseline, on the same test rows</h3>{_gains(report)}"
+    tested = sum(line["support"] for line in report["per_class"])
+    lead = (
+        f"Measured on {rows_of(tested, 'test row')}. Lines and brackets are {share:g}\N{NO-BREAK SPACE}% intervals over "
+        "test rows; they say nothing of how another seed would have done. An arrow points at what lies off the scale."
+    )
+    return section("result", "Result", text(lead), body + _metrics(report, own))
+
+
+def _gains(report: Mapping[str, Any]) -> str:
+    named = {item["name"]: item["what"] for item in report["baselines"]}
+    gains = {name: _interval(plain) for name, plain in report["gains"].items() if name in named}
+    reach = min(max(abs(i.low), abs(i.high)) for i in gains.values())
+    near = [edge for i in gains.values() if abs(i.value) <= TIMES * reach for edge in (i.low, i.high)]
+    rows = [
+        Whisker(f"over {named[name]}", i.value, i.low, i.high, _minus(gain_with_interval(i)))
+        for name, i in gains.items()
+    ]
+    return whiskers(rows, scale_of([0.0, *near]), zero=True)
+
+
+def _metrics(report: Mapping[str, Any], own: str) -> str:
+    names = list(report["metrics"])
+    models = [(own, report["metrics"], report["cost"]["seconds"])]
+    models += [(_first_upper(item["what"]), item["metrics"], item["seconds"]) for item in report["baselines"]]
+    lines = []
+    for what, metrics, seconds in models:
+        cells = "".join(
+            f'<td class="n">{number(metrics[name]["value"])} <small>[{number(metrics[name]["low"])}, '
+            f"{number(metrics[name]['high'])}]</small></td>"
+            for name in names
+        )
+        lines.append(f"<tr>{row_head(what)}{cells}{cell(duration(seconds), 'n')}</tr>")
+    heads = head_row("Model", *(f"#{_first_upper(metric_title(name))}" for name in names), "#Took")
+    return f'<div class="scroll"><table class="metrics">{heads}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _learning(report: Mapping[str, Any]) -> str:
+    curves = report["curves"]
+    losses = [point for point in curves["losses"] if point["loss"] is not None]
+    evaluations = [point for point in curves["evaluations"] if point["value"] is not None]
+    drawn = []
+    if losses:
+        points = [(point["epoch"], point["loss"]) for point in losses]
+        drawn.append(Curve("Training loss", f"{rows_of(losses[-1]['step'], 'step')}", points, from_zero=True))
+    if evaluations:
+        kept = next((i for i, p in enumerate(evaluations) if p["step"] == curves["best_step"]), None)
+        title = f"Validation {metric_title(evaluations[0]['metric'])}"
+        caption = (
+            "" if kept is None else f"kept: {evaluations[kept]['value']:.3f} at step {count(evaluations[kept]['step'])}"
+        )
+        points = [(point["epoch"], point["value"]) for point in evaluations]
+        drawn.append(Curve(title, caption, points, dots=True, marked=kept))
+    if losses:
+        peak = max(point["rate"] for point in losses)
+        points = [(point["epoch"], point["rate"]) for point in losses]
+        drawn.append(Curve("Learning rate", f"peak {small(peak)}", points, from_zero=True))
+    if not drawn:
+        return ""
+    body = f'<div class="curves">{"".join(curve(item) for item in drawn)}</div>'
+    return section("learning", "How it learned", "By epoch. The band holds all steps, the line is their mean.", body)
+
+
+def _foot(report: Mapping[str, Any]) -> str:
+    made = f"Tunesmith {text(report['tunesmith'])} · seed {text(report['seed'])}"
+    return f"<footer>{made} · the same figures are in report.json</footer>"
+
+
+def _first_upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _minus(figures: str) -> str:
+    return figures.replace("-", MINUS)

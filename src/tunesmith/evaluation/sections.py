@@ -1,0 +1,142 @@
+"""The sections of the page below the result: tables of what went wrong, the data, the settings, the cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunesmith.evaluation.charts import breakable, confusion, number, text
+from tunesmith.evaluation.wording import count, duration, memory, rows_of, short_count
+
+ROWS_FIRST = 12  # rows of a long table shown before "show all"
+MISTAKES_FIRST = 8
+
+
+def section(name: str, title: str, lead: str, body: str) -> str:
+    """`title`, `lead` and `body` are markup: escape what comes from outside."""
+    return f'<section id="{name}"><h2>{title}</h2><p class="note">{lead}</p>{body}</section>\n'
+
+
+def cell(value: object, kind: str = "") -> str:
+    """A table cell; `kind` "n" for figures."""
+    named = f' class="{kind}"' if kind else ' dir="auto"'
+    return f"<td{named}>{breakable(value)}</td>"
+
+
+def row_head(value: object) -> str:
+    return f'<th scope="row" dir="auto">{breakable(value)}</th>'
+
+
+def head_row(*heads: str) -> str:
+    """Column heads; one that starts with "#" stands over figures."""
+    cells = [
+        f'<th scope="col" class="n">{text(head[1:])}</th>'
+        if head.startswith("#")
+        else f'<th scope="col">{text(head)}</th>'
+        for head in heads
+    ]
+    return f"<thead><tr>{''.join(cells)}</tr></thead>"
+
+
+def confusion_section(report: Mapping[str, Any]) -> str:
+    found = report["confusion"]
+    tested = sum(map(sum, found["matrix"]))
+    wrong = tested - sum(row[place] for place, row in enumerate(found["matrix"]))
+    lead = f"{count(wrong)} of {rows_of(tested, 'test row')} are wrong. True classes go down, predicted ones across."
+    body = confusion(found["labels"], found["matrix"])
+    if found["confused"]:
+        rows = [
+            row_head(pair["truth"]) + cell(pair["predicted"]) + cell(pair["count"], "n") + cell(pair["support"], "n")
+            for pair in found["confused"]
+        ]
+        body += "<h3>Most often confused</h3>" + _long_table(("True class", "Called", "#Times", "#Of"), rows, "pairs")
+    return section("confusion", "Confusion matrix", lead, body)
+
+
+def classes_section(report: Mapping[str, Any]) -> str:
+    lines = sorted(report["per_class"], key=lambda line: (line["f1"], line["label"]))
+    rows = [
+        row_head(line["label"])
+        + f'<td class="n bar"><i style="--share:{line["f1"]:.3f}"></i>{number(line["f1"])}</td>'
+        + "".join(cell(value, "n") for value in (number(line["precision"]), number(line["recall"])))
+        + cell(count(line["support"]), "n")
+        for line in lines
+    ]
+    table = _long_table(("Class", "#F1", "#Precision", "#Recall", "#Rows"), rows, "classes")
+    return section("classes", "Class by class", "Weakest first.", table)
+
+
+def _long_table(heads: Sequence[str], rows: Sequence[str], what: str) -> str:
+    lines = "".join(f"<tr>{row}</tr>" for row in rows)
+    more = f' data-first="{ROWS_FIRST}" data-what="{len(rows)} {what}"' if len(rows) > ROWS_FIRST else ""
+    table = f'<table class="sortable"{more}>{head_row(*heads)}<tbody>{lines}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
+
+
+def mistakes_section(report: Mapping[str, Any]) -> str:
+    title = "Surest mistakes"
+    if not report["mistakes"]:
+        return section("mistakes", title, "There is none among the test rows.", "")
+    items = "".join(_mistake(item) for item in report["mistakes"])
+    length = len(report["mistakes"])
+    more = f' data-first="{MISTAKES_FIRST}" data-what="{length} mistakes"' if length > MISTAKES_FIRST else ""
+    lead = (
+        "The wrong predictions that the model was surest of. Check their labels first: such rows are often mislabelled."
+    )
+    return section("mistakes", title, lead, f'<ol class="mistakes"{more}>{items}</ol>')
+
+
+def _mistake(item: Mapping[str, Any]) -> str:
+    called = f'called <b dir="auto">{text(item["predicted"])}</b> <span class="n">{item["probability"]:.3f}</span>'
+    return (
+        f'<li><p class="said" dir="auto">{text(item["text"])}</p><p class="gloss"><span>{called}</span>'
+        f'<span>labelled <b dir="auto">{text(item["truth"])}</b></span>'
+        f'<span class="place">{text(item["place"])}</span></p></li>'
+    )
+
+
+def data_section(report: Mapping[str, Any]) -> str:
+    splits = "".join(
+        f"<tr>{row_head(split['name'])}{cell(count(split['rows']), 'n')}{cell(split['why'])}</tr>"
+        for split in report["data"]["splits"]
+    )
+    listed = "".join(_finding(item) for item in report["findings"])
+    found = (
+        f'<ul class="findings">{listed}</ul>' if listed else '<p class="note">The audit found nothing to report.</p>'
+    )
+    table = f"<table>{head_row('Part', '#Rows', 'How it came about')}<tbody>{splits}</tbody></table>"
+    return section("data", "Data", text(report["data"]["path"]), f"{table}<h3>Findings</h3>{found}")
+
+
+def _finding(item: Mapping[str, Any]) -> str:
+    if not item["places"]:
+        return f"<li>{text(item['message'])}</li>"
+    places = "".join(f"<li>{text(place)}</li>" for place in item["places"])
+    return f'<li><details><summary>{text(item["message"])}</summary><ul class="places">{places}</ul></details></li>'
+
+
+def settings_section(report: Mapping[str, Any]) -> str:
+    if not report["derived"]:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row"><code>{text(item["key"])}</code></th><td><code>{text(item["value"])}</code></td>'
+        f"{cell(item['why'])}</tr>"
+        for item in report["derived"]
+    )
+    table = f'<table class="stacked">{head_row("Setting", "Value", "Why")}<tbody>{rows}</tbody></table>'
+    return section("settings", "Settings that were worked out", "Each can be set by hand with --set key=value.", table)
+
+
+def cost_section(report: Mapping[str, Any]) -> str:
+    cost = report["cost"]
+    share = f"{100 * cost['trainable'] / cost['total']:.3g} %" if cost["total"] else "–"
+    facts = [
+        ("By the clock", duration(cost["seconds"])),
+        ("Processor", duration(cost["cpu_seconds"], "CPU")),
+        ("Peak memory", memory(cost["peak_memory_mb"])),
+        ("Parameters trained", f"{short_count(cost['trainable'])} of {short_count(cost['total'])} ({share})"),
+        ("Training rows", count(cost["rows"])),
+    ]
+    listed = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in facts)
+    body = f'<dl class="cost">{listed}</dl><h3>Use it</h3><pre><code>{text(report["opens"])}</code></pre>'
+    return section("cost", "Cost", "What the run took.", body)

@@ -1,0 +1,27 @@
+"""The result as plain text, for the end of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.wording import metric_title, with_interval
+
+
+def result_lines(report: dict[str, Any]) -> list[str]:
+    """The verdict as one line (the caller wraps it), an empty line, and an aligned table of model and baselines.
+
+    `report` is what `build_report` gives.
+    """
+    metrics = list(report["metrics"])
+    rows = [["", *(metric_title(name) for name in metrics)]]
+    rows.append([f"this model ({report['method']})", *(_cell(report["metrics"][name]) for name in metrics)])
+    for baseline in report["baselines"]:
+        rows.append([baseline["what"], *(_cell(baseline["metrics"][name]) for name in metrics)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(metrics) + 1)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [report["verdict"]["paragraph"], "", *table]
+
+
+def _cell(plain: dict[str, float]) -> str:
+    return with_interval(Interval(plain["value"], plain["low"], plain["high"]))

@@ -1,0 +1,206 @@
+"""Did it help? One paragraph that a person with a deadline can act on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.wording import (
+    count,
+    duration,
+    gain_with_interval,
+    memory,
+    metric_title,
+    rows_of,
+    short_count,
+    with_interval,
+)
+
+PROBE, TFIDF, MAJORITY = "probe", "tfidf", "majority"
+PHRASES = {
+    PROBE: "the frozen features with a new head",
+    TFIDF: "TF-IDF with logistic regression",
+    MAJORITY: "always the most frequent class",
+}
+CHEAPER = {
+    PROBE: "--method head",
+    TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
+}
+SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
+POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)
+UNREACHABLE = 10_000_000  # test rows beyond which a number would be of no use to anyone
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the run took."""
+
+    seconds: float  # by the clock
+    cpu_seconds: float  # summed over cores
+    peak_memory_mb: float
+    trainable: int  # parameters that could change
+    total: int  # parameters
+    rows: int  # training rows
+
+
+@dataclass(frozen=True)
+class Verdict:
+    helped: bool | None  # None: cannot tell
+    paragraph: str
+
+
+@dataclass(frozen=True)
+class _Words:
+    """The same three answers, for a changed base and for a head on an unchanged one."""
+
+    yes: str
+    no: str
+    unclear: str
+
+
+_CHANGED = _Words("Fine-tuning helped", "Fine-tuning did not pay", "It cannot be told whether fine-tuning helped")
+_FROZEN = _Words(
+    "The pretrained features helped",
+    "The pretrained features did not pay",
+    "It cannot be told whether the pretrained features helped",
+)
+
+
+def judge(
+    metric: str,
+    result: Interval,
+    baselines: Mapping[str, Interval],
+    gains: Mapping[str, Interval],
+    cost: Cost,
+    rows_tested: int,
+    method: str,
+    floor: Interval | None = None,
+    confidence: float = 0.95,
+) -> Verdict:
+    """The verdict against the best baseline.
+
+    metric: name of the metric that `result`, `baselines` (by name) and `gains` (result less baseline, paired) are in.
+    method: "head" is itself the probe, so a baseline called "probe" is then left out.
+    floor: the majority class where it was not run as a baseline; a result that does not clear it is said to.
+    confidence: coverage of the intervals.
+
+    It helped, or did not pay, only when the paired interval leaves out 0 and the difference is at least as many
+    test rows as an exact sign test needs (McNemar 1947): the percentile bootstrap alone is too sure of a few rows.
+    """
+    rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
+    measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
+    closing = [_cost(cost), *_warnings(result, rivals, rows_tested, floor, confidence), _brackets(confidence)]
+    if not rivals:
+        opening = f"There is nothing to compare with: {measured}, and no baseline was run."
+        advice = "Set evaluation.baselines to true to learn whether it was worth it."
+        return Verdict(None, " ".join([opening, advice, *closing]))
+    best = max(rivals, key=lambda name: rivals[name].value)
+    gain = gains[best]
+    words = _FROZEN if method == "head" else _CHANGED
+    against = f"against {rivals[best].value:.3f} for {PHRASES.get(best, best)}"
+    needed = _sign_test_rows(confidence)
+    enough = abs(gain.value) * rows_tested > needed - 0.5
+    if gain.low > 0 and enough:
+        opening = f"{words.yes}: {measured}, {against} ({gain_with_interval(gain)})."
+        return Verdict(True, " ".join([opening, *closing]))
+    if gain.high < 0 and enough:
+        opening = f"{words.no}: {measured}, {against} ({gain_with_interval(gain)})."
+        return Verdict(False, " ".join([opening, _advice(best), *closing]))
+    opening = f"{words.unclear}: {measured}, {against} ({gain_with_interval(gain)})."
+    reason = _reason(gain, rows_tested, needed)
+    more = _rows_to_tell(gain, rows_tested, needed, confidence)
+    return Verdict(None, " ".join([opening, reason, more, _advice(best), *closing]))
+
+
+def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> float:
+    """Test rows at which a true difference of `gain.value` would be seen with 80 % chance; inf when it is 0.
+
+    Normal approximation: n ((z_confidence + z_power) standard error / gain)^2 (Cohen 1988, section 2.4), the
+    standard error taken from the interval's width and assumed to shrink with the square root of the rows.
+    """
+    if gain.value == 0:
+        return math.inf
+    reach = NormalDist().inv_cdf((1 + confidence) / 2)
+    error = (gain.high - gain.low) / 2 / reach
+    return rows_tested * ((reach + NormalDist().inv_cdf(POWER)) * error / gain.value) ** 2
+
+
+def _reason(gain: Interval, rows_tested: int, needed: int) -> str:
+    if gain.low <= 0 <= gain.high:
+        return "The interval of the difference holds 0."
+    return (
+        f"The difference is that of about {rows_of(round(abs(gain.value) * rows_tested), 'test row')}, and fewer than "
+        f"{needed} can be luck."
+    )
+
+
+def _rows_to_tell(gain: Interval, rows_tested: int, needed: int, confidence: float) -> str:
+    if gain.value == 0:
+        return "It was 0 exactly, so how many test rows it takes to see one cannot be estimated."
+    rows = max(rows_needed(gain, rows_tested, confidence), needed / abs(gain.value))
+    if rows > UNREACHABLE:
+        return "A difference this small cannot be settled by more test rows."
+    target = _rounded(max(rows, rows_tested + 1))
+    return (
+        f"If the true difference is the one measured, it takes about {count(target)} test rows "
+        f"({count(target - rows_tested)} more) to show it."
+    )
+
+
+def _advice(best: str) -> str:
+    if best == MAJORITY:
+        return "Check the label column, the learning rate and the number of epochs first."
+    return f"For now {CHEAPER.get(best, best)} is the cheaper choice."
+
+
+def _rounded(rows: float) -> int:
+    """Up to two leading digits: more would claim to know what an approximation cannot."""
+    step = 10 ** max(0, math.floor(math.log10(rows)) - 1)
+    return math.ceil(rows / step) * step
+
+
+def _sign_test_rows(confidence: float) -> int:
+    """Fewest rows, all in favour of one side, that a two-sided exact sign test accepts: 2 / 2^rows < 1 - confidence."""
+    return math.floor(math.log2(2 / (1 - confidence))) + 1
+
+
+def _cost(cost: Cost) -> str:
+    parameters = (
+        f"all {short_count(cost.total)}"
+        if cost.trainable == cost.total
+        else f"{short_count(cost.trainable)} of {short_count(cost.total)}"
+    )
+    return (
+        f"It cost {duration(cost.cpu_seconds, 'CPU')} ({duration(cost.seconds)} by the clock, "
+        f"{memory(cost.peak_memory_mb)} of memory) and trained {parameters} parameters on "
+        f"{rows_of(cost.rows, 'row')}."
+    )
+
+
+def _warnings(
+    result: Interval, rivals: Mapping[str, Interval], rows_tested: int, floor: Interval | None, confidence: float
+) -> list[str]:
+    lines = []
+    least = rivals.get(MAJORITY, floor)
+    if least is not None and result.low <= least.value:
+        lines.append(
+            f"Warning: it has not been shown to do better than {PHRASES[MAJORITY]} ({least.value:.3f}); do not use it."
+        )
+    if result.value == 1.0:
+        lines.append(
+            "Warning: not one mistake in the test rows; make sure that they are new to the model and that the text "
+            "does not hold the label."
+        )
+    if rows_tested < SMALL:
+        lines.append(
+            f"Warning: with {rows_of(rows_tested, 'test row')}, one row is worth {1 / rows_tested:.3f}; "
+            "take every figure as rough."
+        )
+    return lines
+
+
+def _brackets(confidence: float) -> str:
+    return f"Brackets are {100 * confidence:g} % intervals over test rows."

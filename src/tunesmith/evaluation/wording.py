@@ -1,0 +1,71 @@
+"""How figures are put into words, the same in the verdict, the terminal and the page; ASCII, for any terminal."""
+
+from __future__ import annotations
+
+from tunesmith.evaluation.intervals import Interval
+
+METRIC_TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+
+
+def metric_title(name: str) -> str:
+    return METRIC_TITLES.get(name, name.replace("_", " "))
+
+
+def count(number: int) -> str:
+    """1234567 -> "1,234,567"."""
+    return f"{number:,}"
+
+
+def rows_of(number: int, kind: str) -> str:
+    """(1, "test row") -> "1 test row"; (3080, "test row") -> "3,080 test rows"."""
+    return f"{number:,} {kind}{'' if number == 1 else 's'}"
+
+
+def digits_for(*values: float) -> int:
+    """Three decimals, or as many more (to six) as keep every value that is not 0 from being printed as 0."""
+    digits = 3
+    while digits < 6 and any(value != 0 and round(value, digits) == 0 for value in values):
+        digits += 1
+    return digits
+
+
+def with_interval(interval: Interval) -> str:
+    """ "0.942 [0.933, 0.950]" """
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def gain_with_interval(gain: Interval) -> str:
+    """ "+0.012 [+0.005, +0.018]" """
+    digits = digits_for(gain.value, gain.low, gain.high)
+    return f"{signed(gain.value, digits)} [{signed(gain.low, digits)}, {signed(gain.high, digits)}]"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; 0 has none."""
+    return f"{value:+.{digits}f}" if round(value, digits) != 0 else f"{0:.{digits}f}"
+
+
+def short_count(number: int) -> str:
+    """22713216 -> "22.7 M"; 29568 -> "29.6 k"; 77 -> "77"."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit * 0.9995:
+            return f"{number / limit:.3g} {unit}"
+    return str(number)
+
+
+def duration(seconds: float, kind: str = "") -> str:
+    """(41.3, "CPU") -> "41 CPU seconds"; (600, "") -> "10 minutes"."""
+    of = f"{kind} " if kind else ""
+    if seconds < 119.5:
+        return f"{_brief(seconds)} {of}seconds"
+    if seconds < 119.5 * 60:
+        return f"{_brief(seconds / 60)} {of}minutes"
+    return f"{_brief(seconds / 3600)} {of}hours"
+
+
+def _brief(amount: float) -> str:
+    return f"{amount:.1f}" if amount < 9.95 else f"{amount:.0f}"
+
+
+def memory(megabytes: float) -> str:
+    return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"

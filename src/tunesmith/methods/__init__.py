@@ -1,0 +1,1 @@
+"""WHAT MAY CHANGE: one file each."""

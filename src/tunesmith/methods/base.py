@@ -1,0 +1,98 @@
+"""What every method is: which parameters train, what is attached, what is saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from tunesmith.catalog import Part
+from tunesmith.errors import TrainingError
+
+if TYPE_CHECKING:
+    from tunesmith.models.layout import Layout
+    from tunesmith.models.network import Network
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that share a learning rate and a weight decay."""
+
+    name: str
+    parameters: tuple[str, ...]  # names in Network.named_parameters()
+    rate: float  # peak learning rate
+    decay: bool  # whether weight decay applies
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rule for every parameter: in exactly one group, or frozen."""
+
+    groups: tuple[Group, ...]
+    frozen: frozenset[str]
+    cut: int  # blocks [0, cut) are frozen together with everything before them
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        return tuple(name for group in self.groups for name in group.parameters)
+
+    def check(self, network: Network) -> None:
+        """Raises TrainingError when a parameter has no rule, two rules, or a rule names nothing."""
+        problems = []
+        present = {name for name, _ in network.named_parameters()}
+        seen: dict[str, str] = {}
+        for group in self.groups:
+            for name in group.parameters:
+                if name in seen:
+                    problems.append(f"parameter {name} is in group {seen[name]} and in group {group.name}")
+                if name in self.frozen:
+                    problems.append(f"parameter {name} is in group {group.name} and frozen")
+                seen[name] = group.name
+        covered = set(seen) | self.frozen
+        problems += [
+            f"parameter {name} has no rule: put it in a group or freeze it" for name in sorted(present - covered)
+        ]
+        problems += [f"the plan names {name}, which the network does not have" for name in sorted(covered - present)]
+        if not seen:
+            problems.append("nothing would train: every parameter is frozen")
+        if problems:
+            raise TrainingError(*problems)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Peak learning rates, each with the reason that is printed."""
+
+    base: float
+    head: float
+    why: str
+
+
+class Method(Part, ABC):
+    """A subclass is final, and lives alone in methods/<name>.py; its fields are its options."""
+
+    epochs: ClassVar[int]  # documented default number of passes
+
+    @abstractmethod
+    def rates(self, width: int, steps: int) -> Rates:
+        """Default peak rates for a base of hidden size `width` trained for `steps`; formula and source in the docstring."""
+
+    @abstractmethod
+    def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
+        """Changes the network in place so that it can train this way, and says which parameters do.
+
+        Raises ModelError when this method does not fit the model: why, and what does.
+        """
+
+    def cut(self, layout: Layout) -> int:
+        """How many of the first blocks stay frozen (0: none)."""
+        return 0
+
+    def save(self, network: Network, plan: Plan, folder: Path) -> bool:
+        """Writes the change apart from the base into `folder`, where the method has such a form; says whether it did."""
+        return False
+
+    def fold(self, network: Network) -> None:
+        """Makes what was attached part of the base's own weights, in place; nothing to do where nothing is attached."""
+        return

@@ -1,0 +1,1 @@
+"""A pretrained model and what is known of its inside."""

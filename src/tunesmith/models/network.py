@@ -1,0 +1,296 @@
+"""A base with a classifier on it: two forms, each saved so that its own family of tools opens it."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tunesmith.errors import ArtifactError, TunesmithError
+from tunesmith.models.backbone import Backbone, quiet, read_config
+from tunesmith.models.layout import Layout, example_inputs, layout_of
+from tunesmith.models.pooling import Pooling, declared_pooling
+from tunesmith.models.saving import float32, save_model, save_sentence_modules
+from tunesmith.models.text import TextProcessor, load_processor
+from tunesmith.seeds import torch_seed
+
+
+class Network(nn.Module, ABC):
+    """What is trained: inputs to logits, in two halves, so that what is frozen can be computed once.
+
+    `fresh` names the parameters that start untrained: the head, and a pooler that the checkpoint lacks.
+    """
+
+    layout: Layout
+    processor: TextProcessor
+    fresh: frozenset[str]
+
+    @property
+    @abstractmethod
+    def output(self) -> nn.Linear:
+        """The last linear map: width -> labels."""
+
+    @abstractmethod
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`inputs`, each [rows, tokens] -> [rows, width]: what reaches `output`, before dropout."""
+
+    @abstractmethod
+    def classify(self, features: Tensor) -> Tensor:
+        """[rows, width] -> [rows, labels]: dropout, then `output`."""
+
+    @abstractmethod
+    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+        """Writes float32 safetensors, config and tokenizer into `folder`; returns one line that says how it opens."""
+
+    def recompute_activations(self) -> None:
+        """Activation checkpointing in every block: less memory in training, more time."""
+        body = self.get_submodule(self.layout.body)
+        assert isinstance(body, PreTrainedModel)
+        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`inputs`, each [rows, tokens] -> logits [rows, labels]."""
+        return self.classify(self.features(inputs))
+
+
+class PooledNetwork(Network):
+    """Body, declared pooling, one linear map. Saved as a sentence-transformers folder."""
+
+    def __init__(
+        self, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor, width: int
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.pooling = pooling
+        self.processor = processor
+        self.unused = _take_pooler(body)  # trained by nobody, and written back, so that the folder stays whole
+        self.dropout = nn.Dropout(_dropout_rate(body.config))
+        self.head = nn.Linear(width, len(labels))
+        self.layout = layout_of(body, "body")
+        self.fresh = frozenset()
+        _name_labels(body.config, labels)
+
+    @property
+    def output(self) -> nn.Linear:
+        return self.head
+
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        hidden = self.body(**inputs).last_hidden_state  # [rows, tokens, width]
+        return self.pooling(hidden, inputs["attention_mask"])
+
+    def classify(self, features: Tensor) -> Tensor:
+        return self.head(self.dropout(features))
+
+    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+        _name_labels(self.body.config, labels)
+        save_model(self.body, self.processor, self.unused, folder)
+        save_sentence_modules(folder, self.pooling, self.head, self.processor)
+        return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits, in the order of id2label'
+
+
+class TransformersNetwork(Network):
+    """The family's own sequence classifier. Saved as transformers saves it."""
+
+    def __init__(self, model: PreTrainedModel, processor: TextProcessor) -> None:
+        super().__init__()
+        self.model = model
+        self.processor = processor
+        self.layout = layout_of(model.base_model, f"model.{model.base_model_prefix}")
+        self.output_name, self.dropout_name, self.turn = _last_steps(model)
+        self.fresh = frozenset()
+
+    @property
+    def output(self) -> nn.Linear:
+        found = self.model.get_submodule(self.output_name)
+        assert isinstance(found, nn.Linear)
+        return found
+
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        # The family's own forward decides what its head reads; it is left at the door of its last steps.
+        tap = self.model.get_submodule(self.output_name if self.dropout_name is None else self.dropout_name)
+        handle = tap.register_forward_pre_hook(_leave_at(self.turn))
+        try:
+            self.model(**inputs)
+        except _Reached as reached:
+            features = reached.value
+        else:
+            raise RuntimeError(f"{type(self.model).__name__} did not reach its {self.output_name}")
+        finally:
+            handle.remove()
+        if features.dim() == 2:
+            return features  # [rows, width]
+        # Decoders classify every token and keep the last that is not filler; the rule is transformers' own.
+        ids = inputs["input_ids"]
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        last = (positions * (ids != self.processor.pad["input_ids"])).argmax(dim=1)  # [rows]
+        return features[torch.arange(len(ids), device=ids.device), last]
+
+    def classify(self, features: Tensor) -> Tensor:
+        if self.dropout_name is not None:
+            features = self.model.get_submodule(self.dropout_name)(features)
+        return self.output(features)
+
+    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+        _name_labels(self.model.config, labels)
+        save_model(self.model, self.processor, {}, folder)
+        return f'opens with AutoModelForSequenceClassification.from_pretrained("{folder}")'
+
+
+def sequence_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Network:
+    """The backbone with a head for `labels`, drawn from `seed`. The weights are copied: the backbone stays as it is.
+
+    A declared pooling is kept (measured: the wrong one costs 40 points); else the family's own classifier is used,
+    and mean pooling where transformers has none for it.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+    kind = type(backbone.module.config)
+    with quiet(), torch_seed(seed, "head"):
+        if backbone.pooling is None and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            return _transformers_network(backbone, labels)
+        body = copy.deepcopy(backbone.module)
+        pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
+        network = PooledNetwork(body, pooling, labels, backbone.processor, layout_of(body, "").width)
+        nn.init.normal_(network.head.weight, std=0.02)
+        nn.init.zeros_(network.head.bias)
+    present = {name for name, _ in body.named_parameters()}
+    network.fresh = frozenset({"head.weight", "head.bias"} | {f"body.{name}" for name in present & set(backbone.fresh)})
+    return network.eval()
+
+
+def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
+    """What `Network.save` wrote, in evaluation mode, and its labels. Raises ArtifactError."""
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
+    pooled = (folder / "modules.json").is_file()
+    family = AutoModel if pooled else AutoModelForSequenceClassification
+    try:
+        with quiet():
+            config = read_config(folder, str(folder))
+            names: Any = config.id2label
+            labels = tuple(names[index] for index in range(len(names)))
+            model = family.from_pretrained(folder, config=config, dtype=torch.float32, local_files_only=True)
+            processor = load_processor(folder, model)
+            pooling = declared_pooling(folder) if pooled else None
+            if pooling is None:
+                return TransformersNetwork(model, processor).eval(), labels
+            return _load_pooled(folder, model, pooling, labels, processor), labels
+    except (OSError, RuntimeError, ValueError, KeyError, StopIteration, SafetensorError, TunesmithError) as error:
+        raise ArtifactError(f"{folder}: the saved model cannot be read ({error}); save it again from the run") from None
+
+
+class _Reached(Exception):
+    """Carries what reached the tap out of the model's forward."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+
+def _leave_at(turn: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    """A hook that ends the forward at the module's call number `turn`, counted from 0."""
+    left = iter(range(turn, -1, -1))
+
+    def leave(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if next(left) == 0:
+            raise _Reached(args[0])
+
+    return leave
+
+
+def _transformers_network(backbone: Backbone, labels: tuple[str, ...]) -> TransformersNetwork:
+    from transformers import AutoModelForSequenceClassification
+
+    config = copy.deepcopy(backbone.module.config)
+    _name_labels(config, labels)
+    config.pad_token_id = backbone.processor.pad["input_ids"]
+    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
+    base = model.base_model
+    given = backbone.module.state_dict()  # may hold more than the classifier's base: a pooler that it does not use
+    base.load_state_dict({name: given[name] for name in base.state_dict()})
+    network = TransformersNetwork(model, backbone.processor)
+    body = f"{network.layout.body}."
+    missing = {f"{body}{name}" for name in backbone.fresh}
+    network.fresh = frozenset(
+        name for name, _ in network.named_parameters() if name in missing or not name.startswith(body)
+    )
+    return network.eval()
+
+
+def _load_pooled(
+    folder: Path, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor
+) -> PooledNetwork:
+    weights = load_file(next(iter(sorted(folder.glob("*_Dense")))) / "model.safetensors")
+    head = {name.removeprefix("linear."): value for name, value in weights.items()}
+    network = PooledNetwork(body, pooling, labels, processor, head["weight"].shape[1])
+    network.head.load_state_dict(head)
+    return network.eval()
+
+
+def _last_steps(model: PreTrainedModel) -> tuple[str, str | None, int]:
+    """The last linear map that a forward calls, the dropout whose result it reads (or None), and at which call.
+
+    The number of the call counts, from 0, those of the dropout (of the map where there is no dropout): roberta's
+    classifier uses one dropout module twice.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    inside = set(model.base_model.modules())
+    dropped: list[tuple[nn.Module, Any]] = []
+    linears: list[tuple[nn.Module, Any]] = []
+    handles = []
+    for module in names:
+        if module not in inside and isinstance(module, nn.Dropout):
+            handles.append(module.register_forward_hook(lambda m, args, out: dropped.append((m, out))))
+        elif module not in inside and isinstance(module, nn.Linear):
+            handles.append(module.register_forward_pre_hook(lambda m, args: linears.append((m, args[0]))))
+    try:
+        with torch.no_grad():
+            model(**example_inputs(model.base_model))  # in evaluation mode a dropout gives back what it was given
+    finally:
+        for handle in handles:
+            handle.remove()
+    output, reads = linears[-1]
+    last, given = dropped[-1] if dropped else (None, reads)
+    if last is None or given.shape != reads.shape or given.data_ptr() != reads.data_ptr():
+        return names[output], None, sum(module is output for module, _ in linears) - 1
+    return names[output], names[last], sum(module is last for module, _ in dropped) - 1
+
+
+def _take_pooler(body: PreTrainedModel) -> dict[str, Tensor]:
+    """Takes an unused pooler off the body, since it would never get a gradient, and returns its weights."""
+    pooler: nn.Module | None = getattr(body, "pooler", None)
+    if not isinstance(pooler, nn.Module):
+        return {}
+    body.register_module("pooler", None)
+    try:
+        with torch.no_grad():
+            body(**example_inputs(body))
+    except (AttributeError, TypeError):  # this family calls its pooler whatever it is
+        body.register_module("pooler", pooler)
+        return {}
+    return {f"pooler.{name}": value for name, value in float32(pooler.state_dict()).items()}
+
+
+def _dropout_rate(config: PreTrainedConfig) -> float:
+    """The rate that transformers' classifiers take: classifier_dropout, else hidden_dropout_prob, else none."""
+    for name in ("classifier_dropout", "hidden_dropout_prob"):
+        rate = getattr(config, name, None)
+        if rate is not None:
+            return float(rate)
+    return 0.0
+
+
+def _name_labels(config: PreTrainedConfig, labels: tuple[str, ...]) -> None:
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"

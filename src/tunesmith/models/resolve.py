@@ -1,0 +1,223 @@
+"""From a model's name to a local folder: a folder, an installed package, or the hub. Runs nothing that it finds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import ModelError, Problems, did_you_mean
+from tunesmith.models.hub import fetch
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt")
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+CONVERT = (
+    'python -c "import torch, safetensors.torch as s; '
+    "w = torch.load('{file}', weights_only=True, map_location='cpu'); "
+    "s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, 'model.safetensors', {{'format': 'pt'}})\""
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is, on this machine."""
+
+    name: str  # as asked
+    folder: Path  # holds config.json, *.safetensors, tokenizer files (or the modules.json that says where)
+    kind: str  # "folder", "package" or "hub"
+    revision: str | None  # the hub's commit, or the package's version; a folder has none
+
+
+def resolve(name: str) -> Source:
+    """Finds a model by name: an existing folder, then an installed package that carries one, then the hub.
+
+    Only safetensors are accepted, and code from a repository is never run. The hub is reached through
+    huggingface_hub, so HF_HUB_OFFLINE, HF_ENDPOINT and HF_HOME hold. Raises ModelError with every problem found.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        source = Source(name, path.resolve(), "folder", None)
+    elif path.is_file():
+        raise ModelError(f"{name}: is a file; give the folder that holds it together with config.json")
+    else:
+        found = _packaged(name)
+        if found is not None:
+            source = found
+        elif HUB_NAME.fullmatch(name) is None:
+            near = _folders_beside(path)
+            hint = did_you_mean(path.name, near) if near else f"there is no model in {path.parent} either"
+            raise ModelError(f"{name}: no such folder; {hint}")
+        else:
+            source = _from_hub(name)
+    check_folder(source)
+    return source
+
+
+def weights_folder(folder: Path) -> Path:
+    """Where config.json and the weights are: the folder, or the part of it that modules.json calls Transformer."""
+    modules = folder / "modules.json"
+    if (folder / "config.json").is_file() or not modules.is_file():
+        return folder
+    declared = _json(modules, Problems())
+    for module in declared if isinstance(declared, list) else []:
+        if str(module.get("type", "")).endswith(".Transformer"):
+            return folder / str(module.get("path", ""))
+    return folder
+
+
+def check_folder(source: Source) -> None:
+    """Raises ModelError, with every problem, where the folder is not a config with whole safetensors beside it."""
+    problems = Problems()
+    folder = weights_folder(source.folder)
+    config = _check_config(folder, source.name, problems)
+    _check_weights(folder, source, problems)
+    if config is not None and "auto_map" in config and not _is_native(config):
+        problems.add(
+            f"{source.name}: config.json wants to run code from the repository (auto_map), which is never done; "
+            "choose a model whose architecture is part of transformers"
+        )
+    problems.raise_as(ModelError)
+
+
+def _check_config(folder: Path, name: str, problems: Problems) -> dict[str, Any] | None:
+    path = folder / "config.json"
+    if path.is_file():
+        config = _json(path, problems)
+        if config is None or isinstance(config, dict):
+            return config
+        problems.add(f"{path}: expected a JSON object; fetch the file again")
+    elif (folder / "adapter_config.json").is_file():
+        problems.add(f"{name}: holds an adapter, not a model; give the base model that it was trained on")
+    elif (folder / "model" / "config.json").is_file():
+        problems.add(f'{name}: no config.json, but there is one in its folder "model": give {folder / "model"}')
+    else:
+        problems.add(f"{name}: no config.json in {folder}; give a folder as save_pretrained writes it")
+    return None
+
+
+def _check_weights(folder: Path, source: Source, problems: Problems) -> None:
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        _check_file(folder / "model.safetensors", problems)
+    elif index.is_file():
+        content = _json(index, problems)
+        parts = content.get("weight_map") if isinstance(content, dict) else None
+        if not isinstance(parts, dict) or not parts:
+            problems.add(f"{index}: has no weight_map; fetch the file again")
+            return
+        for part in sorted({str(value) for value in parts.values()}):
+            if (folder / part).is_file():
+                _check_file(folder / part, problems)
+            else:
+                problems.add(f"{folder / part}: is named in {index.name} and is not there; fetch it")
+    else:
+        _say_what_there_is(folder, source, problems)
+
+
+def _say_what_there_is(folder: Path, source: Source, problems: Problems) -> None:
+    name = source.name
+    others = sorted(path.name for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern) if path.name not in NO_WEIGHTS)
+    if others:
+        problems.add(f"{name}: no model.safetensors, but {', '.join(others)}; rename the one with the weights")
+    elif pickles:
+        problems.add(
+            f"{name}: has its weights only as a pickle ({', '.join(pickles)}), which can run code when it is read; "
+            f"convert it in a container that holds nothing of yours: {CONVERT.format(file=pickles[0])}"
+        )
+    elif source.kind == "hub":
+        problems.add(
+            f"{name}: the repository has no model.safetensors; where it has a pytorch_model.bin, fetch that and "
+            f"convert it in a container that holds nothing of yours: {CONVERT.format(file='pytorch_model.bin')}"
+        )
+    else:
+        problems.add(f"{name}: no model.safetensors in {folder}; fetch the weights, or give the folder that holds them")
+
+
+def _check_file(path: Path, problems: Problems) -> None:
+    """A whole safetensors file: a length, a header of that length, and exactly the bytes that the header names."""
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start.startswith(b"version "):
+            problems.add(f"{path}: is a git-lfs pointer, not the weights; run git lfs pull in its folder")
+            return
+        length = int.from_bytes(start, "little")
+        size = path.stat().st_size
+        try:
+            if not 0 < length <= size - 8:
+                raise ValueError("its header is cut off")
+            header = json.loads(file.read(length))
+            ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
+            expected = 8 + length + max(ends, default=0)
+            if not ends:
+                raise ValueError("it holds no tensors")
+            if size != expected:
+                raise ValueError(f"it has {size:,} bytes, and its header says {expected:,}")
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            why = str(error) if type(error) is ValueError else "its header is not one of safetensors"
+            problems.add(f"{path}: is damaged ({why}); fetch it again")
+
+
+def _is_native(config: dict[str, Any]) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return config.get("model_type") in CONFIG_MAPPING
+
+
+def _packaged(name: str) -> Source | None:
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+    folders = _model_folders(distribution)
+    if not folders:
+        return None
+    if len(folders) > 1:
+        inside = ", ".join(str(folder) for folder in folders)
+        raise ModelError(f"{name}: this package carries several models; give the folder of one: {inside}")
+    return Source(name, folders[0], "package", distribution.version)
+
+
+def _model_folders(distribution: importlib.metadata.Distribution) -> list[Path]:
+    files = distribution.files
+    if files is None:  # installed without a record of its files
+        return []
+    configs = {file.parent for file in files if file.name == "config.json"}
+    weights = {file.parent for file in files if file.suffix == ".safetensors"}
+    return sorted(Path(str(distribution.locate_file(folder))).resolve() for folder in configs & weights)
+
+
+def _from_hub(name: str) -> Source:
+    try:
+        folder, commit = fetch(name)
+    except ModelError as error:
+        tried = f"{name}: there is no such folder, and no installed package of that name carries a model; on the hub: "
+        raise ModelError(f"{tried}{error}; {_near(name)}") from None
+    return Source(name, folder, "hub", commit)
+
+
+def _near(name: str) -> str:
+    packages = {
+        distribution.name for distribution in importlib.metadata.distributions() if _model_folders(distribution)
+    }
+    near = did_you_mean(name, packages | set(_folders_beside(Path(name))))
+    return f"here: {near}" if packages else near
+
+
+def _folders_beside(path: Path) -> list[str]:
+    parent = path.expanduser().parent
+    if not parent.is_dir():
+        return []
+    return [folder.name for folder in parent.iterdir() if folder.is_dir() and (folder / "config.json").is_file()]
+
+
+def _json(path: Path, problems: Problems) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        problems.add(f"{path}: is not JSON ({error}); fetch the file again")
+        return None

@@ -1,0 +1,64 @@
+"""What a saved network looks like on the disk: safetensors in float32, and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tunesmith.models.backbone import quiet
+from tunesmith.models.pooling import Pooling, pooling_config
+from tunesmith.models.text import TextProcessor
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+def save_model(model: PreTrainedModel, processor: TextProcessor, further: dict[str, Tensor], folder: Path) -> None:
+    """Config, weights and tokenizer as transformers writes them; `further` weights are added under their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        model.save_pretrained(folder, state_dict={**float32(model.state_dict()), **further})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = "float32"  # else a model trained in bfloat16 would be cast down again when it is opened
+    write_json(folder / "config.json", config)
+    processor.tokenizer.save_pretrained(folder)
+
+
+def save_sentence_modules(folder: Path, pooling: Pooling, head: nn.Linear, processor: TextProcessor) -> None:
+    """Makes a folder of `save_model` one of sentence-transformers: what follows the model, each in its folder."""
+    chain = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    chain += [("2_Normalize", "Normalize")] if pooling.normalize else []
+    dense = f"{len(chain)}_Dense"
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in enumerate([*chain, (dense, "Dense")])
+    ]
+    width = head.in_features
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "1_Pooling" / "config.json", pooling_config(pooling, width))
+    sentence = {"max_seq_length": processor.max_length, "do_lower_case": processor.lower}
+    write_json(folder / "sentence_bert_config.json", sentence)
+    if pooling.normalize:
+        (folder / "2_Normalize").mkdir(exist_ok=True)
+    plain = {"in_features": width, "out_features": head.out_features, "bias": True, "activation_function": IDENTITY}
+    write_json(folder / dense / "config.json", plain)
+    weights = {f"linear.{name}": value for name, value in float32(head.state_dict()).items()}
+    save_file(weights, folder / dense / "model.safetensors", metadata={"format": "pt"})
+
+
+def float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights on the CPU, numbers in float32; what is that already is not copied."""
+    return {
+        name: (value.detach().float() if value.is_floating_point() else value.detach()).cpu().contiguous()
+        for name, value in state.items()
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, in folders made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,168 @@
+"""Text to token numbers: the base's own tokenizer, its limits and its filler."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tunesmith.errors import ModelError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "tekken.json",
+)
+NO_LIMIT = 1_000_000  # tokenizers without a limit of their own give 1e30
+FALLBACK_LENGTH = 512
+
+
+class TextProcessor:
+    """Text to token numbers, in the order and with the special tokens that the base was trained with.
+
+    `max_length` is how many tokens the model was made for, special tokens included, and `why` says where that is from;
+    `positions` is the most that it can take at all.
+    `pad` is the filler of each model input; filler stands on the right, hidden by the attention mask.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        why: str,
+        pad: dict[str, int],
+        positions: int,
+        lower: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.positions = positions
+        self.why = why
+        self.pad = pad
+        self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
+
+    def encode(self, text: str, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """One row of each model input, and how many of the text's own tokens did not fit into `max_length`."""
+        return self.encode_all([text], max_length)[0]
+
+    def encode_all(self, texts: Sequence[str], max_length: int) -> list[tuple[dict[str, list[int]], int]]:
+        """`encode` of many texts, faster than one by one."""
+        if not texts:
+            return []
+        rows = self._tokenize(list(texts), None)
+        long = [index for index, row in enumerate(rows) if len(row["input_ids"]) > max_length]
+        short = self._tokenize([texts[index] for index in long], max_length) if long else []
+        cut = dict.fromkeys(range(len(rows)), 0)
+        for index, row in zip(long, short, strict=True):
+            cut[index] = len(rows[index]["input_ids"]) - len(row["input_ids"])
+            rows[index] = row
+        return [(row if row["input_ids"] else self._one_filler(), cut[index]) for index, row in enumerate(rows)]
+
+    def _tokenize(self, texts: list[str], max_length: int | None) -> list[dict[str, list[int]]]:
+        given = self.tokenizer(
+            [text.lower() for text in texts] if self.lower else texts,
+            padding=False,
+            truncation=max_length is not None,
+            max_length=max_length,
+            return_attention_mask=True,
+            return_token_type_ids="token_type_ids" in self.pad,
+            verbose=False,  # else it warns of every text that is longer than the model takes; they are counted here
+        )
+        return [{name: list(given[name][index]) for name in self.pad} for index in range(len(texts))]
+
+    def _one_filler(self) -> dict[str, list[int]]:
+        # A tokenizer without special tokens gives nothing at all for an empty text, and a row needs one token.
+        return {name: [1 if name == "attention_mask" else filler] for name, filler in self.pad.items()}
+
+
+def load_processor(folder: Path, module: PreTrainedModel) -> TextProcessor:
+    """The tokenizer of `folder`, set up for `module`. Raises ModelError when it cannot be read or does not fit."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # each tokenizer class raises its own kinds for the same damaged file
+        raise ModelError(
+            f"{folder}: the tokenizer cannot be read ({first_line(error)}); fetch its files again"
+        ) from None
+    embeddings: Any = module.get_input_embeddings()
+    rows = int(embeddings.weight.shape[0])
+    if tokenizer.vocab_size > rows:
+        raise ModelError(
+            f"{folder}: the tokenizer knows {tokenizer.vocab_size:,} tokens and the model {rows:,}; "
+            "they are not from the same model: copy the tokenizer files that belong to these weights"
+        )
+    sentence = _sentence_config(folder)
+    max_length, why, positions = _limit(tokenizer, module, sentence.get("max_seq_length"))
+    tokenizer.padding_side = "right"
+    tokenizer.model_max_length = max_length
+    filler = _filler(tokenizer, rows)
+    taken = inspect.signature(module.forward).parameters
+    names = ["input_ids", "attention_mask"]
+    if "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in taken:
+        names.append("token_type_ids")
+    pad = {name: filler if name == "input_ids" else 0 for name in names}
+    return TextProcessor(tokenizer, max_length, why, pad, positions, lower=sentence.get("do_lower_case") is True)
+
+
+def _limit(tokenizer: PreTrainedTokenizerBase, module: PreTrainedModel, declared: Any) -> tuple[int, str, int]:
+    """The length to work at, where it is from, and the most positions that the model has."""
+    limits: list[tuple[int, str]] = []
+    if declared is not None:
+        limits.append((int(declared), "max_seq_length in sentence_bert_config.json"))
+    if tokenizer.model_max_length < NO_LIMIT:
+        limits.append((int(tokenizer.model_max_length), "model_max_length in tokenizer_config.json"))
+    positions = getattr(module.config, "max_position_embeddings", None)
+    if positions is not None and positions > 0:
+        # roberta and its kin number positions from after the filler's own, so that many places are never used
+        starts = [
+            part.padding_idx + 1
+            for key, part in module.named_modules()
+            if key.endswith("position_embeddings") and isinstance(part, nn.Embedding) and part.padding_idx is not None
+        ]
+        offset = max(starts, default=0)
+        less = f", less {offset} that it keeps for filler" if offset else ""
+        limits.append((positions - offset, f"max_position_embeddings in config.json{less}"))
+    if not limits:
+        return FALLBACK_LENGTH, "neither the tokenizer nor config.json names a limit", NO_LIMIT
+    most = limits[-1][0] if positions else NO_LIMIT
+    return (*min(limits, key=lambda limit: limit[0]), most)
+
+
+def _filler(tokenizer: PreTrainedTokenizerBase, rows: int) -> int:
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    if isinstance(pad, int) and pad < rows:
+        return pad
+    # The attention mask hides filler, so any known token does; the end of text is what transformers' examples take.
+    if not isinstance(end, int) or end >= rows:
+        raise ModelError(
+            "the tokenizer has neither a padding token nor an end of text; set pad_token in tokenizer_config.json"
+        )
+    tokenizer.pad_token = tokenizer.eos_token
+    return end
+
+
+def _sentence_config(folder: Path) -> dict[str, Any]:
+    path = folder / "sentence_bert_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: is not JSON ({error}); fetch the file again") from None
+
+
+def first_line(error: Exception) -> str:
+    """The kind and first line of an error of another package, short enough for one of ours."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

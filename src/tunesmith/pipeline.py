@@ -1,0 +1,225 @@
+"""The composition root: Recipe -> rows -> network -> loop -> artifact -> verdict. The only place where they meet."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import resource
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith import __version__
+from tunesmith.errors import ArtifactError, TrainingError
+from tunesmith.recipe import Recipe
+from tunesmith.training.events import Event, Finished, Note, Warned
+from tunesmith.training.ledger import Ledger
+
+if TYPE_CHECKING:
+    from tunesmith.assembly import Built
+    from tunesmith.models.resolve import Source
+    from tunesmith.preparing import Encoded, Prepared
+    from tunesmith.training.loop import Run as LoopRun
+
+
+def never() -> bool:
+    return False
+
+
+@dataclass
+class Session:
+    """One run, being made. Iterate `events()` to make it happen; what has happened is on disk at every moment."""
+
+    recipe: Recipe
+    run: Path
+    table: Any = None  # rows of a Python caller, kept in the run's own data/ folder
+    stop: Callable[[], bool] = never
+    resuming: bool = False
+    finished: bool = False
+    _begun: float = field(default_factory=time.perf_counter)
+    _cpu: float = field(default_factory=time.process_time)
+
+    def events(self) -> Iterator[Event]:
+        """Does the work. Each event is in the run's ledger before it is given. Raises TunesmithError kinds only."""
+        from safetensors import SafetensorError
+
+        from tunesmith.preparing import encode, prepare
+
+        prepared = prepare(self.recipe, self.table)
+        yield from prepared.notes
+        source, backbone = self._load_base()
+        model_note = Note("model", (f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}",))
+        yield model_note
+        encoded = encode(prepared, backbone.processor, self.recipe.training.max_length)
+        ledger = Ledger.open(self.run) if self.resuming else self._create(prepared)
+        self._check_same_data(ledger, prepared)
+        if not self.resuming:
+            ledger.write_manifest(self._manifest(prepared, source))
+        for event in itertools.chain(prepared.notes, (model_note,)):
+            ledger.append(event)
+        try:
+            for event in self._work(ledger, prepared, encoded, source, backbone):
+                ledger.append(event)
+                yield event
+        except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> Exception:
+        """A full disk or full memory in words; any other exception as it is."""
+        from tunesmith.training.preflight import out_of_memory
+        from tunesmith.training.state import disk_full
+
+        again = f"then go on with: tunesmith resume {self.run}"
+        if disk_full(error):
+            return TrainingError(
+                f"{self.run}: the disk is full; what was saved before is intact; free some space, {again}"
+            )
+        if out_of_memory(error):
+            return TrainingError(
+                f"{self.run}: out of memory; what was saved before is intact; free some memory, {again}; or start again "
+                "with a smaller training.micro_batch, training.max_length, or training.cache=off"
+            )
+        return error
+
+    def _work(
+        self, ledger: Ledger, prepared: Prepared, encoded: Encoded, source: Source, backbone: Any
+    ) -> Iterator[Event]:
+        from tunesmith.assembly import build, fit_probe, keep_frozen, make_run
+        from tunesmith.training.loop import train
+
+        for finding in encoded.findings:
+            yield Warned(finding.message)
+        earlier = ledger.resolved() if self.resuming else {}
+        built = build(self.recipe, prepared, encoded, backbone, earlier)
+        yield Note("method", (f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train",))
+        trunk = keep_frozen(self.recipe, encoded, backbone, built)
+        yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
+        run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
+        yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
+        ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
+        if self.resuming:
+            yield from _restore(run)
+        for event in train(run):
+            if isinstance(event, Finished):
+                yield from self._finish(ledger, prepared, encoded, source, built, run, event)
+            else:
+                yield event
+
+    def _finish(
+        self,
+        ledger: Ledger,
+        prepared: Prepared,
+        encoded: Encoded,
+        source: Source,
+        built: Built,
+        run: LoopRun,
+        end: Finished,
+    ) -> Iterator[Event]:
+        from tunesmith.assembly import best_parameters
+        from tunesmith.delivery import deliver
+        from tunesmith.result import Spent, measure_result
+
+        predictor, opens = deliver(
+            self.recipe, prepared, encoded, source, best_parameters(run), built.kept_rows, self.run
+        )
+        spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())
+        yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
+        self.finished = True
+        yield end
+
+    def _load_base(self) -> tuple[Source, Any]:
+        from tunesmith.models.backbone import load_backbone
+        from tunesmith.models.resolve import resolve
+
+        source = resolve(self.recipe.model)
+        return source, load_backbone(source, self.recipe.training.dropout)
+
+    def _create(self, prepared: Prepared) -> Ledger:
+        ledger = Ledger.create(self.run, self.recipe)
+        if self.table is not None:
+            from tunesmith.data.table import table_of, write_parquet
+
+            (self.run / "data").mkdir(exist_ok=True)
+            write_parquet(table_of(self.table, "rows"), Path(self.recipe.data.path))
+        return ledger
+
+    def _check_same_data(self, ledger: Ledger, prepared: Prepared) -> None:
+        stored = ledger.manifest().get("data", {}).get("sha256")
+        if self.resuming and stored is not None and stored != prepared.fingerprints():
+            raise ArtifactError(
+                f"{self.run}: {self.recipe.data.path} is not the data this run was started with; restore the file, or "
+                "start a new run"
+            )
+
+    def _manifest(self, prepared: Prepared, source: Source) -> dict[str, Any]:
+        from tunesmith.manifest import machine, versions
+
+        return {
+            "tunesmith": __version__,
+            "recipe": self.recipe.id,
+            "model": {"name": source.name, "kind": source.kind, "revision": source.revision},
+            "data": {"path": self.recipe.data.path, "sha256": prepared.fingerprints()},
+            "versions": versions(),
+            "machine": machine(),
+        }
+
+
+def start(recipe: Recipe, out: Path | None = None, table: Any = None, stop: Callable[[], bool] = never) -> Session:
+    """A new run in `out` (by default a new folder under runs/). Raises ArtifactError when `out` already holds a run."""
+    folder = new_folder(recipe) if out is None else out
+    if (folder / "recipe.yaml").exists():
+        raise ArtifactError(
+            f"{folder}: already holds a run; give another --out, or go on with it: tunesmith resume {folder}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder}: is a file; give --out a folder")
+    if table is not None:
+        data = recipe.data.model_copy(update={"path": str(folder / "data" / "rows.parquet")})
+        recipe = recipe.model_copy(update={"data": data})
+    return Session(recipe, folder, table, stop)
+
+
+def resume(run: Path, stop: Callable[[], bool] = never) -> Session:
+    """Goes on with a stopped run from its last whole checkpoint. Raises ArtifactError when it is finished, or no run."""
+    recipe = Ledger.open(run).recipe()
+    if (run / "report.json").exists():
+        raise ArtifactError(f"{run}: this run is finished; use it with: tunesmith predict {run} TEXT")
+    return Session(recipe, run, None, stop, resuming=True)
+
+
+def new_folder(recipe: Recipe) -> Path:
+    """runs/<data>-<method>, with the first number that is free where that is taken."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(recipe.data.path).stem).strip("-").lower() or "data"
+    method = recipe.method.part_name().rpartition(":")[2].lower()
+    for number in itertools.count(1):
+        folder = Path("runs") / (f"{stem}-{method}" + (f"-{number}" if number > 1 else ""))
+        if not folder.exists():
+            return folder
+    raise AssertionError("unreachable")
+
+
+def _restore(run: LoopRun) -> Iterator[Event]:
+    run.checkpoints.recover()
+    if not run.checkpoints.steps():
+        yield Note("resume", ("no checkpoint had been written yet: starting from the first step",))
+        return
+    state, skipped = run.checkpoints.load()
+    for line in skipped:
+        yield Warned(line)
+    run.masters.restore(state.tensors)
+    run.state = state
+    yield Note("resume", (f"going on from step {state.step} of {run.steps}",))
+
+
+def _size_of(module: Any) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M parameters"
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far."""
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -1,0 +1,137 @@
+"""From a Recipe's data to encoded splits: read, find columns, clean, split, label, encode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.audit import Finding, clean
+from tunesmith.data.columns import Columns, find_columns
+from tunesmith.data.encode import Example
+from tunesmith.data.preview import three_rows
+from tunesmith.data.readers import by_split_column, read_data
+from tunesmith.data.split import Splits, make_splits
+from tunesmith.data.table import Table, table_of
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.recipe import Derived, Recipe
+from tunesmith.tasks.base import Labels, Task
+from tunesmith.training.events import Note
+
+if TYPE_CHECKING:
+    from tunesmith.models.backbone import TextProcessor
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows, read and split, with everything that was found on the way."""
+
+    task: Task
+    columns: Columns
+    splits: Splits
+    findings: tuple[Finding, ...]
+    labels: Labels
+    notes: tuple[Note, ...]
+
+    def table(self, split: str) -> Table:
+        return table_in(self.splits, split)
+
+    def texts(self, split: str) -> list[str]:
+        return self.table(split).columns[self.columns.text]
+
+    def truth(self, split: str) -> list[str]:
+        return self.table(split).columns[self.columns.label]
+
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of each split's columns that matter: other columns may change their types on the way through a file."""
+        kept = [name for name in (self.columns.text, self.columns.label, self.columns.group) if name is not None]
+        found = {}
+        for split in SPLITS:
+            table = self.table(split)
+            found[split] = Table(table.path, {name: table.columns[name] for name in kept}, table.lines).fingerprint()
+        return found
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Every split's rows as numbers."""
+
+    examples: dict[str, list[Example]]
+    limit: int  # tokens kept of a text
+    derived: tuple[Derived, ...]
+    findings: tuple[Finding, ...]
+
+
+def prepare(recipe: Recipe, table: Any = None) -> Prepared:
+    """Reads and checks all rows; `table` stands in for the recipe's path where a Python caller has the rows.
+
+    Raises DataError with every problem of the data.
+    """
+    given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
+    main = next(iter(given.values()))
+    columns = find_columns(main, recipe.data.text, recipe.data.label, recipe.data.group)
+    rows = tuple(three_rows(main, columns))
+    tables, findings = clean(given, columns, recipe.data.leaks)
+    splits = make_splits(tables, columns, recipe.data.validation, recipe.data.test, recipe.seed)
+    if len(splits.train) == 0:
+        raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
+    task, why = choose_task(recipe)
+    labels = task.check(splits.train, columns)
+    sizes = [(name, len(table_in(splits, name)), splits.why.get(name, "")) for name in SPLITS]
+    notes = (
+        Note("columns", (columns.why, *rows)),
+        Note("data", tuple(f"{name}: {count:,} rows ({said})" for name, count, said in sizes if said)),
+        Note("task", (f"task: {task.part_name()} of {len(labels.names)} classes ({why})",)),
+        Note("findings", tuple(finding.message for finding in findings)),
+    )
+    return Prepared(task, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
+
+
+def table_in(splits: Splits, name: str) -> Table:
+    return {"train": splits.train, "validation": splits.validation, "test": splits.test}[name]
+
+
+def choose_task(recipe: Recipe) -> tuple[Task, str]:
+    """The task asked for, or the one that the data and model mean, with the reason."""
+    from tunesmith.tasks.classification import Classification
+
+    if isinstance(recipe.task, Task):
+        return recipe.task, "as asked"
+    return Classification(), "one text column and one column of labels"
+
+
+def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> Encoded:
+    """Encodes every split at the asked length limit, or the model's own.
+
+    Raises RecipeError when the limit asked for is more than the model has positions for.
+    """
+    most = processor.positions
+    if isinstance(asked, int) and asked > most:
+        raise RecipeError(f"training.max_length: {asked} tokens are more than the {most} this model has positions for")
+    limit, why = (asked, "as asked") if isinstance(asked, int) else (processor.max_length, processor.why)
+    task, labels = prepared.task, prepared.labels
+    examples = {
+        split: task.encode(prepared.texts(split), prepared.truth(split), labels, processor, limit) for split in SPLITS
+    }
+    findings = _cut_finding(prepared, examples, limit, most)
+    return Encoded(examples, limit, (Derived("training.max_length", limit, why),), findings)
+
+
+def _cut_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: int, most: int) -> tuple[Finding, ...]:
+    cut = [(split, example) for split in SPLITS for example in examples[split] if example.cut > 0]
+    if not cut:
+        return ()
+    lost = sum(example.cut for _, example in cut)
+    total = sum(example.length + example.cut for part in examples.values() for example in part)
+    rows = sum(len(part) for part in examples.values())
+    fix = (
+        f"--set training.max_length={most} keeps more"
+        if limit < most
+        else f"{most} is the most this model takes: shorten the texts or choose a model with more positions"
+    )
+    message = (
+        f"{len(cut):,} of {rows:,} rows are longer than {limit} tokens: {lost / total:.1%} of all tokens are cut; {fix}"
+    )
+    places = tuple(prepared.table(split).place(example.row) for split, example in cut[:20])
+    return (Finding("cut_text", len(cut), message, places),)

@@ -1,0 +1,239 @@
+"""Recipe: everything a person can ask for. Closed, typed, frozen; YAML and JSON in and out; its id is a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_serializer
+
+from tunesmith.catalog import Part, build, explain
+from tunesmith.errors import RecipeError
+
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Auto = Literal["auto"]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class DataSpec(_Spec):
+    """Which rows, and what each column is."""
+
+    path: str = Field(description="a table, a folder with train/validation/test files, or a hub data set name")
+    text: str | None = Field(default=None, description="column that holds the text; found by looking when not given")
+    label: str | None = Field(default=None, description="column that holds the label; found by looking when not given")
+    group: str | None = Field(default=None, description="column whose equal values stay on one side of every split")
+    validation: Share = Field(
+        default=0.1, description="share of the training rows held out to choose the best checkpoint"
+    )
+    test: Share = Field(
+        default=0.1, description="share of the rows held out for the result, where no test file is given"
+    )
+    leaks: Literal["drop", "keep"] = Field(
+        default="drop", description="training rows whose text is also in validation or test"
+    )
+
+
+class TrainingSpec(_Spec):
+    """How the parameters that may change are changed."""
+
+    epochs: Annotated[int, Field(ge=0)] | Auto = Field(default="auto", description="passes over the training rows")
+    rate: Annotated[float, Field(gt=0)] | Auto = Field(default="auto", description="peak learning rate of the base")
+    head_rate: Annotated[float, Field(gt=0)] | Auto = Field(
+        default="auto", description="peak learning rate of the head"
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(default=32, description="rows in one optimizer step")
+    micro_batch: Annotated[int, Field(ge=1)] | Auto = Field(default="auto", description="rows in memory at once")
+    max_length: Annotated[int, Field(ge=4)] | Auto = Field(default="auto", description="tokens kept of a text")
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=0.01, description="decoupled; none on norms, biases, embeddings"
+    )
+    warmup: Share = Field(default=0.1, description="share of the steps over which the rate rises from 0")
+    clip: Annotated[float, Field(gt=0)] | None = Field(default=1.0, description="largest gradient norm; null for none")
+    dropout: Share | None = Field(default=None, description="overrides every dropout of the model; null keeps its own")
+    probe: bool = Field(default=True, description="fit the head on frozen features before the base may change")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="evaluations without a gain of one standard error before stopping; 0 never stops early"
+    )
+    evaluations: Annotated[int, Field(ge=1)] = Field(default=1, description="evaluations on validation rows per epoch")
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpointing: bool = Field(default=False, description="recompute activations in backward: less memory, more time")
+    cache: Literal["auto", "memory", "off"] = Field(
+        default="auto", description="outputs of frozen blocks: computed once, or not"
+    )
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class EvaluationSpec(_Spec):
+    """How the result is measured."""
+
+    metric: str | Auto = Field(
+        default="auto", description="validation metric that chooses the checkpoint; the task's own by default"
+    )
+    baselines: bool = Field(default=True, description="compare with the majority class, TF-IDF and the frozen features")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
+    resamples: Annotated[int, Field(ge=100)] = Field(default=2000, description="bootstrap resamples of the test rows")
+
+
+class Recipe(_Spec):
+    """One run, asked for. Build it from plain data with `Recipe.parse`, which reports every problem at once."""
+
+    model: str = Field(min_length=1, description="a folder, an installed package that carries a model, or a hub name")
+    data: DataSpec
+    task: SerializeAsAny[Part] | Auto = "auto"
+    method: SerializeAsAny[Part]
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_serializer("task", "method")
+    def _plain_part(self, part: Part | str) -> str | dict[str, Any]:
+        return part.to_plain() if isinstance(part, Part) else part
+
+    @classmethod
+    def parse(cls, asked: Mapping[str, Any]) -> Recipe:
+        """A checked Recipe from nested plain data. Raises RecipeError that lists every problem found."""
+        plain, problems = dict(asked), []
+        if isinstance(plain.get("data"), str | Path):
+            plain["data"] = {"path": str(plain["data"])}
+        plain.setdefault("method", "full")
+        for key, folder in (("task", "tasks"), ("method", "methods")):
+            if plain.get(key, "auto") == "auto" and key == "task":
+                continue
+            try:
+                plain[key] = build(folder, plain[key])
+            except RecipeError as error:
+                problems += error.problems
+                plain[key] = Part()
+        try:
+            recipe = cls(**plain)
+        except ValidationError as error:
+            raise RecipeError(*problems, *explain(error, cls)) from None
+        problems += recipe._contradictions()
+        if problems:
+            raise RecipeError(*problems)
+        return recipe
+
+    def _contradictions(self) -> list[str]:
+        training, problems = self.training, []
+        if isinstance(training.micro_batch, int) and training.micro_batch > training.batch_size:
+            problems.append(
+                f"training.micro_batch: {training.micro_batch} rows at once is more than the "
+                f"{training.batch_size} of training.batch_size; lower it or raise training.batch_size"
+            )
+        if self.data.validation + self.data.test >= 0.9:
+            problems.append(
+                f"data.validation + data.test: {self.data.validation + self.data.test:g} of the rows leaves too few to "
+                "train on; keep their sum below 0.9"
+            )
+        if self.data.text is not None and self.data.text == self.data.label:
+            problems.append(f'data.label: "{self.data.label}" is also data.text; name two different columns')
+        if training.checkpointing and self.method.part_name() == "head":
+            problems.append(
+                "training.checkpointing: method head trains nothing inside the base, so there is nothing to recompute; "
+                "set it to false"
+            )
+        return problems
+
+    def to_plain(self) -> dict[str, Any]:
+        """Nested plain data that `parse` reads back as an equal Recipe."""
+        return self.model_dump(mode="json")
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits that name exactly this Recipe (SHA-256 of its sorted JSON)."""
+        text = json.dumps(self.to_plain(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_yaml(self) -> str:
+        return yaml_text(self.to_plain())
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A value that nobody gave: printed once with its reason, and kept in resolved.yaml."""
+
+    key: str
+    value: str | int | float | bool | None
+    why: str
+
+
+def yaml_text(plain: Any) -> str:
+    """YAML 1.2 text of nested plain data, in the order given."""
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    out = io.StringIO()
+    writer.dump(plain, out)
+    return out.getvalue()
+
+
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """The nested plain data of a .yaml, .yml or .json file, not yet checked. Raises RecipeError naming file and line."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        plain = json.loads(text) if path.suffix == ".json" else YAML(typ="safe", pure=True).load(text)
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read ({error})") from None
+    except json.JSONDecodeError as error:
+        raise RecipeError(f"{path}:{error.lineno}: is not valid JSON ({error.msg})") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise RecipeError(f"{path}:{line}: is not valid YAML ({error.problem})") from None
+    except YAMLError as error:
+        raise RecipeError(f"{path}: is not valid YAML ({error})") from None
+    if not isinstance(plain, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys such as model, data, method")
+    return plain
+
+
+def set_key(plain: dict[str, Any], key: str, value: Any) -> None:
+    """Sets one dotted key of nested plain data in place. Raises RecipeError when a part of it holds no keys."""
+    *parents, last = key.strip().split(".")
+    here: dict[str, Any] = plain
+    for part in parents:
+        below = here.get(part)
+        if isinstance(below, str) and part in ("method", "task"):
+            below = {"name": below}
+        elif isinstance(below, str) and part == "data":
+            below = {"path": below}
+        elif below is None:
+            below = {"name": "full"} if part == "method" else {}
+        if not isinstance(below, Mapping):
+            raise RecipeError(f'{key}: "{part}" holds a value, not a group of keys')
+        here[part] = below = dict(below)
+        here = below
+    here[last] = value
+
+
+def set_value(plain: dict[str, Any], assignment: str) -> None:
+    """Applies one "training.rate=1e-4" to nested plain data; the value is read as YAML 1.2, where 1e-4 is a number.
+
+    Raises RecipeError when it is no assignment, or a part of the key holds no keys.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set {assignment}: write key=value, such as --set training.epochs=3")
+    try:
+        value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
+    except YAMLError:
+        value = text
+    set_key(plain, key, value)

@@ -1,0 +1,1 @@
+"""WHAT is learned: one file each."""

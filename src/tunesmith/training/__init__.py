@@ -1,0 +1,1 @@
+"""HOW it learns: one loop for every task and every method."""

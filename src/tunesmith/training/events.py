@@ -1,0 +1,97 @@
+"""What happened, as facts: the loop and the pipeline yield these, and whoever iterates decides what to do with them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Event:
+    """A fact about a run; every one survives JSON."""
+
+    kind: ClassVar[str] = "event"
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """Lines for a person, said once: what was found, derived, decided, measured."""
+
+    kind: ClassVar[str] = "note"
+    topic: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class StepDone(Event):
+    kind: ClassVar[str] = "step"
+    step: int  # steps done so far
+    steps: int
+    epoch: float
+    loss: float  # mean over the step's weight
+    rate: float  # the base's learning rate
+    norm: float  # gradient norm before clipping
+    rows: int
+    tokens: int  # padding included
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluated(Event):
+    kind: ClassVar[str] = "evaluated"
+    step: int
+    steps: int
+    epoch: float
+    metric: str
+    value: float
+    error: float  # one standard error of `value`
+    loss: float
+    best: bool
+
+
+@dataclass(frozen=True)
+class Saved(Event):
+    kind: ClassVar[str] = "saved"
+    step: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    kind: ClassVar[str] = "warned"
+    message: str
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """Ended before it was done, with everything saved."""
+
+    kind: ClassVar[str] = "stopped"
+    step: int
+    why: str
+    resume: str  # the command that goes on
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    kind: ClassVar[str] = "finished"
+    step: int
+    why: str
+    best_step: int
+
+
+_KINDS: dict[str, type[Event]] = {
+    item.kind: item for item in (Note, StepDone, Evaluated, Saved, Warned, Stopped, Finished)
+}
+
+
+def event_from(plain: dict[str, Any]) -> Event:
+    """The event that `to_plain` gave. Raises KeyError for a kind this version does not know."""
+    kind = _KINDS[plain["kind"]]
+    given = {field.name: plain[field.name] for field in fields(kind)}
+    if kind is Note:
+        given["lines"] = tuple(given["lines"])
+    return kind(**given)

@@ -1,0 +1,176 @@
+"""THE loop: a generator of events, for every task and every method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tunesmith.data.encode import Batch
+from tunesmith.errors import TrainingError
+from tunesmith.methods.base import Plan
+from tunesmith.recipe import TrainingSpec
+from tunesmith.tasks.base import Task
+from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDone, Stopped
+from tunesmith.training.optim import Masters
+from tunesmith.training.schedule import warmup_linear
+from tunesmith.training.source import FixedRows
+from tunesmith.training.state import Carry, Checkpoints, State
+from tunesmith.training.step import optimizer_step
+from tunesmith.training.trunk import Trunk
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.models.network import Network
+
+SAVE_EVERY_S = 300.0  # a long epoch still leaves a recent checkpoint behind
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluation on the validation rows."""
+
+    metric: str
+    value: float  # higher is better
+    error: float  # one standard error of `value`
+    loss: float  # mean over the rows
+
+
+@dataclass
+class Run:
+    """What the loop needs, made by the pipeline. `state` and `masters` are the only parts that change."""
+
+    network: Network
+    task: Task
+    plan: Plan
+    source: FixedRows
+    trunk: Trunk
+    masters: Masters
+    training: TrainingSpec  # with every "auto" resolved
+    seed: int
+    checkpoints: Checkpoints
+    evaluate: Callable[[], Measured] | None  # None where there are no validation rows
+    stop: Callable[[], bool]
+    resume_command: str
+    state: State
+
+    @property
+    def steps(self) -> int:
+        assert isinstance(self.training.epochs, int)
+        return self.training.epochs * self.source.steps_per_epoch
+
+
+def train(run: Run) -> Iterator[Event]:
+    """From `run.state.step` to the end, or to where it should stop. The last event is Finished or Stopped.
+
+    A non-finite step raises TrainingError after the last good state was saved.
+    """
+    state, per_epoch = run.state, run.source.steps_per_epoch
+    due = _evaluation_steps(run)
+    saved_at = time.monotonic()
+    why = "all epochs done"
+    if state.carry.evaluated < 0 or (state.step in due and state.carry.evaluated < state.step):
+        yield from _evaluate(run)
+        yield _save(run)
+    while state.step < run.steps:
+        if _out_of_patience(run):
+            why = f"no gain of one standard error in {run.training.patience} evaluations"
+            break
+        if run.stop():
+            yield _save(run)
+            yield Stopped(state.step, "asked to stop", run.resume_command)
+            return
+        begun = time.perf_counter()
+        result = _step(run)
+        state.step += 1
+        yield StepDone(
+            state.step, run.steps, state.step / per_epoch, result.loss, result.rate, result.norm, result.rows,
+            result.tokens, time.perf_counter() - begun,
+        )  # fmt: skip
+        if state.step in due:
+            yield from _evaluate(run)
+        if state.step in due or time.monotonic() - saved_at > SAVE_EVERY_S:
+            yield _save(run)
+            saved_at = time.monotonic()
+    yield Finished(state.step, why, state.carry.best_step if run.evaluate else state.step)
+
+
+def _step(run: Run):
+    def forward(batch: Batch) -> Tensor:
+        return run.trunk.forward("train", batch)
+
+    set_mode(run.network, run.plan)
+    try:
+        return optimizer_step(
+            run.task,
+            forward,
+            run.source.batch(run.state.step),
+            run.masters,
+            warmup_linear(run.state.step, run.steps, run.training.warmup),
+            run.training.clip,
+            run.seed,
+            run.state.step,
+        )
+    except TrainingError as error:
+        saved = _save(run)
+        raise TrainingError(*error.problems, f"the last good state is kept in {saved.path}") from None
+
+
+def set_mode(network: Network, plan: Plan) -> None:
+    """Training mode, less the frozen prefix: what does not learn gets no dropout, and can be kept."""
+    network.train()
+    if plan.cut > 0:
+        layout = network.layout
+        for name in (*layout.embeddings, *layout.blocks[: plan.cut]):
+            network.get_submodule(name).eval()
+
+
+def _evaluation_steps(run: Run) -> set[int]:
+    per_epoch, times = run.source.steps_per_epoch, run.training.evaluations
+    points = (
+        {round(per_epoch * index / times) for index in range(1, run.steps // per_epoch * times + 1)}
+        if per_epoch
+        else set()
+    )
+    return {point for point in points if point > 0} | {run.steps}
+
+
+def _evaluate(run: Run) -> Iterator[Event]:
+    """Measures on the validation rows, and updates what choosing and stopping remember."""
+    state = run.state
+    state.carry = replace(state.carry, evaluated=state.step)
+    if run.evaluate is None:
+        return
+    found = run.evaluate()
+    state.carry, best = judged(state.carry, found, state.step)
+    epoch = state.step / run.source.steps_per_epoch
+    yield Evaluated(state.step, run.steps, epoch, found.metric, found.value, found.error, found.loss, best)
+
+
+def judged(carry: Carry, found: Measured, step: int) -> tuple[Carry, bool]:
+    """The carry after one evaluation, and whether it is the best so far (equal values: the lower loss).
+
+    Only a gain of more than one standard error over the last such gain counts against patience: less is noise of the
+    validation rows.
+    """
+    value, loss = carry.best_value, carry.best_loss
+    better = value is None or loss is None or (found.value, -found.loss) > (value, -loss)
+    if better:
+        carry = replace(carry, best_value=found.value, best_loss=found.loss, best_step=step)
+    gained = carry.reference is None or found.value > carry.reference + found.error
+    if gained:
+        return replace(carry, reference=found.value, without_gain=0), better
+    return replace(carry, without_gain=carry.without_gain + 1), better
+
+
+def _out_of_patience(run: Run) -> bool:
+    patience = run.training.patience
+    return run.evaluate is not None and patience > 0 and run.state.carry.without_gain >= patience
+
+
+def _save(run: Run) -> Saved:
+    state = run.state
+    state.tensors = run.masters.export()
+    return Saved(state.step, str(run.checkpoints.save(state)))

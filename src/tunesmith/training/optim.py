@@ -1,0 +1,125 @@
+"""Float32 masters, their gradients, and the optimizer over them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.recipe import TrainingSpec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from tunesmith.methods.base import Plan
+
+
+class Masters:
+    """Owns the float32 truth of every trainable parameter, and the optimizer that moves it.
+
+    In float32 runs a master is the parameter itself. In bfloat16 runs it is a copy, taken before the network is cast,
+    so that the pretrained weights lose nothing; gradients are added to it in float32 after each micro-batch, so that
+    accumulation rounds no more than one large batch would.
+    """
+
+    def __init__(self, network: nn.Module, plan: Plan, training: TrainingSpec, dtype: torch.dtype) -> None:
+        """`network` is float32 and on its device; afterwards it is of `dtype`."""
+        import torch
+
+        live = dict(network.named_parameters())
+        self._live: dict[str, Tensor] = {name: live[name] for name in plan.trainable}
+        self.tensors: dict[str, Tensor] = {
+            name: tensor if dtype == torch.float32 else tensor.detach().clone().requires_grad_(True)
+            for name, tensor in self._live.items()
+        }
+        network.to(dtype)  # swaps the parameters' data in place: `_live` still holds the same parameters
+        groups = [
+            {
+                "params": [self.tensors[name] for name in group.parameters],
+                "lr": group.rate,
+                "weight_decay": training.weight_decay if group.decay else 0.0,
+            }
+            for group in plan.groups
+        ]
+        self._peaks = [group.rate for group in plan.groups]
+        if training.optimizer == "adamw":
+            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, fused=True)
+        else:
+            self.optimizer = torch.optim.SGD(groups, momentum=0.9)
+
+    def collect(self) -> None:
+        """Moves gradients from the live parameters onto the masters, in float32."""
+        for name, live in self._live.items():
+            master = self.tensors[name]
+            if live is master or live.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = live.grad.float()
+            else:
+                master.grad += live.grad
+            live.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        return [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
+
+    def move(self, rate_share: float) -> float:
+        """One optimizer step at `rate_share` of the peak rates; gives the first group's rate, and clears gradients."""
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * rate_share
+        self.optimizer.step()
+        self.discard()
+        self.publish()
+        return self._peaks[0] * rate_share
+
+    def discard(self) -> None:
+        for tensor in (*self.tensors.values(), *self._live.values()):
+            tensor.grad = None
+
+    def publish(self) -> None:
+        """Writes the masters into the live parameters."""
+        import torch
+
+        pairs = [(self._live[name], master) for name, master in self.tensors.items() if self._live[name] is not master]
+        if pairs:
+            with torch.no_grad():
+                torch._foreach_copy_(  # type: ignore[reportPrivateImportUsage]
+                    [live for live, _ in pairs], [master for _, master in pairs]
+                )
+
+    def overwrite(self, values: dict[str, Tensor]) -> None:
+        """Sets some masters, by name, and the live parameters with them."""
+        import torch
+
+        with torch.no_grad():
+            for name, value in values.items():
+                self.tensors[name].copy_(value)
+        self.publish()
+
+    def export(self) -> dict[str, Tensor]:
+        """Everything that changes, by name, as float32 tensors on any device: "parameter/NAME", "optimizer/SLOT/NAME"."""
+        out = {f"parameter/{name}": tensor.detach() for name, tensor in self.tensors.items()}
+        for name, tensor in self.tensors.items():
+            for slot, value in self.optimizer.state.get(tensor, {}).items():
+                if value is not None:
+                    out[f"optimizer/{slot}/{name}"] = value
+        return out
+
+    def restore(self, saved: dict[str, Tensor]) -> None:
+        """Takes back what `export` gave. Raises KeyError when a parameter is missing, ValueError when shapes differ."""
+        import torch
+
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                value = saved[f"parameter/{name}"]
+                if value.shape != tensor.shape:
+                    raise ValueError(
+                        f"{name} has shape {tuple(value.shape)} in the checkpoint, {tuple(tensor.shape)} here"
+                    )
+                tensor.copy_(value)
+        for key, value in saved.items():
+            kind, _, rest = key.partition("/")
+            if kind == "optimizer":
+                slot, _, name = rest.partition("/")
+                tensor = self.tensors[name]
+                # Copies, and Adam's step count stays where the optimizer made it: on the CPU unless fused on a GPU.
+                self.optimizer.state[tensor][slot] = value.clone().to(tensor.device)
+        self.publish()

@@ -1,0 +1,71 @@
+"""Where and in which number format a run computes; chosen by measuring, printed, and kept for resuming."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import RecipeError
+
+if TYPE_CHECKING:
+    import torch
+
+    from tunesmith.recipe import TrainingSpec
+
+WORTH_IT = 1.3  # bfloat16 must be this many times as fast: below, its rounding buys nothing
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Device and number format of the weights in forward and backward; masters are float32 always."""
+
+    device: str  # "cpu" or "cuda"
+    precision: str  # "float32" or "bfloat16"
+    why: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
+
+def choose_runtime(training: TrainingSpec, width: int) -> Runtime:
+    """The device asked for or present, and bfloat16 where it is measured to be fast on it.
+
+    Raises RecipeError when CUDA is asked for and there is none.
+    """
+    import torch
+
+    device = training.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("training.device: cuda was asked for, and torch sees no GPU here; use cpu or auto")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if training.precision != "auto":
+        return Runtime(device, training.precision, "as asked")
+    gain = bfloat16_gain(device, width)
+    word = "bfloat16" if gain >= WORTH_IT else "float32"
+    return Runtime(
+        device, word, f"a bfloat16 matrix product measured {gain:.1f} times as fast as float32 on this {device}"
+    )
+
+
+def bfloat16_gain(device: str, width: int) -> float:
+    """How many times as fast as float32 a product of the run's own size is in bfloat16: best of 5 each."""
+    import torch
+
+    def best_time(dtype: torch.dtype) -> float:
+        left = torch.ones(512, width, dtype=dtype, device=device)
+        right = torch.ones(4 * width, width, dtype=dtype, device=device)
+        times = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - begun)
+        return min(times[2:])
+
+    return best_time(torch.float32) / best_time(torch.bfloat16)

@@ -1,0 +1,77 @@
+"""The first minute: the longest real batch through forward and backward, so that what will not fit is refused there."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import TrainingError
+from tunesmith.methods.base import Plan
+from tunesmith.seeds import torch_seed
+from tunesmith.tasks.base import Task
+from tunesmith.training.loop import set_mode
+from tunesmith.training.source import FixedRows
+from tunesmith.training.trunk import Trunk
+
+if TYPE_CHECKING:
+    from tunesmith.models.network import Network
+
+
+def fitting_micro_batch(
+    network: Network, task: Task, plan: Plan, trunk: Trunk, source_of: Callable[[int], FixedRows], sizes: list[int]
+) -> tuple[int, str]:
+    """The first of `sizes` (descending) at which the longest batch fits in memory, and why it was not the first.
+
+    Leaves no gradient behind and draws no random number that training will. Raises TrainingError, naming the sizes
+    tried and the memory there is, when none fits.
+    """
+    set_mode(network, plan)
+    for size in sizes:
+        if _fits(network, task, trunk, source_of(size)):
+            why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
+            return size, why
+        gc.collect()
+    longest = source_of(sizes[-1]).longest()
+    raise TrainingError(
+        f"out of memory: not even {sizes[-1]} row(s) of {longest.inputs['input_ids'].shape[1]} tokens fit ({_free()}); "
+        "set training.checkpointing=true, a smaller training.max_length or training.micro_batch, or method=head"
+    )
+
+
+def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows) -> bool:
+    try:
+        with torch_seed("preflight"):
+            batch = source.longest()
+            task.loss(trunk.forward("train", batch), batch).total.backward()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        return False
+    finally:
+        network.zero_grad(set_to_none=True)
+    return True
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of torch or Python means that memory ran out."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return "can't allocate memory" in words or "out of memory" in words or "bad_alloc" in words
+
+
+def _free() -> str:
+    import psutil
+
+    return f"{psutil.virtual_memory().available / 1e9:.1f} GB of memory free"
+
+
+def halvings(size: int) -> list[int]:
+    """size, size / 2, ... 1"""
+    sizes = [size]
+    while sizes[-1] > 1:
+        sizes.append(sizes[-1] // 2)
+    return sizes

@@ -1,0 +1,78 @@
+"""One optimizer step, a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.data.encode import Batch
+from tunesmith.errors import TrainingError
+from tunesmith.seeds import torch_seed
+from tunesmith.tasks.base import Task
+from tunesmith.training.optim import Masters
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StepResult:
+    loss: float  # mean over the step's weight
+    norm: float  # gradient norm before clipping
+    rate: float
+    rows: int
+    tokens: int
+
+
+def optimizer_step(
+    task: Task,
+    forward: Callable[[Batch], Tensor],
+    batches: Sequence[Batch],
+    masters: Masters,
+    rate_share: float,
+    clip: float | None,
+    seed: int,
+    step: int,
+) -> StepResult:
+    """Sums loss and gradients over the micro-batches, divides once by their weight, clips, moves.
+
+    Raises TrainingError, before anything has moved, when loss or gradient is not finite: it names the rows.
+    """
+    import torch
+
+    total, weight = 0.0, 0.0
+    for part, batch in enumerate(batches):
+        with torch_seed(seed, "dropout", step, part):
+            loss = task.loss(forward(batch), batch)
+            loss.total.backward()
+        masters.collect()
+        total += float(loss.total.detach())
+        weight += float(loss.weight)
+    gradients = masters.gradients()
+    norm = float(torch.nn.utils.get_total_norm(gradients)) / weight
+    if not (_finite(total) and _finite(norm)):
+        masters.discard()
+        raise _not_finite(batches, total, norm, step)
+    share = 1.0 / weight
+    if clip is not None and norm > clip:
+        share *= clip / norm
+    torch._foreach_mul_(gradients, share)  # type: ignore[reportPrivateImportUsage]
+    rate = masters.move(rate_share)
+    rows = sum(len(batch.rows) for batch in batches)
+    tokens = sum(batch.inputs["input_ids"].numel() for batch in batches)
+    return StepResult(total / weight, norm, rate, rows, tokens)
+
+
+def _finite(number: float) -> bool:
+    return number - number == 0.0
+
+
+def _not_finite(batches: Sequence[Batch], total: float, norm: float, step: int) -> TrainingError:
+    rows = [row for batch in batches for row in batch.rows]
+    shown = ", ".join(str(row) for row in rows[:40]) + (", ..." if len(rows) > 40 else "")
+    what = "loss" if not _finite(total) else "gradient"
+    return TrainingError(
+        f"step {step + 1}: the {what} is not finite (loss {total:g}, gradient norm {norm:g}); the rows of this step "
+        f"(numbers in the training split): {shown}; look at them, lower training.rate, or set training.precision=float32"
+    )

@@ -1,0 +1,192 @@
+"""Frozen activations: what frozen blocks give is computed once for each row, and reused in every epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.data.order import by_length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.methods.base import Plan
+    from tunesmith.models.network import Network
+    from tunesmith.models.replay import Replay
+
+BATCH_TOKENS = 4096  # tokens in one forward while filling a cache: enough to keep the cores busy, little memory
+MEMORY_SHARE = 0.4  # of the free memory may hold cached activations
+
+
+class Trunk(ABC):
+    """Runs the network on a batch of one split, taking what is frozen from where it is kept."""
+
+    why: str
+
+    @abstractmethod
+    def forward(self, split: str, batch: Batch) -> Tensor:
+        """The network's output for the batch."""
+
+    @abstractmethod
+    def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
+        """What reaches the last linear map, by row number: [rows, width], float32 on the CPU."""
+
+
+class Live(Trunk):
+    """Nothing is kept: every forward runs the whole network."""
+
+    def __init__(self, network: Network, why: str) -> None:
+        self.network, self.why = network, why
+
+    def forward(self, split: str, batch: Batch) -> Tensor:
+        return self.network(batch.inputs)
+
+    def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
+        return pooled_features(self.network, examples, pad)
+
+
+class PooledCache(Trunk):
+    """Only the last linear map trains: its input is kept, one vector a row."""
+
+    def __init__(self, network: Network, kept: Mapping[str, Tensor], why: str) -> None:
+        self.network, self.kept, self.why = network, kept, why
+
+    def forward(self, split: str, batch: Batch) -> Tensor:
+        import torch
+
+        rows = torch.tensor(batch.rows)
+        kept = self.kept[split][rows]  # [rows, width]
+        return self.network.classify(kept.to(self.network.output.weight.device, self.network.output.weight.dtype))
+
+    def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
+        return self.kept[split] if split in self.kept else pooled_features(self.network, examples, pad)
+
+
+class HiddenCache(Trunk):
+    """Blocks [0, cut) are frozen: what leaves them is kept for every token of every row."""
+
+    def __init__(self, network: Network, replay: Replay, hidden: Mapping[str, Sequence[Tensor]], why: str) -> None:
+        self.network, self.replay, self.hidden, self.why = network, replay, hidden, why
+
+    def forward(self, split: str, batch: Batch) -> Tensor:
+        return self.replay.forward(batch.inputs, self._padded(split, batch))
+
+    def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
+        from tunesmith.models.replay import Replay
+
+        if split not in self.hidden:
+            return pooled_features(self.network, examples, pad)
+        rest = Replay(self.network, self.replay.cut, call=self.network.features)
+        return pooled_features(
+            self.network, examples, pad, lambda batch: rest.forward(batch.inputs, self._padded(split, batch))
+        )
+
+    def _padded(self, split: str, batch: Batch) -> Tensor:
+        """[rows, tokens, width], on the batch's device."""
+        kept = [self.hidden[split][row] for row in batch.rows]  # each [tokens, width]
+        longest = batch.inputs["input_ids"].shape[1]
+        padded = kept[0].new_zeros(len(kept), longest, kept[0].shape[-1])
+        for place, states in enumerate(kept):
+            padded[place, : len(states)] = states
+        return padded.to(batch.inputs["input_ids"].device)
+
+
+def plan_trunk(
+    network: Network, plan: Plan, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]
+) -> Trunk:
+    """The cheapest trunk that gives the same numbers: pooled vectors, hidden states, or nothing kept.
+
+    `splits` are the rows that will be asked for, by split name; row numbers index them.
+    """
+    if cache == "off":
+        return Live(network, "off, as asked")
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    last = {names[id(parameter)] for parameter in network.output.parameters()}
+    if set(plan.trainable) <= last:
+        vectors = {name: pooled_features(network, examples, pad) for name, examples in splits.items() if examples}
+        return PooledCache(network, vectors, "one vector a row: only the last linear map trains, so the base runs once")
+    if plan.cut == 0:
+        return Live(network, "nothing to keep: blocks train from the first one on")
+    return _plan_hidden(network, plan, splits, cache, pad)
+
+
+def _plan_hidden(
+    network: Network, plan: Plan, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]
+) -> Trunk:
+    import psutil
+
+    from tunesmith.models.replay import Replay, supported_cut
+
+    examples = [example for part in splits.values() for example in part]
+    sample = collate(examples[:8], pad, _device(network))
+    cut, reason = supported_cut(network, plan.cut, sample.inputs)
+    if cut == 0:
+        return Live(network, f"nothing kept: {reason}")
+    width = network.layout.width
+    size = network.output.weight.element_size()
+    needed = sum(example.length for example in examples) * width * size
+    free = psutil.virtual_memory().available
+    if cache == "auto" and needed > MEMORY_SHARE * free:
+        return Live(
+            network, f"nothing kept: {needed / 1e9:.1f} GB of hidden states do not fit {free / 1e9:.1f} GB free"
+        )
+    replay = Replay(network, cut)
+    hidden = {name: hidden_states(replay, network, part, pad) for name, part in splits.items() if part}
+    return HiddenCache(
+        network,
+        replay,
+        hidden,
+        f"what leaves frozen block {cut - 1} is kept in memory ({needed / 1e6:.0f} MB), computed once",
+    )
+
+
+def pooled_features(
+    network: Network,
+    examples: Sequence[Example],
+    pad: dict[str, int],
+    forward: Callable[[Batch], Tensor] | None = None,
+) -> Tensor:
+    """What reaches the last linear map, float32 on the CPU: [rows, width], by row number.
+
+    `forward` gives the features of a batch where they need not come from the whole network.
+    """
+    import torch
+
+    out = None
+    network.eval()
+    with torch.inference_mode():
+        for part in _chunks(examples):
+            batch = collate(part, pad, _device(network))
+            found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
+            if out is None:
+                out = torch.zeros(len(examples), found.shape[1])
+            out[[example.row for example in part]] = found
+    assert out is not None, "no rows to compute features of"
+    return out.clone()
+
+
+def hidden_states(replay: Replay, network: Network, examples: Sequence[Example], pad: dict[str, int]) -> list[Tensor]:
+    """What leaves the frozen prefix, without padding, by row number: each [tokens, width]."""
+    import torch
+
+    kept: list[Tensor] = [torch.empty(0)] * len(examples)
+    network.eval()
+    with torch.no_grad():
+        for part in _chunks(examples):
+            found = replay.capture(collate(part, pad, _device(network)).inputs)
+            for example, states in zip(part, found, strict=True):
+                kept[example.row] = states[: example.length].clone()
+    return kept
+
+
+def _chunks(examples: Sequence[Example]) -> Iterable[list[Example]]:
+    lengths = [example.length for example in examples]
+    size = max(1, BATCH_TOKENS // max(1, sum(lengths) // len(lengths)))
+    for rows in by_length(lengths, size):
+        yield [examples[row] for row in rows]
+
+
+def _device(network: Network) -> str:
+    return str(network.output.weight.device)

@@ -1,0 +1,107 @@
+"""Every task x method (with variants of its options) x model family, found by listing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from families import FAMILIES
+from shortruns import rows
+
+from tunesmith import catalog
+from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.recipe import TrainingSpec
+from tunesmith.tasks.base import Labels, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.models.network import Network
+    from tunesmith.training.optim import Masters
+
+RATES = Rates(1e-3, 1e-2, "large enough for two steps to show")
+
+# A method or task that is not named here is tried as it is.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "layers": [{"layers": 1}, {"layers": [0, 2]}, {"layers": 2, "norms": "all"}, {"layers": 1, "embeddings": True}],
+    "lora": [{"rank": 4}, {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"}],
+}
+TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
+# Rows of each task: (text, what is to be learned of it), and the label space.
+SAMPLES: dict[str, tuple[list[tuple[str, Any]], Labels]] = {
+    "classification": (rows(10), Labels(("blame", "money", "praise"), (4, 3, 3))),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    task: str
+    method: str
+    family: str
+    task_options: tuple[tuple[str, Any], ...]
+    options: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        said = ",".join(f"{key}={value}" for key, value in (*self.task_options, *self.options))
+        return f"{self.task}-{self.method}-{self.family}" + (f"-{said}" if said else "").replace(" ", "")
+
+
+def _plain(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items())
+
+
+def all_cases() -> list[Case]:
+    """Each task's further variants are tried with one family only: they change the loss, which no family knows of."""
+    found = []
+    for task in catalog.names("tasks"):
+        for place, task_options in enumerate(TASK_VARIANTS.get(task, [{}])):
+            for family in FAMILIES if place == 0 else list(FAMILIES)[:1]:
+                for method in catalog.names("methods"):
+                    for options in VARIANTS.get(method, [{}]):
+                        found.append(Case(task, method, family, _plain(task_options), _plain(options)))
+    return found
+
+
+@dataclass
+class Set:
+    """One case, put together."""
+
+    task: Task
+    method: Method
+    network: Network
+    plan: Plan
+    labels: Labels
+    examples: list[Example]
+    batch: Batch  # all of them
+    before: Tensor  # the output for `batch` before the method was attached
+    masters: Masters
+
+
+def set_up(case: Case, backbone: Backbone, seed: int = 5, tamper: Callable[[Network], None] | None = None) -> Set:
+    """The network with the method on it, one batch, and float32 masters. `tamper` acts on it right after attaching."""
+    import torch
+
+    from tunesmith.training.optim import Masters
+
+    samples, labels = SAMPLES[case.task]
+    task = catalog.build("tasks", {"name": case.task, **dict(case.task_options)})
+    assert isinstance(task, Task)
+    network = task.head(backbone, labels, seed)
+    options = dict(case.options)
+    if "targets" in options:
+        options["targets"] = (network.layout.linears[0].rpartition(".")[2],)
+    method = catalog.build("methods", {"name": case.method, **options})
+    assert isinstance(method, Method)
+    texts, targets = [text for text, _ in samples], [target for _, target in samples]
+    examples = task.encode(texts, targets, labels, backbone.processor, 40)
+    batch = collate(examples, backbone.processor.pad)
+    with torch.no_grad():
+        before = network.eval()(batch.inputs)
+    plan = method.attach(network, RATES, seed)
+    if tamper is not None:
+        tamper(network)
+    masters = Masters(network, plan, TrainingSpec(), torch.float32)
+    return Set(task, method, network, plan, labels, examples, batch, before, masters)

@@ -1,0 +1,263 @@
+"""What holds for every task x method x model family; a new file in tasks/ or methods/ is found and tried here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cases import SAMPLES, Case, Set, all_cases, set_up
+from families import FAMILIES
+
+from tunesmith import catalog
+from tunesmith.errors import TrainingError
+from tunesmith.methods.base import Group, Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.data.encode import Batch
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.models.network import Network
+    from tunesmith.training.trunk import Trunk
+
+CASES = all_cases()
+FIRST = [case for case in CASES if case.family == next(iter(FAMILIES)) and case.task_options == ()]
+
+
+@pytest.fixture(scope="session")
+def backbone_of(model_folder: Callable[[str], Path]) -> Callable[[str], Backbone]:
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    made: dict[str, Backbone] = {}
+
+    def of(family: str) -> Backbone:
+        if family not in made:
+            made[family] = load_backbone(resolve(str(model_folder(family))))
+        return made[family]
+
+    return of
+
+
+def take_steps(made: Set, count: int = 2) -> list[float]:
+    """Optimizer steps on the one batch in two parts, evaluated in between; the loss of each."""
+    import torch
+
+    from tunesmith.data.encode import Batch
+    from tunesmith.training.loop import set_mode
+    from tunesmith.training.step import optimizer_step
+
+    inputs, target = made.batch.inputs, made.batch.target
+    assert target is not None
+    parts = [
+        Batch(made.batch.rows[part], {name: value[part] for name, value in inputs.items()}, target[part])
+        for part in (slice(0, 6), slice(6, None))
+    ]
+    losses = []
+    for step in range(count):
+        made.network.eval()
+        with torch.inference_mode():
+            made.network(inputs)
+        set_mode(made.network, made.plan)
+        losses.append(
+            optimizer_step(
+                made.task, lambda batch: made.network(batch.inputs), parts, made.masters, 1.0, None, 7, step
+            ).loss
+        )
+    made.network.eval()
+    return losses
+
+
+def values(network: Network) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+def unmoved(made: Set, before: dict[str, Tensor]) -> set[str]:
+    import torch
+
+    return {name for name, value in made.network.named_parameters() if torch.equal(value, before[name])}
+
+
+def test_every_task_has_sample_rows() -> None:
+    assert set(SAMPLES) == set(catalog.names("tasks"))
+    assert {case.method for case in CASES} == set(catalog.names("methods"))
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(case: Case, backbone_of: Callable[[str], Backbone], tmp_path: Path) -> None:
+    import torch
+
+    backbone = backbone_of(case.family)
+    pretrained = {name: value.clone() for name, value in backbone.module.state_dict().items()}
+    made = set_up(case, backbone)
+    _check_plan(made)
+    with torch.no_grad():
+        start = made.network.eval()(made.batch.inputs)
+    assert torch.equal(start, made.before), "what is attached is the identity before the first step"
+    _check_loss(made, start)
+    before = values(made.network)
+    losses = take_steps(made)
+    assert all(loss == loss and abs(loss) < 1e3 for loss in losses)
+    # A LoRA `down` has no gradient while its `up` is zero: the second step moves it.
+    assert unmoved(made, before) == made.plan.frozen, "what is frozen stays bitwise, what is trainable moves"
+    _check_saved(made, tmp_path)
+    assert all(torch.equal(value, pretrained[name]) for name, value in backbone.module.state_dict().items())
+
+
+def _check_plan(made: Set) -> None:
+    made.plan.check(made.network)
+    present = [name for name, _ in made.network.named_parameters()]
+    assert sorted([*made.plan.trainable, *made.plan.frozen]) == sorted(present)
+    assert {name for name, value in made.network.named_parameters() if value.requires_grad} == set(made.plan.trainable)
+    assert 0 <= made.plan.cut <= len(made.network.layout.blocks)
+    prefix = tuple(f"{name}." for name in made.network.layout.blocks[: made.plan.cut])
+    assert not [name for name in made.plan.trainable if prefix and name.startswith(prefix)]
+    assert made.network.fresh <= set(made.plan.trainable), "what starts random must train"
+
+
+def _check_loss(made: Set, output: Tensor) -> None:
+    from torch.nn.functional import cross_entropy
+
+    found = made.task.loss(output, made.batch)
+    if made.task.part_name() == "classification":
+        smoothing = made.task.model_dump()["label_smoothing"]
+        oracle = cross_entropy(output, made.batch.target, label_smoothing=smoothing)
+        assert float(found.total / found.weight) == pytest.approx(float(oracle), rel=1e-6)
+        assert float(found.weight) == len(made.batch.rows)
+    said = made.task.predict(output, made.batch.rows, made.labels)
+    assert [item.row for item in said] == list(made.batch.rows)
+    assert [sum(item.probabilities) for item in said] == pytest.approx([1.0] * len(said), abs=1e-5)
+
+
+def _check_saved(made: Set, folder: Path) -> None:
+    import torch
+
+    from tunesmith.models.network import load_network
+
+    with torch.no_grad():
+        trained = made.network(made.batch.inputs)
+        assert not torch.equal(trained, made.before)
+        made.method.fold(made.network)
+        made.network.save(folder / "model", made.labels.names)
+        loaded, labels = load_network(folder / "model")
+        again = loaded(made.batch.inputs)
+    assert labels == made.labels.names
+    assert (again - trained).abs().max().item() <= (0.0 if made.method.part_name() != "lora" else 2e-6)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.task_options == ()], ids=str)
+def test_cached_equals_live(case: Case, backbone_of: Callable[[str], Backbone]) -> None:
+    """Loss and gradients in training mode, dropout drawn from the same seed.
+
+    Bitwise for a batch of the rows that were together when the cache was filled. A row's last bit depends on which rows
+    share its matrix products, so another batch agrees to rounding: 1e-6 of the largest gradient.
+    """
+    import torch
+
+    from tunesmith.data.encode import collate
+    from tunesmith.data.order import by_length
+    from tunesmith.training.trunk import Live, plan_trunk
+
+    made = set_up(case, backbone_of(case.family))
+    pad = backbone_of(case.family).processor.pad
+    cached = plan_trunk(made.network, made.plan, {"train": made.examples}, "memory", pad)
+    live = plan_trunk(made.network, made.plan, {"train": made.examples}, "off", pad)
+    assert isinstance(live, Live)
+    assert isinstance(cached, Live) == (made.plan.cut == 0), cached.why
+    together = by_length([example.length for example in made.examples], len(made.examples))[0]
+    for rows, tolerance in ((together, 0.0), ([7, 2, 9], 1e-6)):
+        batch = collate([made.examples[row] for row in rows], pad)
+        here, there = _gradients(made, cached, batch), _gradients(made, live, batch)
+        assert here.keys() == there.keys()
+        largest = max(float(value.abs().max()) for value in there.values())
+        worst = max(float((value - there[name]).abs().max()) for name, value in here.items())
+        assert worst <= tolerance * max(1.0, largest)
+        assert torch.equal(here["loss"], there["loss"]) or tolerance > 0
+
+
+def _gradients(made: Set, trunk: Trunk, batch: Batch) -> dict[str, Tensor]:
+    """The gradient of every trainable parameter by name, and the loss."""
+    from tunesmith.seeds import torch_seed
+    from tunesmith.training.loop import set_mode
+
+    set_mode(made.network, made.plan)
+    with torch_seed("dropout"):
+        loss = made.task.loss(trunk.forward("train", batch), batch)
+    loss.total.backward()
+    gradients = {name: made.network.get_parameter(name).grad for name in made.plan.trainable}
+    made.network.zero_grad(set_to_none=True)
+    return {"loss": loss.total.detach(), **{name: value for name, value in gradients.items() if value is not None}}
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_loss_equals_transformers_own(family: str, backbone_of: Callable[[str], Backbone]) -> None:
+    """The family's classifier in transformers, given labels=, computes the same mean loss."""
+    import torch
+
+    from tunesmith.models.network import TransformersNetwork
+
+    case = next(case for case in CASES if case.family == family and case.method == "full" and case.task_options == ())
+    made = set_up(case, backbone_of(family))
+    if not isinstance(made.network, TransformersNetwork):
+        assert family == "sentence", "only a declared pooling takes a head of ours"
+        return
+    with torch.no_grad():
+        oracle = made.network.model(**made.batch.inputs, labels=made.batch.target).loss
+        found = made.task.loss(made.network(made.batch.inputs), made.batch)
+    assert float(found.total / found.weight) == pytest.approx(float(oracle), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", FIRST, ids=str)
+def test_control_an_unfrozen_parameter_is_noticed(case: Case, backbone_of: Callable[[str], Backbone]) -> None:
+    """With one frozen parameter handed to the optimizer behind the plan's back, L5's comparison fails."""
+    made = set_up(case, backbone_of(case.family))
+    if not made.plan.frozen:
+        return
+    name = sorted(made.plan.frozen)[0]
+    before = values(made.network)
+    with pytest.MonkeyPatch.context() as patch:
+        live = made.masters.move
+
+        def meddle(share: float) -> float:
+            made.network.get_parameter(name).data.add_(1e-6)
+            return live(share)
+
+        patch.setattr(made.masters, "move", meddle)
+        take_steps(made)
+    assert unmoved(made, before) == made.plan.frozen - {name}
+
+
+def test_control_an_attachment_that_is_no_identity_is_noticed(backbone_of: Callable[[str], Backbone]) -> None:
+    import torch
+
+    def spoil(network: Network) -> None:
+        ups = [value for name, value in network.named_parameters() if name.endswith(".up")]
+        ups[0].data.fill_(1e-3)
+
+    case = next(case for case in FIRST if case.method == "lora")
+    made = set_up(case, backbone_of(case.family), tamper=spoil)
+    with torch.no_grad():
+        assert not torch.equal(made.network.eval()(made.batch.inputs), made.before)
+
+
+@pytest.fixture
+def small(backbone_of: Callable[[str], Backbone]) -> Iterator[Set]:
+    yield set_up(FIRST[0], backbone_of(FIRST[0].family))
+
+
+def test_control_a_plan_that_misses_or_doubles_a_parameter_is_refused(small: Set) -> None:
+    groups, frozen = small.plan.groups, small.plan.frozen
+    names = groups[0].parameters
+    twice = Group("again", names[:1], 1e-3, False)
+    with pytest.raises(TrainingError, match=f"{names[0]} has no rule"):
+        Plan((Group("less", names[1:], 1e-3, False), *groups[1:]), frozen, 0).check(small.network)
+    with pytest.raises(TrainingError, match="is in group .* and in group again"):
+        Plan((*groups, twice), frozen, 0).check(small.network)
+    with pytest.raises(TrainingError, match="and frozen"):
+        Plan(groups, frozen | {names[0]}, 0).check(small.network)
+    with pytest.raises(TrainingError, match="which the network does not have"):
+        Plan(groups, frozen | {"nothing.here"}, 0).check(small.network)
+    with pytest.raises(TrainingError, match="nothing would train"):
+        Plan((), frozenset(name for name, _ in small.network.named_parameters()), 0).check(small.network)

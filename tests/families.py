@@ -1,0 +1,247 @@
+"""Tiny random models of many families, each a folder like a real one: config, safetensors, a working tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TEXT = (
+    "the a of to and in is it you that was for on are with as his they be at one have this from or had by hot word "
+    "but what some we can out other were all there when up use your how said an each she which do their time if "
+    "will way about many then them write would like so these her long make thing see him two has look more day "
+    "could go come did number sound no most people my over know water than call first who may down side been now "
+    "find any new work part take get place made live where after back little only round man year came show every "
+    "good me give our under bad great poor card bank lost money film "
+)
+WORDS = tuple(TEXT.split())
+WIDTH = 32
+LAYERS = 3
+
+
+def _wordpiece() -> Any:
+    """A WordPiece tokenizer over WORDS and single letters, that wraps a text in [CLS] and [SEP]."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *WORDS])
+    vocab = {word: index for index, word in enumerate(words)}
+    core = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer(lowercase=True)
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece()
+    core.post_processor = processors.BertProcessing(("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"]))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def _byte_pairs(wrapped: bool) -> Any:
+    """Byte-level BPE. `wrapped` (roberta, modernbert): <s> and </s> around a text, and a token for filler.
+
+    Without (gpt2, llama, qwen3) there is only an end of text, and nothing is put around a text.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"] if wrapped else ["<|endoftext|>"]
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    letters = sorted({letter for word in WORDS for letter in word} | {"Ġ"})
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=special, initial_alphabet=letters, show_progress=False)
+    core.train_from_iterator([" ".join(WORDS)], trainer)
+    if not wrapped:
+        return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>", model_max_length=64)
+    core.post_processor = processors.RobertaProcessing(
+        ("</s>", core.token_to_id("</s>")), ("<s>", core.token_to_id("<s>")), add_prefix_space=False
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=64,
+    )
+
+
+def _encoder_config(kind: str) -> Any:
+    import transformers as t
+
+    plain = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "vocab_size": 220,
+    }
+    if kind == "bert":
+        return t.BertConfig(**plain, max_position_embeddings=80)
+    if kind == "roberta":
+        return t.RobertaConfig(**plain, max_position_embeddings=82, type_vocab_size=1)
+    if kind == "mpnet":
+        return t.MPNetConfig(**plain, max_position_embeddings=82, pad_token_id=1)
+    if kind == "electra":
+        return t.ElectraConfig(**plain, max_position_embeddings=80, embedding_size=16)
+    if kind == "distilbert":
+        return t.DistilBertConfig(
+            dim=WIDTH, n_layers=LAYERS, n_heads=4, hidden_dim=48, vocab_size=220, max_position_embeddings=80
+        )
+    if kind == "deberta-v2":
+        return t.DebertaV2Config(
+            **plain,
+            max_position_embeddings=80,
+            relative_attention=True,
+            position_buckets=8,
+            norm_rel_ebd="layer_norm",
+            share_att_key=True,
+            pos_att_type=["p2c", "c2p"],
+            position_biased_input=False,
+            conv_kernel_size=3,
+            conv_act="gelu",
+            pooler_hidden_size=WIDTH,
+        )
+    assert kind == "modernbert"
+    return t.ModernBertConfig(
+        **plain,
+        max_position_embeddings=80,
+        local_attention=8,
+        global_attn_every_n_layers=2,
+        pad_token_id=1,
+        bos_token_id=0,
+        cls_token_id=0,
+        eos_token_id=2,
+        sep_token_id=2,
+    )
+
+
+def _decoder_config(kind: str) -> Any:
+    import transformers as t
+
+    if kind == "gpt2":
+        return t.GPT2Config(
+            n_embd=WIDTH, n_layer=LAYERS, n_head=4, n_positions=80, vocab_size=220, bos_token_id=0, eos_token_id=0
+        )
+    plain = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 48,
+        "vocab_size": 220,
+        "max_position_embeddings": 80,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "head_dim": 8,
+    }
+    return t.LlamaConfig(**plain) if kind == "llama" else t.Qwen3Config(**plain)
+
+
+def _write(folder: Path, config: Any, tokenizer: Any) -> Path:
+    import torch
+    from transformers import AutoModel
+
+    from tunesmith.models.backbone import quiet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = AutoModel.from_config(config, dtype=torch.float32)
+        for parameter in model.parameters():  # zero biases and unit norms would hide a swapped or forgotten one
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def _encoder(kind: str, wordpiece: bool) -> Callable[[Path], Path]:
+    return lambda folder: _write(folder, _encoder_config(kind), _wordpiece() if wordpiece else _byte_pairs(True))
+
+
+def _decoder(kind: str) -> Callable[[Path], Path]:
+    return lambda folder: _write(folder, _decoder_config(kind), _byte_pairs(False))
+
+
+def _sentence(folder: Path) -> Path:
+    _write(folder, _encoder_config("bert"), _wordpiece())
+    kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in enumerate(kinds)
+    ]
+    pooling = {
+        "word_embedding_dimension": WIDTH,
+        "pooling_mode_cls_token": False,
+        "pooling_mode_mean_tokens": True,
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    (folder / "1_Pooling").mkdir()
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 48, "do_lower_case": False}), encoding="utf-8"
+    )
+    return folder
+
+
+# name -> writes the model into an empty folder, and returns the folder
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "bert": _encoder("bert", True),
+    "roberta": _encoder("roberta", False),
+    "distilbert": _encoder("distilbert", True),
+    "mpnet": _encoder("mpnet", False),
+    "electra": _encoder("electra", True),
+    "deberta-v2": _encoder("deberta-v2", True),
+    "modernbert": _encoder("modernbert", False),
+    "llama": _decoder("llama"),
+    "qwen3": _decoder("qwen3"),
+    "gpt2": _decoder("gpt2"),
+    "sentence": _sentence,
+}
+
+
+def _vision_config(kind: str) -> Any:
+    import transformers as t
+
+    plain = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    if kind == "vit":
+        return t.ViTConfig(**plain, intermediate_size=48)
+    if kind == "dinov2":
+        return t.Dinov2Config(**plain, mlp_ratio=2)
+    if kind == "convnext":
+        return t.ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], image_size=64)
+    return t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], layer_type="basic")
+
+
+VISION: tuple[str, ...] = ("vit", "dinov2", "convnext", "resnet")
+
+
+def vision_body(kind: str) -> Any:
+    """A tiny random vision model, one of VISION, in evaluation mode."""
+    import torch
+    from transformers import AutoModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return AutoModel.from_config(_vision_config(kind), dtype=torch.float32).eval()

@@ -1,0 +1,136 @@
+"""Short runs for the laws: a table, a recipe, and everything the loop needs, put together as the pipeline does."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from families import WORDS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.assembly import Built
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.preparing import Encoded, Prepared
+    from tunesmith.recipe import Recipe
+    from tunesmith.training.events import Event
+    from tunesmith.training.loop import Run
+    from tunesmith.training.trunk import Trunk
+
+HINTS = {"money": ("card", "bank", "money"), "praise": ("good", "great", "film"), "blame": ("bad", "poor", "lost")}
+METHODS: dict[str, Any] = {  # one of each, small, with every kind of randomness switched on
+    "full": "full",
+    "head": "head",
+    "layers": {"name": "layers", "layers": 1},
+    "lora": {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.1},
+}
+
+
+def rows(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label): 3 to 18 words, a third of them telling."""
+    draw = random.Random(seed)
+    made = []
+    for index in range(count):
+        label = sorted(HINTS)[index % len(HINTS)]
+        words = [
+            draw.choice(HINTS[label]) if draw.random() < 0.35 else draw.choice(WORDS)
+            for _ in range(draw.randint(3, 18))
+        ]
+        made.append((" ".join(words), label))
+    return made
+
+
+def write_rows(path: Path, count: int) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([("text", "label"), *rows(count)])
+    return path
+
+
+def recipe_for(model: Path, data: Path, method: Any = "full", settings: dict[str, Any] | None = None) -> Recipe:
+    """Two epochs of small steps in float32, no baselines; `settings` are further dotted keys."""
+    from tunesmith.recipe import Recipe, set_key
+
+    plain: dict[str, Any] = {"model": str(model), "data": {"path": str(data)}, "method": method}
+    usual = {
+        "training.epochs": 2,
+        "training.batch_size": 24,
+        "training.micro_batch": 10,
+        "training.precision": "float32",
+        "training.patience": 0,
+        "training.device": "cpu",
+        "evaluation.baselines": False,
+        "evaluation.resamples": 100,
+        "data.test": 0.2,
+        "data.validation": 0.15,
+    }
+    for key, value in {**usual, **(settings or {})}.items():
+        set_key(plain, key, value)
+    return Recipe.parse(plain)
+
+
+@dataclass
+class Bench:
+    """A run ready to be driven by hand, and what it was made from."""
+
+    recipe: Recipe
+    prepared: Prepared
+    encoded: Encoded
+    backbone: Backbone
+    built: Built
+    trunk: Trunk
+    run: Run
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of everything that changes."""
+        return {name: value.detach().clone() for name, value in self.run.masters.export().items()}
+
+
+def never() -> bool:
+    return False
+
+
+def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Bench:
+    """As `pipeline.Session` puts a new run together, up to the loop."""
+    from tunesmith.assembly import build, fit_probe, keep_frozen, make_run
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+    from tunesmith.preparing import encode, prepare
+
+    prepared = prepare(recipe)
+    backbone = load_backbone(resolve(recipe.model), recipe.training.dropout)
+    encoded = encode(prepared, backbone.processor, recipe.training.max_length)
+    built = build(recipe, prepared, encoded, backbone, {})
+    trunk = keep_frozen(recipe, encoded, backbone, built)
+    for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
+        pass
+    run = make_run(recipe, prepared, encoded, backbone, built, trunk, folder, stop, {})
+    return Bench(recipe, prepared, encoded, backbone, built, trunk, run)
+
+
+def stop_at(step: int, bench_of: Callable[[], Bench | None]) -> Callable[[], bool]:
+    """A stop callable that asks to stop once the run has done `step` steps."""
+
+    def stop() -> bool:
+        made = bench_of()
+        return made is not None and made.run.state.step >= step
+
+    return stop
+
+
+def facts(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Steps and evaluations as plain data, without what the clock says."""
+    plain = [event.to_plain() for event in events if event.kind in ("step", "evaluated", "finished")]
+    return [{key: value for key, value in item.items() if key != "seconds"} for item in plain]
+
+
+def differences(left: dict[str, Tensor], right: dict[str, Tensor]) -> list[str]:
+    """Names whose tensors are not bitwise equal, or stand on one side only."""
+    import torch
+
+    shared = left.keys() & right.keys()
+    return sorted((left.keys() ^ right.keys()) | {name for name in shared if not torch.equal(left[name], right[name])})

@@ -1,0 +1,183 @@
+"""What is found in the rows, and what is done about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunesmith.data.audit import Finding, clean, text_key
+from tunesmith.data.columns import Columns
+from tunesmith.data.table import Table
+from tunesmith.errors import DataError
+
+COLUMNS = Columns("text", "label")
+
+
+def table(rows: list[tuple[Any, Any]], path: str = "train.csv") -> Table:
+    columns = {"text": [row[0] for row in rows], "label": [row[1] for row in rows], "id": list(range(len(rows)))}
+    return Table(path, columns, tuple(range(2, len(rows) + 2)))
+
+
+def rows(count: int) -> list[tuple[Any, Any]]:
+    return [(f"text {i}", "ab"[i % 2]) for i in range(count)]
+
+
+def one(findings: list[Finding], kind: str) -> Finding:
+    (found,) = [finding for finding in findings if finding.kind == kind]
+    return found
+
+
+def test_good_rows_pass_untouched_and_unremarked() -> None:
+    train, test = table(rows(6)), table([("new", "a"), ("newer", "b")], "test.csv")
+    cleaned, findings = clean({"train": train, "test": test}, COLUMNS)
+    assert cleaned == {"train": train, "test": test}
+    assert findings == []
+
+
+def test_unusable_rows_are_dropped_counted_and_placed() -> None:
+    bad = [(None, "a"), ("  \n", "b"), ("fine", None), ("good", "  ")]
+    cleaned, findings = clean({"train": table(rows(4) + bad)}, COLUMNS)
+    assert cleaned["train"] == table(rows(4))
+    assert [finding.kind for finding in findings] == ["empty_text", "missing_label"]
+    assert one(findings, "empty_text").places == ("train.csv:6", "train.csv:7")
+    assert one(findings, "empty_text").message == '2 rows (train 2): "text" is empty; dropped'
+    assert one(findings, "missing_label").places == ("train.csv:8", "train.csv:9")
+
+
+def test_other_columns_and_lines_follow_the_kept_rows() -> None:
+    cleaned, _ = clean({"train": table([("", "a"), *rows(4)])}, COLUMNS)
+    assert cleaned["train"].columns["id"] == [1, 2, 3, 4]
+    assert cleaned["train"].lines == (3, 4, 5, 6)
+
+
+def test_labels_lose_spaces_and_types() -> None:
+    labels = ["a ", 1, "1", 1.0, 2.5, True, "a"]
+    cleaned, findings = clean({"train": table([(f"t{i}", label) for i, label in enumerate(labels)])}, COLUMNS)
+    assert cleaned["train"].columns["label"] == ["a", "1", "1", "1", "2.5", "True", "a"]
+    assert one(findings, "label_space").places == ("train.csv:2",)
+    mixed = one(findings, "mixed_types")
+    assert mixed.count == 4
+    assert "1 bool, 3 number, 3 text" in mixed.message
+
+
+def test_numbers_as_labels_and_texts_are_said() -> None:
+    cleaned, findings = clean({"train": table([(i, i % 2) for i in range(4)])}, COLUMNS)
+    assert cleaned["train"].columns["text"] == ["0", "1", "2", "3"]
+    assert cleaned["train"].columns["label"] == ["0", "1", "0", "1"]
+    assert [finding.kind for finding in findings] == ["number_text", "number_label"]
+    _, findings = clean({"train": table([(f"t{i}", ["4.5", "3"][i % 2]) for i in range(4)])}, COLUMNS)
+    assert one(findings, "decimal_label").count == 4
+
+
+def test_repeats_are_kept_and_contradictions_listed() -> None:
+    extra = [("Text  0", "a"), ("TEXT 1", "a")]
+    cleaned, findings = clean({"train": table(rows(4) + extra)}, COLUMNS)
+    assert len(cleaned["train"]) == 6
+    assert one(findings, "duplicate").places == ("train.csv:6",)
+    conflict = one(findings, "conflict")
+    assert conflict.places == ("train.csv:3", "train.csv:7")
+    assert '1 text has more than one label, such as "text 1" with "a", "b"; kept' in conflict.message
+
+
+def test_contradictions_across_splits_count_too() -> None:
+    splits = {"train": table(rows(4)), "test": table([("text 0", "b"), ("x", "a")], "test.csv")}
+    _, findings = clean(splits, COLUMNS, leaks="keep")
+    assert one(findings, "conflict").places == ("train.csv:2", "test.csv:2")
+
+
+@pytest.mark.parametrize(("leaks", "left"), [("drop", 5), ("keep", 7)])
+def test_training_rows_that_are_also_held_out(leaks: str, left: int) -> None:
+    splits = {
+        "train": table(rows(7)),
+        "validation": table([(" Text 2", "a"), ("v", "b")], "dev.csv"),
+        "test": table([("text 4", "a"), ("v", "b")], "test.csv"),
+    }
+    cleaned, findings = clean(splits, COLUMNS, leaks=leaks)
+    assert len(cleaned["train"]) == left
+    leak = one(findings, "leak")
+    assert leak.places == ("train.csv:4", "train.csv:6")
+    assert ("dropped from train" in leak.message) is (leaks == "drop")
+    assert one(findings, "leak_validation").places == ("dev.csv:3",)
+    assert len(cleaned["validation"]) == 2
+
+
+def test_a_class_of_one_row_and_labels_alike_are_warned_of() -> None:
+    cleaned, findings = clean({"train": table([*rows(4), ("t", "rare"), ("u", "B"), ("v", "B")])}, COLUMNS)
+    assert len(cleaned["train"]) == 7
+    assert one(findings, "rare_class").places == ("train.csv:6",)
+    assert '"rare"' in one(findings, "rare_class").message
+    assert '"B" / "b"' in one(findings, "label_case").message
+
+
+def test_a_split_without_labels_is_left_out_and_said() -> None:
+    splits = {"train": table(rows(6)), "test": table([("x", None), ("y", None)], "test.csv")}
+    cleaned, findings = clean(splits, COLUMNS)
+    assert list(cleaned) == ["train"]
+    assert one(findings, "unused_split").count == 2
+
+
+def test_rows_without_a_group_are_said() -> None:
+    train = Table("t.csv", {"text": list("abcd"), "label": list("xyxy"), "g": ["1", None, "", "2"]}, (2, 3, 4, 5))
+    _, findings = clean({"train": train}, Columns("text", "label", "g"))
+    assert one(findings, "missing_group").places == ("t.csv:3", "t.csv:4")
+
+
+def test_every_problem_is_in_one_error() -> None:
+    splits = {
+        "train": table([(f"text {i}", "a") for i in range(5)]),
+        "validation": table([("x", "c"), ("y", "c"), ("z", "a")], "dev.csv"),
+        "test": table([("w", "d")], "test.csv"),
+    }
+    with pytest.raises(DataError) as caught:
+        clean(splits, COLUMNS)
+    first, second, third = caught.value.problems
+    assert 'one class only ("a", 5 rows)' in first
+    assert 'validation: label "c" (2 rows: dev.csv:2, dev.csv:3) is in no training row of train.csv' in second
+    assert 'test: label "d" (1 row: test.csv:2)' in third
+
+
+def test_labels_joined_in_one_cell_are_recognised() -> None:
+    with pytest.raises(DataError) as caught:
+        clean({"train": table(rows(6)), "test": table([("new", "a|b"), ("newer", "c|b")], "test.csv")}, COLUMNS)
+    assert len(caught.value.problems) == 3
+    assert '1 of these, such as "a|b", join labels that training rows have' in caught.value.problems[-1]
+
+
+def test_refused_tables() -> None:
+    with pytest.raises(DataError, match=r"3 rows of 4 can be used, and at least 4 are needed.*is empty; dropped"):
+        clean({"train": table([*rows(3), ("", "a")])}, COLUMNS)
+    with pytest.raises(DataError, match="looks like text or numbers to be predicted as values"):
+        clean({"train": table([(f"t{i}", str(i % 9 + i // 2)) for i in range(21)])}, COLUMNS)
+    with pytest.raises(DataError, match=r'"label" holds a list in 1 row \(train.csv:2\)'):
+        clean({"train": table([("t", ["a", "b"]), *rows(4)])}, COLUMNS)
+    with pytest.raises(DataError, match=r"there are no training rows, only test\.csv"):
+        clean({"test": table(rows(4), "test.csv")}, COLUMNS)
+    other = Table("test.csv", {"text": ["a"], "labels": ["a"]}, (2,))
+    with pytest.raises(DataError, match=r'test\.csv: there is no column "label".*did you mean "labels"'):
+        clean({"train": table(rows(4)), "test": other}, COLUMNS)
+
+
+TEXT = st.sampled_from(["a", "A ", " b", "b  c", "B c", "", " ", "d", "e", None, 7])
+LABEL = st.sampled_from(["x", "y", " x", "y ", "", None, 1, 1.0, "1", True])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(TEXT, LABEL), max_size=12), st.lists(st.tuples(TEXT, LABEL), max_size=6))
+def test_every_row_is_kept_or_counted_and_no_text_is_on_both_sides(train: list, test: list) -> None:
+    splits = {"train": table(train), "test": table(test, "test.csv")}
+    try:
+        cleaned, findings = clean(splits, COLUMNS)
+    except DataError:
+        return
+    dropped = sum(f.count for f in findings if "dropped" in f.message)
+    kept = sum(len(found) for found in cleaned.values())
+    assert kept + dropped == len(train) + len(test)
+    keys = {name: {text_key(text) for text in found.columns["text"]} for name, found in cleaned.items()}
+    assert not keys["train"] & keys.get("test", set())
+    assert clean(cleaned, COLUMNS)[0] == cleaned
+    for finding in findings:
+        assert "\n" not in finding.message
+        assert len(finding.places) == min(20, finding.count)

@@ -1,0 +1,114 @@
+"""`tunesmith predict`: texts, lines and tables in, labels out, and nothing of the user's lost."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from tunesmith.cli.predict import as_file, check_out, predict_with
+from tunesmith.data.readers import read_table
+from tunesmith.errors import DataError
+
+
+class Colours:
+    """A model that knows two colours: the share of each letter decides."""
+
+    labels = ("blue", "red")
+    text_column = "words"
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        assert all(text.strip() for text in texts)
+        red = np.array([text.count("r") / len(text) for text in texts])
+        return np.stack([1 - red, red], axis=1)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def predicted(
+    what: str | None, source: str | None = None, out: Path | None = None, text: str | None = None, **flags: bool
+) -> str:
+    stream = io.StringIO()
+    stdin = Terminal() if source is None else io.StringIO(source)
+    chosen = {"force": False, "json_lines": False, **flags}
+    predict_with(Colours, what, out, text, chosen["force"], chosen["json_lines"], stdin, stream)
+    return stream.getvalue()
+
+
+def test_a_text_gets_its_labels_the_most_probable_first() -> None:
+    assert predicted("rrrb") == "red   0.7500\nblue  0.2500\n"
+    assert json.loads(predicted("rrrb", json_lines=True)) == {
+        "text": "rrrb",
+        "label": "red",
+        "probability": 0.75,
+        "probabilities": {"red": 0.75, "blue": 0.25},
+    }
+
+
+def test_lines_from_a_pipe_get_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = "red\t1.0000\trr\n\t\t\nblue\t1.0000\tbb\n"
+    assert predicted("-", "rr\n\nbb\n") == expected
+    assert predicted(None, "rr\n\nbb") == expected
+    assert "no text, hence no label, in 1 of 3 rows: standard input:2" in capsys.readouterr().err
+    assert [json.loads(line)["label"] for line in predicted("-", "rr\nbb\n", json_lines=True).splitlines()] == [
+        "red",
+        "blue",
+    ]
+
+
+def test_a_table_comes_back_with_two_more_columns(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text('id,words,label\n007,"rr, b",x\n2,bb,y\n')
+    expected = [["007", "rr, b", "x", "blue"], ["2", "bb", "y", "blue"]]
+    text = predicted(str(file))
+    assert text == 'id,words,label,predicted_label,probability\n007,"rr, b",x,blue,0.6\n2,bb,y,blue,1.0\n'
+    for suffix in ("csv", "tsv", "jsonl", "parquet"):
+        out = tmp_path / f"out.{suffix}"
+        assert predicted(str(file), out=out) == f"2 rows with a label written to {out}\n"
+        assert not list(tmp_path.glob(".*"))
+        if suffix == "parquet":
+            rows = [list(row.values())[:4] for row in parquet.read_table(out).to_pylist()]
+        elif suffix == "jsonl":
+            rows = [list(json.loads(line).values())[:4] for line in out.read_text().splitlines()]
+        else:
+            rows = [list(row)[:4] for row in zip(*read_table(out).columns.values(), strict=True)]
+        assert rows == expected
+    lines = tmp_path / "in.txt"
+    lines.write_text("rr\nbb\n")
+    assert predicted(str(lines)) == "text,label,probability\nrr,red,1.0\nbb,blue,1.0\n"
+
+
+def test_what_cannot_be_read_or_written_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text("words\nrr\n")
+    with pytest.raises(DataError, match="no such file"):
+        as_file("missing.csv")
+    assert as_file("what is missing.csv") is None
+    assert as_file("a" * 5000) is None
+    for out, said in (
+        (file, "never overwritten"),
+        (tmp_path / "x.xlsx", "a table is written as"),
+        (tmp_path / "no" / "x.csv", "no folder"),
+        (tmp_path, "is a folder"),
+    ):
+        with pytest.raises(DataError, match=said):
+            check_out(file, out, force=True)
+    taken = tmp_path / "taken.csv"
+    taken.write_text("mine")
+    with pytest.raises(DataError, match="--force"):
+        predicted(str(file), out=taken)
+    assert taken.read_text() == "mine"
+    predicted(str(file), out=taken, force=True)
+    assert taken.read_text() == "words,label,probability\nrr,red,1.0\n"
+    with pytest.raises(DataError, match="nothing to predict"):
+        predicted(None)
+    with pytest.raises(DataError, match="is empty"):
+        predicted("-", "")

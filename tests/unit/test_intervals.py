@@ -1,0 +1,122 @@
+"""Intervals: coverage, pairing, and honesty where resampling sees nothing."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from tunesmith.evaluation.intervals import bootstrap, compare, paired_difference, standard_error
+from tunesmith.tasks._metrics import accuracy, macro_f1
+from tunesmith.tasks.base import Scores
+
+
+def scores(truth: object, predicted: object, classes: int = 2) -> Scores:
+    columns = {"truth": np.asarray(truth), "predicted": np.asarray(predicted)}
+    metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=classes)}
+    return Scores(columns, metrics, "accuracy", tuple(str(label) for label in range(classes)))
+
+
+def right(hits: int, rows: int) -> Scores:
+    """`hits` of `rows` right."""
+    return scores(np.zeros(rows, int), np.arange(rows) >= hits)
+
+
+def test_accuracy_interval_is_near_the_normal_one() -> None:
+    found = bootstrap(right(900, 1000), "accuracy", 2000, 0.95, seed=0)
+    half = 1.96 * np.sqrt(0.9 * 0.1 / 1000)
+    assert found.value == 0.9
+    assert found.low == pytest.approx(0.9 - half, abs=0.003)
+    assert found.high == pytest.approx(0.9 + half, abs=0.003)
+
+
+def test_bootstrap_equals_scipy_percentile_bootstrap_up_to_noise() -> None:
+    draw = np.random.default_rng(1)
+    truth = draw.integers(4, size=300)
+    predicted = np.where(draw.random(300) < 0.8, truth, draw.integers(4, size=300))
+    measured = scores(truth, predicted, classes=4)
+
+    def statistic(a: np.ndarray, b: np.ndarray) -> float:
+        return macro_f1({"truth": a, "predicted": b}, 4)
+
+    oracle = stats.bootstrap(
+        (truth, predicted), statistic, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=draw
+    ).confidence_interval
+    found = bootstrap(measured, "macro_f1", 2000, 0.95, seed=0)
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=0.006)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    draw = np.random.default_rng(0)
+    covered = 0
+    for seed in range(100):
+        found = bootstrap(right(int(draw.binomial(150, 0.8)), 150), "accuracy", 300, 0.9, seed)
+        covered += found.low <= 0.8 <= found.high
+    assert 80 <= covered <= 98  # 90 of 100 expected
+
+
+def test_no_mistake_gives_the_exact_binomial_bound_and_never_a_point() -> None:
+    found = bootstrap(right(40, 40), "accuracy", 200, 0.95, seed=0)
+    exact = stats.binomtest(40, 40).proportion_ci(0.95, method="exact")
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(exact.low)
+    none_right = bootstrap(right(0, 40), "accuracy", 200, 0.95, seed=0)
+    assert (none_right.low, none_right.high) == pytest.approx((0.0, 1 - exact.low))
+
+
+def test_equal_predictions_differ_by_zero_with_room_for_what_was_not_seen() -> None:
+    found = paired_difference(right(30, 40), right(30, 40), "accuracy", 200, 0.95, seed=0)
+    unseen = 1 - 0.025 ** (1 / 40)
+    assert (found.low, found.value, found.high) == pytest.approx((-unseen, 0.0, unseen))
+
+
+def test_paired_difference_is_narrower_than_unpaired_and_near_the_normal_one() -> None:
+    a, b = right(920, 1000), right(900, 1000)  # b is wrong wherever a is, and on 20 more
+    paired = paired_difference(a, b, "accuracy", 2000, 0.95, seed=0)
+    half = 1.96 * np.sqrt((0.02 - 0.02**2) / 1000)
+    assert paired.value == pytest.approx(0.02)
+    assert (paired.low, paired.high) == pytest.approx((0.02 - half, 0.02 + half), abs=0.002)
+    alone = bootstrap(a, "accuracy", 2000, 0.95, seed=0)
+    assert paired.high - paired.low < 0.7 * (alone.high - alone.low)
+
+
+def test_difference_needs_the_same_examples() -> None:
+    with pytest.raises(ValueError, match="same examples"):
+        paired_difference(right(3, 4), right(3, 5), "accuracy", 100, 0.95, 0)
+    with pytest.raises(ValueError, match="same examples"):
+        paired_difference(scores([0, 1], [0, 1]), scores([1, 0], [0, 1]), "accuracy", 100, 0.95, 0)
+    with pytest.raises(ValueError, match="no examples"):
+        bootstrap(right(0, 0), "accuracy", 100, 0.95, 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=30), st.integers(0, 9))
+def test_every_interval_holds_its_value_and_stays_in_range(pairs: list[tuple[int, int]], seed: int) -> None:
+    truth, predicted = (np.array(side) for side in zip(*pairs, strict=True))
+    measured = scores(truth, predicted, classes=6)
+    for metric in measured.metrics:
+        found = bootstrap(measured, metric, 100, 0.95, seed)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        assert found == bootstrap(measured, metric, 100, 0.95, seed)
+
+
+def test_standard_error() -> None:
+    assert standard_error(right(90, 100)) == pytest.approx(0.03)
+    draw = np.random.default_rng(2)
+    truth = draw.integers(2, size=400)
+    balanced = scores(truth, np.where(draw.random(400) < 0.8, truth, 1 - truth))
+    # With two balanced classes macro-F1 is close to accuracy, and so is its error.
+    assert standard_error(balanced, "macro_f1") == pytest.approx(standard_error(balanced), rel=0.2)
+
+
+def test_compare_holds_every_metric_of_every_model() -> None:
+    model, other = right(95, 100), right(80, 100)
+    found = compare(model, {"majority": other}, 200, 0.95, 3)
+    assert found.metrics["accuracy"] == bootstrap(model, "accuracy", 200, 0.95, 3)
+    assert found.baselines["majority"]["macro_f1"] == bootstrap(other, "macro_f1", 200, 0.95, 3)
+    assert found.gains["majority"] == paired_difference(model, other, "accuracy", 200, 0.95, 3)
+    assert found.of_baselines("accuracy") == {"majority": found.baselines["majority"]["accuracy"]}

@@ -1,0 +1,196 @@
+"""Bases with a head: equal to what transformers and sentence-transformers make of the saved folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from families import FAMILIES
+from tunesmith.data.encode import Example, collate
+from tunesmith.errors import ArtifactError
+from tunesmith.models.backbone import Backbone, load_backbone
+from tunesmith.models.network import Network, PooledNetwork, load_network, sequence_network
+from tunesmith.models.pooling import Pooling
+from tunesmith.models.resolve import resolve
+
+LABELS = ("lost card", "Überweisung", "c")
+TEXTS = ["the good bank lost my card", "a great film " * 4, "no", "x y z"]
+
+
+@pytest.fixture(params=[*FAMILIES])
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def backbone_of(family: str, folder: Path) -> Backbone:
+    return load_backbone(resolve(str(FAMILIES[family](folder))))
+
+
+def batch_of(network: Network) -> dict[str, Tensor]:
+    encoded = network.processor.encode_all(TEXTS, 32)
+    return collate([Example(i, x, None, cut) for i, (x, cut) in enumerate(encoded)], network.processor.pad).inputs
+
+
+def test_saved_and_read_back(family: str, tmp_path: Path) -> None:
+    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, seed=0)
+    with torch.no_grad():
+        network.output.weight.mul_(30)
+        logits = network(inputs := batch_of(network))
+    line = network.save(tmp_path / "saved", LABELS)
+    assert str(tmp_path / "saved") in line
+    again, labels = load_network(tmp_path / "saved")
+    assert labels == LABELS
+    assert (again.layout, type(again), again.fresh) == (network.layout, type(network), frozenset())
+    assert again.processor.encode_all(TEXTS, 12) == network.processor.encode_all(TEXTS, 12)
+    assert (again.processor.max_length, again.processor.pad) == (network.processor.max_length, network.processor.pad)
+    assert not again.training
+    with torch.no_grad():
+        assert torch.equal(again(inputs), logits)
+    assert not [path for path in (tmp_path / "saved").rglob("*") if path.suffix in (".bin", ".pt", ".py", ".pkl")]
+
+
+def test_transformers_opens_it(family: str, tmp_path: Path) -> None:
+    if family == "sentence":
+        pytest.skip("opened by sentence-transformers")
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, seed=0)
+    with torch.no_grad():
+        network.output.weight.mul_(30)
+    network.save(tmp_path / "saved", LABELS)
+    theirs, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert theirs.config.id2label == dict(enumerate(LABELS))
+    assert theirs.config.pad_token_id == network.processor.pad["input_ids"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    encoded = tokenizer(TEXTS, padding=True, truncation=True, max_length=32, return_tensors="pt")
+    with torch.no_grad():
+        expected = theirs(**{name: encoded[name] for name in network.processor.pad}).logits
+        torch.testing.assert_close(network(batch_of(network)), expected, rtol=0, atol=2e-6)
+    assert expected.std() > 0.02
+
+
+def test_sentence_transformers_opens_it(tmp_path: Path) -> None:
+    library = pytest.importorskip("sentence_transformers")
+    network = sequence_network(backbone_of("sentence", tmp_path / "base"), LABELS, seed=0)
+    with torch.no_grad():
+        network.output.weight.mul_(30)
+        network.output.bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
+        logits = network(batch_of(network))
+    assert "SentenceTransformer" in network.save(tmp_path / "saved", LABELS)
+    theirs = library.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    torch.testing.assert_close(torch.from_numpy(theirs.encode(TEXTS)), logits, rtol=0, atol=2e-6)
+    base = library.SentenceTransformer(str(tmp_path / "base"), device="cpu")
+    with torch.no_grad():
+        features = network.features(batch_of(network))
+    torch.testing.assert_close(torch.from_numpy(base.encode(TEXTS)), features, rtol=0, atol=1e-6)
+    assert theirs.max_seq_length == 48
+    # the pooler that nothing reads is handed on as it came, so that the folder is as whole as the base's
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "saved"))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_halves_make_the_whole(family: str, tmp_path: Path) -> None:
+    network = sequence_network(backbone_of(family, tmp_path), LABELS, seed=0)
+    inputs = batch_of(network)
+    features = network.features(inputs)
+    assert features.shape == (len(TEXTS), network.output.in_features)
+    assert torch.equal(network.classify(features), network(inputs))
+    linear = nn.functional.linear(features, network.output.weight, network.output.bias)
+    torch.testing.assert_close(linear, network(inputs))
+    assert not any(module._forward_pre_hooks for module in network.modules())
+    network.train()
+    network.get_submodule(network.layout.body).eval()
+    torch.manual_seed(0)
+    body = set(network.get_submodule(network.layout.body).modules())
+    drops = any(module.p > 0 for module in network.modules() if isinstance(module, nn.Dropout) and module not in body)
+    assert drops == (family not in ("llama", "qwen3", "gpt2", "modernbert"))
+    assert drops != torch.equal(network(inputs), network(inputs))
+    alone = {name: value[1:2] for name, value in inputs.items()}
+    network.eval()
+    torch.testing.assert_close(network(alone)[0], network(inputs)[1], rtol=0, atol=2e-6)  # filler changes nothing
+
+
+def test_every_trainable_parameter_gets_a_gradient(family: str, tmp_path: Path) -> None:
+    network = sequence_network(backbone_of(family, tmp_path), LABELS, seed=0)
+    network(batch_of(network)).square().sum().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_fresh_is_what_the_seed_draws(family: str, tmp_path: Path) -> None:
+    backbone = backbone_of(family, tmp_path)
+    before = {name: value.clone() for name, value in backbone.module.state_dict().items()}
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first, same, other = (sequence_network(backbone, LABELS, seed=seed) for seed in (7, 7, 8))
+    assert torch.equal(torch.get_rng_state(), state)
+    drawn = dict(other.named_parameters())
+    copies = dict(same.named_parameters())
+    body = f"{first.layout.body}."
+    for name, value in first.named_parameters():
+        assert torch.equal(value, copies[name])
+        vector = value.dim() == 1  # biases and norms start at a constant
+        assert vector or torch.equal(value, drawn[name]) == (name not in first.fresh), name
+        assert (name in first.fresh) == (not name.startswith(body)), name
+        if name.startswith(body):
+            assert torch.equal(value, before[name.removeprefix(body)])
+    with torch.no_grad():
+        for value in first.parameters():
+            value.add_(1)
+    for name, value in backbone.module.state_dict().items():
+        assert torch.equal(value, before[name])  # the backbone is not shared with its networks
+
+
+def test_bfloat16_runs_and_is_saved_as_float32(family: str, tmp_path: Path) -> None:
+    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, seed=0)
+    inputs = batch_of(network)
+    exact = network(inputs)
+    network.to(torch.bfloat16)
+    rough = network(inputs)
+    assert rough.dtype == torch.bfloat16
+    torch.testing.assert_close(rough.float(), exact, rtol=0.1, atol=0.1)
+    network.save(tmp_path / "saved", LABELS)
+    config = json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8"))
+    assert config["dtype"] == "float32"
+    again, _ = load_network(tmp_path / "saved")
+    values = dict(again.named_parameters())
+    for name, value in network.named_parameters():
+        assert torch.equal(values[name], value.float()), name
+    assert next(network.parameters()).dtype == torch.bfloat16
+
+
+def test_mean_pooling_where_transformers_has_no_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.auto import modeling_auto
+
+    backbone = backbone_of("bert", tmp_path)
+    monkeypatch.setattr(modeling_auto, "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", {})
+    network = sequence_network(backbone, LABELS, seed=0)
+    assert isinstance(network, PooledNetwork)
+    assert network.pooling == Pooling("mean", normalize=False)
+
+
+def test_a_classifier_is_a_base_again(tmp_path: Path) -> None:
+    for family in ("sentence", "roberta"):
+        base = backbone_of(family, tmp_path / family)
+        sequence_network(base, LABELS, seed=0).save(tmp_path / f"{family}-saved", LABELS)
+        again = load_backbone(resolve(str(tmp_path / f"{family}-saved")))
+        assert again.pooling == base.pooling
+        network = sequence_network(again, ("p", "q"), seed=0)
+        assert network(batch_of(network)).shape == (len(TEXTS), 2)
+
+
+def test_a_damaged_saved_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="holds no saved model"):
+        load_network(tmp_path)
+    folder = tmp_path / "saved"
+    sequence_network(backbone_of("sentence", tmp_path / "base"), LABELS, seed=0).save(folder, LABELS)
+    for path in (folder / "3_Dense" / "model.safetensors", folder / "model.safetensors"):
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(ArtifactError, match="cannot be read"):
+            load_network(folder)

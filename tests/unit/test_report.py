@@ -1,0 +1,232 @@
+"""report.json and report.html: right figures, nothing from outside turned into markup, and no network."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix as oracle_matrix
+from sklearn.metrics import precision_recall_fscore_support
+
+from tunesmith.data.audit import Finding
+from tunesmith.evaluation.baselines import Baseline, majority
+from tunesmith.evaluation.charts import Scale, Whisker, whiskers
+from tunesmith.evaluation.intervals import compare
+from tunesmith.evaluation.page import render
+from tunesmith.evaluation.report import (
+    Derived,
+    EvaluationPoint,
+    LossPoint,
+    Outcome,
+    Split,
+    build_report,
+    write_report,
+)
+from tunesmith.evaluation.terminal import result_lines
+from tunesmith.evaluation.verdict import Cost, judge
+from tunesmith.tasks._metrics import accuracy, macro_f1
+from tunesmith.tasks.base import Scores
+
+HOSTILE = """</style></title><script>alert("x")</script><img src=x onerror='alert(1)'>&amp;\u202e"""
+
+
+def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcome:
+    draw = np.random.default_rng(0)
+    labels = tuple(f"class {place}" for place in range(classes))
+    truth = draw.integers(classes, size=rows)
+    metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=classes)}
+
+    def scores(share: float) -> Scores:
+        predicted = np.where(draw.random(rows) < share, truth, draw.integers(classes, size=rows))
+        columns = {"truth": truth, "predicted": predicted, "probability": draw.random(rows)}
+        return Scores(columns, metrics, "accuracy", labels)
+
+    model = scores(0.8)
+    others = [Baseline("probe", "the frozen features with a new head", scores(0.6), 3.0)]
+    others.append(majority(truth.tolist(), truth.tolist(), labels, metrics, "accuracy"))
+    others = others if baselines else []
+    found = compare(model, {item.name: item.scores for item in others}, 100, 0.95, 0)
+    cost = Cost(10.0, 20.0, 800.0, 1000, 22_700_000, 900)
+    of_baselines = found.of_baselines("accuracy")
+    return Outcome(
+        version="0.1.0",
+        name="run",
+        task="classification",
+        model="m",
+        method="lora",
+        seed=0,
+        confidence=0.95,
+        data="data.csv",
+        splits=[Split("train", 900, "given"), Split("test", rows, "10 % of the rows")],
+        scores=model,
+        texts=[f"text {row}" for row in range(rows)],
+        places=[f"data.csv:{row + 2}" for row in range(rows)],
+        comparison=found,
+        baselines=others,
+        verdict=judge("accuracy", found.metrics["accuracy"], of_baselines, found.gains, cost, rows, "lora"),
+        cost=cost,
+        opens="open it",
+        derived=[Derived("training.rate", 1e-4, "a formula")],
+        findings=[Finding("conflict", 2, "2 texts with two labels", ("data.csv:3", "data.csv:9"))],
+        losses=[LossPoint(step, step / 100, 1 / step, 1e-4) for step in range(1, 301)],
+        evaluations=[EvaluationPoint(100 * n, float(n), "accuracy", 0.5 + n / 10) for n in range(4)],
+        best_step=200,
+    )
+
+
+class Seen(HTMLParser):
+    """Which elements and attributes a page has, and how many scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: set[tuple[str, str]] = set()
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += tag != "wbr"  # allowed line breaks follow the underscores of a text
+        self.attributes |= {(tag, name) for name, _ in attrs}
+        self.links += [str(value) for name, value in attrs if name in ("src", "href", "action", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def poisoned(value: Any, key: str = "") -> Any:
+    """The same report with every text from outside replaced by an attack."""
+    if isinstance(value, dict):
+        return {name: poisoned(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item, key) for item in value]
+    return HOSTILE if isinstance(value, str) and key not in ("primary",) else value
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_nothing_from_outside_becomes_markup(classes: int) -> None:
+    report = build_report(outcome(classes))
+    attacked = poisoned(report)
+    for item, original in zip(attacked["baselines"], report["baselines"], strict=True):
+        item["name"] = original["name"]  # a key that joins baselines and gains, never shown
+    clean, dirty = Seen(render(report)), Seen(render(attacked))
+    more = dirty.tags - clean.tags
+    assert set(more) <= {"p", "span"}  # the verdict's sentences and figures are counted by what is in them
+    assert dirty.attributes == clean.attributes
+    assert dirty.tags["script"] == 1
+    assert any(HOSTILE in words for words in dirty.words)
+    assert Seen(html.unescape(render(attacked))).tags["script"] > 1  # the attack works where nothing is escaped
+
+
+def test_the_page_needs_no_network_and_forbids_it() -> None:
+    page = render(build_report(outcome()))
+    assert Seen(page).links == []
+    assert "default-src 'none'" in page
+    assert not re.search(r"url\(|@import|https?:", page)
+
+
+def test_figures_equal_scikit_learn() -> None:
+    given = outcome(5)
+    report = build_report(given)
+    truth, predicted = given.scores.columns["truth"], given.scores.columns["predicted"]
+    assert report["confusion"]["matrix"] == oracle_matrix(truth, predicted, labels=range(5)).tolist()
+    oracle = precision_recall_fscore_support(truth, predicted, labels=range(5), zero_division=0)  # type: ignore[arg-type]
+    for key, values in zip(("precision", "recall", "f1", "support"), oracle, strict=True):
+        assert [line[key] for line in report["per_class"]] == pytest.approx(list(values))
+
+
+def test_classes_that_were_never_seen_score_zero_and_do_not_fail() -> None:
+    given = outcome()
+    scores = replace(given.scores, labels=(*given.scores.labels, "never seen"))
+    line = build_report(replace(given, scores=scores))["per_class"][3]
+    assert line == {"label": "never seen", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    render(build_report(replace(given, scores=scores)))
+
+
+def test_mistakes_are_the_surest_wrong_ones_with_their_places() -> None:
+    given = outcome(rows=400)
+    columns = given.scores.columns
+    wrong = np.flatnonzero(columns["truth"] != columns["predicted"])
+    surest = sorted(wrong, key=lambda row: -columns["probability"][row])[:30]
+    report = build_report(given)
+    assert [item["place"] for item in report["mistakes"]] == [given.places[row] for row in surest]
+    assert report["mistakes"][0]["text"] == given.texts[surest[0]]
+    assert report["mistakes"][0]["probability"] == columns["probability"][surest[0]]
+    pairs = report["confusion"]["confused"]
+    assert pairs[0]["count"] == max(
+        cell
+        for down, row in enumerate(report["confusion"]["matrix"])
+        for across, cell in enumerate(row)
+        if down != across
+    )
+    long = build_report(replace(given, texts=["word " * 1000] * 400))["mistakes"][0]["text"]
+    assert len(long) < 610 and long.endswith(" ...")
+
+
+def test_both_files_are_written_whole_and_json_gives_the_same_page(tmp_path: Path) -> None:
+    given = replace(outcome(), texts=["half an emoji \ud83d"] * 120, losses=[LossPoint(1, 0.1, float("nan"), 1e-4)])
+    report = build_report(given)
+    write_report(report, tmp_path)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["report.html", "report.json"]
+    read = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert read == report
+    assert read["curves"]["losses"][0]["loss"] is None
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page == render(read).encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("classes", [2, 12, 13, 77, 150])
+def test_every_size_of_confusion_matrix_is_drawn(classes: int) -> None:
+    seen = Seen(render(build_report(outcome(classes, rows=300))))
+    words = " ".join(seen.words)
+    assert seen.tags["rect"] > 0 or classes <= 12
+    assert ("The 60 classes with the most mistakes, of 150" in words) == (classes == 150)
+
+
+def test_a_run_without_baselines_curves_or_mistakes_has_a_page() -> None:
+    given = outcome(baselines=False)
+    right = replace(given.scores, columns={**given.scores.columns, "predicted": given.scores.columns["truth"]})
+    bare = replace(given, scores=right, losses=(), evaluations=(), best_step=None, findings=(), derived=())
+    words = " ".join(Seen(render(build_report(bare))).words)
+    assert "Not compared" in words
+    assert "There is none among the test rows" in words
+    assert "How it learned" not in words
+
+
+def test_texts_and_scores_must_belong_together() -> None:
+    with pytest.raises(ValueError, match="120 scores for 1 texts"):
+        build_report(replace(outcome(), texts=["one"]))
+
+
+def test_scale_has_round_ticks_inside_it() -> None:
+    assert Scale(0.843, 0.957).ticks(5) == [0.86, 0.88, 0.90, 0.92, 0.94]
+    assert Scale(0.0, 5.0).ticks(6) == [0, 1, 2, 3, 4, 5]
+    assert Scale(2.0, 4.0).at(2.5) == 250.0
+
+
+def test_what_lies_off_the_scale_is_an_arrow() -> None:
+    rows = [Whisker("in", 0.5, 0.4, 0.6, ""), Whisker("left", 0.1, 0.05, 0.15, ""), Whisker("right", 2, 1.9, 2.1, "")]
+    drawn = whiskers(rows, Scale(0.3, 0.8))
+    assert drawn.count('class="off"') == 2
+    assert drawn.count('class="dot"') == 1
+    assert 'd="M400.0 50h0"' in drawn
+
+
+def test_terminal_lines_are_aligned_and_plain() -> None:
+    report = build_report(outcome())
+    verdict, empty, head, *rows = result_lines(report)
+    assert verdict == report["verdict"]["paragraph"]
+    assert empty == ""
+    assert rows[0].startswith("this model (lora)")
+    column = head.index("accuracy")
+    assert all(re.match(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", row[column:]) for row in rows)
+    assert "\n".join([verdict, head, *rows]).isascii()

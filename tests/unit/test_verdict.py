@@ -1,0 +1,137 @@
+"""The verdict: yes, no and cannot tell, and the words that follow from each."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tunesmith.evaluation.intervals import Interval, paired_difference
+from tunesmith.evaluation.verdict import Cost, judge, rows_needed
+from tunesmith.tasks._metrics import accuracy
+from tunesmith.tasks.base import Scores
+
+COST = Cost(171.0, 312.4, 1230.0, 22_700_000, 22_700_000, 9002)
+RESULT = Interval(0.942, 0.933, 0.950)
+BASELINES = {
+    "majority": Interval(0.013, 0.009, 0.017),
+    "tfidf": Interval(0.894, 0.883, 0.905),
+    "probe": Interval(0.930, 0.921, 0.939),
+}
+
+
+def gains(best: Interval) -> dict[str, Interval]:
+    return {"majority": Interval(0.929, 0.92, 0.94), "tfidf": Interval(0.048, 0.039, 0.057), "probe": best}
+
+
+def test_it_helped() -> None:
+    found = judge("accuracy", RESULT, BASELINES, gains(Interval(0.012, 0.005, 0.018)), COST, 3080, "full")
+    assert found.helped is True
+    assert found.paragraph == (
+        "Fine-tuning helped: accuracy 0.942 [0.933, 0.950] on 3,080 test rows, against 0.930 for the frozen features "
+        "with a new head (+0.012 [+0.005, +0.018]). It cost 5.2 CPU minutes (2.9 minutes by the clock, 1.2 GB of "
+        "memory) and trained all 22.7 M parameters on 9,002 rows. Brackets are 95 % intervals over test rows."
+    )
+
+
+def test_it_did_not_pay() -> None:
+    worse = gains(Interval(-0.02, -0.03, -0.01))
+    found = judge("accuracy", Interval(0.91, 0.9, 0.92), BASELINES, worse, COST, 3080, "full")
+    assert found.helped is False
+    assert found.paragraph.startswith("Fine-tuning did not pay: accuracy 0.910")
+    assert "(-0.020 [-0.030, -0.010]). For now --method head is the cheaper choice." in found.paragraph
+
+
+def test_it_cannot_be_told_and_how_many_rows_it_takes() -> None:
+    gain = Interval(0.010, -0.010, 0.030)
+    found = judge("accuracy", RESULT, BASELINES, gains(gain), COST, 600, "full")
+    assert found.helped is None
+    assert found.paragraph.startswith("It cannot be told whether fine-tuning helped: accuracy 0.942")
+    # (1.96 + 0.84)^2 * 600 * (0.02 / 1.96 / 0.01)^2 = 4,900
+    assert rows_needed(gain, 600) == pytest.approx(4903, abs=2)
+    assert "it takes about 5,000 test rows (4,400 more)" in found.paragraph
+
+
+def test_rows_needed_gives_eighty_percent_power() -> None:
+    """A difference of 2 points on the stated number of rows is found about four times in five."""
+    draw = np.random.default_rng(0)
+    shares = [0.06, 0.04, 0.90]  # only the model right, only the baseline right, no difference
+    error = math.sqrt(0.10 - 0.02**2)
+    rows = round(rows_needed(Interval(0.02, 0.02 - 1.96 * error / 10, 0.02 + 1.96 * error / 10), 100))
+    found = 0
+    for seed in range(60):
+        kind = draw.choice(3, size=rows, p=shares)
+        truth = np.zeros(rows, int)
+        model, other = (
+            Scores({"truth": truth, "predicted": (kind == wrong).astype(int)}, {"accuracy": accuracy}, "accuracy")
+            for wrong in (1, 0)
+        )
+        found += paired_difference(model, other, "accuracy", 200, 0.95, seed).low > 0
+    assert 40 <= found <= 57  # 48 of 60 expected
+
+
+def test_a_difference_of_nothing_promises_no_number_of_rows() -> None:
+    found = judge("accuracy", RESULT, BASELINES, gains(Interval(0.0, -0.001, 0.001)), COST, 3080, "full")
+    assert found.helped is None
+    assert "It was 0 exactly" in found.paragraph
+    tiny = judge("accuracy", RESULT, BASELINES, gains(Interval(1e-6, -0.001, 0.001)), COST, 3080, "full")
+    assert "cannot be settled by more test rows" in tiny.paragraph
+    assert rows_needed(Interval(0.0, 0.0, 0.0), 10) == math.inf
+
+
+def test_a_few_rows_are_not_enough_even_when_the_interval_leaves_out_zero() -> None:
+    """Five rows gained and none lost: the bootstrap is sure, the exact sign test (p = 0.0625) is not."""
+    for sign in (1, -1):
+        gain = Interval(sign * 0.1, min(sign * 0.02, sign * 0.2), max(sign * 0.02, sign * 0.2))
+        found = judge("accuracy", RESULT, BASELINES, gains(gain), COST, 50, "full")
+        assert found.helped is None
+        assert "that of about 5 test rows, and fewer than 6 can be luck" in found.paragraph
+    six = judge("accuracy", RESULT, BASELINES, gains(Interval(0.12, 0.02, 0.22)), COST, 50, "full")
+    assert six.helped is True
+
+
+def test_the_bar_of_the_sign_test_follows_the_confidence() -> None:
+    gain = Interval(0.12, 0.02, 0.22)  # 6 of 50 rows: p = 0.031
+    assert judge("accuracy", RESULT, BASELINES, gains(gain), COST, 50, "full", confidence=0.99).helped is None
+    assert judge("accuracy", RESULT, BASELINES, gains(gain), COST, 50, "full", confidence=0.90).helped is True
+
+
+def test_the_head_method_is_compared_with_what_is_cheaper_than_itself() -> None:
+    found = judge("accuracy", RESULT, BASELINES, gains(Interval(0.0, -0.001, 0.001)), COST, 3080, "head")
+    assert found.helped is True
+    assert found.paragraph.startswith(
+        "The pretrained features helped: accuracy 0.942 [0.933, 0.950] on 3,080 test rows, against 0.894 for TF-IDF "
+        "with logistic regression (+0.048 [+0.039, +0.057])."
+    )
+
+
+def test_without_baselines_there_is_nothing_to_compare_with() -> None:
+    found = judge("macro_f1", RESULT, {}, {}, COST, 3080, "full")
+    assert found.helped is None
+    assert "nothing to compare with: macro-F1 0.942 [0.933, 0.950] on 3,080 test rows" in found.paragraph
+    assert "evaluation.baselines" in found.paragraph
+
+
+def test_a_model_no_better_than_the_most_frequent_class_is_not_to_be_used() -> None:
+    floor = Interval(0.6, 0.55, 0.65)
+    found = judge("accuracy", Interval(0.62, 0.57, 0.67), {}, {}, COST, 300, "full", floor=floor)
+    assert "has not been shown to do better than always the most frequent class (0.600)" in found.paragraph
+    better = judge("accuracy", Interval(0.72, 0.67, 0.77), {}, {}, COST, 300, "full", floor=floor)
+    assert "has not been shown" not in better.paragraph
+    same = Interval(0.0, -0.01, 0.01)
+    only = judge("accuracy", floor, {"majority": floor}, {"majority": same}, COST, 300, "full")
+    assert "Check the label column" in only.paragraph
+
+
+def test_tiny_and_perfect_tests_are_warned_about() -> None:
+    found = judge("accuracy", Interval(1.0, 0.91, 1.0), BASELINES, gains(Interval(0.3, 0.1, 0.5)), COST, 40, "full")
+    assert "with 40 test rows, one row is worth 0.025" in found.paragraph
+    assert "not one mistake" in found.paragraph
+    large = judge("accuracy", RESULT, BASELINES, gains(Interval(0.012, 0.005, 0.018)), COST, 3080, "full")
+    assert "Warning" not in large.paragraph
+
+
+def test_a_small_difference_is_never_printed_as_zero() -> None:
+    found = judge("accuracy", RESULT, BASELINES, gains(Interval(0.0004, 0.0002, 0.0006)), COST, 100_000, "full")
+    assert "(+0.0004 [+0.0002, +0.0006])" in found.paragraph
