@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+
+from _common import Reading
 
 from tunesmith.assembly import build, fit_probe, keep_frozen, make_run, method_of, resolve_rates
 from tunesmith.data.readers import read_data
@@ -55,7 +56,7 @@ class Facts:
     precision: str
     trainable: int  # parameters
     mean_loss: float  # over the steps
-    phases: dict[str, float] = field(default_factory=dict)  # wall seconds of the parts of the time
+    phases: dict[str, Reading] = field(default_factory=dict)  # time of the parts, in order
 
 
 class Contender(ABC):
@@ -93,7 +94,7 @@ class Tunesmith(Contender):
         losses = [event.loss for event in train(run) if isinstance(event, StepDone)]
         clock.end("steps")
         trainable = sum(tensor.numel() for tensor in built.masters.tensors.values())
-        return Facts(run.state.step, built.runtime.precision, trainable, sum(losses) / len(losses), clock.seconds)
+        return Facts(run.state.step, built.runtime.precision, trainable, sum(losses) / len(losses), clock.spent)
 
 
 class NoFiles(Checkpoints):
@@ -105,12 +106,12 @@ class NoFiles(Checkpoints):
 
 class _Phases:
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._begun = time.perf_counter()
+        self.spent: dict[str, Reading] = {}
+        self._begun = Reading.now()
 
     def end(self, name: str) -> None:
-        now = time.perf_counter()
-        self.seconds[name] = now - self._begun
+        now = Reading.now()
+        self.spent[name] = now.since(self._begun)
         self._begun = now
 
 

@@ -1,17 +1,17 @@
 """Speed of training beside Hugging Face Trainer: the same job, in one process, in turns. See README.md in this folder.
 
-    python benchmarks/throughput.py [--rows 1200] [--epochs 1] [--rounds 3] [--methods full,lora,head]
+    python benchmarks/throughput.py [--rows 600] [--epochs 3] [--rounds 3] [--methods full,lora,head]
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from _common import (
     DATA,
     MODEL,
@@ -20,7 +20,6 @@ from _common import (
     Spread,
     environment,
     environment_lines,
-    load_average,
     table_lines,
     write_results,
 )
@@ -28,6 +27,7 @@ from _contenders import BATCH_SIZE, Contender, Job, Tunesmith, TrainerDefaults, 
 
 from tunesmith.errors import TunesmithError
 
+BUSY = 0.2  # cores: with more of them taken by other processes, a figure is marked as disturbed
 METHODS = ("full", "lora", "head")
 WARM_ROWS = 64  # an untimed turn of each contender first: imports, kernels, memory
 TITLES = {Tunesmith.name: "Tunesmith", TrainerDefaults.name: "Trainer, defaults", TrainerTuned.name: "Trainer, tuned"}
@@ -35,7 +35,8 @@ TITLES = {Tunesmith.name: "Tunesmith", TrainerDefaults.name: "Trainer, defaults"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parse(arguments)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
     contenders: list[Contender] = [Tunesmith(), TrainerDefaults(), TrainerTuned()]
     try:
         measured, jobs = [], []
@@ -72,18 +73,19 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder with train.csv, the label in its last column")
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--rows", type=int, default=1200, help="training rows; 0 for all (default 1200)")
-    parser.add_argument("--epochs", type=int, default=1, help="of full and lora (default 1)")
+    parser.add_argument("--rows", type=int, default=600, help="training rows; 0 for all (default 600)")
+    parser.add_argument("--epochs", type=int, default=3, help="of full and lora (default 3, the Trainer's own default)")
     parser.add_argument("--head-epochs", type=int, default=10, help="of head (default 10)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS), metavar="A,B")
+    parser.add_argument("--threads", type=int, default=0, help="of torch (default: torch's own choice)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of throughput.json and throughput.md")
     asked = parser.parse_args(arguments)
     unknown = [method for method in asked.methods if method not in METHODS]
     if unknown:
         parser.error(f"--methods: {', '.join(unknown)}: choose from {', '.join(METHODS)}")
-    if asked.rows < 0 or min(asked.epochs, asked.head_epochs, asked.rounds) < 1:
-        parser.error("--rows must be at least 0; --epochs, --head-epochs and --rounds at least 1")
+    if min(asked.rows, asked.threads) < 0 or min(asked.epochs, asked.head_epochs, asked.rounds) < 1:
+        parser.error("--rows and --threads must be at least 0; --epochs, --head-epochs and --rounds at least 1")
     return asked
 
 
@@ -107,7 +109,7 @@ def one_round(job: Job, contenders: Sequence[Contender], number: int) -> list[di
     for turn, contender in enumerate([*contenders[shift:], *contenders[:shift]], start=1):
         work = contender.ready(job)
         gc.collect()
-        load, begun = load_average(), Reading.now()
+        begun = Reading.now()
         facts = work()
         spent = Reading.now().since(begun)
         if facts.steps != job.steps:
@@ -120,15 +122,19 @@ def one_round(job: Job, contenders: Sequence[Contender], number: int) -> list[di
                 "turn": turn,
                 "cpu_seconds": round(spent.cpu, 3),
                 "wall_seconds": round(spent.wall, 3),
-                "load_before": load,
+                "cores_of_others": round(spent.others, 2),
                 "steps": facts.steps,
                 "precision": facts.precision,
                 "trainable": facts.trainable,
                 "mean_loss": round(facts.mean_loss, 4),
-                "phases_wall": {name: round(seconds, 3) for name, seconds in facts.phases.items()},
+                "phases": {name: [round(part.cpu, 3), round(part.wall, 3)] for name, part in facts.phases.items()},
             }
         )
-        print(f"  round {number}: {contender.name}: {spent.cpu:.1f} s CPU, {spent.wall:.1f} s wall", flush=True)
+        print(
+            f"  round {number}: {TITLES[contender.name]}: {spent.cpu:.1f} s CPU, {spent.wall:.1f} s wall, "
+            f"{spent.others:.1f} cores busy with other work",
+            flush=True,
+        )
     return found
 
 
@@ -181,7 +187,8 @@ def page(plain: dict[str, Any]) -> list[str]:
         "",
         *[f"- {line}" for line in done],
         "",
-        "Where Tunesmith's time goes, in wall seconds of the median round:",
+        *disturbed_lines(plain["measured"]),
+        "Where Tunesmith's time goes, in CPU seconds of the median round:",
         "",
         *phase_lines(plain["measured"]),
         "",
@@ -193,11 +200,24 @@ def phase_lines(measured: Sequence[dict[str, Any]]) -> list[str]:
     own = [item for item in measured if item["contender"] == Tunesmith.name]
     chosen = []
     for method in dict.fromkeys(item["method"] for item in own):
-        rounds = sorted((item for item in own if item["method"] == method), key=lambda item: item["wall_seconds"])
+        rounds = sorted((item for item in own if item["method"] == method), key=lambda item: item["cpu_seconds"])
         chosen.append(rounds[(len(rounds) - 1) // 2])
-    names = list(chosen[0]["phases_wall"])
-    rows = [[item["method"], *(f"{item['phases_wall'][name]:.2f}" for name in names)] for item in chosen]
+    names = list(chosen[0]["phases"])
+    rows = [[item["method"], *(f"{item['phases'][name][0]:.2f}" for name in names)] for item in chosen]
     return table_lines(["method", *names], rows)
+
+
+def disturbed_lines(measured: Sequence[dict[str, Any]]) -> list[str]:
+    taken = [item["cores_of_others"] for item in measured]
+    disturbed = [share for share in taken if share > BUSY]
+    if not disturbed:
+        return []
+    return [
+        f"**Disturbed**: in {len(disturbed)} of {len(taken)} measurements other processes kept more than {BUSY:g} cores "
+        f"busy (up to {max(taken):.1f}). Threads that wait spin, so CPU seconds grow with it too: measure again on a "
+        "machine without other work.",
+        "",
+    ]
 
 
 if __name__ == "__main__":

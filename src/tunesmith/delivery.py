@@ -42,7 +42,8 @@ def deliver(
 
     from tunesmith.models.backbone import load_backbone
 
-    backbone = load_backbone(source)
+    with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
+        backbone = load_backbone(source)
     width = backbone.module.config.hidden_size
     rates, _, _ = resolve_rates(recipe, width, len(encoded.examples["train"]))
     network, plan = build_network(recipe, prepared, backbone, rates)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
-from tunesmith.errors import ArtifactError, TrainingError
+from tunesmith.errors import ArtifactError, TrainingError, TunesmithError
 from tunesmith.recipe import Recipe
+from tunesmith.seeds import torch_seed
 from tunesmith.training.events import Event, Finished, Note, Warned
 from tunesmith.training.ledger import Ledger
 
@@ -47,7 +48,10 @@ class Session:
 
         from tunesmith.preparing import encode, prepare
 
-        prepared = prepare(self.recipe, self.table)
+        try:
+            prepared = prepare(self.recipe, self.table)
+        except TunesmithError as error:  # the model's problems are told with the data's: one mend, not two
+            raise type(error)(*error.problems, *_model_problems(self.recipe.model)) from None
         yield from prepared.notes
         source, backbone = self._load_base()
         model_note = Note("model", (f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}",))
@@ -134,7 +138,8 @@ class Session:
         from tunesmith.models.resolve import resolve
 
         source = resolve(self.recipe.model)
-        return source, load_backbone(source, self.recipe.training.dropout)
+        with torch_seed(self.recipe.seed, "base"):  # a pooler that the checkpoint lacks is drawn when it is read
+            return source, load_backbone(source, self.recipe.training.dropout)
 
     def _create(self, prepared: Prepared) -> Ledger:
         ledger = Ledger.create(self.run, self.recipe)
@@ -211,6 +216,16 @@ def _restore(run: LoopRun) -> Iterator[Event]:
     run.masters.restore(state.tensors)
     run.state = state
     yield Note("resume", (f"going on from step {state.step} of {run.steps}",))
+
+
+def _model_problems(name: str) -> tuple[str, ...]:
+    from tunesmith.models.resolve import resolve
+
+    try:
+        resolve(name)
+    except TunesmithError as error:
+        return error.problems
+    return ()
 
 
 def _size_of(module: Any) -> str:

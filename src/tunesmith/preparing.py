@@ -12,7 +12,7 @@ from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
 from tunesmith.data.split import Splits, make_splits
 from tunesmith.data.table import Table, table_of
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.errors import DataError, RecipeError, did_you_mean
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.training.events import Note
@@ -68,6 +68,7 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
 
     Raises DataError with every problem of the data.
     """
+    task, why = choose_task(recipe)
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
     main = next(iter(given.values()))
     columns = find_columns(main, recipe.data.text, recipe.data.label, recipe.data.group)
@@ -76,7 +77,6 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     splits = make_splits(tables, columns, recipe.data.validation, recipe.data.test, recipe.seed)
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
-    task, why = choose_task(recipe)
     labels = task.check(splits.train, columns)
     sizes = [(name, len(table_in(splits, name)), splits.why.get(name, "")) for name in SPLITS]
     notes = (
@@ -93,12 +93,21 @@ def table_in(splits: Splits, name: str) -> Table:
 
 
 def choose_task(recipe: Recipe) -> tuple[Task, str]:
-    """The task asked for, or the one that the data and model mean, with the reason."""
+    """The task asked for, or the one that the data and model mean, with the reason.
+
+    Raises RecipeError when the metric asked for is none of the task's.
+    """
     from tunesmith.tasks.classification import Classification
 
+    task, why = Classification(), "one text column and one column of labels"
     if isinstance(recipe.task, Task):
-        return recipe.task, "as asked"
-    return Classification(), "one text column and one column of labels"
+        task, why = recipe.task, "as asked"
+    metric = recipe.evaluation.metric
+    if metric not in ("auto", *task.metrics):
+        raise RecipeError(
+            f'evaluation.metric: task {task.part_name()} has no metric "{metric}"; {did_you_mean(metric, task.metrics)}'
+        )
+    return task, why
 
 
 def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> Encoded:

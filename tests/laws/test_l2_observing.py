@@ -87,4 +87,4 @@ def test_control_an_evaluation_that_leaves_the_network_in_its_mode_is_noticed(
     (tmp_path / "watched").mkdir()
     watched = bench(recipe, tmp_path / "watched")
     watched.run.network.train()
-    assert _losses(watched, _watch) != expected
+    assert _losses(watched, lambda made: made.run.evaluate() and None) != expected

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.data.table import shown
 
-MOST_VALUES = 0.4  # share of distinct labels above which a column is a text or a measurement, not a class
+MOST_VALUES = 0.6  # share of distinct labels above which a column is a text or a measurement, not a class
 FEW_ROWS = 20  # in tables up to this size such a share says nothing
 LISTED = 20
 

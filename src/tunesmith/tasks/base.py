@@ -74,6 +74,7 @@ class Task(Part, ABC):
     """A subclass is final, and lives alone in tasks/<name>.py; its fields are its options."""
 
     primary_metric: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]  # names of what `score` gives
 
     @abstractmethod
     def check(self, train: Table, columns: Columns) -> Labels:

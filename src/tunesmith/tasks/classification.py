@@ -27,6 +27,7 @@ class Classification(Task):
     """Cross-entropy over the classes seen in the training rows."""
 
     primary_metric: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of the target's weight spread evenly over all classes (Szegedy 2016, section 7)"

@@ -1,0 +1,82 @@
+"""L7: save -> load -> same predictions: what is delivered is what was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shortruns import METHODS, recipe_for, rows
+
+from tunesmith.delivery import check_parity
+from tunesmith.errors import ArtifactError
+from tunesmith.pipeline import start
+from tunesmith.predictor import load
+from tunesmith.runs import Run
+from tunesmith.training.events import Finished
+
+Folder = Callable[[str], Path]
+TEXTS = [text for text, _ in rows(12, seed=9)]
+
+
+def _finished(method: str, family: str, model_folder: Folder, data: Path, folder: Path) -> Path:
+    settings = {"training.rate": 1e-3, "training.precision": "bfloat16" if method == "full" else "float32"}
+    session = start(recipe_for(model_folder(family), data, METHODS[method], settings), folder)
+    assert isinstance(list(session.events())[-1], Finished)
+    return folder
+
+
+@pytest.mark.parametrize("family", ["bert", "sentence", "gpt2"])
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_delivered_model_predicts_what_was_measured(
+    method: str, family: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    from pyarrow import parquet
+
+    run = _finished(method, family, model_folder, table_file, tmp_path / "run")
+    predictor = load(run)
+    check_parity(predictor, run / "model")
+    measured = parquet.read_table(run / "predictions" / "test.parquet").to_pydict()
+    assert predictor.predict(measured["text"]) == measured["label"]
+    copy = load(predictor.save(tmp_path / "copy"))
+    assert (copy.predict_proba(TEXTS) == predictor.predict_proba(TEXTS)).all()
+    assert Run(run).load().labels == predictor.labels
+
+
+def test_transformers_opens_the_model_and_gives_the_same_logits(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    run = _finished("lora", "bert", model_folder, table_file, tmp_path / "run")
+    folder = str(run / "model")
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        logits = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
+    expected = torch.tensor(load(run).predict_proba(TEXTS))
+    assert torch.allclose(logits.softmax(-1).double(), expected, atol=1e-6)
+
+
+def test_control_a_model_that_was_changed_is_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    run = _finished("head", "bert", model_folder, table_file, tmp_path / "run")
+    weights: dict[str, Any] = load_file(run / "model" / "model.safetensors")
+    weights["classifier.bias"] = weights["classifier.bias"] + weights["classifier.bias"].new_tensor([0.01, 0.0, 0.0])
+    save_file(weights, run / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match="differs from the one trained"):
+        check_parity(load(run), run / "model")
+
+
+def test_control_a_model_that_gives_no_number_is_refused(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    run = _finished("head", "bert", model_folder, table_file, tmp_path / "run")
+    probes = json.loads((run / "model" / "probes.json").read_text(encoding="utf-8"))
+    probes["probabilities"][0][0] = float("nan")
+    (run / "model" / "probes.json").write_text(json.dumps(probes), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="differs from the one trained"):
+        check_parity(load(run), run / "model")
