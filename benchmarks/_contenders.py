@@ -5,14 +5,25 @@ from __future__ import annotations
 import random
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from _common import Reading
+from torch import Tensor, nn
 
-from tunesmith.assembly import build, fit_probe, keep_frozen, make_run, method_of, resolve_rates
+from tunesmith.assembly import (
+    best_parameters,
+    build,
+    build_network,
+    fit_probe,
+    keep_frozen,
+    make_run,
+    method_of,
+    resolve_rates,
+)
 from tunesmith.data.readers import read_data
 from tunesmith.data.table import Table
 from tunesmith.models.backbone import load_backbone, quiet
@@ -24,7 +35,7 @@ from tunesmith.training.loop import train
 from tunesmith.training.state import Checkpoints, State
 
 BATCH_SIZE = 32
-HELD_OUT = 0.1  # of the rows, Tunesmith's default: its probe chooses its penalty on them; the Trainer gets no use of them
+HELD_OUT = 0.1  # share of the rows, Tunesmith's default: its probe chooses a penalty on them, the Trainer ignores them
 ROWS_A_CLASS = 4  # fewer rows than this for every class: fewer classes
 SEED = 0
 
@@ -72,7 +83,7 @@ class Contender(ABC):
 class Tunesmith(Contender):
     """The pipeline's own parts in the pipeline's own order, without evaluation and checkpoint files."""
 
-    name = "tunesmith"
+    name = "Tunesmith"
 
     def ready(self, job: Job) -> Callable[[], Facts]:
         backbone = load_backbone(resolve(job.recipe.model))
@@ -93,8 +104,21 @@ class Tunesmith(Contender):
         clock.end("preflight")
         losses = [event.loss for event in train(run) if isinstance(event, StepDone)]
         clock.end("steps")
-        trainable = sum(tensor.numel() for tensor in built.masters.tensors.values())
-        return Facts(run.state.step, built.runtime.precision, trainable, sum(losses) / len(losses), clock.spent)
+        whole_network(job, backbone, best_parameters(run), built.kept_rows)
+        clock.end("whole float32 model")
+        return Facts(run.state.step, built.runtime.precision, built.trainable, sum(losses) / len(losses), clock.spent)
+
+
+def whole_network(job: Job, backbone: Any, best: Mapping[str, Tensor], kept_rows: Mapping[str, Tensor]) -> nn.Module:
+    """The model as it is delivered: what trained, of which some may be a part only, put into the float32 base."""
+    rates, _, _ = resolve_rates(job.recipe, backbone.module.config.hidden_size, job.rows)
+    network, _ = build_network(job.recipe, job.prepared, backbone, rates)
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        for name, value in best.items():
+            rows = kept_rows.get(name, slice(None))
+            parameters[name][rows] = value.cpu()
+    return network
 
 
 class NoFiles(Checkpoints):
@@ -198,8 +222,6 @@ class TrainerTuned(TrainerDefaults):
 
 def _lora_targets(job: Job) -> list[str]:
     """The layers that Tunesmith's LoRA changes, by the names they have under the base."""
-    from tunesmith.assembly import build_network
-
     backbone = load_backbone(resolve(job.recipe.model))
     rates, _, _ = resolve_rates(job.recipe, backbone.module.config.hidden_size, job.rows)
     network, _ = build_network(job.recipe, job.prepared, backbone, rates)

@@ -103,7 +103,9 @@ def kept_or_new(asked: argparse.Namespace) -> dict[str, Any]:
     differs = [key for key in ORIGIN if earlier["environment"][key] != now[key]]
     differs += [key for key in ("schema", "model", "data") if earlier[key] != fresh[key]]
     if differs:
-        print(f"{path}: its {len(earlier['runs'])} runs are of another {', '.join(differs)}, and are left out", flush=True)
+        print(
+            f"{path}: its {len(earlier['runs'])} runs are of another {', '.join(differs)}, and are left out", flush=True
+        )
         return fresh
     return {**fresh, "runs": earlier["runs"]}
 

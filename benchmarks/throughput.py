@@ -1,6 +1,8 @@
-"""Speed of training beside Hugging Face Trainer: the same job, in one process, in turns. See README.md in this folder.
+"""Speed of training beside Hugging Face Trainer: the same job, in one process, in turns.
 
     python benchmarks/throughput.py [--rows 600] [--epochs 3] [--rounds 3] [--methods full,lora,head]
+
+What is inside the clock of each contender is said in README.md of this folder.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +26,26 @@ from _common import (
     table_lines,
     write_results,
 )
-from _contenders import BATCH_SIZE, Contender, Job, Tunesmith, TrainerDefaults, TrainerTuned, make_job
+from _contenders import BATCH_SIZE, Contender, Job, TrainerDefaults, TrainerTuned, Tunesmith, make_job
 
 from tunesmith.errors import TunesmithError
 
 BUSY = 0.2  # cores: with more of them taken by other processes, a figure is marked as disturbed
+PEERS = ("accelerate", "peft")
 METHODS = ("full", "lora", "head")
 WARM_ROWS = 64  # an untimed turn of each contender first: imports, kernels, memory
-TITLES = {Tunesmith.name: "Tunesmith", TrainerDefaults.name: "Trainer, defaults", TrainerTuned.name: "Trainer, tuned"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = parse(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)
+    missing = [name for name in PEERS if find_spec(name) is None]
+    if missing:
+        raise SystemExit(
+            f'{" and ".join(missing)} must be installed for this comparison: pip install "tunesmith[bench]"'
+        )
+    found = environment()
     contenders: list[Contender] = [Tunesmith(), TrainerDefaults(), TrainerTuned()]
     try:
         measured, jobs = [], []
@@ -44,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             epochs = asked.head_epochs if method == "head" else asked.epochs
             job = make_job(asked.data, asked.model, method, asked.rows, epochs)
             jobs.append(describe(job))
-            print(f"{method}: {job.rows:,} rows, {epochs} epochs, {job.steps:,} steps", flush=True)
+            print(f"{method}: {job.rows:,} rows, epochs: {epochs}, steps: {job.steps:,}", flush=True)
             warm = make_job(asked.data, asked.model, method, WARM_ROWS, 1)
             for contender in contenders:
                 contender.ready(warm)()
@@ -54,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit("\n".join(error.problems)) from None
     plain = {
         "schema": 1,
-        "environment": environment(),
+        "environment": found,
         "model": Path(asked.model).name,
         "data": asked.data.name,
         "batch_size": BATCH_SIZE,
@@ -131,7 +140,7 @@ def one_round(job: Job, contenders: Sequence[Contender], number: int) -> list[di
             }
         )
         print(
-            f"  round {number}: {TITLES[contender.name]}: {spent.cpu:.1f} s CPU, {spent.wall:.1f} s wall, "
+            f"  round {number}: {contender.name}: {spent.cpu:.1f} s CPU, {spent.wall:.1f} s wall, "
             f"{spent.others:.1f} cores busy with other work",
             flush=True,
         )
@@ -142,10 +151,10 @@ def summary(measured: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One entry a method and contender: medians and spreads, and how many times as fast Tunesmith was."""
     out = []
     for method in dict.fromkeys(item["method"] for item in measured):
-        rounds = {
-            name: [item for item in measured if (item["method"], item["contender"]) == (method, name)]
-            for name in TITLES
-        }
+        rounds: dict[str, list[dict[str, Any]]] = {}
+        for item in sorted(measured, key=lambda item: (item["contender"] != Tunesmith.name, item["contender"])):
+            if item["method"] == method:
+                rounds.setdefault(item["contender"], []).append(item)
         own = rounds[Tunesmith.name]
         for name, items in rounds.items():
             entry: dict[str, Any] = {"method": method, "contender": name, "precision": items[-1]["precision"]}
@@ -170,7 +179,7 @@ def page(plain: dict[str, Any]) -> list[str]:
         own = entry["contender"] == Tunesmith.name
         cells = [Spread(**entry[clock]).text() for clock in ("cpu", "wall")]
         ratios = ["1" if own else Spread(**entry[f"{clock}_ratio"]).text() for clock in ("cpu", "wall")]
-        rows.append([entry["method"], TITLES[entry["contender"]], entry["precision"], *cells, *ratios])
+        rows.append([entry["method"], entry["contender"], entry["precision"], *cells, *ratios])
     done = [
         f"{job['method']}: {job['rows']:,} rows of {job['tokens_a_row']} tokens, {job['classes']} classes, "
         f"{job['epochs']} epoch{'s' if job['epochs'] > 1 else ''}, {job['steps']:,} steps"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from families import FAMILIES
 from shortruns import write_rows
 

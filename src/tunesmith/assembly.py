@@ -209,6 +209,7 @@ def make_run(
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
+        place=prepared.splits.train.place,
         stop=stop,
         resume_command=f"tunesmith resume {folder}",
         state=State(),

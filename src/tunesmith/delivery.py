@@ -8,21 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.assembly import build_network, method_of, resolve_rates
+from tunesmith.assembly import best_parameters, build_network, method_of, resolve_rates
 from tunesmith.errors import ArtifactError
+from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
+from tunesmith.seeds import torch_seed
 from tunesmith.training.ledger import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tunesmith.models.network import Network
     from tunesmith.models.resolve import Source
+    from tunesmith.training.loop import Run
 
 PROBES = 8  # stored texts whose outputs are compared each time the model is written or read elsewhere
-TOLERANCE = 1e-4  # largest difference of a probability between the network in memory and the one read back
+TOLERANCE = 1e-4  # largest difference of a probability between two float32 networks
+ROUNDING = 0.1  # and between a bfloat16 network and a float32 one: each layer rounds to 3 digits
 
 
 def deliver(
@@ -30,13 +33,14 @@ def deliver(
     prepared: Prepared,
     encoded: Encoded,
     source: Source,
-    best: Mapping[str, Tensor],
+    loop: Run,
     kept_rows: Mapping[str, Tensor],
     run: Path,
 ) -> tuple[Predictor, str]:
     """Writes model/ (and adapter/), reloads it and compares; gives the reloaded model and how model/ opens.
 
-    Raises ArtifactError when the model read back does not predict what the network in memory does.
+    Compared twice: with the network that was trained, in its own number format, and with the float32 network that was
+    written. Raises ArtifactError when the model read back does not predict what either does.
     """
     import torch
 
@@ -44,6 +48,8 @@ def deliver(
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(source)
+    best = best_parameters(loop)
+    loop.masters.overwrite(best)  # the trained network, as it was at its best
     width = backbone.module.config.hidden_size
     rates, _, _ = resolve_rates(recipe, width, len(encoded.examples["train"]))
     network, plan = build_network(recipe, prepared, backbone, rates)
@@ -55,8 +61,9 @@ def deliver(
             else:
                 parameters[name].copy_(value)
     card = Card(prepared.task, prepared.labels, prepared.columns.text, prepared.columns.label, encoded.limit)
-    texts = _probe_texts(prepared)
-    expected = _probabilities(network, card, run, texts)
+    split = next(name for name in ("validation", "train") if prepared.texts(name))
+    texts = prepared.texts(split)[:PROBES]
+    expected = Predictor(run, network, card).predict_proba(texts).tolist()
     method = method_of(recipe)
     shutil.rmtree(run / "adapter", ignore_errors=True)
     method.save(network, plan, run / "adapter")
@@ -65,12 +72,16 @@ def deliver(
     shutil.rmtree(partial, ignore_errors=True)
     opens = network.save(partial, prepared.labels.names).replace(str(partial), str(final))
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
+    write_whole(partial / "README.md", _how_to_use(recipe, prepared, final, opens))
     probes = {"texts": texts, "probabilities": expected, "tolerance": TOLERANCE}
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     predictor = load(final)
     check_parity(predictor, final)
+    trained = _as_trained(loop, prepared, encoded, split, backbone.processor.pad)
+    allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
+    _compare(predictor.predict_proba(texts).tolist(), trained, allowed, final)
     return predictor, opens
 
 
@@ -78,25 +89,42 @@ def check_parity(predictor: Predictor, folder: Path) -> None:
     """Replays the stored texts. Raises ArtifactError when a probability differs by more than the stored tolerance."""
     probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))
     found = predictor.predict_proba(probes["texts"]).tolist()
+    _compare(found, probes["probabilities"], probes["tolerance"], folder)
+
+
+def _compare(found: list[list[float]], expected: list[list[float]], allowed: float, folder: Path) -> None:
     worst = max(
         abs(here - there)
-        for row, stored in zip(found, probes["probabilities"], strict=True)
+        for row, stored in zip(found, expected, strict=True)
         for here, there in zip(row, stored, strict=True)
     )
-    if not worst <= probes["tolerance"]:
+    if not worst <= allowed:
         raise ArtifactError(
             f"{folder}: the model read back differs from the one trained by {worst:.2g} in a probability (at most "
-            f"{probes['tolerance']:g} is rounding); do not use it: please report this with the run's manifest.json"
+            f"{allowed:g} is rounding); do not use it: please report this with the run's manifest.json"
         )
 
 
-def _probe_texts(prepared: Prepared) -> list[str]:
-    for split in ("validation", "test", "train"):
-        texts = prepared.texts(split)
-        if texts:
-            return texts[:PROBES]
-    return []
+def _as_trained(loop: Run, prepared: Prepared, encoded: Encoded, split: str, pad: dict[str, int]) -> list[list[float]]:
+    """Probabilities of the first rows of a split by the very network that was trained, cache and all."""
+    loop.network.eval()
+    found, _ = infer(
+        lambda batch: loop.trunk.forward(split, batch),
+        prepared.task,
+        encoded.examples[split][:PROBES],
+        prepared.labels,
+        pad,
+        loop.source.device,
+    )
+    return [list(prediction.probabilities) for prediction in found]
 
 
-def _probabilities(network: Network, card: Card, folder: Path, texts: list[str]) -> list[list[float]]:
-    return Predictor(folder, network, card).predict_proba(texts).tolist()
+def _how_to_use(recipe: Recipe, prepared: Prepared, final: Path, opens: str) -> str:
+    labels = ", ".join(prepared.labels.names[:20]) + (", ..." if len(prepared.labels.names) > 20 else "")
+    return (
+        f"# {recipe.model}, fine-tuned by Tunesmith\n\n"
+        f"Task: {prepared.task.part_name()} of {len(prepared.labels.names)} classes ({labels}).\n"
+        f"Method: {method_of(recipe).part_name()}. What it was worth is in the run's report.html.\n\n"
+        f'- `tunesmith predict {final} "some text"`, or `tunesmith.load("{final}").predict([...])` in Python.\n'
+        f"- This folder {opens}.\n"
+    )

@@ -59,11 +59,11 @@ class Session:
         encoded = encode(prepared, backbone.processor, self.recipe.training.max_length)
         ledger = Ledger.open(self.run) if self.resuming else self._create(prepared)
         self._check_same_data(ledger, prepared)
-        if not self.resuming:
-            ledger.write_manifest(self._manifest(prepared, source))
-        for event in itertools.chain(prepared.notes, (model_note,)):
-            ledger.append(event)
         try:
+            if not self.resuming:
+                ledger.write_manifest(self._manifest(prepared, source))
+            for event in itertools.chain(prepared.notes, (model_note,)):
+                ledger.append(event)
             for event in self._work(ledger, prepared, encoded, source, backbone):
                 ledger.append(event)
                 yield event
@@ -121,13 +121,10 @@ class Session:
         run: LoopRun,
         end: Finished,
     ) -> Iterator[Event]:
-        from tunesmith.assembly import best_parameters
         from tunesmith.delivery import deliver
         from tunesmith.result import Spent, measure_result
 
-        predictor, opens = deliver(
-            self.recipe, prepared, encoded, source, best_parameters(run), built.kept_rows, self.run
-        )
+        predictor, opens = deliver(self.recipe, prepared, encoded, source, run, built.kept_rows, self.run)
         spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())
         yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
         self.finished = True

@@ -173,6 +173,8 @@ def yaml_text(plain: Any) -> str:
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    # The writer leaves U+0085 bare inside quotes, where a reader takes it for a line break; escaped, it comes back whole.
+    writer.allow_unicode = "\x85" not in json.dumps(plain, ensure_ascii=False)
     out = io.StringIO()
     writer.dump(plain, out)
     return out.getvalue()

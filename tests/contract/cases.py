@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from families import FAMILIES
 from shortruns import rows
-
 from tunesmith import catalog
 from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.methods.base import Method, Plan, Rates

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from cases import SAMPLES, Case, Set, all_cases, set_up
-from families import FAMILIES
 
+from families import FAMILIES
 from tunesmith import catalog
 from tunesmith.errors import TrainingError
 from tunesmith.methods.base import Group, Plan
@@ -253,7 +253,7 @@ def test_control_a_plan_that_misses_or_doubles_a_parameter_is_refused(small: Set
     twice = Group("again", names[:1], 1e-3, False)
     with pytest.raises(TrainingError, match=f"{names[0]} has no rule"):
         Plan((Group("less", names[1:], 1e-3, False), *groups[1:]), frozen, 0).check(small.network)
-    with pytest.raises(TrainingError, match="is in group .* and in group again"):
+    with pytest.raises(TrainingError, match=r"is in group .* and in group again"):
         Plan((*groups, twice), frozen, 0).check(small.network)
     with pytest.raises(TrainingError, match="and frozen"):
         Plan(groups, frozen | {names[0]}, 0).check(small.network)

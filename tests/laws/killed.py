@@ -64,7 +64,6 @@ def _arm(point: str, save: int) -> None:
 
 def _work(job: dict[str, Any], folder: Path) -> None:
     from shortruns import bench
-
     from tunesmith.recipe import Recipe
     from tunesmith.training.loop import train
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shortruns import recipe_for, rows
 
+from shortruns import recipe_for, rows
 from tunesmith.errors import DataError, TunesmithError
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.resolve import resolve

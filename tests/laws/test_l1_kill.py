@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shortruns import METHODS, bench, differences, facts, recipe_for
 
+from shortruns import METHODS, bench, differences, facts, recipe_for
 from tunesmith.errors import ArtifactError
 from tunesmith.recipe import Recipe
 from tunesmith.training.loop import train

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shortruns import METHODS, Bench, bench, differences, facts, recipe_for
 
+from shortruns import METHODS, Bench, bench, differences, facts, recipe_for
 from tunesmith.pipeline import resume, start
 from tunesmith.recipe import Recipe
 from tunesmith.training.events import Finished, Stopped

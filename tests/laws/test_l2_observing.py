@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from shortruns import METHODS, Bench, bench, differences, recipe_for
 
+from shortruns import METHODS, Bench, bench, differences, recipe_for
 from tunesmith.training.events import StepDone
 from tunesmith.training.ledger import Ledger
 from tunesmith.training.loop import train

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from shortruns import METHODS, Bench, bench, differences, recipe_for
 
+from shortruns import METHODS, Bench, bench, differences, recipe_for
 from tunesmith.training.events import Evaluated, StepDone
 from tunesmith.training.loop import train
 from tunesmith.training.trunk import HiddenCache, Live, PooledCache

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from shortruns import METHODS, bench, recipe_for
 
+from shortruns import METHODS, bench, recipe_for
 from tunesmith.tasks.base import LossSum
 from tunesmith.tasks.classification import Classification
 from tunesmith.training.events import StepDone

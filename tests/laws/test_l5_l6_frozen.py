@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shortruns import METHODS, Bench, bench, recipe_for
 
+from shortruns import METHODS, Bench, bench, recipe_for
 from tunesmith.training.loop import train
 
 Folder = Callable[[str], Path]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shortruns import METHODS, recipe_for, rows
 
+from shortruns import METHODS, recipe_for, rows
 from tunesmith.delivery import check_parity
 from tunesmith.errors import ArtifactError
 from tunesmith.pipeline import start

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shortruns import METHODS, facts, recipe_for
 
+from shortruns import METHODS, facts, recipe_for
 from tunesmith.pipeline import start
 from tunesmith.recipe import Recipe, read_recipe_file
 from tunesmith.training.ledger import Ledger
@@ -43,9 +43,7 @@ def test_from_the_recipe_as_asked_and_as_resolved(
     assert _same(first, _made(resolved, tmp_path / "resolved"))
 
 
-def test_a_base_with_weights_that_the_checkpoint_lacks(
-    model_folder: Folder, table_file: Path, tmp_path: Path
-) -> None:
+def test_a_base_with_weights_that_the_checkpoint_lacks(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     """What starts random starts from the seed, also where the base itself lacks it."""
     import shutil
 

@@ -19,7 +19,10 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"tasks", "methods"}),
     frozenset({"training", "evaluation"}),
     frozenset({"selection", "export"}),
-    frozenset("preparing assembly delivery result predictor runs pipeline api estimator manifest".split()),
+    frozenset(
+        {"preparing", "assembly", "delivery", "result", "predictor"}
+        | {"runs", "pipeline", "api", "estimator", "manifest"}
+    ),
     frozenset({"cli", "serving", "studio"}),
 )
 # Floors whose parts may use one another: single modules that are read together.

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from hypothesis import assume, given, settings
-from hypothesis import assume, strategies as st
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from families import FAMILIES

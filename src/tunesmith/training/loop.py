@@ -17,7 +17,7 @@ from tunesmith.training.optim import Masters
 from tunesmith.training.schedule import warmup_linear
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Carry, Checkpoints, State
-from tunesmith.training.step import optimizer_step
+from tunesmith.training.step import StepResult, optimizer_step
 from tunesmith.training.trunk import Trunk
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Run:
     seed: int
     checkpoints: Checkpoints
     evaluate: Callable[[], Measured] | None  # None where there are no validation rows
+    place: Callable[[int], str]  # where a training row stands: "train.csv:12"
     stop: Callable[[], bool]
     resume_command: str
     state: State
@@ -97,7 +98,7 @@ def train(run: Run) -> Iterator[Event]:
     yield Finished(state.step, why, state.carry.best_step if run.evaluate else state.step)
 
 
-def _step(run: Run):
+def _step(run: Run) -> StepResult:
     def forward(batch: Batch) -> Tensor:
         return run.trunk.forward("train", batch)
 
@@ -112,6 +113,7 @@ def _step(run: Run):
             run.training.clip,
             run.seed,
             run.state.step,
+            run.place,
         )
     except TrainingError as error:
         saved = _save(run)
@@ -121,8 +123,10 @@ def _step(run: Run):
 def set_mode(network: Network, plan: Plan) -> None:
     """Training mode, less the frozen prefix: what does not learn gets no dropout, and can be kept."""
     network.train()
-    if plan.cut > 0:
-        layout = network.layout
+    layout = network.layout
+    if not any(name.startswith(f"{layout.body}.") for name in plan.trainable):
+        network.get_submodule(layout.body).eval()
+    elif plan.cut > 0:
         for name in (*layout.embeddings, *layout.blocks[: plan.cut]):
             network.get_submodule(name).eval()
 

@@ -22,7 +22,7 @@ class Masters:
     """
 
     def __init__(self, network: nn.Module, plan: Plan, training: TrainingSpec, dtype: torch.dtype) -> None:
-        """`network` is float32 and on its device; afterwards it is of `dtype`."""
+        """`network` is float32 and on its device; afterwards its parameters are of `dtype`."""
         import torch
 
         live = dict(network.named_parameters())
@@ -31,7 +31,10 @@ class Masters:
             name: tensor if dtype == torch.float32 else tensor.detach().clone().requires_grad_(True)
             for name, tensor in self._live.items()
         }
-        network.to(dtype)  # swaps the parameters' data in place: `_live` still holds the same parameters
+        for parameter in network.parameters():
+            # In place, so `_live` still holds the same parameters. Buffers stay as they are: a decoder's rotary
+            # frequencies in bfloat16 would move its positions.
+            parameter.data = parameter.data.to(dtype)
         groups = [
             {
                 "params": [self.tensors[name] for name in group.parameters],

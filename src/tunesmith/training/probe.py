@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Inverse strengths of the penalty, as scikit-learn's C on features of unit length: from strong to weak.
 STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)
-ITERATIONS = 100  # of L-BFGS for each strength; each starts from the one before, so few are needed
+ITERATIONS = 40  # of L-BFGS for each strength; each starts from the one before, so few are needed
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _ASIDE = ".partial-old-"
+_FILES = ("state.safetensors", "state.json")  # what the manifest vouches for
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ class Checkpoints:
                 partial / "state.json",
                 json.dumps({"version": VERSION, "step": state.step, "carry": asdict(state.carry)}, indent=2),
             )
-            names = ("state.safetensors", "state.json")
-            manifest = {name: sha256_of(partial / name, sync=True) for name in names}
+            manifest = {name: sha256_of(partial / name, sync=True) for name in _FILES}
             write_synced(partial / "manifest.json", json.dumps(manifest, indent=2))
             if final.exists():  # a second save of the same step, on stopping right after an evaluation
                 os.replace(final, self.folder / f"{_ASIDE}{state.step:08d}")
@@ -100,8 +100,8 @@ class Checkpoints:
         folder = self.folder / f"step-{step:08d}"
         try:
             manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-            for name, expected in manifest.items():
-                if sha256_of(folder / name) != expected:
+            for name in _FILES:
+                if sha256_of(folder / name) != manifest[name]:
                     raise ArtifactError(f"{folder / name}: is damaged (its sha256 is not the one in manifest.json)")
             plain = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             if plain["version"] != VERSION:

@@ -34,10 +34,12 @@ def optimizer_step(
     clip: float | None,
     seed: int,
     step: int,
+    place: Callable[[int], str] = str,
 ) -> StepResult:
     """Sums loss and gradients over the micro-batches, divides once by their weight, clips, moves.
 
-    Raises TrainingError, before anything has moved, when loss or gradient is not finite: it names the rows.
+    Raises TrainingError, before anything has moved, when loss or gradient is not finite: it names the rows, each by what
+    `place` says of its number.
     """
     import torch
 
@@ -53,7 +55,7 @@ def optimizer_step(
     norm = float(torch.nn.utils.get_total_norm(gradients)) / weight
     if not (_finite(total) and _finite(norm)):
         masters.discard()
-        raise _not_finite(batches, total, norm, step)
+        raise _not_finite([place(row) for batch in batches for row in batch.rows], total, norm, step)
     share = 1.0 / weight
     if clip is not None and norm > clip:
         share *= clip / norm
@@ -68,11 +70,10 @@ def _finite(number: float) -> bool:
     return number - number == 0.0
 
 
-def _not_finite(batches: Sequence[Batch], total: float, norm: float, step: int) -> TrainingError:
-    rows = [row for batch in batches for row in batch.rows]
-    shown = ", ".join(str(row) for row in rows[:40]) + (", ..." if len(rows) > 40 else "")
+def _not_finite(rows: Sequence[str], total: float, norm: float, step: int) -> TrainingError:
+    shown = ", ".join(rows[:40]) + (", ..." if len(rows) > 40 else "")
     what = "loss" if not _finite(total) else "gradient"
     return TrainingError(
-        f"step {step + 1}: the {what} is not finite (loss {total:g}, gradient norm {norm:g}); the rows of this step "
-        f"(numbers in the training split): {shown}; look at them, lower training.rate, or set training.precision=float32"
+        f"step {step + 1}: the {what} is not finite (loss {total:g}, gradient norm {norm:g}); the rows of this step: "
+        f"{shown}; look at them, lower training.rate, or set training.precision=float32"
     )

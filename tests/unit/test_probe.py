@@ -1,0 +1,83 @@
+"""The probe equals scikit-learn's logistic regression of the same C, and picks C by validation loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tunesmith.data.encode import Batch
+from tunesmith.tasks.classification import Classification
+from tunesmith.training.probe import STRENGTHS, fit_head
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def _features(rows: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Unit-length features around one centre a class."""
+    import torch
+
+    draw = torch.Generator().manual_seed(seed)
+    centres = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 4, (rows,), generator=draw)
+    features = centres[target] + 1.5 * torch.randn(rows, 10, generator=draw)
+    return torch.nn.functional.normalize(features, dim=1), target
+
+
+@pytest.mark.parametrize("strength", [1.0, 16.0, 256.0])
+def test_equals_logistic_regression(strength: float) -> None:
+    import numpy as np
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    features, target = _features(200, 1)
+    found = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None, seed_strength=strength)
+    oracle = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(features.numpy(), target.numpy())
+    assert found.strength == strength
+    assert found.weight.numpy() == pytest.approx(oracle.coef_, abs=2e-3 * float(np.abs(oracle.coef_).max()))
+    assert found.bias is not None
+    shares = torch.softmax(features @ found.weight.T + found.bias, -1).numpy()
+    assert shares == pytest.approx(oracle.predict_proba(features.numpy()), abs=2e-3)
+
+
+def test_the_scale_of_the_features_does_not_matter() -> None:
+    import torch
+
+    features, target = _features(100, 2)
+    plain = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None)
+    scaled = fit_head(torch.nn.Linear(10, 4), Classification(), features * 50, target, None)
+    assert torch.allclose(scaled.weight * 50, plain.weight, atol=1e-2)
+
+
+def test_the_strength_with_the_lowest_validation_loss_is_taken() -> None:
+    import torch
+
+    features, target = _features(60, 3)
+    held, truth = _features(200, 4)
+    seen: dict[float, float] = {}
+
+    def validate(candidate: nn.Linear) -> float:
+        with torch.no_grad():
+            loss = Classification().loss(candidate(held), Batch(tuple(range(200)), {}, truth))
+        value = float(loss.total / loss.weight)
+        seen[STRENGTHS[len(seen)]] = value
+        return value
+
+    output = torch.nn.Linear(10, 4)
+    before = output.weight.detach().clone()
+    found = fit_head(output, Classification(), features, target, validate)
+    assert tuple(seen) == STRENGTHS
+    assert found.strength == min(seen, key=lambda strength: seen[strength])
+    assert torch.equal(output.weight, before), "the given map stays as it is"
+
+
+def test_a_map_without_bias() -> None:
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    features, target = _features(150, 5)
+    found = fit_head(torch.nn.Linear(10, 4, bias=False), Classification(), features, target, None)
+    oracle = LogisticRegression(C=16.0, fit_intercept=False, tol=1e-8, max_iter=5000).fit(features, target)
+    assert found.bias is None
+    assert found.weight.numpy() == pytest.approx(oracle.coef_, abs=0.03)

@@ -1,0 +1,185 @@
+"""Recipes: the same id through YAML and JSON (L8), all problems at once, nearest names, contradictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tunesmith import catalog
+from tunesmith.errors import RecipeError
+from tunesmith.recipe import Recipe, read_recipe_file, set_key, set_value, yaml_text
+
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+RATE = st.floats(1e-12, 10.0, allow_nan=False)
+METHODS: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from(["full", "head"]),
+    st.builds(lambda layers: {"layers": layers}, st.one_of(st.integers(1, 9), st.lists(st.integers(0, 9), min_size=1))),
+    st.builds(
+        lambda rank, alpha, drop, targets: {
+            "lora": {"rank": rank, "alpha": alpha, "dropout": drop, "targets": targets}
+        },
+        st.integers(1, 512),
+        st.floats(1e-3, 1e4),
+        st.floats(0, 0.99),
+        st.lists(TEXT, max_size=3),
+    ),
+)
+RECIPES = st.fixed_dictionaries(
+    {"model": TEXT, "data": st.fixed_dictionaries({"path": TEXT}), "method": METHODS},
+    optional={
+        "seed": st.integers(0, 2**63),
+        "task": st.sampled_from(["auto", "classification", {"classification": {"label_smoothing": 0.1}}]),
+        "training": st.fixed_dictionaries(
+            {},
+            optional={
+                "rate": st.one_of(RATE, st.just("auto")),
+                "epochs": st.one_of(st.integers(0, 99), st.just("auto")),
+                "clip": st.one_of(st.none(), RATE),
+                "dropout": st.one_of(st.none(), st.floats(0, 0.99)),
+                "probe": st.booleans(),
+                "optimizer": st.sampled_from(["adamw", "sgd"]),
+            },
+        ),
+    },
+)
+GOOD = {"model": "m", "data": {"path": "d.csv"}}
+
+
+@settings(max_examples=600, deadline=None)
+@given(RECIPES)
+def test_yaml_and_json_keep_the_id(plain: dict[str, Any]) -> None:
+    import tempfile
+
+    recipe = Recipe.parse(plain)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in (("r.yaml", recipe.to_yaml()), ("r.json", json.dumps(recipe.to_plain()))):
+            path = Path(folder) / name
+            path.write_text(text, encoding="utf-8", newline="")
+            again = Recipe.parse(read_recipe_file(path))
+            assert again == recipe and again.id == recipe.id, text
+
+
+@pytest.mark.parametrize(
+    "word", ["1e-4", "no", "null", "~", "0x1F", " a ", "a: b", "- a", "#a", "%", "@", "\t", "a\nb"]
+)
+def test_yaml_keeps_texts_that_look_like_something_else(word: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(yaml_text({"a": word}), encoding="utf-8")
+    assert read_recipe_file(tmp_path / "r.yaml") == {"a": word}
+
+
+def test_the_id_does_not_change_between_releases_and_names_exactly_this_recipe() -> None:
+    recipe = Recipe.parse(GOOD)
+    assert recipe.id == Recipe.parse({**GOOD, "method": "full"}).id
+    assert recipe.id == Recipe.parse({"model": "m", "data": "d.csv"}).id
+    changed = [{"seed": 1}, {"method": "head"}, {"training": {"rate": 1e-4}}, {"evaluation": {"baselines": False}}]
+    ids = {Recipe.parse({**GOOD, **change}).id for change in changed} | {recipe.id}
+    assert len(ids) == len(changed) + 1
+    assert Recipe.parse({**GOOD, "training": {"rate": 1}}).id == Recipe.parse({**GOOD, "training": {"rate": 1.0}}).id
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["lora", {"name": "lora"}, {"lora": {}}, {"lora": 16}, {"name": "lora", "alpha": 32}, {"lora": {"rank": 16}}],
+)
+def test_one_method_in_several_words(asked: Any) -> None:
+    assert Recipe.parse({**GOOD, "method": asked}).id == Recipe.parse({**GOOD, "method": "lora"}).id
+
+
+@pytest.mark.parametrize("method", catalog.names("methods"))
+def test_every_method_survives_alone(method: str) -> None:
+    recipe = Recipe.parse({**GOOD, "method": method})
+    assert recipe.to_plain()["method"] == method
+    assert Recipe.parse(recipe.to_plain()) == recipe
+
+
+def _problems(plain: dict[str, Any]) -> tuple[str, ...]:
+    with pytest.raises(RecipeError) as found:
+        Recipe.parse(plain)
+    return found.value.problems
+
+
+def test_all_problems_at_once() -> None:
+    found = _problems(
+        {
+            "modle": "m",
+            "data": {"path": "d.csv", "txt": "a"},
+            "method": {"name": "lora", "rnk": 3, "alpha": -1},
+            "task": "clasification",
+            "training": {"epochs": -1, "optimizer": "adam", "cache": 3},
+            "seed": -1,
+        }
+    )
+    said = "\n".join(found)
+    for part in (
+        'modle: unknown key; did you mean "model" or',
+        "model: is required",
+        'data.txt: unknown key; did you mean "text"',
+        'method.rnk: unknown key; did you mean "rank"?',
+        "method.alpha:",
+        'task: unknown name "clasification"; did you mean "classification"?',
+        "training.epochs",
+        "training.optimizer",
+        "training.cache",
+        "seed:",
+    ):
+        assert part in said, part
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"training": {"micro_batch": 64, "batch_size": 32}}, "training.micro_batch"),
+        ({"data": {"path": "d", "validation": 0.5, "test": 0.5}}, "data.validation"),
+        ({"data": {"path": "d", "text": "a", "label": "a"}}, "data.label"),
+        ({"training": {"checkpointing": True}, "method": "head"}, "training.checkpointing"),
+    ],
+)
+def test_contradictions(change: dict[str, Any], word: str) -> None:
+    (found,) = _problems({**GOOD, **change})
+    assert found.startswith(word)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none(value: float) -> None:
+    assert "training.rate" in _problems({**GOOD, "training": {"rate": value}})[0]
+
+
+@pytest.mark.parametrize("method", [3, None, [], {"rank": 4}, {"name": "no.such.module:Thing"}, {"name": "json:loads"}])
+def test_what_is_no_method(method: Any) -> None:
+    assert _problems({**GOOD, "method": method})[0].startswith("method")
+
+
+def test_setting_keys() -> None:
+    plain: dict[str, Any] = {"model": "m", "data": "d.csv", "method": "lora"}
+    for line in ("training.rate=1e-4", "method.rank=8", "data.text=body", "training.clip=null", "training.probe=false"):
+        set_value(plain, line)
+    recipe = Recipe.parse(plain)
+    assert (recipe.training.rate, recipe.training.clip, recipe.training.probe) == (1e-4, None, False)
+    assert recipe.method.model_dump()["rank"] == 8 and recipe.data.text == "body"
+    for wrong in ("training.rate", "=3", "model.x=3"):
+        with pytest.raises(RecipeError):
+            set_value(plain, wrong)
+    set_key(plain, "task.label_smoothing", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("r.yaml", "model: [1\n", "r.yaml:2"),
+        ("r.json", '{"model":\n oops}', "r.json:2"),
+        ("r.yaml", "- a\n- b\n", "a recipe is a mapping"),
+        ("r.yaml", "", "a recipe is a mapping"),
+        ("r.yaml", "a: 1\na: 2\n", "r.yaml:2"),
+    ],
+)
+def test_files_that_are_no_recipe(name: str, text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=said):
+        read_recipe_file(tmp_path / name)
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        read_recipe_file(tmp_path / "missing.yaml")

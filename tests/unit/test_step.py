@@ -1,0 +1,127 @@
+"""One optimizer step: divided once, clipped, refused when not finite."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tunesmith.data.encode import Batch
+from tunesmith.errors import TrainingError
+from tunesmith.methods.base import Group, Plan
+from tunesmith.recipe import TrainingSpec
+from tunesmith.tasks.classification import Classification
+from tunesmith.training.optim import Masters
+from tunesmith.training.step import StepResult, optimizer_step
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PLAN = Plan((Group("all", ("weight", "bias"), 0.1, False),), frozenset(), 0)
+
+
+def _linear() -> nn.Linear:
+    import torch
+
+    torch.manual_seed(0)
+    return torch.nn.Linear(4, 3)
+
+
+def _parts(sizes: tuple[int, ...]) -> list[Batch]:
+    """Ten rows in parts; `input_ids` holds the features, as the step counts its entries as tokens."""
+    import torch
+
+    torch.manual_seed(1)
+    inputs, target = torch.randn(10, 4), torch.randint(0, 3, (10,))
+    starts = [sum(sizes[:place]) for place in range(len(sizes))]
+    return [
+        Batch(tuple(range(at, at + size)), {"input_ids": inputs[at : at + size]}, target[at : at + size])
+        for at, size in zip(starts, sizes, strict=True)
+    ]
+
+
+def _step(network: nn.Module, parts: list[Batch], clip: float | None = None, plan: Plan = PLAN) -> StepResult:
+    import torch
+
+    masters = Masters(network, plan, TrainingSpec(optimizer="sgd", weight_decay=0.0), torch.float32)
+    return optimizer_step(
+        Classification(), lambda batch: network(batch.inputs["input_ids"]), parts, masters, 0.5, clip, 0, 0
+    )
+
+
+@pytest.mark.parametrize("sizes", [(10,), (5, 5), (4, 4, 2), (1,) * 10])
+def test_equals_one_plain_step_of_the_mean_loss(sizes: tuple[int, ...]) -> None:
+    import torch
+
+    network, plain = _linear(), _linear()
+    result = _step(network, _parts(sizes))
+    (whole,) = _parts((10,))
+    loss = torch.nn.functional.cross_entropy(plain(whole.inputs["input_ids"]), whole.target)
+    loss.backward()
+    norm = torch.nn.utils.get_total_norm([value.grad for value in plain.parameters()])
+    torch.optim.SGD(plain.parameters(), lr=0.05).step()
+    assert result.loss == pytest.approx(loss.item(), rel=1e-6)
+    assert result.norm == pytest.approx(float(norm), rel=1e-5)
+    assert (result.rows, result.tokens, result.rate) == (10, 40, pytest.approx(0.05))
+    assert torch.allclose(network.weight, plain.weight, atol=1e-7)
+    assert torch.allclose(network.bias, plain.bias, atol=1e-7)
+
+
+def test_clipping_equals_torchs() -> None:
+    import torch
+
+    network, plain = _linear(), _linear()
+    result = _step(network, _parts((5, 5)), clip=0.01)
+    (whole,) = _parts((10,))
+    torch.nn.functional.cross_entropy(plain(whole.inputs["input_ids"]), whole.target).backward()
+    norm = float(torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.01))
+    torch.optim.SGD(plain.parameters(), lr=0.05).step()
+    assert result.norm == pytest.approx(norm, rel=1e-5), "the norm told is that before clipping"
+    assert torch.allclose(network.weight, plain.weight, atol=1e-8)
+    untouched = _linear()
+    _step(untouched, _parts((5, 5)), clip=1e6)
+    unclipped = _linear()
+    _step(unclipped, _parts((5, 5)))
+    assert torch.equal(untouched.weight, unclipped.weight)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_moves_nothing_and_names_the_rows(bad: float) -> None:
+    import torch
+
+    network = _linear()
+    before = copy.deepcopy(network.state_dict())
+    parts = _parts((5, 5))
+    parts[1].inputs["input_ids"][2, 0] = bad
+    with pytest.raises(TrainingError, match=r"step 1: the loss is not finite .*0, 1, 2, 3, 4, 5, 6, 7, 8, 9;"):
+        _step(network, parts)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(value.grad is None for value in network.parameters())
+
+
+def test_a_gradient_that_is_not_finite_is_told_apart() -> None:
+    import torch
+
+    class Root(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: Any) -> Any:
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> Any:
+            return gradient * float("inf")
+
+    network = _linear()
+    masters = Masters(network, PLAN, TrainingSpec(), torch.float32)
+    with pytest.raises(TrainingError, match="the gradient is not finite"):
+        optimizer_step(
+            Classification(),
+            lambda batch: Root.apply(network(batch.inputs["input_ids"])),
+            _parts((10,)),
+            masters,
+            1.0,
+            1.0,
+            0,
+            4,
+        )
