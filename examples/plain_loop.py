@@ -91,14 +91,14 @@ def all_features(model: Classifier, tokens: Tokens) -> Tensor:
     return torch.cat(parts)
 
 
-def fit_head(model: Classifier, features: Tensor, target: Tensor, strength: float = 16.0) -> None:
+def fit_head(model: Classifier, features: Tensor, target: Tensor, strength: float = 1.0) -> None:
     """The head alone, by L-BFGS on frozen features of unit length on average: a convex problem with one answer."""
     length = features.norm(dim=1).mean()
     scaled = features / length
     nn.init.zeros_(model.head.weight)
     nn.init.zeros_(model.head.bias)
     optimizer = torch.optim.LBFGS(
-        model.head.parameters(), max_iter=100, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        model.head.parameters(), max_iter=40, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
@@ -133,7 +133,7 @@ def train(
     target: list[int],
     epochs: int = 5,
     batch_size: int = 32,
-    rate: float = 5e-5,
+    rate: float = 1e-4,
     head_rate: float = 5e-4,
     seed: int = 0,
     dropout: float | None = None,

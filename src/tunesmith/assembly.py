@@ -22,7 +22,7 @@ from tunesmith.training.loop import Measured, Run
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
-from tunesmith.training.probe import fit_head
+from tunesmith.training.probe import SOFTER, fit_head
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
 from tunesmith.training.trunk import Trunk, plan_trunk
@@ -158,18 +158,24 @@ def fit_probe(
     fitted = fit_head(network.output, task, features["train"], target["train"], validate)
     seconds = time.perf_counter() - begun
     if measured:
-        output = torch.nn.functional.linear(features["test"], fitted.weight, fitted.bias)
+        output = torch.nn.functional.linear(features["test"], fitted.best.weight, fitted.best.bias)
         found = task.predict(output, range(len(output)), prepared.labels)
         scores = task.score(found, prepared.truth("test"), prepared.labels)
         built.probe = Baseline("probe", "frozen features with a new head", scores, seconds)
+    said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"
     if wanted:
-        values = {"weight": fitted.weight} | ({} if fitted.bias is None else {"bias": fitted.bias})
+        last = network.output
         names = {id(parameter): name for name, parameter in network.named_parameters()}
-        built.masters.overwrite({names[id(getattr(network.output, key))]: value for key, value in values.items()})
-        built.derived.append(Derived("probe.strength", fitted.strength, fitted.why))
-    yield Note(
-        "probe", (f"head fitted on frozen features in {seconds:.1f} s (penalty C = {fitted.strength:g}, {fitted.why})",)
-    )
+        base_trains = any(name not in network.fresh for name in built.plan.trainable)
+        start = fitted.start if base_trains else fitted.best
+        values = {names[id(last.weight)]: start.weight}
+        if start.bias is not None:
+            values[names[id(last.bias)]] = start.bias
+        built.masters.overwrite(values)
+        why = f"{SOFTER:g} times as strong a penalty as the best head's" if base_trains else fitted.why
+        built.derived.append(Derived("probe.strength", start.strength, why))
+        said += f"; training starts from C = {start.strength:g}" if base_trains else ""
+    yield Note("probe", (said,))
 
 
 def make_run(

@@ -129,9 +129,10 @@ class Recipe(_Spec):
                 f"training.micro_batch: {training.micro_batch} rows at once is more than the "
                 f"{training.batch_size} of training.batch_size; lower it or raise training.batch_size"
             )
-        if self.data.validation + self.data.test >= 0.9:
+        held_out = self.data.test + (0.0 if self.data.validation == "auto" else self.data.validation)
+        if held_out >= 0.9:
             problems.append(
-                f"data.validation + data.test: {self.data.validation + self.data.test:g} of the rows leaves too few to "
+                f"data.validation + data.test: {held_out:g} of the rows leaves too few to "
                 "train on; keep their sum below 0.9"
             )
         if self.data.text is not None and self.data.text == self.data.label:

@@ -8,7 +8,7 @@ import pytest
 
 from tunesmith.data.encode import Batch
 from tunesmith.tasks.classification import Classification
-from tunesmith.training.probe import STRENGTHS, fit_head
+from tunesmith.training.probe import SOFTER, STRENGTHS, fit_head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,7 @@ def test_equals_logistic_regression(strength: float) -> None:
     from sklearn.linear_model import LogisticRegression
 
     features, target = _features(200, 1)
-    found = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None, seed_strength=strength)
+    found = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None, seed_strength=strength).best
     oracle = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(features.numpy(), target.numpy())
     assert found.strength == strength
     assert found.weight.numpy() == pytest.approx(oracle.coef_, abs=2e-3 * float(np.abs(oracle.coef_).max()))
@@ -45,8 +45,8 @@ def test_the_scale_of_the_features_does_not_matter() -> None:
     import torch
 
     features, target = _features(100, 2)
-    plain = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None)
-    scaled = fit_head(torch.nn.Linear(10, 4), Classification(), features * 50, target, None)
+    plain = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None).best
+    scaled = fit_head(torch.nn.Linear(10, 4), Classification(), features * 50, target, None).best
     assert torch.allclose(scaled.weight * 50, plain.weight, atol=1e-2)
 
 
@@ -67,8 +67,12 @@ def test_the_strength_with_the_lowest_validation_loss_is_taken() -> None:
     output = torch.nn.Linear(10, 4)
     before = output.weight.detach().clone()
     found = fit_head(output, Classification(), features, target, validate)
-    assert tuple(seen) == STRENGTHS
-    assert found.strength == min(seen, key=lambda strength: seen[strength])
+    losses = list(seen.values())
+    assert tuple(seen) == STRENGTHS[: len(seen)]
+    assert losses[:-1] == sorted(losses[:-1], reverse=True), "it goes on for as long as the loss falls"
+    assert len(seen) == len(STRENGTHS) or losses[-1] > losses[-2]
+    assert found.best.strength == min(seen, key=lambda strength: seen[strength])
+    assert found.start.strength == max([*(s for s in seen if s <= found.best.strength / SOFTER), STRENGTHS[0]])
     assert torch.equal(output.weight, before), "the given map stays as it is"
 
 
@@ -77,7 +81,7 @@ def test_a_map_without_bias() -> None:
     from sklearn.linear_model import LogisticRegression
 
     features, target = _features(150, 5)
-    found = fit_head(torch.nn.Linear(10, 4, bias=False), Classification(), features, target, None)
+    found = fit_head(torch.nn.Linear(10, 4, bias=False), Classification(), features, target, None).best
     oracle = LogisticRegression(C=16.0, fit_intercept=False, tol=1e-8, max_iter=5000).fit(features, target)
     assert found.bias is None
     assert found.weight.numpy() == pytest.approx(oracle.coef_, abs=0.03)

@@ -21,7 +21,6 @@ ALLOWED: dict[str, tuple[int, str]] = {
     "catalog.py": (1, "a dotted path names a class by text"),
     "methods/lora.py": (2, "a module is put in another's place by name, which torch offers no other way for"),
     "manifest.py": (1, "os.sched_getaffinity is missing on some systems"),
-    "assembly.py": (1, "weight and bias of the last linear map, by the names the probe gives"),
 }
 
 

@@ -52,4 +52,9 @@ def parameters_of(network: Network, modules: Iterable[str]) -> list[str]:
 
 def full_rate(width: int) -> float:
     """Peak rate of full fine-tuning with Adam, on which the other methods' rates are built; see `Full.rates`."""
-    return round(min(1e-4, max(1e-5, 5e-5 * (384 / width) ** 0.5)), 8)
+    return round(min(2e-4, max(1e-5, 1e-4 * 384 / width)), 8)
+
+
+def head_rate(width: int) -> float:
+    """Peak rate of a head that was fitted before the base may change: 5 times the rate of full fine-tuning."""
+    return 5 * full_rate(width)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods._groups import full_rate, parameters_of, plan_for
+from tunesmith.methods._groups import full_rate, head_rate, parameters_of, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -30,13 +30,11 @@ class Layers(Method):
     embeddings: bool = Field(default=False, description="whether the embeddings train too")
 
     def rates(self, width: int, steps: int) -> Rates:
-        """Base: twice the rate of full fine-tuning; head: 10 times full's.
-
-        With fewer layers to move, each must move further; twice full's rate is the figure measured best of 1, 2 and 4
-        times on Banking77 with MiniLM (docs/log.md).
-        """
+        """Base: twice the rate of full fine-tuning, since fewer layers must each move further; head: full's own."""
         base = full_rate(width)
-        return Rates(2 * base, 10 * base, f"2 * full's {base:g} for the chosen blocks, 10 times full's for the head")
+        return Rates(
+            2 * base, head_rate(width), f"2 * full's {base:g} for the chosen blocks, 5 times full's for the head"
+        )
 
     def chosen(self, layout: Layout) -> tuple[int, ...]:
         """Block numbers, ascending. Raises ModelError when the base has no such blocks."""

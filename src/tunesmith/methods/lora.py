@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from tunesmith.errors import ModelError, did_you_mean
-from tunesmith.methods._groups import full_rate, plan_for
+from tunesmith.methods._groups import full_rate, head_rate, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.seeds import torch_seed
 
@@ -40,7 +40,9 @@ class Lora(Method):
         """
         times, base = (15 if steps < 100 else 10), full_rate(width)
         return Rates(
-            times * base, 10 * base, f"{times} * full's {base:g} for LoRA ({steps} steps), 10 times full's for the head"
+            times * base,
+            head_rate(width),
+            f"{times} * full's {base:g} for LoRA ({steps} steps), 5 times full's for the head",
         )
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
