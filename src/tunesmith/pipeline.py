@@ -57,9 +57,9 @@ class Session:
         model_note = Note("model", (f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}",))
         yield model_note
         encoded = encode(prepared, backbone.processor, self.recipe.training.max_length)
-        ledger = Ledger.open(self.run) if self.resuming else self._create(prepared)
-        self._check_same_data(ledger, prepared)
         try:
+            ledger = Ledger.open(self.run) if self.resuming else self._create()
+            self._check_same_data(ledger, prepared)
             if not self.resuming:
                 ledger.write_manifest(self._manifest(prepared, source))
             for event in itertools.chain(prepared.notes, (model_note,)):
@@ -138,14 +138,14 @@ class Session:
         with torch_seed(self.recipe.seed, "base"):  # a pooler that the checkpoint lacks is drawn when it is read
             return source, load_backbone(source, self.recipe.training.dropout)
 
-    def _create(self, prepared: Prepared) -> Ledger:
-        ledger = Ledger.create(self.run, self.recipe)
-        if self.table is not None:
+    def _create(self) -> Ledger:
+        if self.table is not None:  # before the recipe that points to them: a run whose rows are not there is no run
             from tunesmith.data.table import table_of, write_parquet
 
-            (self.run / "data").mkdir(exist_ok=True)
-            write_parquet(table_of(self.table, "rows"), Path(self.recipe.data.path))
-        return ledger
+            path = Path(self.recipe.data.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_parquet(table_of(self.table, "rows"), path)
+        return Ledger.create(self.run, self.recipe)
 
     def _check_same_data(self, ledger: Ledger, prepared: Prepared) -> None:
         stored = ledger.manifest().get("data", {}).get("sha256")

@@ -30,8 +30,8 @@ class DataSpec(_Spec):
     text: str | None = Field(default=None, description="column that holds the text; found by looking when not given")
     label: str | None = Field(default=None, description="column that holds the label; found by looking when not given")
     group: str | None = Field(default=None, description="column whose equal values stay on one side of every split")
-    validation: Share = Field(
-        default=0.1, description="share of the training rows held out to choose the best checkpoint"
+    validation: Share | Auto = Field(
+        default="auto", description="share of the training rows held out to choose the best checkpoint"
     )
     test: Share = Field(
         default=0.1, description="share of the rows held out for the result, where no test file is given"
