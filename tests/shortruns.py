@@ -105,7 +105,7 @@ def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Ben
     backbone = load_backbone(resolve(recipe.model), recipe.training.dropout)
     encoded = encode(prepared, backbone.processor, recipe.training.max_length)
     built = build(recipe, prepared, encoded, backbone, {})
-    trunk = keep_frozen(recipe, encoded, backbone, built)
+    trunk = keep_frozen(recipe, encoded, backbone, built, {})
     for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
         pass
     run = make_run(recipe, prepared, encoded, backbone, built, trunk, folder, stop, {})
@@ -125,7 +125,7 @@ def stop_at(step: int, bench_of: Callable[[], Bench | None]) -> Callable[[], boo
 def facts(events: Iterable[Event]) -> list[dict[str, Any]]:
     """Steps and evaluations as plain data, without what the clock says."""
     plain = [event.to_plain() for event in events if event.kind in ("step", "evaluated", "finished")]
-    return [{key: value for key, value in item.items() if key != "seconds"} for item in plain]
+    return [{key: value for key, value in item.items() if key not in ("seconds", "cpu")} for item in plain]
 
 
 def differences(left: dict[str, Tensor], right: dict[str, Tensor]) -> list[str]:

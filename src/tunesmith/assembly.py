@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.data.encode import Batch, Example
 from tunesmith.data.order import LengthOrder
 from tunesmith.evaluation.baselines import Baseline
 from tunesmith.evaluation.infer import infer
@@ -17,15 +18,16 @@ from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
 from tunesmith.seeds import seed_of
+from tunesmith.tasks.base import Task
 from tunesmith.training.events import Event, Note
 from tunesmith.training.loop import Measured, Run
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
-from tunesmith.training.probe import SOFTER, fit_head
+from tunesmith.training.probe import SOFTER, ProbeResult, fit_head
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
-from tunesmith.training.trunk import Trunk, plan_trunk
+from tunesmith.training.trunk import Live, Trunk, base_features, plan_trunk
 from tunesmith.training.vocabulary import compact_embeddings
 
 if TYPE_CHECKING:
@@ -92,9 +94,13 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     network, plan = build_network(recipe, prepared, backbone, rates)
     if asked.precision == "auto" and "training.precision" in earlier:
         asked = asked.model_copy(update={"precision": earlier["training.precision"]})
+    if asked.device == "auto" and "training.device" in earlier:
+        asked = asked.model_copy(update={"device": earlier["training.device"]})
     runtime = choose_runtime(asked, width)
     if recipe.training.precision == "auto":
         derived.append(Derived("training.precision", runtime.precision, runtime.why))
+    if recipe.training.device == "auto":
+        derived.append(Derived("training.device", runtime.device, "the GPU where torch sees one"))
     derived += encoded.derived
     network.to(runtime.device)
     if asked.checkpointing:
@@ -116,13 +122,16 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     return Built(network, plan, masters, runtime, training, derived, trainable, kept_rows)
 
 
-def keep_frozen(recipe: Recipe, encoded: Encoded, backbone: Backbone, built: Built) -> Trunk:
-    """Computes what is frozen for every row that will be asked for, and says how."""
+def keep_frozen(recipe: Recipe, encoded: Encoded, backbone: Backbone, built: Built, earlier: dict[str, Any]) -> Trunk:
+    """Computes what is frozen for every row that will be asked for, and says how; a resumed run does as it did."""
     wanted = ["train", "validation"]
     if recipe.evaluation.baselines and method_of(recipe).part_name() == "head":
         wanted.append("test")  # its features are those of the baseline
     splits = {split: encoded.examples[split] for split in wanted}
-    trunk = plan_trunk(built.network, built.plan, splits, recipe.training.cache, backbone.processor.pad)
+    cache = recipe.training.cache
+    if "training.cache" in earlier:
+        cache = "off" if earlier["training.cache"] == Live.__name__ else "memory"
+    trunk = plan_trunk(built.network, built.plan, splits, cache, backbone.processor.pad)
     built.derived.append(Derived("training.cache", type(trunk).__name__, trunk.why))
     return trunk
 
@@ -138,33 +147,27 @@ def fit_probe(
     import torch
 
     begun = time.perf_counter()
-    network, task, pad = built.network, prepared.task, backbone.processor.pad
-    features = {
-        split: trunk.features(split, examples, pad)
-        for split, examples in encoded.examples.items()
-        if examples and (split != "test" or measured)
-    }
-    target = {split: torch.tensor([row.target for row in rows]) for split, rows in encoded.examples.items() if rows}
-
-    def validation_loss(candidate: nn.Linear) -> float:
-        from tunesmith.data.encode import Batch
-
-        with torch.no_grad():
-            output = candidate(features["validation"])
-            loss = task.loss(output, Batch(tuple(range(len(output))), {}, target["validation"]))
-        return float(loss.total / loss.weight)
-
-    validate = validation_loss if "validation" in features else None
-    fitted = fit_head(network.output, task, features["train"], target["train"], validate)
+    network, pad, last = built.network, backbone.processor.pad, built.network.output
+    splits = {name: rows for name, rows in encoded.examples.items() if rows and (name != "test" or measured)}
+    features = {split: trunk.features(split, rows, pad) for split, rows in splits.items()}
+    fitted = _fit_on(prepared.task, last, features, splits)
     seconds = time.perf_counter() - begun
     if measured:
-        output = torch.nn.functional.linear(features["test"], fitted.best.weight, fitted.best.bias)
-        found = task.predict(output, range(len(output)), prepared.labels)
-        scores = task.score(found, prepared.truth("test"), prepared.labels)
-        built.probe = Baseline("probe", "frozen features with a new head", scores, seconds)
+        alone = fitted
+        if network.fresh - {
+            name for name, value in network.named_parameters() if value is last.weight or value is last.bias
+        }:
+            # What reaches the last map went through layers that nothing has trained yet: no fair rival.
+            features = {split: base_features(network, rows, pad) for split, rows in splits.items()}
+            width = features["train"].shape[1]
+            alone = _fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
+        output = torch.nn.functional.linear(features["test"], alone.best.weight, alone.best.bias)
+        found = prepared.task.predict(output, range(len(output)), prepared.labels)
+        scores = prepared.task.score(found, prepared.truth("test"), prepared.labels)
+        took = time.perf_counter() - begun
+        built.probe = Baseline("probe", "frozen features with a new head", scores, took)
     said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"
     if wanted:
-        last = network.output
         names = {id(parameter): name for name, parameter in network.named_parameters()}
         base_trains = any(name not in network.fresh for name in built.plan.trainable)
         start = fitted.start if base_trains else fitted.best
@@ -176,6 +179,22 @@ def fit_probe(
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
     yield Note("probe", (said,))
+
+
+def _fit_on(task: Task, last: nn.Linear, features: dict[str, Tensor], splits: dict[str, list[Example]]) -> ProbeResult:
+    """Heads fitted on the training rows' features, chosen on the validation rows' where there are any."""
+    import torch
+
+    target = {split: torch.tensor([row.target for row in rows]) for split, rows in splits.items()}
+
+    def validation_loss(candidate: nn.Linear) -> float:
+        with torch.no_grad():
+            output = candidate(features["validation"])
+            loss = task.loss(output, Batch(tuple(range(len(output))), {}, target["validation"]))
+        return float(loss.total / loss.weight)
+
+    validate = validation_loss if "validation" in features else None
+    return fit_head(last, task, features["train"], target["train"], validate)
 
 
 def make_run(

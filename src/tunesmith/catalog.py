@@ -58,6 +58,8 @@ def build(folder: str, asked: Any) -> Part:
     """
     word = folder.removesuffix("s")
     if isinstance(asked, Part):
+        if not isinstance(asked, _base(folder)):
+            raise RecipeError(f"{word}: {asked.part_name()} is not a {word}")
         return asked
     if isinstance(asked, str):
         return find(folder, asked)()
@@ -146,14 +148,27 @@ def _fields_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]
 
 
 def _find_dotted(folder: str, name: str) -> type[Part]:
-    module_name, _, class_name = name.partition(":")
+    word = folder.removesuffix("s")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f'{folder.removesuffix("s")}: cannot import "{name}" ({error})') from None
-    if not (inspect.isclass(found) and issubclass(found, Part)):
-        raise RecipeError(f'{folder.removesuffix("s")}: "{name}" is not a {folder.removesuffix("s")} class')
+        found = _named(name)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # ".a" and "" are TypeError and ValueError
+        raise RecipeError(f'{word}: cannot import "{name}" ({error})') from None
+    base = _base(folder)
+    if not (inspect.isclass(found) and issubclass(found, base) and not inspect.isabstract(found)):
+        expected = f"a complete subclass of {base.__module__}:{base.__name__}"
+        raise RecipeError(f'{word}: "{name}" is not a {word} class; expected {expected}')
     return found
+
+
+def _base(folder: str) -> type[Part]:
+    """What every class of `folder` derives from: "tasks" -> Task."""
+    return _named(f"tunesmith.{folder}.base:{folder.removesuffix('s').capitalize()}")
+
+
+def _named(path: str) -> Any:
+    """What "package.module:Name" stands for."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def _only_part(module: Any) -> type[Part]:

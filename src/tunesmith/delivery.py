@@ -63,7 +63,7 @@ def deliver(
     card = Card(prepared.task, prepared.labels, prepared.columns.text, prepared.columns.label, encoded.limit)
     split = next(name for name in ("validation", "train") if prepared.texts(name))
     texts = prepared.texts(split)[:PROBES]
-    expected = Predictor(run, network, card).predict_proba(texts).tolist()
+    expected = _shares(Predictor(run, network, card), texts)
     method = method_of(recipe)
     shutil.rmtree(run / "adapter", ignore_errors=True)
     method.save(network, plan, run / "adapter")
@@ -75,21 +75,25 @@ def deliver(
     write_whole(partial / "README.md", _how_to_use(recipe, prepared, final, opens))
     probes = {"texts": texts, "probabilities": expected, "tolerance": TOLERANCE}
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    predictor = load(final)
-    check_parity(predictor, final)
+    written = load(partial, loop.source.device)
+    check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, split, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
-    _compare(predictor.predict_proba(texts).tolist(), trained, allowed, final)
-    return predictor, opens
+    _compare(_shares(written, texts), trained, allowed, partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    return Predictor(final, written.network, card), opens
 
 
 def check_parity(predictor: Predictor, folder: Path) -> None:
     """Replays the stored texts. Raises ArtifactError when a probability differs by more than the stored tolerance."""
     probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))
-    found = predictor.predict_proba(probes["texts"]).tolist()
+    found = _shares(predictor, probes["texts"])
     _compare(found, probes["probabilities"], probes["tolerance"], folder)
+
+
+def _shares(predictor: Predictor, texts: list[str]) -> list[list[float]]:
+    return [list(item.probabilities) for item in predictor.quiet_predictions(texts)]
 
 
 def _compare(found: list[list[float]], expected: list[list[float]], allowed: float, folder: Path) -> None:

@@ -34,6 +34,10 @@ class ArtifactError(TunesmithError):
     """A run directory, checkpoint or saved model is missing, damaged, or does not say what it should."""
 
 
+class TunesmithWarning(UserWarning):
+    """Something about a result that its reader must know, said where there is no report to say it in."""
+
+
 class Problems:
     """Gathers problems so that one error can name them all."""
 

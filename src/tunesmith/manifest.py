@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith import __version__
+from tunesmith.errors import ArtifactError, Problems
+from tunesmith.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tunesmith.models.resolve import Source
 
 PACKAGES = (
     "torch",
@@ -42,3 +51,50 @@ def machine() -> dict[str, Any]:
         "cores": cores,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
     }
+
+
+def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[str, Any]:
+    """What a run stands on. `rows` holds each split's sha256."""
+    return {
+        "tunesmith": __version__,
+        "recipe": recipe.id,
+        "model": {
+            "name": source.name,
+            "kind": source.kind,
+            "revision": source.revision,
+            "sha256": weights_sha256(source.folder),
+        },
+        "data": {"path": recipe.data.path, "sha256": rows},
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def weights_sha256(folder: Path) -> str:
+    """One digest of all weight files of a model folder, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.safetensors")):
+        with path.open("rb") as data:
+            digest.update(hashlib.file_digest(data, "sha256").digest())
+    return digest.hexdigest()
+
+
+def check_same_run(run: Path, stored: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises ArtifactError when a stored manifest (empty: a new run) speaks of other data, base or recipe than `now`."""
+    if not stored:
+        return
+    problems = Problems()
+    if stored["data"]["sha256"] != now["data"]["sha256"]:
+        problems.add(
+            f"{run}: {now['data']['path']} is not the data this run was started with; restore the file, or start a new run"
+        )
+    if stored["model"]["sha256"] != now["model"]["sha256"]:
+        problems.add(
+            f"{run}: {now['model']['name']} is not the base this run was started with (its weights differ); restore it, "
+            "or start a new run"
+        )
+    if stored["recipe"] != now["recipe"]:
+        problems.add(
+            f"{run}: recipe.yaml is not the recipe this run was started with; undo the change, or start a new run with it"
+        )
+    problems.raise_as(ArtifactError)

@@ -7,22 +7,25 @@ import re
 import resource
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith import __version__
 from tunesmith.errors import ArtifactError, TrainingError, TunesmithError
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
-from tunesmith.training.events import Event, Finished, Note, Warned
+from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
 from tunesmith.training.ledger import Ledger
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.resolve import Source
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.training.loop import Run as LoopRun
+
+
+OWN_ROWS = Path("data") / "rows.parquet"  # in a run's folder: the rows that a Python caller gave
 
 
 def never() -> bool:
@@ -46,25 +49,34 @@ class Session:
         """Does the work. Each event is in the run's ledger before it is given. Raises TunesmithError kinds only."""
         from safetensors import SafetensorError
 
+        from tunesmith.assembly import build
+        from tunesmith.manifest import check_same_run, manifest_of
+        from tunesmith.models.resolve import local_problems
         from tunesmith.preparing import encode, prepare
 
         try:
             prepared = prepare(self.recipe, self.table)
         except TunesmithError as error:  # the model's problems are told with the data's: one mend, not two
-            raise type(error)(*error.problems, *_model_problems(self.recipe.model)) from None
+            raise type(error)(*error.problems, *local_problems(self.recipe.model)) from None
         yield from prepared.notes
-        source, backbone = self._load_base()
+        ledger = Ledger.open(self.run) if self.resuming else None
+        stored = {} if ledger is None else ledger.manifest()
+        base = stored.get("model", {})
+        source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
         model_note = Note("model", (f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}",))
         yield model_note
         encoded = encode(prepared, backbone.processor, self.recipe.training.max_length)
+        manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
+        check_same_run(self.run, stored, manifest)
         try:
-            ledger = Ledger.open(self.run) if self.resuming else self._create()
-            self._check_same_data(ledger, prepared)
-            if not self.resuming:
-                ledger.write_manifest(self._manifest(prepared, source))
+            earlier = {} if ledger is None else ledger.resolved()
+            built = build(self.recipe, prepared, encoded, backbone, earlier)  # refused before there is a folder
+            if ledger is None:
+                ledger = self._create()
+                ledger.write_manifest(manifest)
             for event in itertools.chain(prepared.notes, (model_note,)):
                 ledger.append(event)
-            for event in self._work(ledger, prepared, encoded, source, backbone):
+            for event in self._work(ledger, prepared, encoded, source, backbone, built, earlier):
                 ledger.append(event)
                 yield event
         except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
@@ -88,28 +100,44 @@ class Session:
         return error
 
     def _work(
-        self, ledger: Ledger, prepared: Prepared, encoded: Encoded, source: Source, backbone: Any
+        self,
+        ledger: Ledger,
+        prepared: Prepared,
+        encoded: Encoded,
+        source: Source,
+        backbone: Backbone,
+        built: Built,
+        earlier: dict[str, Any],
     ) -> Iterator[Event]:
-        from tunesmith.assembly import build, fit_probe, keep_frozen, make_run
+        from tunesmith.assembly import fit_probe, keep_frozen, make_run
         from tunesmith.training.loop import train
 
         for finding in encoded.findings:
             yield Warned(finding.message)
-        earlier = ledger.resolved() if self.resuming else {}
-        built = build(self.recipe, prepared, encoded, backbone, earlier)
         yield Note("method", (f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train",))
-        trunk = keep_frozen(self.recipe, encoded, backbone, built)
-        yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
+        trunk = keep_frozen(self.recipe, encoded, backbone, built, earlier)
+        if not self.stop():
+            yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
+        if self.stop():
+            yield Stopped(0, "asked to stop before the first step", f"tunesmith resume {self.run}")
+            return
         run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
         ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
         if self.resuming:
             yield from _restore(run)
+            self._count_earlier(ledger, run.state.step)
         for event in train(run):
             if isinstance(event, Finished):
                 yield from self._finish(ledger, prepared, encoded, source, built, run, event)
             else:
                 yield event
+
+    def _count_earlier(self, ledger: Ledger, step: int) -> None:
+        """Adds what the steps of earlier sessions took to what this one will say it took."""
+        done = {event.step: event for event in ledger.events() if isinstance(event, StepDone) and event.step <= step}
+        self._begun -= sum(event.seconds for event in done.values())
+        self._cpu -= sum(event.cpu for event in done.values())
 
     def _finish(
         self,
@@ -121,20 +149,26 @@ class Session:
         run: LoopRun,
         end: Finished,
     ) -> Iterator[Event]:
+        from tunesmith.assembly import best_parameters
         from tunesmith.delivery import deliver
         from tunesmith.result import Spent, measure_result
 
+        try:
+            best_parameters(run)
+        except ArtifactError as error:
+            yield Warned(f"{error}; the state after step {run.state.step} is delivered in place of the best one")
+            run.state.carry = replace(run.state.carry, best_step=run.state.step)
         predictor, opens = deliver(self.recipe, prepared, encoded, source, run, built.kept_rows, self.run)
         spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())
         yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
         self.finished = True
         yield end
 
-    def _load_base(self) -> tuple[Source, Any]:
+    def _load_base(self, revision: str | None) -> tuple[Source, Backbone]:
         from tunesmith.models.backbone import load_backbone
         from tunesmith.models.resolve import resolve
 
-        source = resolve(self.recipe.model)
+        source = resolve(self.recipe.model, revision)
         with torch_seed(self.recipe.seed, "base"):  # a pooler that the checkpoint lacks is drawn when it is read
             return source, load_backbone(source, self.recipe.training.dropout)
 
@@ -142,30 +176,17 @@ class Session:
         if self.table is not None:  # before the recipe that points to them: a run whose rows are not there is no run
             from tunesmith.data.table import table_of, write_parquet
 
-            path = Path(self.recipe.data.path)
+            path = self.run / OWN_ROWS
             path.parent.mkdir(parents=True, exist_ok=True)
             write_parquet(table_of(self.table, "rows"), path)
-        return Ledger.create(self.run, self.recipe)
+        return Ledger.create(self.run, anchored(self.recipe))
 
-    def _check_same_data(self, ledger: Ledger, prepared: Prepared) -> None:
-        stored = ledger.manifest().get("data", {}).get("sha256")
-        if self.resuming and stored is not None and stored != prepared.fingerprints():
-            raise ArtifactError(
-                f"{self.run}: {self.recipe.data.path} is not the data this run was started with; restore the file, or "
-                "start a new run"
-            )
 
-    def _manifest(self, prepared: Prepared, source: Source) -> dict[str, Any]:
-        from tunesmith.manifest import machine, versions
-
-        return {
-            "tunesmith": __version__,
-            "recipe": self.recipe.id,
-            "model": {"name": source.name, "kind": source.kind, "revision": source.revision},
-            "data": {"path": self.recipe.data.path, "sha256": prepared.fingerprints()},
-            "versions": versions(),
-            "machine": machine(),
-        }
+def anchored(recipe: Recipe) -> Recipe:
+    """The recipe with paths that hold from any folder."""
+    path, model = Path(recipe.data.path), Path(recipe.model)
+    data = recipe.data.model_copy(update={"path": str(path.resolve())}) if path.exists() else recipe.data
+    return recipe.model_copy(update={"data": data, "model": str(model.resolve()) if model.is_dir() else recipe.model})
 
 
 def start(recipe: Recipe, out: Path | None = None, table: Any = None, stop: Callable[[], bool] = never) -> Session:
@@ -178,7 +199,7 @@ def start(recipe: Recipe, out: Path | None = None, table: Any = None, stop: Call
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder}: is a file; give --out a folder")
     if table is not None:
-        data = recipe.data.model_copy(update={"path": str(folder / "data" / "rows.parquet")})
+        data = recipe.data.model_copy(update={"path": str(folder / OWN_ROWS)})
         recipe = recipe.model_copy(update={"data": data})
     return Session(recipe, folder, table, stop)
 
@@ -188,6 +209,9 @@ def resume(run: Path, stop: Callable[[], bool] = never) -> Session:
     recipe = Ledger.open(run).recipe()
     if (run / "report.json").exists():
         raise ArtifactError(f"{run}: this run is finished; use it with: tunesmith predict {run} TEXT")
+    if (run / OWN_ROWS).exists() and Path(recipe.data.path).parts[-2:] == OWN_ROWS.parts:
+        data = recipe.data.model_copy(update={"path": str(run / OWN_ROWS)})  # wherever the run was moved to
+        recipe = recipe.model_copy(update={"data": data})
     return Session(recipe, run, None, stop, resuming=True)
 
 
@@ -213,16 +237,6 @@ def _restore(run: LoopRun) -> Iterator[Event]:
     run.masters.restore(state.tensors)
     run.state = state
     yield Note("resume", (f"going on from step {state.step} of {run.steps}",))
-
-
-def _model_problems(name: str) -> tuple[str, ...]:
-    from tunesmith.models.resolve import resolve
-
-    try:
-        resolve(name)
-    except TunesmithError as error:
-        return error.problems
-    return ()
 
 
 def _size_of(module: Any) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalog import build
-from tunesmith.errors import ArtifactError, DataError, ModelError
+from tunesmith.data.encode import Example
+from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
 from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 VERSION = 1
+CALLER = 3  # frames from `warnings.warn` to who called a public method, for a warning that names their line
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,11 @@ class Card:
 
 
 class Predictor:
-    """A fine-tuned model. Loading it gives the very predictions that were measured."""
+    """A fine-tuned model. Loading it gives the very predictions that were measured.
+
+    A text that is longer than the model was trained to read is cut; `predictions`, `predict` and `predict_proba` then
+    warn with a TunesmithWarning that counts such texts and the tokens lost.
+    """
 
     def __init__(self, folder: Path, network: Network, card: Card) -> None:
         self.folder = folder
@@ -82,33 +89,48 @@ class Predictor:
 
     def predictions(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, in order. Raises DataError naming the entries that are not texts."""
-        from tunesmith.evaluation.infer import infer
+        return self._warned(texts)
 
-        wrong = [place for place, text in enumerate(texts) if not isinstance(text, str)]
-        if isinstance(texts, str) or wrong:
-            raise DataError(
-                f"predict: expected a list of texts; not a text: {'entry ' + str(wrong[0]) if wrong else texts!r}"
-            )
-        if len(texts) == 0:
-            return []
-        card, processor = self.card, self.network.processor
-        examples = card.task.encode(list(texts), None, card.labels, processor, card.max_length)
-        device = str(self.network.output.weight.device)
-        found, _ = infer(
-            lambda batch: self.network(batch.inputs), card.task, examples, card.labels, processor.pad, device
-        )
-        return found
+    def quiet_predictions(self, texts: Sequence[str]) -> list[Prediction]:
+        """`predictions` without the warning, for texts whose cuts were counted before."""
+        return self._predicted(self._encoded(texts))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """The label of each text."""
-        return [prediction.label for prediction in self.predictions(texts)]
+        return [prediction.label for prediction in self._warned(texts)]
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """[texts, labels] probabilities, columns in the order of `labels`; each row sums to 1."""
         import numpy as np
 
-        rows = [prediction.probabilities for prediction in self.predictions(texts)]
+        rows = [prediction.probabilities for prediction in self._warned(texts)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.labels))
+
+    def _warned(self, texts: Sequence[str]) -> list[Prediction]:
+        examples = self._encoded(texts)
+        said = cut_line(examples, self.card.max_length)
+        if said:
+            warnings.warn(said, TunesmithWarning, stacklevel=CALLER)
+        return self._predicted(examples)
+
+    def _encoded(self, texts: Sequence[str]) -> list[Example]:
+        wrong = [place for place, text in enumerate(texts) if not isinstance(text, str)]
+        if isinstance(texts, str) or wrong:
+            raise DataError(
+                f"predict: expected a list of texts; not a text: {'entry ' + str(wrong[0]) if wrong else texts!r}"
+            )
+        card = self.card
+        return card.task.encode(list(texts), None, card.labels, self.network.processor, card.max_length)
+
+    def _predicted(self, examples: list[Example]) -> list[Prediction]:
+        from tunesmith.evaluation.infer import infer
+
+        if not examples:
+            return []
+        card, pad = self.card, self.network.processor.pad
+        device = str(self.network.output.weight.device)
+        found, _ = infer(lambda batch: self.network(batch.inputs), card.task, examples, card.labels, pad, device)
+        return found
 
     def save(self, folder: str | Path) -> Path:
         """Copies the model's folder. Raises ArtifactError when `folder` exists and is not empty."""
@@ -119,10 +141,27 @@ class Predictor:
         return target
 
 
-def load(run: str | Path) -> Predictor:
-    """The model of a run folder, or of its model/ folder. Raises ArtifactError when there is none, or it is damaged."""
+def cut_line(examples: Sequence[Example], limit: int) -> str:
+    """How many texts were cut and what share of all tokens that took away, as one line; empty where none was."""
+    cut = [example for example in examples if example.cut > 0]
+    if not cut:
+        return ""
+    lost = sum(example.cut for example in cut)
+    share = lost / sum(example.length + example.cut for example in examples)
+    return (
+        f"{len(cut):,} of {len(examples):,} texts cut to {limit} tokens, the most this model reads: {share:.1%} of all "
+        "tokens were left out; shorten these texts, or split them"
+    )
+
+
+def load(run: str | Path, device: str = "auto") -> Predictor:
+    """The model of a run folder, or of its model/ folder, on `device`: "cpu", "cuda", or "auto" for a GPU if there is one.
+
+    Raises ArtifactError when there is no model, or it is damaged; RecipeError when there is no such device.
+    """
     from tunesmith.models.network import load_network
 
+    chosen = _device(device)
     given = Path(run)
     if not given.exists():
         raise ArtifactError(f"{given}: there is no such run; give a folder that tunesmith train made")
@@ -132,4 +171,15 @@ def load(run: str | Path) -> Predictor:
         network, _ = load_network(folder)
     except ModelError as error:
         raise ArtifactError(*error.problems) from None
-    return Predictor(folder, network, card)
+    return Predictor(folder, network.to(chosen), card)
+
+
+def _device(asked: str) -> str:
+    import torch
+
+    if asked not in ("auto", "cpu", "cuda"):
+        raise RecipeError(f'device: "{asked}" is none of auto, cpu and cuda; use one of them')
+    present = torch.cuda.is_available()
+    if asked == "cuda" and not present:
+        raise RecipeError("device: cuda was asked for, and torch sees no GPU here; use cpu or auto")
+    return "cuda" if present and asked != "cpu" else "cpu"

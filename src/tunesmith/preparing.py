@@ -85,9 +85,14 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
         Note("columns", (columns.why, *rows)),
         Note("data", tuple(f"{name}: {count:,} rows ({said})" for name, count, said in sizes if said)),
         Note("task", (f"task: {task.part_name()} of {len(labels.names)} classes ({why})",)),
-        Note("findings", tuple(finding.message for finding in findings)),
+        Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
     return Prepared(task, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
+
+
+def _with_places(finding: Finding) -> str:
+    shown = ", ".join(finding.places[:3]) + (", ..." if finding.count > 3 else "")
+    return f"{finding.message} ({shown})" if shown else finding.message
 
 
 def validation_share(asked: float | str, rows: int) -> float:

@@ -17,6 +17,7 @@ from tunesmith.evaluation.baselines import Baseline, majority, tfidf_logistic
 from tunesmith.evaluation.intervals import bootstrap, compare
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
+    SCHEMA,
     EvaluationPoint,
     LossPoint,
     Outcome,
@@ -30,12 +31,16 @@ from tunesmith.evaluation.wording import metric_title, with_interval
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Scores
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
-from tunesmith.training.ledger import Ledger, write_whole
+from tunesmith.training.ledger import Ledger
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
     from tunesmith.predictor import Predictor
     from tunesmith.preparing import Encoded, Prepared
+    from tunesmith.tasks.base import Prediction
+
+# Findings that compare labels with the stand-ins for the training rows, which are text and two of each label.
+OF_STAND_INS = ("rare_class", "label_case", "decimal_label", "mixed_types")
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,12 @@ def measure_result(
     """Writes predictions/, report.json and report.html, and gives the verdict."""
     run, labels = ledger.folder, prepared.labels
     if len(prepared.splits.test) == 0:
-        yield from _unmeasured(run, opens)
+        if len(prepared.splits.validation) > 0:
+            _predict_split("validation", prepared, predictor, run)
+        yield from _unmeasured(recipe, prepared, opens, run)
         return
-    for split in ("validation", "test"):
-        found = predictor.predictions(prepared.texts(split))
-        path = run / "predictions" / f"{split}.parquet"
-        truth = prepared.truth(split)
-        write_predictions(path, prepared.table(split), prepared.columns.text, truth, found, labels.names)
+    _predict_split("validation", prepared, predictor, run)
+    found = _predict_split("test", prepared, predictor, run)
     scores = prepared.task.score(found, prepared.truth("test"), labels)
     baselines = baselines_of(recipe, prepared, built, scores)
     chosen = recipe.evaluation
@@ -143,15 +147,35 @@ def baselines_of(recipe: Recipe, prepared: Prepared, built: Built, scores: Score
     return found if built.probe is None else [*found, built.probe]
 
 
-def _unmeasured(run: Path, opens: str) -> Iterator[Event]:
-    import json
+def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> list[Prediction]:
+    """Predicts a split's rows and writes them to predictions/. Cut texts were counted when the rows were encoded."""
+    found = predictor.quiet_predictions(prepared.texts(split))
+    path = run / "predictions" / f"{split}.parquet"
+    table, truth = prepared.table(split), prepared.truth(split)
+    write_predictions(path, table, prepared.columns.text, truth, found, prepared.labels.names)
+    return found
 
+
+def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path) -> Iterator[Event]:
     said = (
         "No test rows were held out, so nothing can be said of how good this model is. Hold some out with "
         "data.test, or measure it on labelled rows it has not seen: tunesmith evaluate."
     )
-    report = {"schema": 1, "metrics": {}, "verdict": {"helped": None, "paragraph": said}, "opens": opens}
-    write_whole(run / "report.json", json.dumps(report, indent=1) + "\n")
+    report = {
+        "schema": SCHEMA,
+        "tunesmith": __version__,
+        "name": run.name,
+        "task": prepared.task.part_name(),
+        "model": recipe.model,
+        "method": recipe.method.part_name(),
+        "seed": recipe.seed,
+        "data": {"path": recipe.data.path},
+        "metrics": {},
+        "baselines": [],
+        "verdict": {"helped": None, "paragraph": said},
+        "opens": opens,
+    }
+    write_report(report, run)
     yield Note("verdict", (said,))
 
 
@@ -172,12 +196,14 @@ def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int
 def evaluate_run(run: Path, data: Any, text: str | None = None, label: str | None = None) -> dict[str, Any]:
     """A finished run's model on labelled rows: {"metrics": {name: {value, low, high}}, "rows", "lines", "findings"}.
 
-    Raises DataError when the columns cannot be found, or hold labels that the model does not know.
+    Of data in splits only the test rows are taken, or the first split where there is no test; a finding says which.
+    Warns with a TunesmithWarning when texts were cut. Raises DataError when the columns cannot be found, or hold
+    labels that the model does not know.
     """
     from tunesmith.predictor import load
 
     predictor = load(run)
-    table = _rows_of(data)
+    table, chosen = _rows_of(data)
     card = predictor.card
     columns = find_columns(
         table,
@@ -206,7 +232,7 @@ def evaluate_run(run: Path, data: Any, text: str | None = None, label: str | Non
         },
         "rows": len(found),
         "lines": lines,
-        "findings": [finding.message for finding in findings if finding.kind != "rare_class"],
+        "findings": [*chosen, *(finding.message for finding in findings if finding.kind not in OF_STAND_INS)],
     }
 
 
@@ -216,10 +242,15 @@ def _one_of_each(columns: Columns, labels: tuple[str, ...]) -> dict[str, list[An
     return {columns.text: [f"row {place} of label {name}" for place, name in enumerate(names)], columns.label: names}
 
 
-def _rows_of(data: Any) -> Table:
+def _rows_of(data: Any) -> tuple[Table, list[str]]:
+    """The rows to measure on, and what is to be said of the splits that they were taken from."""
     from os import PathLike
 
     if not isinstance(data, str | PathLike):
-        return table_of(data, "rows")
+        return table_of(data, "rows"), []
     tables = read_data(str(data))
-    return tables["test"] if "test" in tables else next(iter(tables.values()))
+    used = "test" if "test" in tables else next(iter(tables))
+    others = ", ".join(f"{name} ({len(table):,} rows)" for name, table in tables.items() if name != used)
+    if not others:
+        return tables[used], []
+    return tables[used], [f"{data}: measured on {used} ({len(tables[used]):,} rows); not used: {others}"]

@@ -38,8 +38,8 @@ class Run:
     def verdict(self) -> str:
         return self.report["verdict"]["paragraph"]
 
-    def load(self) -> Predictor:
-        """The fine-tuned model."""
+    def load(self, device: str = "auto") -> Predictor:
+        """The fine-tuned model, on the GPU where torch sees one unless `device` says "cpu"."""
         from tunesmith.predictor import load
 
-        return load(self.path)
+        return load(self.path, device)

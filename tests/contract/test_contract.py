@@ -157,8 +157,8 @@ def test_cached_equals_live(case: Case, backbone_of: Callable[[str], Backbone]) 
     import torch
 
     from tunesmith.data.encode import collate
-    from tunesmith.data.order import by_length
-    from tunesmith.training.trunk import Live, plan_trunk
+    from tunesmith.data.order import by_tokens
+    from tunesmith.training.trunk import CPU_TOKENS, Live, plan_trunk
 
     made = set_up(case, backbone_of(case.family))
     pad = backbone_of(case.family).processor.pad
@@ -166,7 +166,7 @@ def test_cached_equals_live(case: Case, backbone_of: Callable[[str], Backbone]) 
     live = plan_trunk(made.network, made.plan, {"train": made.examples}, "off", pad)
     assert isinstance(live, Live)
     assert isinstance(cached, Live) == (made.plan.cut == 0), cached.why
-    together = by_length([example.length for example in made.examples], len(made.examples))[0]
+    (together,) = by_tokens([example.length for example in made.examples], CPU_TOKENS)
     for rows, tolerance in ((together, 0.0), ([7, 2, 9], 1e-6)):
         batch = collate([made.examples[row] for row in rows], pad)
         here, there = _gradients(made, cached, batch), _gradients(made, live, batch)

@@ -22,6 +22,11 @@ Folder = Callable[[str], Path]
 KINDS = {"head": PooledCache, "layers": HiddenCache}
 
 
+@pytest.fixture(autouse=True)
+def _one_forward_fills_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.training.trunk.CPU_TOKENS", 1_000_000)
+
+
 def _made(method: str, cache: str, model: Path, data: Path, folder: Path, whole: bool) -> Bench:
     settings = {"training.cache": cache, "training.epochs": 6, "training.rate": 1e-3, "training.probe": False}
     if whole:  # every row in every step, so that all forwards see the same batch

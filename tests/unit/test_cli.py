@@ -201,8 +201,13 @@ def test_a_second_signal_ends_at_once() -> None:
     assert end.value.code == 143
 
 
-def test_next_commands_can_be_copied() -> None:
-    assert next_lines(Path("my runs/a"), "some text")[2] == "  tunesmith predict 'my runs/a' \"some text\""
+def test_next_commands_can_be_copied_and_only_a_report_that_exists_is_named(tmp_path: Path) -> None:
+    command = "  tunesmith predict 'my runs/a' \"some text\""
+    assert next_lines(Path("my runs/a"), "some text") == ["", "Try next:", command]
+    page = tmp_path / "report.html"
+    page.touch()
+    command = f'  tunesmith predict {tmp_path} "some text"'
+    assert next_lines(tmp_path, "some text") == ["", f"report: {page}", "Try next:", command]
 
 
 def test_the_demo_asks_for_a_split_by_module_and_for_its_model() -> None:

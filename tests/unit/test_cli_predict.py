@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from tunesmith.cli.options import plain_warnings
 from tunesmith.cli.predict import as_file, check_out, predict_with
 from tunesmith.data.readers import read_table
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, TunesmithWarning
 
 
 class Colours:
@@ -112,3 +114,32 @@ def test_what_cannot_be_read_or_written_is_refused_before_the_model_is_loaded(tm
         predicted(None)
     with pytest.raises(DataError, match="is empty"):
         predicted("-", "")
+
+
+def test_a_folder_s_name_is_a_text_and_an_empty_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("rrrb", "table.csv"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert predicted("rrrb") == "red   0.7500\nblue  0.2500\n"
+    with pytest.raises(DataError, match=r"table\.csv: is a folder where a file was expected"):
+        predicted("table.csv")
+
+    def unread() -> Colours:
+        raise AssertionError("the model was loaded")
+
+    for blank in ("", " \n"):
+        with pytest.raises(DataError, match="the text is empty"):
+            predict_with(unread, blank, None, None, False, False, Terminal(), io.StringIO())
+
+
+def test_our_warnings_are_plain_lines_and_others_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.warns(DeprecationWarning, match="not ours") as caught, plain_warnings():
+        for text in ("one", "two", "one"):
+            warnings.warn(text, TunesmithWarning, stacklevel=1)
+        warnings.warn("not ours", DeprecationWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: one\nwarning: two\n"
+    assert [str(item.message) for item in caught] == ["not ours"]
+    with pytest.warns(TunesmithWarning, match="outside"):  # control: only inside
+        warnings.warn("outside", TunesmithWarning, stacklevel=1)

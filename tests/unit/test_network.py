@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from families import FAMILIES
@@ -117,6 +118,42 @@ def test_halves_make_the_whole(family: str, tmp_path: Path) -> None:
     torch.testing.assert_close(network(alone)[0], network(inputs)[1], rtol=0, atol=2e-6)  # filler changes nothing
 
 
+def test_base_features_hold_nothing_untrained(family: str, tmp_path: Path) -> None:
+    """Drawn anew, what is fresh changes no base feature; where only the last map is, they are the features."""
+    network = sequence_network(backbone_of(family, tmp_path), LABELS, seed=0)
+    inputs = batch_of(network)
+    with torch.no_grad():
+        features, found = network.features(inputs), network.base_features(inputs)
+        for name in network.fresh:
+            nn.init.normal_(network.get_parameter(name), std=0.5)
+        assert torch.equal(network.base_features(inputs), found)
+        pretrained = torch.equal(network.features(inputs), features)
+        assert pretrained == (family in ("bert", "sentence", "gpt2", "llama", "qwen3"))
+        if pretrained:
+            assert torch.equal(found, features)
+            return
+        body = network.get_submodule(network.layout.body)
+        for row, length in enumerate(inputs["attention_mask"].sum(dim=1).tolist()):
+            alone = {name: value[row : row + 1, :length] for name, value in inputs.items()}
+            expected = body(**alone).last_hidden_state[0].mean(dim=0)
+            torch.testing.assert_close(found[row], expected, rtol=0, atol=2e-6)
+
+
+def test_base_features_of_a_bert_whose_pooler_is_not_in_the_checkpoint(tmp_path: Path) -> None:
+    folder = FAMILIES["bert"](tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith("pooler.")}
+    assert len(kept) == len(weights) - 2
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    network = sequence_network(load_backbone(resolve(str(folder))), LABELS, seed=0)
+    with torch.no_grad():
+        inputs = batch_of(network)
+        hidden = network.get_submodule("model.bert")(**inputs).last_hidden_state
+        expected = Pooling("mean")(hidden, inputs["attention_mask"])
+        assert torch.equal(network.base_features(inputs), expected)
+        assert not torch.equal(network.features(inputs), expected)
+
+
 def test_every_trainable_parameter_gets_a_gradient(family: str, tmp_path: Path) -> None:
     network = sequence_network(backbone_of(family, tmp_path), LABELS, seed=0)
     network(batch_of(network)).square().sum().backward()
@@ -183,6 +220,30 @@ def test_a_classifier_is_a_base_again(tmp_path: Path) -> None:
         assert again.pooling == base.pooling
         network = sequence_network(again, ("p", "q"), seed=0)
         assert network(batch_of(network)).shape == (len(TEXTS), 2)
+
+
+class _Shell:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("family", ["sentence", "bert"])
+def test_a_pickle_is_refused_unread(family: str, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, seed=0)
+    network.save(folder, LABELS)
+    (folder / "model.safetensors").unlink()
+    weights = {name.removeprefix("body.").removeprefix("model."): value for name, value in network.state_dict().items()}
+    for content in (weights, _Shell(tmp_path / "read")):
+        torch.save(content, folder / "pytorch_model.bin")
+        with pytest.raises(ArtifactError, match="cannot be read"):
+            load_network(folder)
+    assert not (tmp_path / "read").exists()
 
 
 def test_a_damaged_saved_model_is_said(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.data.order import LengthOrder, by_length, split_evenly
+from tunesmith.data.order import LengthOrder, by_tokens, split_evenly
 
 ORDERS = st.builds(
     LengthOrder,
@@ -58,12 +58,24 @@ def test_batches_hold_texts_of_like_length() -> None:
 
 
 @given(ORDERS)
-def test_longest_and_by_length(order: LengthOrder) -> None:
+def test_longest(order: LengthOrder) -> None:
     longest = order.longest()
     assert len(longest) == min(order.batch_size, len(order.lengths))
     rest = set(range(len(order.lengths))) - set(longest)
     assert all(order.lengths[row] <= min(order.lengths[kept] for kept in longest) for row in rest)
-    batches = by_length(order.lengths, order.batch_size)
+
+
+@given(st.lists(st.integers(1, 60), max_size=400), st.integers(1, 900))
+def test_by_tokens_holds_its_budget_and_fills_it(lengths: list[int], budget: int) -> None:
+    batches = by_tokens(lengths, budget)
     ranked = [row for batch in batches for row in batch]
-    assert sorted(ranked) == list(range(len(order.lengths)))
-    assert [order.lengths[row] for row in ranked] == sorted(order.lengths, reverse=True)
+    assert sorted(ranked) == list(range(len(lengths)))
+    assert [lengths[row] for row in ranked] == sorted(lengths, reverse=True)
+    longest = [lengths[batch[0]] for batch in batches]
+    assert all(len(batch) == 1 or len(batch) * most <= budget for batch, most in zip(batches, longest, strict=True))
+    assert all((len(batch) + 1) * most > budget for batch, most in zip(batches[:-1], longest, strict=False))
+
+
+def test_one_long_row_does_not_make_short_rows_wait_for_it() -> None:
+    assert by_tokens([2, 500, 2, 3, 2], 6) == [[1], [3, 0], [2, 4]]
+    assert by_tokens([], 6) == []

@@ -172,6 +172,28 @@ def test_what_is_no_method(method: Any) -> None:
     assert _problems({**GOOD, "method": method})[0].startswith("method")
 
 
+@pytest.mark.parametrize("name", ["tunesmith.tasks.classification:Classification", "tunesmith.methods.base:Method"])
+def test_a_class_of_another_kind_or_an_unfinished_one_is_no_method(name: str) -> None:
+    expected = f'method: "{name}" is not a method class; expected a complete subclass of tunesmith.methods.base:Method'
+    assert _problems({**GOOD, "method": {"name": name}}) == (expected,)
+    assert _problems({**GOOD, "method": name}) == (expected,)
+
+
+def test_a_part_goes_where_its_kind_goes() -> None:
+    full, task = catalog.build("methods", "full"), catalog.build("tasks", "classification")
+    assert catalog.build("methods", full) is full
+    dotted = catalog.build("methods", "tunesmith.methods.full:Full")
+    assert (dotted, dotted.part_name()) == (full, "full")
+    with pytest.raises(RecipeError) as found:
+        catalog.build("methods", task)
+    assert found.value.problems == ("method: classification is not a method",)
+
+
+@pytest.mark.parametrize("name", [":Full", ".full:Full", "tunesmith.methods.full:", "tunesmith.methods.full:Fool"])
+def test_a_dotted_path_that_leads_nowhere(name: str) -> None:
+    assert f'method: cannot import "{name}"' in _problems({**GOOD, "method": name})[0]
+
+
 def test_setting_keys() -> None:
     plain: dict[str, Any] = {"model": "m", "data": "d.csv", "method": "lora"}
     for line in ("training.rate=1e-4", "method.rank=8", "data.text=body", "training.clip=null", "training.probe=false"):

@@ -184,6 +184,27 @@ def test_both_files_are_written_whole_and_json_gives_the_same_page(tmp_path: Pat
     assert page == render(read).encode("utf-8", "replace").decode()
 
 
+def test_the_json_that_marks_a_run_as_finished_is_written_last(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()  # so that the page cannot be written
+    with pytest.raises(OSError):
+        write_report(build_report(outcome()), tmp_path)
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_run_without_test_rows_has_a_page_that_says_so() -> None:
+    kept = ("schema", "tunesmith", "name", "task", "model", "method", "seed", "data", "opens")
+    report = {key: value for key, value in build_report(outcome()).items() if key in kept}
+    said = "No test rows were held out. Hold <some> out."
+    report |= {"metrics": {}, "baselines": [], "verdict": {"helped": None, "paragraph": said}}
+    seen = Seen(render(report))
+    words = " ".join(seen.words)
+    assert "No test rows were held out." in words and "Hold <some> out." in words and "Not measured" in words
+    assert (seen.links, seen.tags["table"], seen.tags["svg"]) == ([], 0, 0)
+    dirty = Seen(render(poisoned(report)))
+    assert dirty.attributes == seen.attributes and dirty.tags["script"] == 1
+    assert any(HOSTILE in words for words in dirty.words)
+
+
 @pytest.mark.parametrize("classes", [2, 12, 13, 77, 150])
 def test_every_size_of_confusion_matrix_is_drawn(classes: int) -> None:
     seen = Seen(render(build_report(outcome(classes, rows=300))))

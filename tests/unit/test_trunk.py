@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from families import LAYERS, WIDTH
 from shortruns import rows
-from tunesmith.data.encode import Example, collate
+from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.methods.full import Full
 from tunesmith.methods.head import Head
@@ -20,7 +20,7 @@ from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import Network, sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.training.loop import set_mode
-from tunesmith.training.trunk import HiddenCache, Live, PooledCache, plan_trunk, pooled_features
+from tunesmith.training.trunk import HiddenCache, Live, PooledCache, hidden_states, plan_trunk, pooled_features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,6 +111,36 @@ def test_nothing_is_kept_where_it_cannot_be_or_must_not(model_folder: Folder, mo
     tight = plan_trunk(network, plan, examples, "auto", pad)
     assert isinstance(tight, Live) and "do not fit" in tight.why
     assert isinstance(plan_trunk(network, plan, examples, "memory", pad), HiddenCache), "asked for in so many words"
+
+
+def test_a_few_long_rows_do_not_make_a_wide_batch(model_folder: Folder) -> None:
+    """By their mean length, these rows would go 36 at a time: 25,200 tokens in the first batch."""
+    network, _ = _attached(model_folder("bert"), Head())
+    lengths = [700, 8, 350, *[8] * 149, 350, 700]
+    examples = [Example(row, {"input_ids": [1] * length}, 0) for row, length in enumerate(lengths)]
+    shapes = []
+
+    def forward(batch: Batch) -> Tensor:
+        shapes.append(tuple(batch.inputs["input_ids"].shape))
+        return batch.inputs["input_ids"].sum(dim=1, keepdim=True)
+
+    assert pooled_features(network, examples, {"input_ids": 0}, forward)[:, 0].tolist() == lengths
+    assert shapes == [(1, 700), (1, 700), (2, 350), (96, 8), (54, 8)]
+
+
+def test_hidden_states_are_kept_in_the_memory_that_was_reckoned_with(model_folder: Folder) -> None:
+    """What a capture gives is taken to the CPU before anything else: a GPU's tensors are only a stand-in's here."""
+    import torch
+
+    network, _ = _attached(model_folder("bert"), Layers(layers=1))
+    examples = _examples(network, 5, 1)
+    states = torch.randn(5, max(row.length for row in examples), WIDTH)
+    replay: Any = SimpleNamespace(capture=lambda inputs: SimpleNamespace(cpu=lambda: states))
+    kept = hidden_states(replay, network, examples, network.processor.pad)
+    ranked = sorted(examples, key=lambda row: (-row.length, row.row))
+    for place, example in enumerate(ranked):
+        assert torch.equal(kept[example.row], states[place, : example.length])
+        assert kept[example.row].untyped_storage().nbytes() == 4 * WIDTH * example.length, "not a view of the batch"
 
 
 def test_bfloat16_is_kept_as_it_was_computed(model_folder: Folder) -> None:

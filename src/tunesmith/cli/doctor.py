@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.cli.options import Json
+from tunesmith.memory import container_memory, free_memory
 
 REQUIRED = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "scipy", "scikit-learn",
@@ -117,18 +118,14 @@ def cpu_formats(cpuinfo: str | None) -> dict[str, bool | None]:
 
 
 def memory() -> dict[str, int | None]:
-    """Bytes of memory in all and free, and the container's limit."""
-    limit = (_read(Path("/sys/fs/cgroup/memory.max")) or "").strip()
+    """Bytes of memory in all, those that this process may still take, and the container's limit."""
+    container = container_memory()
+    limit = None if container is None else container.limit
     try:
         import psutil
     except ImportError:
-        return {"total_bytes": None, "free_bytes": None, "limit_bytes": int(limit) if limit.isdigit() else None}
-    now = psutil.virtual_memory()
-    return {
-        "total_bytes": now.total,
-        "free_bytes": now.available,
-        "limit_bytes": int(limit) if limit.isdigit() else None,
-    }
+        return {"total_bytes": None, "free_bytes": None, "limit_bytes": limit}
+    return {"total_bytes": psutil.virtual_memory().total, "free_bytes": free_memory(), "limit_bytes": limit}
 
 
 def matrix_products(size: int = 512, rounds: int = 20) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import typer
 from tunesmith import __version__
 from tunesmith.cli.demo import demo
 from tunesmith.cli.doctor import doctor
-from tunesmith.cli.predict import evaluate, predict
+from tunesmith.cli.evaluate import evaluate
+from tunesmith.cli.predict import predict
 from tunesmith.cli.train import resume, train
 from tunesmith.errors import TrainingError, TunesmithError
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from tunesmith.errors import ArtifactError, Problems, RecipeError
+from tunesmith.errors import ArtifactError, Problems, RecipeError, TunesmithWarning
 
 if TYPE_CHECKING:
     from tunesmith.recipe import Recipe
@@ -140,3 +143,29 @@ def check_free(out: Path | None) -> None:
         raise ArtifactError(f"{out}: is a file, and a run needs a folder; name another with --out")
     if out.is_dir() and any(out.iterdir()):
         raise ArtifactError(f"{out}: holds other files, which a run could overwrite; name a new folder with --out")
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Inside, a TunesmithWarning is one plain line on standard error, said once; others are shown as they always are."""
+    others = warnings.showwarning
+    said: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, TunesmithWarning):
+            others(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", TunesmithWarning)
+        warnings.showwarning = show
+        yield

@@ -1,4 +1,4 @@
-"""`tunesmith predict` and `tunesmith evaluate`: use a finished run on new texts."""
+"""`tunesmith predict`: use a finished run on new texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
 
 import typer
 
-from tunesmith.cli.options import Json, LabelColumn, TextColumn
+from tunesmith.cli.options import Json, TextColumn, plain_warnings
 from tunesmith.cli.progress import json_line
 from tunesmith.errors import ArtifactError, DataError, Problems
 
@@ -73,7 +73,8 @@ def predict(
     """
     from tunesmith.predictor import load
 
-    predict_with(lambda: load(run), what, out, text, force, json_lines, sys.stdin, sys.stdout)
+    with plain_warnings():
+        predict_with(lambda: load(run), what, out, text, force, json_lines, sys.stdin, sys.stdout)
 
 
 def predict_with(
@@ -92,6 +93,8 @@ def predict_with(
         raise DataError(
             'nothing to predict: give a text or a file, as in `tunesmith predict RUN "some text"`, or - for lines'
         )
+    if what is not None and not what.strip():
+        raise DataError("the text is empty; there is nothing to predict from")
     file = None if what is None or piped else as_file(what)
     check_out(file, out, force)
     if file is None and not piped:
@@ -129,14 +132,20 @@ def predict_with(
 
 
 def as_file(what: str) -> Path | None:
-    """The file that `what` names, or None when it is a text. Raises DataError for what only looks like a file."""
+    """The file that `what` names, or None when it is a text, as a folder's name is.
+
+    Raises DataError for what only looks like a file.
+    """
     path = Path(what)
     try:
-        if path.exists():
+        folder = path.is_dir()
+        if path.exists() and not folder:  # a pipe is as good as a file
             return path
     except (OSError, ValueError):  # longer than a file's name may be, or with a NUL
         return None
     if path.suffix.lower() in READ and not any(letter.isspace() for letter in what):
+        if folder:
+            raise DataError(f"{what}: is a folder where a file was expected; name a file in it")
         near = "" if path.parent.is_dir() else f"; there is no folder {path.parent}"
         raise DataError(f"{what}: no such file{near}; to predict this very text, put a space after it")
     return None
@@ -220,9 +229,7 @@ def _plain(value: Any, guess: Guess) -> dict[str, Any]:
 
 
 def print_one(text: str, guess: Guess, json_lines: bool, stream: TextIO) -> None:
-    """The most probable labels of one text, or all of them as JSON. Raises DataError for a blank text."""
-    if guess.label is None:
-        raise DataError("the text is empty; there is nothing to predict from")
+    """The most probable labels of one text, or all of them as JSON."""
     if json_lines:
         print(json_line(_plain(text, guess)), file=stream)
         return
@@ -281,18 +288,3 @@ def _text_of(columns: dict[str, list[Any]], suffix: str) -> str:
         rows = zip(*columns.values(), strict=True)
         return "".join(json_line(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
     return csv_text(columns, "\t" if suffix == ".tsv" else ",")
-
-
-def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A table with texts and true labels.")],
-    text: TextColumn = None,
-    label: LabelColumn = None,
-    json_lines: Json = False,
-) -> None:
-    """Measure a finished run on other labelled rows, with intervals."""
-    from tunesmith.result import evaluate_run
-
-    report = evaluate_run(run, data, text, label)
-    for line in [json_line(report)] if json_lines else report["lines"]:
-        print(line)

@@ -164,5 +164,7 @@ def finish(ended: Ended, json_lines: bool) -> None:
 
 
 def next_lines(run: Path, text: str) -> list[str]:
-    """The commands to try next, each on its own line to be copied."""
-    return ["", "Try next:", f'  tunesmith predict {shlex.quote(str(run))} "{text}"', f"  open {run / 'report.html'}"]
+    """Where the report is, and the commands to try next, each on its own line to be copied."""
+    page = run / "report.html"
+    report = [f"report: {page}"] if page.is_file() else []
+    return ["", *report, "Try next:", f'  tunesmith predict {shlex.quote(str(run))} "{text}"']

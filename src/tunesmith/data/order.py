@@ -59,7 +59,15 @@ def split_evenly(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """All rows in batches of `size` for prediction, longest first, so that padding is least and memory peaks early."""
-    ranked = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    return [ranked[start : start + size] for start in range(0, len(ranked), size)]
+def by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """All rows in batches for a forward without training, longest first: padding is least, and memory peaks early.
+
+    lengths: tokens of each row. A padded batch (rows * longest) holds at most `budget` tokens, unless it is one row.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

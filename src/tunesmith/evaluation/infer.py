@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch, Example, collate
-from tunesmith.data.order import by_length
+from tunesmith.data.order import by_tokens
 from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROWS_AT_ONCE = 64
+CPU_TOKENS, GPU_TOKENS = 2_048, 65_536  # padded tokens in one forward
 
 
 def infer(
@@ -31,9 +31,10 @@ def infer(
 
     found: list[Prediction] = []
     total, weight = 0.0, 0.0
+    budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
     known = all(example.target is not None for example in examples)
     with torch.inference_mode():
-        for rows in by_length([example.length for example in examples], ROWS_AT_ONCE):
+        for rows in by_tokens([example.length for example in examples], budget):
             batch = collate([examples[row] for row in rows], pad, device)
             output = forward(batch)
             found += task.predict(output, rows, labels)

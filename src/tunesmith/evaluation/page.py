@@ -48,20 +48,14 @@ TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The whole page. Every text in `report` is escaped; nothing in it can become markup or script."""
+    """The whole page; of a run without test rows (no metrics) only its head, which holds the verdict.
+
+    Every text in `report` is escaped; nothing in it can become markup or script.
+    """
     script = resources.files("tunesmith.evaluation").joinpath("page.js").read_text(encoding="utf-8")
     style = resources.files("tunesmith.evaluation").joinpath("page.css").read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    sections = [
-        _result(report),
-        _learning(report),
-        confusion_section(report),
-        classes_section(report),
-        mistakes_section(report),
-        data_section(report),
-        settings_section(report),
-        cost_section(report),
-    ]
+    sections = _sections(report) if report["metrics"] else []
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
@@ -74,11 +68,24 @@ def render(report: Mapping[str, Any]) -> str:
     )
 
 
+def _sections(report: Mapping[str, Any]) -> list[str]:
+    return [
+        _result(report),
+        _learning(report),
+        confusion_section(report),
+        classes_section(report),
+        mistakes_section(report),
+        data_section(report),
+        settings_section(report),
+        cost_section(report),
+    ]
+
+
 def _head(report: Mapping[str, Any]) -> str:
     verdict = report["verdict"]
     kind, word = STATUS[verdict["helped"]]
     if not report["baselines"]:
-        word = "Not compared"
+        word = "Not compared" if report["metrics"] else "Not measured"
     first, *rest = re.split(r"(?<=\.) (?=[A-Z])", verdict["paragraph"])
     warnings = [sentence for sentence in rest if sentence.startswith("Warning:")]
     plain = " ".join(sentence for sentence in rest if sentence not in warnings)

@@ -124,11 +124,15 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
 
 
 def write_report(report: dict[str, Any], run: Path) -> None:
-    """Writes report.json and report.html into `run`, each whole or not at all."""
+    """Writes report.html and then report.json into `run`, each whole or not at all.
+
+    report.json is last, since it marks the run as finished.
+    """
+    page = render(report)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     # A lone surrogate cannot be UTF-8: in JSON its escape says the same, in HTML "?" stands for it.
+    _write(run / "report.html", page.encode("utf-8", "replace"))
     _write(run / "report.json", text.encode("utf-8", "backslashreplace"))
-    _write(run / "report.html", render(report).encode("utf-8", "replace"))
 
 
 def confusion_matrix(scores: Scores) -> np.ndarray:

@@ -17,7 +17,11 @@ def plan_for(network: Network, trained: Iterable[str], rates: Rates, cut: int) -
     Weight decay holds weights near zero, which suits weight matrices only: vectors (biases, norms) and embeddings go
     without it (Loshchilov & Hutter 2019 as applied by BERT's reference code).
     """
+    from torch import nn
+
     embeddings = tuple(f"{name}." for name in network.layout.embeddings)
+    # The layout has none where a base has no list of blocks (albert): a table of vectors is one wherever it stands.
+    tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     chosen = set(trained) | set(network.fresh)
     buckets: dict[tuple[str, bool], list[str]] = {}
     frozen = set()
@@ -28,7 +32,7 @@ def plan_for(network: Network, trained: Iterable[str], rates: Rates, cut: int) -
             continue
         parameter.requires_grad_(True)
         part = "head" if name in network.fresh else "base"
-        decay = parameter.ndim >= 2 and not name.startswith(embeddings)
+        decay = parameter.ndim >= 2 and id(parameter) not in tables and not name.startswith(embeddings)
         buckets.setdefault((part, decay), []).append(name)
     groups = tuple(
         Group(

@@ -10,15 +10,16 @@ WANTED = ["*.safetensors", "*.json", "*.txt", "*.model"]
 UNWANTED = ["onnx/*", "openvino/*", "original/*", "*.bin", "*.py"]
 
 
-def fetch(name: str) -> tuple[Path, str]:
+def fetch(name: str, revision: str | None = None) -> tuple[Path, str]:
     """The local folder of a hub repository, and its commit. Weights as safetensors, and text files; nothing else.
 
+    `revision` is a commit, tag or branch; None takes the newest of the main branch.
     Raises ModelError, one clause without the name, saying why it cannot be had and what to do.
     """
     from huggingface_hub import constants, errors, snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=WANTED, ignore_patterns=UNWANTED))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED))
     except errors.GatedRepoError:
         raise ModelError(
             "the repository is gated; ask for access on its page, then log in with: hf auth login"
@@ -27,6 +28,8 @@ def fetch(name: str) -> tuple[Path, str]:
         raise ModelError(
             "there is no such repository, or it is private; check the spelling, or log in with: hf auth login"
         ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"the repository has no revision {revision}; its history may have been rewritten") from None
     except errors.HFValidationError as error:
         raise ModelError(f"it is not a valid repository name ({_line(error)})") from None
     except errors.LocalEntryNotFoundError:

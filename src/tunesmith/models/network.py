@@ -42,6 +42,14 @@ class Network(nn.Module, ABC):
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [rows, tokens] -> [rows, width]: what reaches `output`, before dropout."""
 
+    def base_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`inputs`, each [rows, tokens] -> [rows, width]: what the pretrained base alone gives, with nothing untrained.
+
+        `features` where everything before `output` is pretrained, else the mean of the body's last hidden states over
+        the real tokens; the width may then be another than that of `features`.
+        """
+        return self.features(inputs)
+
     @abstractmethod
     def classify(self, features: Tensor) -> Tensor:
         """[rows, width] -> [rows, labels]: dropout, then `output`."""
@@ -133,6 +141,12 @@ class TransformersNetwork(Network):
         last = (positions * (ids != self.processor.pad["input_ids"])).argmax(dim=1)  # [rows]
         return features[torch.arange(len(ids), device=ids.device), last]
 
+    def base_features(self, inputs: dict[str, Tensor]) -> Tensor:
+        if self.fresh <= {f"model.{self.output_name}.{name}" for name, _ in self.output.named_parameters()}:
+            return self.features(inputs)
+        hidden = self.get_submodule(self.layout.body)(**inputs).last_hidden_state  # [rows, tokens, width]
+        return Pooling("mean")(hidden, inputs["attention_mask"])
+
     def classify(self, features: Tensor) -> Tensor:
         if self.dropout_name is not None:
             features = self.model.get_submodule(self.dropout_name)(features)
@@ -179,7 +193,14 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             config = read_config(folder, str(folder))
             names: Any = config.id2label
             labels = tuple(names[index] for index in range(len(names)))
-            model = family.from_pretrained(folder, config=config, dtype=torch.float32, local_files_only=True)
+            model = family.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,  # a pickle can run code when it is read
+                local_files_only=True,
+                trust_remote_code=False,
+            )
             processor = load_processor(folder, model)
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:

@@ -32,29 +32,47 @@ class Source:
     revision: str | None  # the hub's commit, or the package's version; a folder has none
 
 
-def resolve(name: str) -> Source:
+def resolve(name: str, revision: str | None = None) -> Source:
     """Finds a model by name: an existing folder, then an installed package that carries one, then the hub.
 
     Only safetensors are accepted, and code from a repository is never run. The hub is reached through
-    huggingface_hub, so HF_HUB_OFFLINE, HF_ENDPOINT and HF_HOME hold. Raises ModelError with every problem found.
+    huggingface_hub, so HF_HUB_OFFLINE, HF_ENDPOINT and HF_HOME hold. `revision` is the hub's commit to take, None for
+    the newest; a folder or package is as it is. Raises ModelError with every problem found.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        source = Source(name, path.resolve(), "folder", None)
-    elif path.is_file():
-        raise ModelError(f"{name}: is a file; give the folder that holds it together with config.json")
-    else:
-        found = _packaged(name)
-        if found is not None:
-            source = found
-        elif HUB_NAME.fullmatch(name) is None:
-            near = _folders_beside(path)
-            hint = did_you_mean(path.name, near) if near else f"there is no model in {path.parent} either"
-            raise ModelError(f"{name}: no such folder; {hint}")
-        else:
-            source = _from_hub(name)
+    source = _found_here(name)
+    if source is None:
+        source = _from_hub(name, revision)
     check_folder(source)
     return source
+
+
+def local_problems(name: str) -> tuple[str, ...]:
+    """What `resolve` would refuse without asking the hub: a bad folder or package, or a name that no hub model can have.
+
+    Empty where all is well, and where only the hub could tell. Fetches nothing.
+    """
+    try:
+        source = _found_here(name)
+        if source is not None:
+            check_folder(source)
+    except ModelError as error:
+        return error.problems
+    return ()
+
+
+def _found_here(name: str) -> Source | None:
+    """The folder or package of that name, unchecked; None for what can only be on the hub. Raises ModelError."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return Source(name, path.resolve(), "folder", None)
+    if path.is_file():
+        raise ModelError(f"{name}: is a file; give the folder that holds it together with config.json")
+    found = _packaged(name)
+    if found is None and HUB_NAME.fullmatch(name) is None:
+        near = _folders_beside(path)
+        hint = did_you_mean(path.name, near) if near else f"there is no model in {path.parent} either"
+        raise ModelError(f"{name}: no such folder; {hint}")
+    return found
 
 
 def weights_folder(folder: Path) -> Path:
@@ -191,9 +209,9 @@ def _model_folders(distribution: importlib.metadata.Distribution) -> list[Path]:
     return sorted(Path(str(distribution.locate_file(folder))).resolve() for folder in configs & weights)
 
 
-def _from_hub(name: str) -> Source:
+def _from_hub(name: str, revision: str | None) -> Source:
     try:
-        folder, commit = fetch(name)
+        folder, commit = fetch(name, revision)
     except ModelError as error:
         tried = f"{name}: there is no such folder, and no installed package of that name carries a model; on the hub: "
         raise ModelError(f"{tried}{error}; {_near(name)}") from None

@@ -37,6 +37,7 @@ class StepDone(Event):
     rows: int
     tokens: int  # padding included
     seconds: float
+    cpu: float = 0.0  # seconds, summed over cores
 
 
 @dataclass(frozen=True)

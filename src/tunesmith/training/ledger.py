@@ -93,5 +93,8 @@ class Ledger:
 def write_whole(path: Path, text: str) -> None:
     """The whole file or nothing: written beside, then renamed."""
     partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
     os.replace(partial, path)

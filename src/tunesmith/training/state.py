@@ -25,9 +25,8 @@ _FILES = ("state.safetensors", "state.json")  # what the manifest vouches for
 class Carry:
     """What choosing and stopping remember from one evaluation to the next."""
 
-    best_value: float | None = None
-    best_loss: float | None = None
-    best_step: int = 0
+    best_value: float | None = None  # the highest so far
+    best_step: int = 0  # of the state to keep: see `loop.judged`
     reference: float | None = None  # the value that the next gain is measured from
     without_gain: int = 0
     evaluated: int = -1  # step of the last evaluation

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch, Example, collate
-from tunesmith.data.order import by_length
+from tunesmith.data.order import by_tokens
+from tunesmith.memory import free_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.models.replay import Replay
 
-# Tokens in one forward while filling a cache. On a CPU activations should stay in the processor's caches: with MiniLM
+# Padded tokens in one forward while filling a cache. On a CPU activations should stay in the processor's caches: with MiniLM
 # 768 tokens took half the time of 4,096 (docs/log.md). A GPU wants many.
 CPU_TOKENS, GPU_TOKENS = 768, 32_768
 MEMORY_SHARE = 0.4  # of the free memory may hold cached activations
@@ -117,8 +118,6 @@ def plan_trunk(
 def _plan_hidden(
     network: Network, plan: Plan, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]
 ) -> Trunk:
-    import psutil
-
     from tunesmith.models.replay import Replay, supported_cut
 
     examples = [example for part in splits.values() for example in part]
@@ -129,7 +128,7 @@ def _plan_hidden(
     width = network.layout.width
     size = network.output.weight.element_size()
     needed = sum(example.length for example in examples) * width * size
-    free = psutil.virtual_memory().available
+    free = free_memory()
     if cache == "auto" and needed > MEMORY_SHARE * free:
         return Live(
             network, f"nothing kept: {needed / 1e9:.1f} GB of hidden states do not fit {free / 1e9:.1f} GB free"
@@ -169,25 +168,29 @@ def pooled_features(
     return out.clone()
 
 
+def base_features(network: Network, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
+    """What the pretrained base alone gives, float32 on the CPU: [rows, width], by row number."""
+    return pooled_features(network, examples, pad, lambda batch: network.base_features(batch.inputs))
+
+
 def hidden_states(replay: Replay, network: Network, examples: Sequence[Example], pad: dict[str, int]) -> list[Tensor]:
-    """What leaves the frozen prefix, without padding, by row number: each [tokens, width]."""
+    """What leaves the frozen prefix, without padding, by row number: each [tokens, width], on the CPU."""
     import torch
 
     kept: list[Tensor] = [torch.empty(0)] * len(examples)
     network.eval()
     with torch.no_grad():
         for part in _chunks(examples, _device(network)):
-            found = replay.capture(collate(part, pad, _device(network)).inputs)
+            # The room for them was reckoned in the machine's memory, and a GPU's is for training.
+            found = replay.capture(collate(part, pad, _device(network)).inputs).cpu()
             for example, states in zip(part, found, strict=True):
                 kept[example.row] = states[: example.length].clone()
     return kept
 
 
 def _chunks(examples: Sequence[Example], device: str) -> Iterable[list[Example]]:
-    lengths = [example.length for example in examples]
-    tokens = CPU_TOKENS if device == "cpu" else GPU_TOKENS
-    size = max(1, tokens // max(1, sum(lengths) // len(lengths)))
-    for rows in by_length(lengths, size):
+    budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
+    for rows in by_tokens([example.length for example in examples], budget):
         yield [examples[row] for row in rows]
 
 

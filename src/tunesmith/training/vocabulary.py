@@ -1,7 +1,7 @@
 """Embedding rows that no row of the data uses are put aside while the embeddings train.
 
-A token that never occurs has no gradient, and embeddings have no weight decay, so neither Adam nor SGD with momentum
-ever moves its row: leaving it out changes nothing but the time that gradient, norm and optimizer take.
+A token that never occurs has no gradient, and where the plan gives embeddings no weight decay, neither Adam nor SGD
+with momentum ever moves its row: leaving it out changes nothing but the time that gradient, norm and optimizer take.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CompactEmbedding(nn.Embedding):
 def compact_embeddings(
     network: Network, plan: Plan, examples: Iterable[Example], pad: dict[str, int]
 ) -> dict[str, Tensor]:
-    """Swaps the token embeddings for their rows in use, where they train and most rows are not in use.
+    """Swaps the token embeddings for their rows in use, where they train without decay and most rows are not in use.
 
     `examples` are all rows that the network will be given. Gives the kept token numbers by parameter name, which stays
     as it was; empty when nothing was swapped.
@@ -51,7 +51,8 @@ def compact_embeddings(
     body = network.get_submodule(network.layout.body)
     full = body.get_input_embeddings()  # type: ignore[operator]
     owner = next((name for name, module in network.named_modules() if module is full), None)
-    if owner is None or type(full) is not nn.Embedding or f"{owner}.weight" not in plan.trainable:
+    still = {name for group in plan.groups if not group.decay for name in group.parameters}  # without a gradient
+    if owner is None or type(full) is not nn.Embedding or f"{owner}.weight" not in still:
         return {}
     used = {token for example in examples for token in example.inputs["input_ids"]} | {pad["input_ids"]}
     if full.padding_idx is not None:

@@ -1,0 +1,67 @@
+"""How much memory this process may still take: what the system has available, or less where a container allows less."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+NO_LIMIT = 1 << 60  # version 1 of control groups writes "none" as a number near 2**63
+
+
+class Container(NamedTuple):
+    """The control group that leaves this process the least."""
+
+    limit: int  # bytes
+    free: int  # bytes, never below 0
+
+
+def free_memory() -> int:
+    """Bytes: the smaller of what the system has available and what the container's limit leaves."""
+    import psutil
+
+    available = psutil.virtual_memory().available
+    container = container_memory()
+    return available if container is None else min(available, container.free)
+
+
+def container_memory(root: Path = Path("/")) -> Container | None:
+    """What control groups of version 2 or 1 allow this process; None where none of them sets a limit.
+
+    A limit holds for everything below it, so every group from this process's own up to the top counts; inside a
+    container its own group is often mounted as the top. Pages of files that were not used lately are handed back when
+    memory runs short, so they count as free (https://docs.kernel.org/admin-guide/cgroup-v2.html, memory.stat).
+    """
+    tree = root / "sys/fs/cgroup"
+    found: list[Container] = []
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        kinds, _, own = rest.partition(":")
+        if number == "0" and kinds == "":
+            top, names = tree, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in kinds.split(","):
+            top, names = tree / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        parts = [part for part in own.split("/") if part not in ("", "..")]
+        for depth in range(len(parts) + 1):
+            group = _group(top.joinpath(*parts[:depth]), names)
+            if group is not None:
+                found.append(group)
+    return min(found, key=lambda group: group.free, default=None)
+
+
+def _group(folder: Path, names: tuple[str, str, str]) -> Container | None:
+    limit, used = (_text(folder / name).strip() for name in names[:2])
+    if not (limit.isdigit() and used.isdigit()) or int(limit) >= NO_LIMIT:
+        return None
+    words = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+    spare = words.get(names[2], "0").strip()
+    busy = int(used) - (int(spare) if spare.isdigit() else 0)
+    return Container(int(limit), max(0, int(limit) - max(0, busy)))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
