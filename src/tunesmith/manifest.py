@@ -58,6 +58,7 @@ def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[st
     return {
         "tunesmith": __version__,
         "recipe": recipe.id,
+        "settings": _settings_id(recipe),
         "model": {
             "name": source.name,
             "kind": source.kind,
@@ -68,6 +69,12 @@ def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[st
         "versions": versions(),
         "machine": machine(),
     }
+
+
+def _settings_id(recipe: Recipe) -> str:
+    """The recipe's id without where rows and base lie: these may move, and are known by their content."""
+    data = recipe.data.model_copy(update={"path": "-"})
+    return recipe.model_copy(update={"data": data, "model": "-"}).id
 
 
 def weights_sha256(folder: Path) -> str:
@@ -93,7 +100,7 @@ def check_same_run(run: Path, stored: dict[str, Any], now: dict[str, Any]) -> No
             f"{run}: {now['model']['name']} is not the base this run was started with (its weights differ); restore it, "
             "or start a new run"
         )
-    if stored["recipe"] != now["recipe"]:
+    if stored["settings"] != now["settings"]:
         problems.add(
             f"{run}: recipe.yaml is not the recipe this run was started with; undo the change, or start a new run with it"
         )
