@@ -175,7 +175,8 @@ def fit_probe(
         if start.bias is not None:
             values[names[id(last.bias)]] = start.bias
         built.masters.overwrite(values)
-        why = f"{SOFTER:g} times as strong a penalty as the best head's" if base_trains else fitted.why
+        softer = f"a penalty {fitted.best.strength / start.strength:g} times the best head's (at most {SOFTER:g})"
+        why = softer if base_trains else fitted.why
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
     yield Note("probe", (said,))

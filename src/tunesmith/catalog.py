@@ -95,7 +95,7 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> 
         place = problem["loc"]
         if problem["type"] == "extra_forbidden":
             key, known = _dotted(prefix, place), _fields_at(kind, place[:-1])
-            found.setdefault(key, []).append(f"unknown key; {did_you_mean(str(place[-1]), known)}")
+            found.setdefault(key, []).append(_unknown(kind, str(place[-1]), known))
             continue
         # Where a value may be of several kinds, pydantic tells each kind's complaint under a name of its own.
         place = _own_keys(kind, place)
@@ -108,6 +108,13 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> 
         given = f" (given: {problem['input']!r})" if place else ""
         found.setdefault(key, []).append(message + given)
     return [f"{key}: {_either(messages)}" for key, messages in found.items()]
+
+
+def _unknown(kind: type[BaseModel], word: str, known: list[str]) -> str:
+    if issubclass(kind, Part) and not known:
+        return f"unknown key; {kind.part_name()} has no options"
+    inner = [f"{name}.{word}" for name in known if word in _fields_at(kind, (name,))]
+    return f'unknown key; did you mean "{inner[0]}"?' if inner else f"unknown key; {did_you_mean(word, known)}"
 
 
 def _dotted(prefix: str, place: tuple[int | str, ...]) -> str:

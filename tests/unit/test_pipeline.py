@@ -207,3 +207,20 @@ def test_which_state_is_kept(values: list[float], kept: int, without: int) -> No
         carry, _ = judged(carry, Measured("accuracy", value, 0.05, 1.0), step)
     assert (carry.best_step, carry.without_gain) == (kept, without)
     assert carry.best_value == max(values)
+
+
+def test_two_processes_cannot_train_in_one_folder(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    out = stopped(model_folder("bert"), table_file, tmp_path / "run")
+    first = resume(out).events()
+    while not isinstance(next(first), StepDone):
+        pass
+    with pytest.raises(ArtifactError, match=f"is in use by process {os.getpid()}"):
+        list(resume(out).events())
+    assert isinstance(list(first)[-1], Finished), "the first goes on as if nothing had been"
+
+
+def test_weights_can_be_read_by_everyone(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    list(start(recipe_for(model_folder("bert"), table_file, METHODS["lora"]), tmp_path / "run").events())
+    found = [path for name in ("model", "adapter") for path in (tmp_path / "run" / name).rglob("*.safetensors")]
+    assert found
+    assert {path.stat().st_mode & 0o777 for path in found} == {0o644}

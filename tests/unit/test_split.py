@@ -45,8 +45,8 @@ def test_shares_are_met_in_every_class() -> None:
     assert labels_of(splits.train) == {"a": 70, "b": 35, "c": 7}
     assert splits.why == {
         "train": "the other 70 % of train.csv",
-        "validation": "10 % of train, stratified by label, seed 0",
-        "test": "20 % of train, stratified by label, seed 0",
+        "validation": "10 % of train.csv, stratified by label, seed 0",
+        "test": "20 % of train.csv, stratified by label, seed 0",
     }
 
 
@@ -126,7 +126,7 @@ def test_groups_come_near_the_shares_and_the_strata(seed: int) -> None:
     whole = Counter(labels)
     for label, count in labels_of(splits.test).items():
         assert abs(count / len(splits.test) - whole[label] / 2000) < 0.08
-    assert splits.why["test"] == f'20 % of train, whole groups of "group", seed {seed}'
+    assert splits.why["test"] == f'20 % of train.csv, whole groups of "group", seed {seed}'
 
 
 def test_repeated_texts_still_give_their_share() -> None:

@@ -209,7 +209,7 @@ def report_lines(found: dict[str, Any]) -> list[str]:
             "          pip install --force-reinstall torch",
         ]
     else:
-        lines += ["", "Nothing is missing."]
+        lines += ["", "Nothing that is required is missing."]
     return lines
 
 

@@ -73,6 +73,14 @@ def run(arguments: list[str] | None = None) -> None:
         code = RUN_ERROR if isinstance(error, TrainingError) else INPUT_ERROR
     except _UsageError as error:
         code = _explain_usage(error)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _say(
+            error_text(
+                (f"{where}cannot be read or written ({error.strerror or error}); check the path, space and rights",)
+            )
+        )
+        code = INPUT_ERROR
     except Exception as error:
         _say(_bug_text(error))
         code = RUN_ERROR

@@ -199,7 +199,7 @@ def _why(side: str, tables: dict[str, Table], columns: Columns, asked: dict[str,
     if side not in asked:
         return "none: no file of it is given, and its share is 0"
     how = "stratified by label" if columns.group is None else f'whole groups of "{columns.group}"'
-    return f"{_percent(asked[side])} of train, {how}, seed {seed}"
+    return f"{_percent(asked[side])} of {Path(tables['train'].path).name}, {how}, seed {seed}"
 
 
 def _given(side: str, tables: dict[str, Table]) -> str:

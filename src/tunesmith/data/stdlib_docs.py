@@ -2,8 +2,8 @@
 
 A row is the first paragraph of the docstring of a public module, class, function or method. Pure Python modules are
 read as text and parsed, never imported; compiled modules on a fixed list are imported, as they have no source. The
-column `module` is for a split by module: near-duplicates within one module, and between a module and its compiled
-half, cannot end on two sides.
+column `definition` is for a split that keeps a class with its methods on one side; `module` for the harder split into
+modules seen and not seen. Near-duplicates are gone before either.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class Entry(NamedTuple):
 
     text: str
     module: str
+    definition: str = ""  # the class or function at the top level of its file that holds it
 
 
 def stdlib_table(library: Path | None = None) -> dict[str, list[str]]:
-    """Columns `text`, `chapter` and `module` of equal length, in an order that depends only on the Python installed.
+    """Columns `text`, `chapter`, `module` and `definition` of equal length; the order depends only on the Python.
 
     `library` is the folder of the standard library; the running Python's own by default. Raises DataError when it
     holds no documentation (an installation that carries only compiled files).
@@ -57,6 +58,7 @@ def stdlib_table(library: Path | None = None) -> dict[str, list[str]]:
         "text": [entry.text for entry in entries],
         "chapter": [CHAPTER_OF[entry.module] for entry in entries],
         "module": [entry.module for entry in entries],
+        "definition": [entry.definition for entry in entries],
     }
 
 
@@ -130,8 +132,9 @@ def _source_entries(folder: Path) -> Iterator[Entry]:
                 tree = ast.parse(path.read_bytes())
         except (OSError, SyntaxError, ValueError):
             continue  # such as a sample of broken source that the library carries
-        for doc in _documented(tree):
-            yield Entry(first_paragraph(doc), module)
+        inside = ".".join(path.relative_to(folder).with_suffix("").parts)
+        for doc, name in _documented(tree):
+            yield Entry(first_paragraph(doc), module, f"{inside}.{name}" if name else inside)
 
 
 def _source_files(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -146,18 +149,21 @@ def _source_files(folder: Path) -> Iterator[tuple[Path, str]]:
                 yield path, module
 
 
-def _documented(node: ast.Module | ast.ClassDef) -> Iterator[str]:
-    """Docstrings of a module or class and of the public classes, functions and methods inside it, in file order."""
+def _documented(node: ast.Module | ast.ClassDef, within: str = "") -> Iterator[tuple[str, str]]:
+    """Docstrings of a module or class and of the public classes, functions and methods inside it, in file order.
+
+    With each, the name of the class or function at the top level of the file that holds it; "" for the file's own.
+    """
     own = ast.get_docstring(node, clean=False)
     if own is not None:
-        yield own
+        yield own, within
     for inner in node.body:
         if isinstance(inner, ast.ClassDef) and not inner.name.startswith("_"):
-            yield from _documented(inner)
+            yield from _documented(inner, within if within else inner.name)
         elif isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.name.startswith("_"):
             doc = ast.get_docstring(inner, clean=False)
             if doc is not None:
-                yield doc
+                yield doc, within if within else inner.name
 
 
 def _compiled_entries() -> Iterator[Entry]:
@@ -166,20 +172,24 @@ def _compiled_entries() -> Iterator[Entry]:
             loaded = importlib.import_module(name)
         except ImportError:
             continue  # this Python was built without it, or for another system
-        yield from (Entry(first_paragraph(doc), module) for doc in _attached(loaded))
+        for doc, inside in _attached(loaded):
+            yield Entry(first_paragraph(doc), module, f"{module}.{inside}" if inside else module)
 
 
-def _attached(loaded: Any) -> Iterator[str]:
-    """Docstrings of a compiled module, its public functions and types, and those types' public methods."""
+def _attached(loaded: Any) -> Iterator[tuple[str, str]]:
+    """Docstrings of a compiled module, its public functions and types, and those types' public methods.
+
+    With each, the name of the function or type that holds it; "" for the module's own.
+    """
     if loaded.__doc__:
-        yield loaded.__doc__
+        yield loaded.__doc__, ""
     for name, item in sorted(vars(loaded).items()):
         if name.startswith("_") or (inspect.isclass(item) and issubclass(item, BaseException)):
             continue
         if inspect.isbuiltin(item) and item.__doc__:
-            yield item.__doc__
+            yield item.__doc__, name
         elif inspect.isclass(item):
             if item.__doc__:
-                yield item.__doc__
+                yield item.__doc__, name
             members = (member for key, member in sorted(vars(item).items()) if not key.startswith("_"))
-            yield from (member.__doc__ for member in members if inspect.isroutine(member) and member.__doc__)
+            yield from ((member.__doc__, name) for member in members if inspect.isroutine(member) and member.__doc__)

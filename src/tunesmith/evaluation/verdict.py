@@ -138,8 +138,8 @@ def _reason(gain: Interval, rows_tested: int, needed: int) -> str:
 
 
 def _rows_to_tell(gain: Interval, rows_tested: int, needed: int, confidence: float) -> str:
-    if gain.value == 0:
-        return "It was 0 exactly, so how many test rows it takes to see one cannot be estimated."
+    if gain.value <= 0:
+        return "There is no sign of a gain, so more test rows would hardly show one."
     rows = max(rows_needed(gain, rows_tested, confidence), needed / abs(gain.value))
     if rows > UNREACHABLE:
         return "A difference this small cannot be settled by more test rows."

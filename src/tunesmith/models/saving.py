@@ -50,6 +50,12 @@ def save_sentence_modules(folder: Path, pooling: Pooling, head: nn.Linear, proce
     save_file(weights, folder / dense / "model.safetensors", metadata={"format": "pt"})
 
 
+def readable(folder: Path) -> None:
+    """Lets everyone read the weights, as every other file: safetensors writes them for their owner alone."""
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
+
+
 def float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same weights on the CPU, numbers in float32; what is that already is not copied."""
     return {

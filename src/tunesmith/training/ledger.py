@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,27 @@ class Ledger:
                 f"{folder}: is not a run (it has no recipe.yaml); give a folder that tunesmith train made"
             )
         return cls(folder)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Inside, no other process can train in this folder; the system lets go of it even after kill -9.
+
+        Raises ArtifactError, naming the process, where another one does.
+        """
+        import fcntl
+
+        with (self.folder / ".lock").open("a+", encoding="utf-8") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held.seek(0)
+                raise ArtifactError(
+                    f"{self.folder}: is in use by process {held.read().strip()}; wait for it, or stop it first"
+                ) from None
+            held.truncate(0)
+            held.write(f"{os.getpid()}\n")
+            held.flush()
+            yield
 
     def recipe(self) -> Recipe:
         """Raises ArtifactError when the file no longer says a valid recipe."""
