@@ -52,9 +52,9 @@ def check_model(installed: bool) -> None:
 
 
 def demo_recipe() -> dict[str, Any]:
-    """What the demo asks for: split by definition, so that no class is on two sides; three epochs, to be done in minutes."""
+    """What the demo asks for: the defaults, split by definition, so that no class is on two sides."""
     data = {"path": "demo", "text": "text", "label": "chapter", "group": "definition", "test": 0.2}
-    return {"model": MODEL, "data": data, "training": {"epochs": 3}}
+    return {"model": MODEL, "data": data}
 
 
 def opening(columns: dict[str, list[str]]) -> list[str]:
