@@ -35,6 +35,15 @@ def test_it_helped() -> None:
     )
 
 
+def test_what_changing_the_base_brought_is_told_beside_a_better_rival() -> None:
+    rivals = {**BASELINES, "tfidf": Interval(0.940, 0.931, 0.949)}
+    gained = {**gains(Interval(0.012, 0.005, 0.018)), "tfidf": Interval(0.002, -0.005, 0.009)}
+    found = judge("accuracy", RESULT, rivals, gained, COST, 3080, "full")
+    assert found.helped is None
+    assert "Against the frozen features with a new head it is +0.012 [+0.005, +0.018]." in found.paragraph
+    assert "frozen" not in judge("accuracy", RESULT, rivals, gained, COST, 3080, "head").paragraph
+
+
 def test_it_did_not_pay() -> None:
     worse = gains(Interval(-0.02, -0.03, -0.01))
     found = judge("accuracy", Interval(0.91, 0.9, 0.92), BASELINES, worse, COST, 3080, "full")

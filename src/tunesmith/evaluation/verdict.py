@@ -101,18 +101,24 @@ def judge(
     gain = gains[best]
     words = _FROZEN if method == "head" else _CHANGED
     against = f"against {rivals[best].value:.3f} for {PHRASES.get(best, best)}"
+    # What changing the base brought is a question of its own where a model without any base is the best rival.
+    frozen = (
+        [f"Against {PHRASES[PROBE]} it is {gain_with_interval(gains[PROBE])}."]
+        if PROBE in rivals and best != PROBE
+        else []
+    )
     needed = _sign_test_rows(confidence)
     enough = abs(gain.value) * rows_tested > needed - 0.5
     if gain.low > 0 and enough:
         opening = f"{words.yes}: {measured}, {against} ({gain_with_interval(gain)})."
-        return Verdict(True, " ".join([opening, *closing]))
+        return Verdict(True, " ".join([opening, *frozen, *closing]))
     if gain.high < 0 and enough:
         opening = f"{words.no}: {measured}, {against} ({gain_with_interval(gain)})."
-        return Verdict(False, " ".join([opening, _advice(best), *closing]))
+        return Verdict(False, " ".join([opening, *frozen, _advice(best), *closing]))
     opening = f"{words.unclear}: {measured}, {against} ({gain_with_interval(gain)})."
     reason = _reason(gain, rows_tested, needed)
     more = _rows_to_tell(gain, rows_tested, needed, confidence)
-    return Verdict(None, " ".join([opening, reason, more, _advice(best), *closing]))
+    return Verdict(None, " ".join([opening, *frozen, reason, more, _advice(best), *closing]))
 
 
 def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> float:
