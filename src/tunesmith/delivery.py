@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.assembly import best_parameters, build_network, method_of, resolve_rates
+from tunesmith.assembly import build_network, method_of, resolve_rates
 from tunesmith.errors import ArtifactError
 from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
@@ -34,6 +34,7 @@ def deliver(
     encoded: Encoded,
     source: Source,
     loop: Run,
+    best: Mapping[str, Tensor],
     kept_rows: Mapping[str, Tensor],
     run: Path,
 ) -> tuple[Predictor, str]:
@@ -49,8 +50,7 @@ def deliver(
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(source)
-    best = best_parameters(loop)
-    loop.masters.overwrite(best)  # the trained network, as it was at its best
+    loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
     width = backbone.module.config.hidden_size
     rates, _, _ = resolve_rates(recipe, width, len(encoded.examples["train"]))
     network, plan = build_network(recipe, prepared, backbone, rates)

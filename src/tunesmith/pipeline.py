@@ -54,12 +54,13 @@ class Session:
         from tunesmith.models.resolve import local_problems
         from tunesmith.preparing import encode, prepare
 
+        of_model = local_problems(self.recipe.model)
         try:
             prepared = prepare(self.recipe, self.table)
         except TunesmithError as error:  # the model's problems are told with the data's: one mend, not two
-            raise type(error)(*error.problems, *local_problems(self.recipe.model)) from None
-        if local_problems(self.recipe.model):
-            raise ModelError(*local_problems(self.recipe.model))
+            raise type(error)(*error.problems, *of_model) from None
+        if of_model:
+            raise ModelError(*of_model)
         yield from prepared.notes
         ledger = Ledger.open(self.run) if self.resuming else None
         stored = {} if ledger is None else ledger.manifest()
@@ -157,11 +158,12 @@ class Session:
         from tunesmith.result import Spent, measure_result
 
         try:
-            best_parameters(run)
+            best = best_parameters(run)
         except ArtifactError as error:
             yield Warned(f"{error}; the state after step {run.state.step} is delivered in place of the best one")
             run.state.carry = replace(run.state.carry, best_step=run.state.step)
-        predictor, opens = deliver(self.recipe, prepared, encoded, source, run, built.kept_rows, self.run)
+            best = best_parameters(run)
+        predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
         spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())
         yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
         self.finished = True

@@ -65,10 +65,6 @@ class Scores:
     def value(self, metric: str | None = None) -> float:
         return self.metrics[metric or self.primary](self.columns)
 
-    def take(self, indices: np.ndarray) -> Scores:
-        """The same scores over a sample of the examples; `indices` may repeat."""
-        return Scores({k: v[indices] for k, v in self.columns.items()}, self.metrics, self.primary, self.labels)
-
 
 class Task(Part, ABC):
     """A subclass is final, and lives alone in tasks/<name>.py; its fields are its options."""
