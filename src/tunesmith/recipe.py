@@ -61,7 +61,8 @@ class TrainingSpec(_Spec):
     dropout: Share | None = Field(default=None, description="overrides every dropout of the model; null keeps its own")
     probe: bool = Field(default=True, description="fit the head on frozen features before the base may change")
     patience: Annotated[int, Field(ge=0)] = Field(
-        default=3, description="evaluations without a gain of one standard error before stopping; 0 never stops early"
+        default=3,
+        description="evaluations without a gain of one standard error or a falling loss before stopping; 0 never stops",
     )
     evaluations: Annotated[int, Field(ge=1)] = Field(default=1, description="evaluations on validation rows per epoch")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

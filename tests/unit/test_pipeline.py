@@ -209,6 +209,22 @@ def test_which_state_is_kept(values: list[float], kept: int, without: int) -> No
     assert carry.best_value == max(values)
 
 
+@pytest.mark.parametrize(
+    ("losses", "without"),
+    [
+        ([1.0, 0.8, 0.6], 0),  # the metric stands still, and the run still learns
+        ([1.0, 0.995, 0.991], 2),  # falls of less than 1 in 100 are none, not even in sum of two
+        ([1.0, 0.995, 0.98], 0),  # measured from the last fall, so that slow ones count in the end
+        ([1.0, 0.5, 0.6], 1),  # it rises: overfitting
+    ],
+)
+def test_a_falling_loss_is_progress(losses: list[float], without: int) -> None:
+    carry = Carry()
+    for step, loss in enumerate(losses):
+        carry, _ = judged(carry, Measured("accuracy", 0.7, 0.05, loss), step)
+    assert carry.without_gain == without
+
+
 def test_two_processes_cannot_train_in_one_folder(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     out = stopped(model_folder("bert"), table_file, tmp_path / "run")
     first = resume(out).events()

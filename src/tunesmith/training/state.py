@@ -16,7 +16,7 @@ from tunesmith.errors import ArtifactError, TrainingError
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 _ASIDE = ".partial-old-"
 _FILES = ("state.safetensors", "state.json")  # what the manifest vouches for
 
@@ -28,6 +28,7 @@ class Carry:
     best_value: float | None = None  # the highest so far
     best_step: int = 0  # of the state to keep: see `loop.judged`
     reference: float | None = None  # the value that the next gain is measured from
+    lowest_loss: float | None = None  # the validation loss that the next fall is measured from
     without_gain: int = 0
     evaluated: int = -1  # step of the last evaluation
 
