@@ -15,7 +15,7 @@ from tunesmith.errors import ArtifactError, ModelError, TrainingError, Tunesmith
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
 from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
-from tunesmith.training.ledger import Ledger
+from tunesmith.training.ledger import Ledger, taken
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
@@ -115,6 +115,7 @@ class Session:
     ) -> Iterator[Event]:
         from tunesmith.assembly import fit_probe, keep_frozen, make_run
         from tunesmith.training.loop import train
+        from tunesmith.training.state import Checkpoints
 
         for finding in encoded.findings:
             yield Warned(finding.message)
@@ -123,7 +124,9 @@ class Session:
         if not self.stop():
             yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
         if self.stop():
-            yield Stopped(0, "asked to stop before the first step", f"tunesmith resume {self.run}")
+            saved = Checkpoints(self.run / "checkpoints").steps()  # of an earlier session; none in a new run
+            why = "asked to stop before the first step" + (" of this session" if saved else "")
+            yield Stopped(max(saved, default=0), why, f"tunesmith resume {self.run}")
             return
         run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
@@ -198,9 +201,7 @@ def start(recipe: Recipe, out: Path | None = None, table: Any = None, stop: Call
     """A new run in `out` (by default a new folder under runs/). Raises ArtifactError when `out` already holds a run."""
     folder = new_folder(recipe) if out is None else out
     if (folder / "recipe.yaml").exists():
-        raise ArtifactError(
-            f"{folder}: already holds a run; give another --out, or go on with it: tunesmith resume {folder}"
-        )
+        raise taken(folder)
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder}: is a file; give --out a folder")
     if table is not None:

@@ -23,6 +23,7 @@ from tunesmith.cli.train import follow, next_lines
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TrainingError, TunesmithError
 from tunesmith.recipe import Recipe
 from tunesmith.training.events import Event, Finished, StepDone, Stopped
+from tunesmith.training.ledger import Ledger
 
 OPTIONS = {
     "train": "--group --help --json --label --method --model --out --recipe --seed --set --task --text",
@@ -100,6 +101,13 @@ def test_later_wins_recipe_then_flags_then_settings(tmp_path: Path) -> None:
     assert flagged.method == build("methods", {"name": "lora", "rank": 4, "alpha": 3})
     assert recipe_of(file, Flags(method="head"), ()).method == build("methods", "head")
     assert recipe_of(None, Flags(data="b.csv", model="b"), ["data.label=y"]).data.label == "y"
+
+
+def test_the_record_of_a_run_is_a_recipe(tmp_path: Path) -> None:
+    asked = Recipe.parse({"model": "m", "data": "d.csv", "training": {"epochs": 7}})
+    ledger = Ledger.create(tmp_path / "run", asked)
+    ledger.write_resolved(asked, [])
+    assert recipe_of(tmp_path / "run" / "resolved.yaml", Flags(), ()) == asked
 
 
 def test_an_unreadable_recipe_is_the_only_thing_said_of_it(tmp_path: Path) -> None:
@@ -188,6 +196,50 @@ def test_a_run_is_shown_to_its_end_and_a_signal_stops_it_after_its_step(
     assert len(events) == (11 if code == 0 else 5)
     assert said.err.count("stopping after this step, saving...") == (code != 0)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+UNREAD = """
+import sys
+from pathlib import Path
+from tunesmith.cli.train import follow
+from tunesmith.training.events import Finished, StepDone, Stopped
+
+class Endless:
+    run = Path("runs/a")
+    def __init__(self, stop, heeds):
+        self.stop, self.heeds = stop, heeds
+    def events(self):
+        for step in range(1, 100_000):
+            yield StepDone(step, 100_000, 1.0, 0.5, 1e-4, 1.0, 8, 80, 0.1)
+            if self.stop() and self.heeds:
+                yield Stopped(step, "asked to stop", "tunesmith resume runs/a")
+                return
+            if self.stop():
+                break
+        yield Finished(step, "all epochs done", step)
+
+sys.exit(follow(lambda stop: Endless(stop, sys.argv[1] == "heeds"), json_lines=True).code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("heeds", "code", "said"),
+    [
+        ("heeds", 1, "stopped: the reader of the output went away; go on with: tunesmith resume runs/a\n"),
+        ("deaf", 0, "finished, though the reader of the output went away: runs/a\n"),
+    ],
+)
+def test_a_run_whose_reader_goes_away_stops_and_says_so(heeds: str, code: int, said: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", UNREAD, heeds], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert "step" in child.stdout.readline()
+        child.stdout.close()
+        told = child.stderr.read()
+        child.wait(60)
+    assert (child.returncode, told) == (code, said)
 
 
 def test_a_second_signal_ends_at_once() -> None:

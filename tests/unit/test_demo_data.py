@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import sys
 import sysconfig
 from collections import Counter, defaultdict
@@ -178,3 +179,16 @@ def test_a_library_is_read_as_text_private_names_left_out(tmp_path: Path) -> Non
         "Decode alpha beta gamma delta epsilon zeta eta.",
     ]
     assert found["module"] == ["csv", "csv", "json"]
+
+
+def test_a_program_that_sets_hooks_gets_the_same_rows(
+    table: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("excepthook", "displayhook", "unraisablehook", "breakpointhook"):
+        monkeypatch.setattr(sys, name, lambda *_: None)
+    assert stdlib_table() == table
+    other = next(name for name in table["definition"] if name.startswith("cmath."))
+    monkeypatch.setattr(
+        cmath, other.removeprefix("cmath."), None
+    )  # what is no hook is read: the above could have failed
+    assert stdlib_table() != table

@@ -31,7 +31,9 @@ from sklearn.utils import estimator_checks as checks
 
 import tunesmith
 from families import WORDS
-from tunesmith.estimator import TextClassifier, names_of
+from tunesmith._kept_model import KeptModel
+from tunesmith._texts_and_labels import names_of
+from tunesmith.estimator import TextClassifier
 
 Quick = Callable[..., TextClassifier]
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -324,3 +326,12 @@ def test_real_model_tells_intents_apart() -> None:
     texts, labels = zip(*[row for label in wanted for row in found if row[1] == label][::4], strict=True)
     scores = cross_val_score(TextClassifier(method="head", epochs=1), texts, labels, cv=3, error_score="raise")
     assert scores.mean() >= 0.95
+
+
+def test_predicts_on_the_device_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("tunesmith.predictor.load", lambda folder, device="auto": asked.append(device))
+    kept = KeptModel(tmp_path, "cpu")
+    kept.predictor()
+    pickle.loads(pickle.dumps(kept)).predictor()
+    assert asked == ["cpu", "cpu"]

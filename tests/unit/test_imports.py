@@ -21,7 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"selection", "export"}),
     frozenset(
         {"preparing", "assembly", "delivery", "result", "predictor"}
-        | {"runs", "pipeline", "api", "estimator", "manifest"}
+        | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}
     ),
     frozenset({"cli", "serving", "studio"}),
 )

@@ -98,6 +98,15 @@ def test_stopped_before_the_first_step(model_folder: Folder, table_file: Path, t
     assert isinstance(list(resume(tmp_path / "run").events())[-1], Finished)
 
 
+def test_stopped_again_before_a_new_step(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    out = stopped(model_folder("bert"), table_file, tmp_path / "run")
+    saved = Checkpoints(out / "checkpoints").steps()[-1]
+    assert saved > 0
+    last = list(resume(out, stop=lambda: True).events())[-1]
+    assert isinstance(last, Stopped)
+    assert last.step == saved
+
+
 def test_resume_refuses_another_recipe(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     out = stopped(model_folder("bert"), table_file, tmp_path / "run")
     text = (out / "recipe.yaml").read_text(encoding="utf-8")

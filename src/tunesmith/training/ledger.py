@@ -15,6 +15,13 @@ from tunesmith.recipe import Derived, Recipe, read_recipe_file, yaml_text
 from tunesmith.training.events import Event, event_from
 
 
+def taken(folder: Path) -> ArtifactError:
+    """What to say where a new run is asked for in the folder of another one."""
+    return ArtifactError(
+        f"{folder}: already holds a run; give another --out, or go on with it: tunesmith resume {folder}"
+    )
+
+
 @dataclass(frozen=True)
 class Ledger:
     """One run's folder. Nothing in it is ever a pickle."""
@@ -26,9 +33,7 @@ class Ledger:
         """Raises ArtifactError when the folder already holds a run, or cannot be written."""
         ledger = cls(folder)
         if (folder / "recipe.yaml").exists():
-            raise ArtifactError(
-                f"{folder}: already holds a run; give another --out, or go on with it: tunesmith resume {folder}"
-            )
+            raise taken(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "recipe.yaml", recipe.to_yaml())
