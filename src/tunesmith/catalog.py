@@ -76,6 +76,11 @@ def build(folder: str, asked: Any) -> Part:
         value = options.pop(name)
         main = find(folder, name).main_option
         if isinstance(value, Mapping):
+            twice = sorted(set(options) & set(value))
+            if twice:
+                raise RecipeError(
+                    *(f"{word}.{key}: is given twice, inside and beside {name}; keep one" for key in twice)
+                )
             options.update(value)
         elif main is not None:
             options[main] = value

@@ -218,11 +218,21 @@ def set_key(plain: dict[str, Any], key: str, value: Any) -> None:
             below = {"path": below}
         elif below is None:
             below = {"name": "full"} if part == "method" else {}
+        elif part in ("method", "task") and isinstance(below, Mapping):
+            below = _with_name(below)
         if not isinstance(below, Mapping):
             raise RecipeError(f'{key}: "{part}" holds a value, not a group of keys')
         here[part] = below = dict(below)
         here = below
     here[last] = value
+
+
+def _with_name(part: Mapping[str, Any]) -> dict[str, Any]:
+    """{"lora": {"rank": 8}} as {"name": "lora", "rank": 8}, so that a key set later finds the one it replaces."""
+    inner = [key for key, value in part.items() if isinstance(value, Mapping)]
+    if "name" in part or len(part) != 1 or not inner:
+        return dict(part)
+    return {"name": inner[0], **part[inner[0]]}
 
 
 def set_value(plain: dict[str, Any], assignment: str) -> None:

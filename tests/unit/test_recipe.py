@@ -223,3 +223,15 @@ def test_files_that_are_no_recipe(name: str, text: str, said: str, tmp_path: Pat
         read_recipe_file(tmp_path / name)
     with pytest.raises(RecipeError, match="no such recipe file"):
         read_recipe_file(tmp_path / "missing.yaml")
+
+
+def test_a_set_option_wins_over_the_one_inside_the_method_s_name() -> None:
+    plain = {"model": "m", "data": "d.csv", "method": {"lora": {"rank": 8, "alpha": 16}}}
+    set_value(plain, "method.rank=4")
+    method = Recipe.parse(plain).method
+    assert method.to_plain() == {"name": "lora", "rank": 4, "alpha": 16.0}
+
+
+def test_an_option_given_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"method\.rank: is given twice"):
+        Recipe.parse({"model": "m", "data": "d.csv", "method": {"lora": {"rank": 8}, "rank": 4}})
