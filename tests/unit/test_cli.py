@@ -201,37 +201,55 @@ def test_a_run_is_shown_to_its_end_and_a_signal_stops_it_after_its_step(
 UNREAD = """
 import sys
 from pathlib import Path
+from tunesmith.cli import main
 from tunesmith.cli.train import follow
-from tunesmith.training.events import Finished, StepDone, Stopped
+from tunesmith.errors import DataError
+from tunesmith.training.events import Finished, Note, StepDone, Stopped
 
 class Endless:
     run = Path("runs/a")
-    def __init__(self, stop, heeds):
-        self.stop, self.heeds = stop, heeds
+    def __init__(self, stop, how):
+        self.stop, self.how = stop, how
     def events(self):
         for step in range(1, 100_000):
-            yield StepDone(step, 100_000, 1.0, 0.5, 1e-4, 1.0, 8, 80, 0.1)
-            if self.stop() and self.heeds:
-                yield Stopped(step, "asked to stop", "tunesmith resume runs/a")
-                return
-            if self.stop():
+            late = self.how != "early"
+            yield StepDone(step, 9, 1.0, 0.5, 1e-4, 1.0, 8, 80, 0.1) if late else Note("data", ("step",))
+            if not self.stop():
+                continue
+            if self.how == "fails":
+                raise DataError("a.csv: bad; mend it")
+            if self.how == "deaf":
                 break
+            yield Stopped(7 if late else 0, "asked to stop", "tunesmith resume runs/a")
+            return
         yield Finished(step, "all epochs done", step)
 
-sys.exit(follow(lambda stop: Endless(stop, sys.argv[1] == "heeds"), json_lines=True).code)
+how, view = sys.argv[1:]
+main.build_app = lambda: lambda **_: follow(lambda stop: Endless(stop, how), json_lines=view == "json").code
+main.run([])
 """
+WHY = "the output was closed (its reader went away); go on with: tunesmith resume runs/a"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    ("heeds", "code", "said"),
+    ("how", "view", "code", "said"),
     [
-        ("heeds", 1, "stopped: the reader of the output went away; go on with: tunesmith resume runs/a\n"),
-        ("deaf", 0, "finished, though the reader of the output went away: runs/a\n"),
+        ("heeds", "json", 1, f"stopped after step 7, which is saved: {WHY}\n"),
+        ("early", "plain", 1, f"stopped before the first step: {WHY}\n"),
+        ("deaf", "json", 0, "finished, though the output was closed: runs/a\n"),
+        ("fails", "json", 2, "error: a.csv: bad; mend it\n"),
     ],
 )
-def test_a_run_whose_reader_goes_away_stops_and_says_so(heeds: str, code: int, said: str) -> None:
+def test_a_run_whose_reader_goes_away_stops_and_says_so(
+    how: str, view: str, code: int, said: str, unbuffered: str
+) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", UNREAD, heeds], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", UNREAD, how, view],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},  # Python holds text back or not: both must end well
     ) as child:
         assert child.stdout is not None
         assert child.stderr is not None
@@ -306,6 +324,10 @@ def test_a_bug_is_one_line_and_its_traceback_a_file(monkeypatch: pytest.MonkeyPa
     assert "in broken" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -c 'from tunesmith.cli.main import run; run()' --help | true"
-    assert subprocess.run(["sh", "-c", command], capture_output=True).stderr == b""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["--help", "doctor"])
+def test_a_reader_that_goes_away_is_no_error(command: str, unbuffered: str) -> None:
+    code = "from tunesmith.cli.main import run; import time; time.sleep(0.2); run()"
+    piped = f"{{ {sys.executable} -c '{code}' {command}; echo $? >&2; }} | true"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    assert subprocess.run(["sh", "-c", piped], capture_output=True, env=environment).stderr == b"1\n"

@@ -16,6 +16,7 @@ from tunesmith import __version__
 from tunesmith.cli.demo import demo
 from tunesmith.cli.doctor import doctor
 from tunesmith.cli.evaluate import evaluate
+from tunesmith.cli.options import discard_output
 from tunesmith.cli.predict import predict
 from tunesmith.cli.train import resume, train
 from tunesmith.errors import TrainingError, TunesmithError
@@ -56,15 +57,14 @@ def build_app() -> typer.Typer:
 def run(arguments: list[str] | None = None) -> None:
     """Runs the command line, by default on the process's own arguments, and ends the process with its exit code.
 
-    Exit codes: 0 done; 2 wrong input, every problem named on standard error; 1 a run that could not go on, or a bug;
-    130 and 143 stopped by Ctrl-C and SIGTERM.
+    Exit codes: 0 done; 2 wrong input, every problem named on standard error; 1 a run that could not go on, an output that
+    was closed (`| head`), or a bug; 130 and 143 stopped by Ctrl-C and SIGTERM.
     """
     try:
         code = build_app()(args=arguments, prog_name="tunesmith", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader went away. Python flushes once more at exit, which must not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         code = RUN_ERROR
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED

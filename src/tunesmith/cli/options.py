@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -149,6 +150,17 @@ def check_free(out: Path | None) -> None:
         raise ArtifactError(f"{out}: is a file, and a run needs a folder; name another with --out")
     if out.is_dir() and any(out.iterdir()):
         raise ArtifactError(f"{out}: holds other files, which a run could overwrite; name a new folder with --out")
+
+
+def discard_output() -> None:
+    """From here on standard output goes nowhere.
+
+    For when its reader went away: what Python still holds of it is written once more later, at the latest at the end of
+    the process, and would fail again.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 @contextmanager

@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import typer
 
-from tunesmith.cli.options import Flags, Json, LabelColumn, TextColumn, check_free, part_names, recipe_of
+from tunesmith.cli.options import (
+    Flags,
+    Json,
+    LabelColumn,
+    TextColumn,
+    check_free,
+    discard_output,
+    part_names,
+    recipe_of,
+)
 from tunesmith.cli.progress import view_for
+from tunesmith.training.events import Stopped
 
 if TYPE_CHECKING:
     from tunesmith.training.events import Event
@@ -147,7 +157,7 @@ def follow(begin: Callable[[Callable[[], bool]], Session], json_lines: bool) -> 
     the signal's number when a signal stopped it first; 1 when it stopped for another reason, such as a reader of its
     output that went away (`| head`), which is said on standard error since nobody reads the other.
     """
-    stopped: str | None = None
+    stopped: Stopped | None = None
     with Stopping() as stopping, view_for(sys.stdout, json_lines) as view:
         session = begin(stopping.asked)
         for event in session.events():
@@ -156,15 +166,22 @@ def follow(begin: Callable[[Callable[[], bool]], Session], json_lines: bool) -> 
                     view.show(event)
             except BrokenPipeError:
                 stopping.unread = True
-            if event.kind == "stopped":
-                stopped = f"stopped: the reader of the output went away; go on with: tunesmith resume {session.run}"
+                discard_output()  # at once: leaving the view flushes, which would hide how the run ended
+            if isinstance(event, Stopped):
+                stopped = event
     if stopping.unread:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds of the output
-        done = f"finished, though the reader of the output went away: {session.run}"
-        print(stopped if stopped is not None else done, file=sys.stderr)
+        print(unread_line(session.run, stopped), file=sys.stderr)
     if stopped is None:
         return Ended(0, session.run)
     return Ended(1 if stopping.signal is None else 128 + stopping.signal, session.run)
+
+
+def unread_line(run: Path, stopped: Stopped | None) -> str:
+    """How a run ended whose output was closed, for a person who saw nothing else of its end."""
+    if stopped is None:
+        return f"finished, though the output was closed: {run}"
+    where = f"after step {stopped.step}, which is saved" if stopped.step > 0 else "before the first step"
+    return f"stopped {where}: the output was closed (its reader went away); go on with: {stopped.resume}"
 
 
 def finish(ended: Ended, json_lines: bool) -> None:
