@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ def finetune(
     *,
     task: str | Mapping[str, Any] = "auto",
     text: str | None = None,
-    label: str | None = None,
+    pair: str | None = None,
+    label: str | Sequence[str] | None = None,
     group: str | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -30,15 +31,23 @@ def finetune(
     """Fine-tunes `model` on `data` and measures what it was worth.
 
     data: a path (file, folder, hub data set name), a pandas DataFrame, a mapping of columns, a list of mappings or of
-    (text, label) pairs. settings: further recipe keys, such as {"training.epochs": 3}. `listen` is called with every
-    event as it happens. Raises TunesmithError kinds, each naming every problem found.
+    (text, label) pairs. text, pair, label: columns, found by looking when not given; several for `label` are several
+    labels (of 0 and 1) or numbers. settings: further recipe keys, such as {"training.epochs": 3}. `listen` is called
+    with every event as it happens. Raises TunesmithError kinds, each naming every problem found.
     """
     from tunesmith.pipeline import start
 
+    columns = label if label is None or isinstance(label, str) else tuple(label)
     is_path = isinstance(data, str | PathLike)
     plain: dict[str, Any] = {
         "model": str(model),
-        "data": {"path": str(data) if is_path else "rows", "text": text, "label": label, "group": group},
+        "data": {
+            "path": str(data) if is_path else "rows",
+            "text": text,
+            "pair": pair,
+            "label": columns,
+            "group": group,
+        },
         "method": method,
         "task": task,
         "seed": seed,
@@ -57,12 +66,13 @@ def resume(run: str | PathLike[str], *, listen: Callable[[Event], None] | None =
 
 
 def evaluate(
-    run: str | PathLike[str], data: Any, *, text: str | None = None, label: str | None = None
+    run: str | PathLike[str], data: Any, *, text: str | None = None, label: str | Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Metrics with intervals of a finished run's model on labelled rows: {"metrics": {...}, "rows": N, ...}."""
     from tunesmith.result import evaluate_run
 
-    return evaluate_run(Path(run), data, text, label)
+    columns = label if label is None or isinstance(label, str) else tuple(label)
+    return evaluate_run(Path(run), data, text, columns)
 
 
 def _through(session: Any, listen: Callable[[Event], None] | None) -> Run:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example
 from tunesmith.data.order import LengthOrder
-from tunesmith.evaluation.baselines import Baseline
+from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
 from tunesmith.methods.base import Method, Plan, Rates
@@ -163,7 +163,12 @@ def fit_probe(
             alone = _fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
         output = torch.nn.functional.linear(features["test"], alone.best.weight, alone.best.bias)
         found = prepared.task.predict(output, range(len(output)), prepared.labels)
-        scores = prepared.task.score(found, prepared.truth("test"), prepared.labels)
+        labels = prepared.labels
+        if "validation" in features:
+            output = torch.nn.functional.linear(features["validation"], alone.best.weight, alone.best.bias)
+            held = prepared.task.predict(output, range(len(output)), labels)
+            labels = prepared.task.settle(held, prepared.truth("validation"), labels)
+        scores = prepared.task.score(prepared.task.restate(found, labels), prepared.truth("test"), labels)
         took = time.perf_counter() - begun
         built.probe = Baseline("probe", "frozen features with a new head", scores, took)
     said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"
@@ -261,8 +266,12 @@ def evaluator(
     def evaluate() -> Measured:
         network.eval()
         found, loss = infer(lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device)
-        scores = task.score(found, prepared.truth("validation"), labels)
-        return Measured(metric, scores.value(metric), standard_error(scores, metric), loss if loss is not None else 0.0)
+        truth = prepared.truth("validation")
+        settled = task.settle(found, truth, labels)
+        scores = task.score(task.restate(found, settled), truth, settled)
+        value = scores.value(metric)
+        rank = -value if metric in scores.lower else value
+        return Measured(metric, value, rank, standard_error(scores, metric), loss if loss is not None else 0.0)
 
     return evaluate
 

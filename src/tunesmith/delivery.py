@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.assembly import build_network, method_of, resolve_rates
+from tunesmith.data.encode import Text
 from tunesmith.errors import ArtifactError
 from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
+from tunesmith.tasks.base import Labels
 from tunesmith.training.ledger import write_whole
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from tunesmith.training.loop import Run
 
 PROBES = 8  # stored texts whose outputs are compared each time the model is written or read elsewhere
-TOLERANCE = 1e-4  # largest difference of a probability between two float32 networks
+TOLERANCE = 1e-4  # largest difference of a probability, or a standardised number, between two float32 networks
 ROUNDING = 0.1  # and between a bfloat16 network and a float32 one: each layer rounds to 3 digits
 
 
@@ -61,20 +64,23 @@ def deliver(
                 parameters[name][kept_rows[name]] = value.cpu()
             else:
                 parameters[name].copy_(value)
-    card = Card(prepared.task, prepared.labels, prepared.columns.text, prepared.columns.label, encoded.limit)
+    labels = _settled(loop, prepared, encoded, backbone.processor.pad)
+    columns = prepared.columns
+    card = Card(prepared.task, labels, columns.text, columns.pair, columns.asked_label, encoded.limit)
     split = next(name for name in ("validation", "train") if prepared.texts(name))
     texts = prepared.texts(split)[:PROBES]
-    expected = _shares(Predictor(run, network, card), texts)
+    expected = _evidence(Predictor(run, network, card), texts)
     method = method_of(recipe)
     shutil.rmtree(run / "adapter", ignore_errors=True)
     method.save(network, plan, run / "adapter")
     method.fold(network)
+    card = replace(card, labels=prepared.task.fold(network, labels))
     partial, final = run / ".partial-model", run / "model"
     shutil.rmtree(partial, ignore_errors=True)
     opens = network.save(partial, prepared.labels.names).replace(str(partial), str(final))
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
-    write_whole(partial / "README.md", _how_to_use(recipe, prepared, final, opens))
-    probes = {"texts": texts, "probabilities": expected, "tolerance": TOLERANCE}
+    write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
+    probes = {"texts": texts, "evidence": expected, "tolerance": TOLERANCE}
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
     readable(run / "adapter")
@@ -82,21 +88,21 @@ def deliver(
     check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, split, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
-    _compare(_shares(written, texts), trained, allowed, partial)
+    _compare(_evidence(written, texts), trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return Predictor(final, written.network, card), opens
 
 
 def check_parity(predictor: Predictor, folder: Path) -> None:
-    """Replays the stored texts. Raises ArtifactError when a probability differs by more than the stored tolerance."""
+    """Replays the stored texts. Raises ArtifactError when the evidence differs by more than the stored tolerance."""
     probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))
-    found = _shares(predictor, probes["texts"])
-    _compare(found, probes["probabilities"], probes["tolerance"], folder)
+    texts = [text if isinstance(text, str) else (text[0], text[1]) for text in probes["texts"]]
+    _compare(_evidence(predictor, texts), probes["evidence"], probes["tolerance"], folder)
 
 
-def _shares(predictor: Predictor, texts: list[str]) -> list[list[float]]:
-    return [list(item.probabilities) for item in predictor.quiet_predictions(texts)]
+def _evidence(predictor: Predictor, texts: list[Text]) -> list[list[float]]:
+    return [list(item.evidence) for item in predictor.quiet_predictions(texts)]
 
 
 def _compare(found: list[list[float]], expected: list[list[float]], allowed: float, folder: Path) -> None:
@@ -107,13 +113,13 @@ def _compare(found: list[list[float]], expected: list[list[float]], allowed: flo
     )
     if not worst <= allowed:
         raise ArtifactError(
-            f"{folder}: the model read back differs from the one trained by {worst:.2g} in a probability (at most "
+            f"{folder}: the model read back differs from the one trained by {worst:.2g} in what it says (at most "
             f"{allowed:g} is rounding); do not use it: please report this with the run's manifest.json"
         )
 
 
 def _as_trained(loop: Run, prepared: Prepared, encoded: Encoded, split: str, pad: dict[str, int]) -> list[list[float]]:
-    """Probabilities of the first rows of a split by the very network that was trained, cache and all."""
+    """The evidence of the first rows of a split by the very network that was trained, cache and all."""
     loop.network.eval()
     found, _ = infer(
         lambda batch: loop.trunk.forward(split, batch),
@@ -123,15 +129,39 @@ def _as_trained(loop: Run, prepared: Prepared, encoded: Encoded, split: str, pad
         pad,
         loop.source.device,
     )
-    return [list(prediction.probabilities) for prediction in found]
+    return [list(prediction.evidence) for prediction in found]
 
 
-def _how_to_use(recipe: Recipe, prepared: Prepared, final: Path, opens: str) -> str:
-    labels = ", ".join(prepared.labels.names[:20]) + (", ..." if len(prepared.labels.names) > 20 else "")
+def _settled(loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int]) -> Labels:
+    """The labels with what the task chooses by the trained network's predictions on the validation rows."""
+    truth = prepared.truth("validation")
+    if not truth:
+        return prepared.labels
+    loop.network.eval()
+    found, _ = infer(
+        lambda batch: loop.trunk.forward("validation", batch),
+        prepared.task,
+        encoded.examples["validation"],
+        prepared.labels,
+        pad,
+        loop.source.device,
+    )
+    return prepared.task.settle(found, truth, prepared.labels)
+
+
+def _how_to_use(recipe: Recipe, card: Card, final: Path, opens: str) -> str:
+    names = ", ".join(card.labels.names[:20]) + (", ..." if len(card.labels.names) > 20 else "")
+    text = '"some text"' if card.pair_column is None else '"some text" --pair "another text"'
+    entry = '"..."' if card.pair_column is None else '("...", "...")'
+    units = (
+        "\nOutputs are standardised: multiply by scale and add center of tunesmith.json.\n"
+        if card.labels.standardised
+        else ""
+    )
     return (
         f"# {recipe.model}, fine-tuned by Tunesmith\n\n"
-        f"Task: {prepared.task.part_name()} of {len(prepared.labels.names)} classes ({labels}).\n"
+        f"Task: {card.task.part_name()}, {card.task.describe(card.labels)} ({names}).\n"
         f"Method: {method_of(recipe).part_name()}. What it was worth is in the run's report.html.\n\n"
-        f'- `tunesmith predict {final} "some text"`, or `tunesmith.load("{final}").predict([...])` in Python.\n'
-        f"- This folder {opens}.\n"
+        f'- `tunesmith predict {final} {text}`, or `tunesmith.load("{final}").predict([{entry}])` in Python.\n'
+        f"- This folder {opens}.\n{units}"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalog import build
-from tunesmith.data.encode import Example
+from tunesmith.data.encode import Example, Text
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
 from tunesmith.tasks.base import Labels, Prediction, Task
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tunesmith.models.network import Network
 
-VERSION = 1
+VERSION = 2
 CALLER = 3  # frames from `warnings.warn` to who called a public method, for a warning that names their line
 
 
@@ -31,7 +31,8 @@ class Card:
     task: Task
     labels: Labels
     text_column: str
-    label_column: str
+    pair_column: str | None
+    label_column: str | tuple[str, ...]
     max_length: int
 
     def to_plain(self) -> dict[str, Any]:
@@ -40,8 +41,13 @@ class Card:
             "task": self.task.to_plain(),
             "labels": list(self.labels.names),
             "label_counts": list(self.labels.counts),
+            "thresholds": list(self.labels.thresholds),
+            "center": list(self.labels.center),
+            "scale": list(self.labels.scale),
+            "standardised": self.labels.standardised,
             "text_column": self.text_column,
-            "label_column": self.label_column,
+            "pair_column": self.pair_column,
+            "label_column": self.label_column if isinstance(self.label_column, str) else list(self.label_column),
             "max_length": self.max_length,
         }
 
@@ -56,8 +62,17 @@ class Card:
             task = build("tasks", plain["task"])
             if not isinstance(task, Task):
                 raise ArtifactError(f"{path}: names no task")
-            labels = Labels(tuple(plain["labels"]), tuple(plain["label_counts"]))
-            return cls(task, labels, plain["text_column"], plain["label_column"], plain["max_length"])
+            labels = Labels(
+                tuple(plain["labels"]),
+                tuple(plain["label_counts"]),
+                tuple(plain["thresholds"]),
+                tuple(plain["center"]),
+                tuple(plain["scale"]),
+                plain["standardised"],
+            )
+            label = plain["label_column"]
+            column = label if isinstance(label, str) else tuple(label)
+            return cls(task, labels, plain["text_column"], plain["pair_column"], column, plain["max_length"])
         except FileNotFoundError:
             raise ArtifactError(
                 f"{folder}: holds no finished model (no tunesmith.json); give a run folder of tunesmith train, or finish "
@@ -68,7 +83,7 @@ class Card:
 
 
 class Predictor:
-    """A fine-tuned model. Loading it gives the very predictions that were measured.
+    """A fine-tuned model: text in, predictions out. Loading it gives the very predictions that were measured.
 
     A text that is longer than the model was trained to read is cut; `predictions`, `predict` and `predict_proba` then
     warn with a TunesmithWarning that counts such texts and the tokens lost.
@@ -87,40 +102,63 @@ class Predictor:
     def text_column(self) -> str:
         return self.card.text_column
 
-    def predictions(self, texts: Sequence[str]) -> list[Prediction]:
+    @property
+    def pair_column(self) -> str | None:
+        return self.card.pair_column
+
+    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
+        """What is said of each text, as columns: label and probability, labels, or value; "p:<label>" probabilities."""
+        columns = self.card.task.columns(self._warned(texts), self.card.labels)
+        many = columns.pop("p:", None)
+        if many is None:
+            return columns
+        return columns | {f"p:{name}": [row[place] for row in many] for place, name in enumerate(self.labels)}
+
+    def predictions(self, texts: Sequence[Text]) -> list[Prediction]:
         """One prediction a text, in order. Raises DataError naming the entries that are not texts."""
         return self._warned(texts)
 
-    def quiet_predictions(self, texts: Sequence[str]) -> list[Prediction]:
+    def quiet_predictions(self, texts: Sequence[Text]) -> list[Prediction]:
         """`predictions` without the warning, for texts whose cuts were counted before."""
         return self._predicted(self._encoded(texts))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """The label of each text."""
-        return [prediction.label for prediction in self._warned(texts)]
+    def predict(self, texts: Sequence[Text]) -> list[Any]:
+        """What is said of each text: its class, a tuple of its labels, or its number (a tuple of several).
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        """[texts, labels] probabilities, columns in the order of `labels`; each row sums to 1."""
+        A model that was trained on two texts a row takes (text, pair) tuples.
+        """
+        return [prediction.value for prediction in self._warned(texts)]
+
+    def predict_proba(self, texts: Sequence[Text]) -> np.ndarray:
+        """[texts, labels] probabilities, columns in the order of `labels`; of one class a row, each row sums to 1.
+
+        Raises DataError for a model that predicts numbers.
+        """
         import numpy as np
 
-        rows = [prediction.probabilities for prediction in self._warned(texts)]
+        if self.card.labels.scale:
+            raise DataError("predict_proba: this model predicts numbers, which have no probabilities; use predict")
+        rows = [prediction.evidence for prediction in self._warned(texts)]
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.labels))
 
-    def _warned(self, texts: Sequence[str]) -> list[Prediction]:
+    def _warned(self, texts: Sequence[Text]) -> list[Prediction]:
         examples = self._encoded(texts)
         said = cut_line(examples, self.card.max_length)
         if said:
             warnings.warn(said, TunesmithWarning, stacklevel=CALLER)
         return self._predicted(examples)
 
-    def _encoded(self, texts: Sequence[str]) -> list[Example]:
-        wrong = [place for place, text in enumerate(texts) if not isinstance(text, str)]
-        if isinstance(texts, str) or wrong:
-            raise DataError(
-                f"predict: expected a list of texts; not a text: {'entry ' + str(wrong[0]) if wrong else texts!r}"
-            )
+    def _encoded(self, texts: Sequence[Text]) -> list[Example]:
         card = self.card
-        return card.task.encode(list(texts), None, card.labels, self.network.processor, card.max_length)
+        fits = is_text if card.pair_column is None else is_pair
+        wrong = [place for place, text in enumerate(texts) if not fits(text)]
+        if isinstance(texts, str) or wrong:
+            wanted = "texts" if card.pair_column is None else "(text, pair) tuples of texts"
+            raise DataError(
+                f"predict: expected a list of {wanted}; not so: {'entry ' + str(wrong[0]) if wrong else texts!r}"
+            )
+        rows = [text if isinstance(text, str) else (text[0], text[1]) for text in texts]
+        return card.task.encode(rows, None, card.labels, self.network.processor, card.max_length)
 
     def _predicted(self, examples: list[Example]) -> list[Prediction]:
         from tunesmith.evaluation.infer import infer
@@ -139,6 +177,14 @@ class Predictor:
             raise ArtifactError(f"{target}: is not empty; give a new folder")
         shutil.copytree(self.folder, target, dirs_exist_ok=True)
         return target
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
 
 def cut_line(examples: Sequence[Example], limit: int) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.audit import Finding, clean
-from tunesmith.data.columns import Columns, find_columns
-from tunesmith.data.encode import Example
+from tunesmith.choosing import choose_task
+from tunesmith.data.audit import clean
+from tunesmith.data.columns import Columns, find_columns, gathered
+from tunesmith.data.encode import Example, Text
+from tunesmith.data.findings import Finding
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
 from tunesmith.data.split import Splits, make_splits
 from tunesmith.data.table import Table, table_of
-from tunesmith.errors import DataError, RecipeError, did_you_mean
+from tunesmith.data.targets.base import Target
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.training.events import Note
@@ -29,6 +32,7 @@ class Prepared:
     """Rows, read and split, with everything that was found on the way."""
 
     task: Task
+    target: Target
     columns: Columns
     splits: Splits
     findings: tuple[Finding, ...]
@@ -38,15 +42,16 @@ class Prepared:
     def table(self, split: str) -> Table:
         return table_in(self.splits, split)
 
-    def texts(self, split: str) -> list[str]:
-        return self.table(split).columns[self.columns.text]
+    def texts(self, split: str) -> list[Text]:
+        return texts_of(self.table(split), self.columns)
 
-    def truth(self, split: str) -> list[str]:
+    def truth(self, split: str) -> list[Any]:
         return self.table(split).columns[self.columns.label]
 
     def fingerprints(self) -> dict[str, str]:
         """sha256 of each split's columns that matter: other columns may change their types on the way through a file."""
-        kept = [name for name in (self.columns.text, self.columns.label, self.columns.group) if name is not None]
+        read = (*self.columns.texts, self.columns.label, self.columns.group)
+        kept = [name for name in read if name is not None]
         found = {}
         for split in SPLITS:
             table = self.table(split)
@@ -69,14 +74,16 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
 
     Raises DataError with every problem of the data.
     """
-    task, why = choose_task(recipe)
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
     main = next(iter(given.values()))
-    columns = find_columns(main, recipe.data.text, recipe.data.label, recipe.data.group)
-    rows = tuple(three_rows(main, columns))
-    tables, findings = clean(given, columns, recipe.data.leaks)
+    asked = recipe.data
+    columns = find_columns(main, asked.text, asked.label, asked.group, asked.pair)
+    given = {name: gathered(part, columns) for name, part in given.items()}
+    rows = tuple(three_rows(next(iter(given.values())), columns))
+    task, target, why = choose_task(recipe, [part.columns.get(columns.label, []) for part in given.values()], columns)
+    tables, findings = clean(given, columns, target, recipe.data.leaks)
     validation = validation_share(recipe.data.validation, len(tables["train"]))
-    splits = make_splits(tables, columns, validation, recipe.data.test, recipe.seed)
+    splits = make_splits(tables, columns, target, validation, recipe.data.test, recipe.seed)
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
     labels = task.check(splits.train, columns)
@@ -84,10 +91,10 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     notes = (
         Note("columns", (columns.why, *rows)),
         Note("data", tuple(f"{name}: {count:,} rows ({said})" for name, count, said in sizes if said)),
-        Note("task", (f"task: {task.part_name()} of {len(labels.names)} classes ({why})",)),
+        Note("task", (f"task: {task.part_name()}, {task.describe(labels)} ({why})",)),
         Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
-    return Prepared(task, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
+    return Prepared(task, target, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
 
 
 def _with_places(finding: Finding) -> str:
@@ -107,22 +114,10 @@ def table_in(splits: Splits, name: str) -> Table:
     return {"train": splits.train, "validation": splits.validation, "test": splits.test}[name]
 
 
-def choose_task(recipe: Recipe) -> tuple[Task, str]:
-    """The task asked for, or the one that the data and model mean, with the reason.
-
-    Raises RecipeError when the metric asked for is none of the task's.
-    """
-    from tunesmith.tasks.classification import Classification
-
-    task, why = Classification(), "one text column and one column of labels"
-    if isinstance(recipe.task, Task):
-        task, why = recipe.task, "as asked"
-    metric = recipe.evaluation.metric
-    if metric not in ("auto", *task.metrics):
-        raise RecipeError(
-            f'evaluation.metric: task {task.part_name()} has no metric "{metric}"; {did_you_mean(metric, task.metrics)}'
-        )
-    return task, why
+def texts_of(table: Table, columns: Columns) -> list[Text]:
+    """What the model reads of each row: one text, or two."""
+    first = table.columns[columns.text]
+    return first if columns.pair is None else list(zip(first, table.columns[columns.pair], strict=True))
 
 
 def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> Encoded:

@@ -28,7 +28,10 @@ class DataSpec(_Spec):
 
     path: str = Field(description="a table, a folder with train/validation/test files, or a hub data set name")
     text: str | None = Field(default=None, description="column that holds the text; found by looking when not given")
-    label: str | None = Field(default=None, description="column that holds the label; found by looking when not given")
+    pair: str | None = Field(default=None, description="column of a second text, read together with the first")
+    label: str | tuple[str, ...] | None = Field(
+        default=None, description="column that holds the label, or a list of columns; found by looking when not given"
+    )
     group: str | None = Field(default=None, description="column whose equal values stay on one side of every split")
     validation: Share | Auto = Field(
         default="auto", description="share of the training rows held out to choose the best checkpoint"
@@ -136,8 +139,12 @@ class Recipe(_Spec):
                 f"data.validation + data.test: {held_out:g} of the rows leaves too few to "
                 "train on; keep their sum below 0.9"
             )
-        if self.data.text is not None and self.data.text == self.data.label:
-            problems.append(f'data.label: "{self.data.label}" is also data.text; name two different columns')
+        labels = (self.data.label,) if isinstance(self.data.label, str) else self.data.label or ()
+        for key, column in (("text", self.data.text), ("pair", self.data.pair)):
+            if column is not None and column in labels:
+                problems.append(f'data.label: "{column}" is also data.{key}; name two different columns')
+        if self.data.text is not None and self.data.text == self.data.pair:
+            problems.append(f'data.pair: "{self.data.pair}" is also data.text; name two different columns')
         if training.checkpointing and self.method.part_name() == "head":
             problems.append(
                 "training.checkpointing: method head trains nothing inside the base, so there is nothing to recompute; "

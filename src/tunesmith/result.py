@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
 from tunesmith.data.audit import clean
-from tunesmith.data.columns import Columns, find_columns
+from tunesmith.data.columns import find_columns, gathered
 from tunesmith.data.readers import read_data
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
-from tunesmith.evaluation.baselines import Baseline, majority, tfidf_logistic
+from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.intervals import bootstrap, compare
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
@@ -28,8 +28,8 @@ from tunesmith.evaluation.report import (
 from tunesmith.evaluation.terminal import result_lines
 from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import metric_title, with_interval
+from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
-from tunesmith.tasks.base import Scores
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
 
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from tunesmith.predictor import Predictor
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.tasks.base import Prediction
-
-# Findings that compare labels with the stand-ins for the training rows, which are text and two of each label.
-OF_STAND_INS = ("rare_class", "label_case", "decimal_label", "mixed_types")
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ def measure_result(
     spent: Spent,
 ) -> Iterator[Event]:
     """Writes predictions/, report.json and report.html, and gives the verdict."""
-    run, labels = ledger.folder, prepared.labels
+    run, labels, task = ledger.folder, predictor.card.labels, prepared.task
     if len(prepared.splits.test) == 0:
         if len(prepared.splits.validation) > 0:
             _predict_split("validation", prepared, predictor, run)
@@ -71,20 +68,14 @@ def measure_result(
         return
     _predict_split("validation", prepared, predictor, run)
     found = _predict_split("test", prepared, predictor, run)
-    scores = prepared.task.score(found, prepared.truth("test"), labels)
-    baselines = baselines_of(recipe, prepared, built, scores)
+    truth = prepared.truth("test")
+    scores = task.score(found, truth, labels)
+    baselines = baselines_of(recipe, prepared, built)
     chosen = recipe.evaluation
     comparison = compare(
         scores, {item.name: item.scores for item in baselines}, chosen.resamples, chosen.confidence, recipe.seed
     )
-    cost = Cost(
-        spent.seconds,
-        spent.cpu_seconds,
-        spent.peak_memory_mb,
-        trainable=built.trainable,
-        total=sum(parameter.numel() for parameter in predictor.network.parameters()),
-        rows=len(prepared.splits.train),
-    )
+    cost = _cost(prepared, built, predictor, spent)
     verdict = judge(
         scores.primary,
         comparison.metrics[scores.primary],
@@ -94,6 +85,7 @@ def measure_result(
         len(found),
         recipe.method.part_name(),
         confidence=chosen.confidence,
+        counted=scores.primary in scores.shares,
     )
     losses, evaluations, best = _curves(ledger)
     outcome = Outcome(
@@ -110,6 +102,9 @@ def measure_result(
             for name in ("train", "validation", "test")
         ],
         scores=scores,
+        labels=labels,
+        views=task.views,
+        mistakes=[task.mistake(item, true, labels) for item, true in zip(found, truth, strict=True)],
         texts=prepared.texts("test"),
         places=[prepared.splits.test.place(row) for row in range(len(found))],
         comparison=comparison,
@@ -130,29 +125,34 @@ def measure_result(
     yield Note("model", (f"{run / 'model'} {opens}",))
 
 
-def baselines_of(recipe: Recipe, prepared: Prepared, built: Built, scores: Scores) -> list[Baseline]:
-    """Majority class, TF-IDF with logistic regression, and the frozen features; none where the recipe wants none."""
+def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) -> Cost:
+    return Cost(
+        spent.seconds,
+        spent.cpu_seconds,
+        spent.peak_memory_mb,
+        trainable=built.trainable,
+        total=sum(parameter.numel() for parameter in predictor.network.parameters()),
+        rows=len(prepared.splits.train),
+    )
+
+
+def baselines_of(recipe: Recipe, prepared: Prepared, built: Built) -> list[Baseline]:
+    """The task's cheap rivals, and those of the untouched base; none where the recipe wants none."""
     if not recipe.evaluation.baselines:
         return []
-    index = {name: place for place, name in enumerate(prepared.labels.names)}
-    train = [index[label] for label in prepared.truth("train")]
-    test = [index[label] for label in prepared.truth("test")]
-    names, primary = prepared.labels.names, scores.primary
-    found = [
-        majority(train, test, names, scores.metrics, primary),
-        tfidf_logistic(
-            prepared.texts("train"), train, prepared.texts("test"), test, names, scores.metrics, primary, recipe.seed
-        ),
-    ]
+    train, validation, test = (Part(prepared.texts(split), prepared.truth(split)) for split in SPLITS)
+    task, labels = prepared.task, prepared.labels
+    found = [measure_baseline(name, task, train, validation, test, labels, recipe.seed) for name in task.baselines]
     return found if built.probe is None else [*found, built.probe]
 
 
 def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> list[Prediction]:
     """Predicts a split's rows and writes them to predictions/. Cut texts were counted when the rows were encoded."""
     found = predictor.quiet_predictions(prepared.texts(split))
+    said = predictor.card.task.columns(found, predictor.card.labels)
+    names = [prepared.target.name(target) for target in prepared.truth(split)]
     path = run / "predictions" / f"{split}.parquet"
-    table, truth = prepared.table(split), prepared.truth(split)
-    write_predictions(path, table, prepared.columns.text, truth, found, prepared.labels.names)
+    write_predictions(path, prepared.table(split), prepared.columns.texts, names, found, said)
     return found
 
 
@@ -193,7 +193,9 @@ def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int
     return [losses[step] for step in sorted(losses)], [evaluations[step] for step in sorted(evaluations)], best
 
 
-def evaluate_run(run: Path, data: Any, text: str | None = None, label: str | None = None) -> dict[str, Any]:
+def evaluate_run(
+    run: Path, data: Any, text: str | None = None, label: str | tuple[str, ...] | None = None
+) -> dict[str, Any]:
     """A finished run's model on labelled rows: {"metrics": {name: {value, low, high}}, "rows", "lines", "findings"}.
 
     Of data in splits only the test rows are taken, or the first split where there is no test; a finding says which.
@@ -207,20 +209,19 @@ def evaluate_run(run: Path, data: Any, text: str | None = None, label: str | Non
     card = predictor.card
     columns = find_columns(
         table,
-        card.text_column if text is None and card.text_column in table.columns else text,
-        card.label_column if label is None and card.label_column in table.columns else label,
+        _of_the_run(text, card.text_column, table),
+        _of_the_run(label, card.label_column, table),
+        None,
+        card.pair_column,
     )
-    known = Table(
-        "the run's training rows",
-        _one_of_each(columns, card.labels.names),
-        tuple(range(1, 2 * len(card.labels.names) + 1)),
-    )
-    tables, findings = clean({"train": known, "test": table}, columns, "keep")
+    table, names = gathered(table, columns), card.labels.names
+    target = card.task.target(table.columns[columns.label], columns.parts or (columns.label,), names)
+    tables, findings = clean({"test": table}, columns, target, known=names)
     if "test" not in tables:
         said = [finding.message for finding in findings]
         raise DataError(f"{table.path}: no labelled rows are left to evaluate on", *said)
     rows = tables["test"]
-    found = predictor.predictions(rows.columns[columns.text])
+    found = predictor.predictions(texts_of(rows, columns))
     scores = card.task.score(found, rows.columns[columns.label], card.labels)
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
@@ -232,14 +233,14 @@ def evaluate_run(run: Path, data: Any, text: str | None = None, label: str | Non
         },
         "rows": len(found),
         "lines": lines,
-        "findings": [*chosen, *(finding.message for finding in findings if finding.kind not in OF_STAND_INS)],
+        "findings": [*chosen, *(finding.message for finding in findings)],
     }
 
 
-def _one_of_each(columns: Columns, labels: tuple[str, ...]) -> dict[str, list[Any]]:
-    # The audit checks test labels against training labels: two rows of each known label stand for the latter.
-    names = [label for label in labels for _ in range(2)]
-    return {columns.text: [f"row {place} of label {name}" for place, name in enumerate(names)], columns.label: names}
+def _of_the_run(asked: Any, trained: str | tuple[str, ...], table: Table) -> Any:
+    """The column asked for, else the one trained on where the table has it, else None: to be found by looking."""
+    parts = (trained,) if isinstance(trained, str) else trained
+    return trained if asked is None and all(part in table.columns for part in parts) else asked
 
 
 def _rows_of(data: Any) -> tuple[Table, list[str]]:

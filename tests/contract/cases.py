@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from families import FAMILIES
 from shortruns import rows
 from tunesmith import catalog
-from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.data.encode import Batch, Example, Text, collate
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Labels, Task
@@ -29,9 +29,25 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "lora": [{"rank": 4}, {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"}],
 }
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
-# Rows of each task: (text, what is to be learned of it), and the label space.
-SAMPLES: dict[str, tuple[list[tuple[str, Any]], Labels]] = {
-    "classification": (rows(10), Labels(("blame", "money", "praise"), (4, 3, 3))),
+TASK_VARIANTS["regression"] = [{}, {"error": "huber"}]
+
+
+def _pairs(count: int) -> list[tuple[Text, Any]]:
+    texts = [text for text, _ in rows(count)]
+    return [((text, texts[place - 1]), (0.5 * place, 10.0 - place)) for place, text in enumerate(texts)]
+
+
+# Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
+SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
+    "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
+    "multilabel": (
+        [(text, (label, "long") if len(text) % 2 else ()) for text, label in rows(10)],
+        Labels(("blame", "long", "money", "praise"), (2, 5, 1, 2), thresholds=(0.5, 0.4, 0.6, 0.5)),
+    ),
+    "regression": (
+        _pairs(10),
+        Labels(("up", "down"), (10, 10), center=(2.25, 5.5), scale=(1.4, 2.9), standardised=True),
+    ),
 }
 
 
@@ -68,6 +84,7 @@ def all_cases() -> list[Case]:
 class Set:
     """One case, put together."""
 
+    case: Case
     task: Task
     method: Method
     network: Network
@@ -103,4 +120,4 @@ def set_up(case: Case, backbone: Backbone, seed: int = 5, tamper: Callable[[Netw
     if tamper is not None:
         tamper(network)
     masters = Masters(network, plan, TrainingSpec(), torch.float32)
-    return Set(task, method, network, plan, labels, examples, batch, before, masters)
+    return Set(case, task, method, network, plan, labels, examples, batch, before, masters)

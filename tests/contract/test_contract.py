@@ -118,17 +118,29 @@ def _check_plan(made: Set) -> None:
 
 
 def _check_loss(made: Set, output: Tensor) -> None:
-    from torch.nn.functional import cross_entropy
+    from torch.nn import functional
 
-    found = made.task.loss(output, made.batch)
-    if made.task.part_name() == "classification":
-        smoothing = made.task.model_dump()["label_smoothing"]
-        oracle = cross_entropy(output, made.batch.target, label_smoothing=smoothing)
-        assert float(found.total / found.weight) == pytest.approx(float(oracle), rel=1e-6)
-        assert float(found.weight) == len(made.batch.rows)
+    found, target = made.task.loss(output, made.batch), made.batch.target
+    options = made.task.model_dump()
+    oracles = {
+        "classification": lambda: functional.cross_entropy(output, target, label_smoothing=options["label_smoothing"]),
+        "multilabel": lambda: functional.binary_cross_entropy_with_logits(output, target),
+        "regression": lambda: (functional.mse_loss if options["error"] == "squared" else functional.huber_loss)(
+            output, target
+        ),
+    }
+    assert float(found.total / found.weight) == pytest.approx(float(oracles[made.case.task]()), rel=1e-6)
     said = made.task.predict(output, made.batch.rows, made.labels)
     assert [item.row for item in said] == list(made.batch.rows)
-    assert [sum(item.probabilities) for item in said] == pytest.approx([1.0] * len(said), abs=1e-5)
+    if made.case.task == "classification":
+        assert [sum(item.evidence) for item in said] == pytest.approx([1.0] * len(said), abs=1e-5)
+    truth = [target for _, target in SAMPLES[made.case.task][0]]
+    scores = made.task.score(said, truth, made.labels)
+    assert set(scores.metrics) == set(made.task.metrics)
+    assert all(scores.value(name) == scores.value(name) for name in scores.metrics), "no metric is nan"
+    assert all(len(values) == len(said) for values in made.task.columns(said, made.labels).values())
+    settled = made.task.settle(said, truth, made.labels)
+    assert [item.evidence for item in made.task.restate(said, settled)] == [item.evidence for item in said]
 
 
 def _check_saved(made: Set, folder: Path) -> None:
@@ -140,11 +152,17 @@ def _check_saved(made: Set, folder: Path) -> None:
         trained = made.network(made.batch.inputs)
         assert not torch.equal(trained, made.before)
         made.method.fold(made.network)
+        said = made.task.predict(trained, made.batch.rows, made.labels)
+        labels_after = made.task.fold(made.network, made.labels)
+        trained = made.network(made.batch.inputs)
+        again = made.task.predict(trained, made.batch.rows, labels_after)
+        for one, two in zip(said, again, strict=True):
+            assert one.evidence == pytest.approx(two.evidence, abs=1e-4), "folding changes no answer"
         made.network.save(folder / "model", made.labels.names)
         loaded, labels = load_network(folder / "model")
-        again = loaded(made.batch.inputs)
+        reloaded = loaded(made.batch.inputs)
     assert labels == made.labels.names
-    assert (again - trained).abs().max().item() <= (0.0 if made.method.part_name() != "lora" else 2e-6)
+    assert (reloaded - trained).abs().max().item() <= (0.0 if made.method.part_name() != "lora" else 2e-6)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.task_options == ()], ids=str)
@@ -191,14 +209,15 @@ def _gradients(made: Set, trunk: Trunk, batch: Batch) -> dict[str, Tensor]:
     return {"loss": loss.total.detach(), **{name: value for name, value in gradients.items() if value is not None}}
 
 
+@pytest.mark.parametrize("task", catalog.names("tasks"))
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_loss_equals_transformers_own(family: str, backbone_of: Callable[[str], Backbone]) -> None:
+def test_loss_equals_transformers_own(family: str, task: str, backbone_of: Callable[[str], Backbone]) -> None:
     """The family's classifier in transformers, given labels=, computes the same mean loss."""
     import torch
 
     from tunesmith.models.network import TransformersNetwork
 
-    case = next(case for case in CASES if case.family == family and case.method == "full" and case.task_options == ())
+    case = next(case for case in CASES if str(case) == f"{task}-full-{family}")
     made = set_up(case, backbone_of(family))
     if not isinstance(made.network, TransformersNetwork):
         assert family == "sentence", "only a declared pooling takes a head of ours"

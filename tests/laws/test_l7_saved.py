@@ -76,7 +76,7 @@ def test_control_a_model_that_gives_no_number_is_refused(
 ) -> None:
     run = _finished("head", "bert", model_folder, table_file, tmp_path / "run")
     probes = json.loads((run / "model" / "probes.json").read_text(encoding="utf-8"))
-    probes["probabilities"][0][0] = float("nan")
+    probes["evidence"][0][0] = float("nan")
     (run / "model" / "probes.json").write_text(json.dumps(probes), encoding="utf-8")
     with pytest.raises(ArtifactError, match="differs from the one trained"):
         check_parity(load(run), run / "model")

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from tunesmith.data.audit import Finding, clean, text_key
 from tunesmith.data.columns import Columns
 from tunesmith.data.table import Table
+from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError
 
+CLASSES = OneClass()
 COLUMNS = Columns("text", "label")
 
 
@@ -32,14 +34,14 @@ def one(findings: list[Finding], kind: str) -> Finding:
 
 def test_good_rows_pass_untouched_and_unremarked() -> None:
     train, test = table(rows(6)), table([("new", "a"), ("newer", "b")], "test.csv")
-    cleaned, findings = clean({"train": train, "test": test}, COLUMNS)
+    cleaned, findings = clean({"train": train, "test": test}, COLUMNS, CLASSES)
     assert cleaned == {"train": train, "test": test}
     assert findings == []
 
 
 def test_unusable_rows_are_dropped_counted_and_placed() -> None:
     bad = [(None, "a"), ("  \n", "b"), ("fine", None), ("good", "  ")]
-    cleaned, findings = clean({"train": table(rows(4) + bad)}, COLUMNS)
+    cleaned, findings = clean({"train": table(rows(4) + bad)}, COLUMNS, CLASSES)
     assert cleaned["train"] == table(rows(4))
     assert [finding.kind for finding in findings] == ["empty_text", "missing_label"]
     assert one(findings, "empty_text").places == ("train.csv:6", "train.csv:7")
@@ -48,14 +50,14 @@ def test_unusable_rows_are_dropped_counted_and_placed() -> None:
 
 
 def test_other_columns_and_lines_follow_the_kept_rows() -> None:
-    cleaned, _ = clean({"train": table([("", "a"), *rows(4)])}, COLUMNS)
+    cleaned, _ = clean({"train": table([("", "a"), *rows(4)])}, COLUMNS, CLASSES)
     assert cleaned["train"].columns["id"] == [1, 2, 3, 4]
     assert cleaned["train"].lines == (3, 4, 5, 6)
 
 
 def test_labels_lose_spaces_and_types() -> None:
     labels = ["a ", 1, "1", 1.0, 2.5, True, "a"]
-    cleaned, findings = clean({"train": table([(f"t{i}", label) for i, label in enumerate(labels)])}, COLUMNS)
+    cleaned, findings = clean({"train": table([(f"t{i}", label) for i, label in enumerate(labels)])}, COLUMNS, CLASSES)
     assert cleaned["train"].columns["label"] == ["a", "1", "1", "1", "2.5", "True", "a"]
     assert one(findings, "label_space").places == ("train.csv:2",)
     mixed = one(findings, "mixed_types")
@@ -64,17 +66,17 @@ def test_labels_lose_spaces_and_types() -> None:
 
 
 def test_numbers_as_labels_and_texts_are_said() -> None:
-    cleaned, findings = clean({"train": table([(i, i % 2) for i in range(4)])}, COLUMNS)
+    cleaned, findings = clean({"train": table([(i, i % 2) for i in range(4)])}, COLUMNS, CLASSES)
     assert cleaned["train"].columns["text"] == ["0", "1", "2", "3"]
     assert cleaned["train"].columns["label"] == ["0", "1", "0", "1"]
     assert [finding.kind for finding in findings] == ["number_text", "number_label"]
-    _, findings = clean({"train": table([(f"t{i}", ["4.5", "3"][i % 2]) for i in range(4)])}, COLUMNS)
+    _, findings = clean({"train": table([(f"t{i}", ["4.5", "3"][i % 2]) for i in range(4)])}, COLUMNS, CLASSES)
     assert one(findings, "decimal_label").count == 4
 
 
 def test_repeats_are_kept_and_contradictions_listed() -> None:
     extra = [("Text  0", "a"), ("TEXT 1", "a")]
-    cleaned, findings = clean({"train": table(rows(4) + extra)}, COLUMNS)
+    cleaned, findings = clean({"train": table(rows(4) + extra)}, COLUMNS, CLASSES)
     assert len(cleaned["train"]) == 6
     assert one(findings, "duplicate").places == ("train.csv:6",)
     conflict = one(findings, "conflict")
@@ -84,7 +86,7 @@ def test_repeats_are_kept_and_contradictions_listed() -> None:
 
 def test_contradictions_across_splits_count_too() -> None:
     splits = {"train": table(rows(4)), "test": table([("text 0", "b"), ("x", "a")], "test.csv")}
-    _, findings = clean(splits, COLUMNS, leaks="keep")
+    _, findings = clean(splits, COLUMNS, CLASSES, leaks="keep")
     assert one(findings, "conflict").places == ("train.csv:2", "test.csv:2")
 
 
@@ -95,7 +97,7 @@ def test_training_rows_that_are_also_held_out(leaks: str, left: int) -> None:
         "validation": table([(" Text 2", "a"), ("v", "b")], "dev.csv"),
         "test": table([("text 4", "a"), ("v", "b")], "test.csv"),
     }
-    cleaned, findings = clean(splits, COLUMNS, leaks=leaks)
+    cleaned, findings = clean(splits, COLUMNS, CLASSES, leaks=leaks)
     assert len(cleaned["train"]) == left
     leak = one(findings, "leak")
     assert leak.places == ("train.csv:4", "train.csv:6")
@@ -105,7 +107,7 @@ def test_training_rows_that_are_also_held_out(leaks: str, left: int) -> None:
 
 
 def test_a_class_of_one_row_and_labels_alike_are_warned_of() -> None:
-    cleaned, findings = clean({"train": table([*rows(4), ("t", "rare"), ("u", "B"), ("v", "B")])}, COLUMNS)
+    cleaned, findings = clean({"train": table([*rows(4), ("t", "rare"), ("u", "B"), ("v", "B")])}, COLUMNS, CLASSES)
     assert len(cleaned["train"]) == 7
     assert one(findings, "rare_class").places == ("train.csv:6",)
     assert '"rare"' in one(findings, "rare_class").message
@@ -114,14 +116,14 @@ def test_a_class_of_one_row_and_labels_alike_are_warned_of() -> None:
 
 def test_a_split_without_labels_is_left_out_and_said() -> None:
     splits = {"train": table(rows(6)), "test": table([("x", None), ("y", None)], "test.csv")}
-    cleaned, findings = clean(splits, COLUMNS)
+    cleaned, findings = clean(splits, COLUMNS, CLASSES)
     assert list(cleaned) == ["train"]
     assert one(findings, "unused_split").count == 2
 
 
 def test_rows_without_a_group_are_said() -> None:
     train = Table("t.csv", {"text": list("abcd"), "label": list("xyxy"), "g": ["1", None, "", "2"]}, (2, 3, 4, 5))
-    _, findings = clean({"train": train}, Columns("text", "label", "g"))
+    _, findings = clean({"train": train}, Columns("text", "label", "g"), CLASSES)
     assert one(findings, "missing_group").places == ("t.csv:3", "t.csv:4")
 
 
@@ -132,7 +134,7 @@ def test_every_problem_is_in_one_error() -> None:
         "test": table([("w", "d")], "test.csv"),
     }
     with pytest.raises(DataError) as caught:
-        clean(splits, COLUMNS)
+        clean(splits, COLUMNS, CLASSES)
     first, second, third = caught.value.problems
     assert 'one class only ("a", 5 rows)' in first
     assert 'validation: label "c" (2 rows: dev.csv:2, dev.csv:3) is in no training row of train.csv' in second
@@ -141,23 +143,25 @@ def test_every_problem_is_in_one_error() -> None:
 
 def test_labels_joined_in_one_cell_are_recognised() -> None:
     with pytest.raises(DataError) as caught:
-        clean({"train": table(rows(6)), "test": table([("new", "a|b"), ("newer", "c|b")], "test.csv")}, COLUMNS)
+        clean(
+            {"train": table(rows(6)), "test": table([("new", "a|b"), ("newer", "c|b")], "test.csv")}, COLUMNS, CLASSES
+        )
     assert len(caught.value.problems) == 3
     assert '1 of these, such as "a|b", join labels that training rows have' in caught.value.problems[-1]
 
 
 def test_refused_tables() -> None:
     with pytest.raises(DataError, match=r"3 rows of 4 can be used, and at least 4 are needed.*is empty; dropped"):
-        clean({"train": table([*rows(3), ("", "a")])}, COLUMNS)
+        clean({"train": table([*rows(3), ("", "a")])}, COLUMNS, CLASSES)
     with pytest.raises(DataError, match="looks like text or numbers to be predicted as values"):
-        clean({"train": table([(f"t{i}", str(i - i % 3 // 2)) for i in range(21)])}, COLUMNS)
+        clean({"train": table([(f"t{i}", str(i - i % 3 // 2)) for i in range(21)])}, COLUMNS, CLASSES)
     with pytest.raises(DataError, match=r'"label" holds a list in 1 row \(train.csv:2\)'):
-        clean({"train": table([("t", ["a", "b"]), *rows(4)])}, COLUMNS)
+        clean({"train": table([("t", ["a", "b"]), *rows(4)])}, COLUMNS, CLASSES)
     with pytest.raises(DataError, match=r"there are no training rows, only test\.csv"):
-        clean({"test": table(rows(4), "test.csv")}, COLUMNS)
+        clean({"test": table(rows(4), "test.csv")}, COLUMNS, CLASSES)
     other = Table("test.csv", {"text": ["a"], "labels": ["a"]}, (2,))
     with pytest.raises(DataError, match=r'test\.csv: there is no column "label".*did you mean "labels"'):
-        clean({"train": table(rows(4)), "test": other}, COLUMNS)
+        clean({"train": table(rows(4)), "test": other}, COLUMNS, CLASSES)
 
 
 TEXT = st.sampled_from(["a", "A ", " b", "b  c", "B c", "", " ", "d", "e", None, 7])
@@ -169,7 +173,7 @@ LABEL = st.sampled_from(["x", "y", " x", "y ", "", None, 1, 1.0, "1", True])
 def test_every_row_is_kept_or_counted_and_no_text_is_on_both_sides(train: list, test: list) -> None:
     splits = {"train": table(train), "test": table(test, "test.csv")}
     try:
-        cleaned, findings = clean(splits, COLUMNS)
+        cleaned, findings = clean(splits, COLUMNS, CLASSES)
     except DataError:
         return
     dropped = sum(f.count for f in findings if "dropped" in f.message)
@@ -177,7 +181,7 @@ def test_every_row_is_kept_or_counted_and_no_text_is_on_both_sides(train: list, 
     assert kept + dropped == len(train) + len(test)
     keys = {name: {text_key(text) for text in found.columns["text"]} for name, found in cleaned.items()}
     assert not keys["train"] & keys.get("test", set())
-    assert clean(cleaned, COLUMNS)[0] == cleaned
+    assert clean(cleaned, COLUMNS, CLASSES)[0] == cleaned
     for finding in findings:
         assert "\n" not in finding.message
         assert len(finding.places) == min(20, finding.count)

@@ -15,6 +15,7 @@ from tunesmith.data.csv_text import read_csv, read_tsv
 from tunesmith.data.json_text import read_json, read_json_lines
 from tunesmith.data.readers import read_data, read_table
 from tunesmith.data.table import Table
+from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError
 
 GOOD = "text,label\n" + "".join(f"row number {i},{'ab'[i % 2]}\n" for i in range(6))
@@ -34,7 +35,7 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 def audited(folder: Path, content: str) -> tuple[dict[str, Table], list[Finding]]:
     tables = read_data(str(written(folder, "train.csv", content)))
-    return clean(tables, find_columns(tables["train"]))
+    return clean(tables, find_columns(tables["train"]), OneClass())
 
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_the_same_text_in_train_and_test(tmp_path: Path) -> None:
     written(tmp_path, "train.csv", GOOD)
     written(tmp_path, "test.csv", "text,label\nRow  number 2,a\nnew,b\n")
     tables = read_data(str(tmp_path))
-    tables, (found,) = clean(tables, find_columns(tables["train"]))
+    tables, (found,) = clean(tables, find_columns(tables["train"]), OneClass())
     assert len(tables["train"]) == 5
     assert (found.kind, found.places) == ("leak", (f"{tmp_path / 'train.csv'}:4",))
     assert "dropped from train" in found.message

@@ -26,9 +26,9 @@ from tunesmith.training.events import Event, Finished, StepDone, Stopped
 from tunesmith.training.ledger import Ledger
 
 OPTIONS = {
-    "train": "--group --help --json --label --method --model --out --recipe --seed --set --task --text",
+    "train": "--group --help --json --label --method --model --out --pair --recipe --seed --set --task --text",
     "resume": "--help --json",
-    "predict": "--force --help --json --out --text",
+    "predict": "--force --help --json --out --pair --text",
     "evaluate": "--help --json --label --text",
     "demo": "--help --json --out",
     "doctor": "--help --json",

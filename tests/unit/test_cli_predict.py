@@ -7,13 +7,14 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from pyarrow import parquet
 
 from tunesmith.cli.options import plain_warnings
-from tunesmith.cli.predict import as_file, check_out, predict_with
+from tunesmith.cli.predict import Asked, as_file, check_out, predict_with
+from tunesmith.data.encode import Text
 from tunesmith.data.readers import read_table
 from tunesmith.errors import DataError, TunesmithWarning
 
@@ -21,13 +22,18 @@ from tunesmith.errors import DataError, TunesmithWarning
 class Colours:
     """A model that knows two colours: the share of each letter decides."""
 
-    labels = ("blue", "red")
     text_column = "words"
+    pair_column = None
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
-        assert all(text.strip() for text in texts)
-        red = np.array([text.count("r") / len(text) for text in texts])
-        return np.stack([1 - red, red], axis=1)
+    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
+        assert all(isinstance(text, str) and text.strip() for text in texts)
+        red = [str(text).count("r") / len(text) for text in texts]
+        return {
+            "label": ["red" if share > 0.5 else "blue" for share in red],
+            "probability": [max(share, 1 - share) for share in red],
+            "p:blue": [1 - share for share in red],
+            "p:red": red,
+        }
 
 
 class Terminal(io.StringIO):
@@ -40,8 +46,7 @@ def predicted(
 ) -> str:
     stream = io.StringIO()
     stdin = Terminal() if source is None else io.StringIO(source)
-    chosen = {"force": False, "json_lines": False, **flags}
-    predict_with(Colours, what, out, text, chosen["force"], chosen["json_lines"], stdin, stream)
+    predict_with(Colours, what, Asked(out, text, **flags), stdin, stream)
     return stream.getvalue()
 
 
@@ -59,7 +64,7 @@ def test_lines_from_a_pipe_get_a_line_each(capsys: pytest.CaptureFixture[str]) -
     expected = "red\t1.0000\trr\n\t\t\nblue\t1.0000\tbb\n"
     assert predicted("-", "rr\n\nbb\n") == expected
     assert predicted(None, "rr\n\nbb") == expected
-    assert "no text, hence no label, in 1 of 3 rows: standard input:2" in capsys.readouterr().err
+    assert "no text, hence no prediction, in 1 of 3 rows: standard input:2" in capsys.readouterr().err
     assert [json.loads(line)["label"] for line in predicted("-", "rr\nbb\n", json_lines=True).splitlines()] == [
         "red",
         "blue",
@@ -74,7 +79,7 @@ def test_a_table_comes_back_with_two_more_columns(tmp_path: Path) -> None:
     assert text == 'id,words,label,predicted_label,probability\n007,"rr, b",x,blue,0.6\n2,bb,y,blue,1.0\n'
     for suffix in ("csv", "tsv", "jsonl", "parquet"):
         out = tmp_path / f"out.{suffix}"
-        assert predicted(str(file), out=out) == f"2 rows with a label written to {out}\n"
+        assert predicted(str(file), out=out) == f"2 rows with a prediction written to {out}\n"
         assert not list(tmp_path.glob(".*"))
         if suffix == "parquet":
             rows = [list(row.values())[:4] for row in parquet.read_table(out).to_pylist()]
@@ -131,7 +136,7 @@ def test_a_folder_s_name_is_a_text_and_an_empty_text_is_refused(
 
     for blank in ("", " \n"):
         with pytest.raises(DataError, match="the text is empty"):
-            predict_with(unread, blank, None, None, False, False, Terminal(), io.StringIO())
+            predict_with(unread, blank, Asked(), Terminal(), io.StringIO())
 
 
 def test_our_warnings_are_plain_lines_and_others_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

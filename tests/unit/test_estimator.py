@@ -179,7 +179,7 @@ def test_classes_come_back_as_they_went_in(quick: Quick, classes: np.ndarray) ->
 @given(st.one_of(st.sets(st.text(max_size=4), min_size=2), st.sets(st.integers(-99, 99), min_size=2),
                  st.sets(st.integers(-9, 9).map(float), min_size=2)))  # fmt: skip
 def test_names_tell_classes_apart(values: set[Any]) -> None:
-    from tunesmith.data._labels import label_of
+    from tunesmith.data.targets.one_class import label_of
 
     names = names_of(np.unique(np.array(sorted(values), dtype=object)))
     assert len({label_of(name) for name in names}) == len(values)

@@ -33,7 +33,7 @@ def test_rows_in_order_and_batches_within_the_budget(monkeypatch: pytest.MonkeyP
 
     found, loss = infer(forward, Classification(), examples, LABELS, {"input_ids": 0}, "cpu")
     assert [prediction.row for prediction in found] == list(range(len(LENGTHS)))
-    assert [prediction.label for prediction in found] == [LABELS.names[best] for best in logits.argmax(dim=1)]
+    assert [prediction.value for prediction in found] == [LABELS.names[best] for best in logits.argmax(dim=1)]
     target = torch.tensor([example.target for example in examples])
     assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, target)), rel=1e-6)
     assert shapes[:3] == [(1, 2500), (2, 900), (51, 40)]

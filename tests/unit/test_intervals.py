@@ -18,7 +18,7 @@ from tunesmith.tasks.base import Scores
 def scores(truth: object, predicted: object, classes: int = 2) -> Scores:
     columns = {"truth": np.asarray(truth), "predicted": np.asarray(predicted)}
     metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=classes)}
-    return Scores(columns, metrics, "accuracy", tuple(str(label) for label in range(classes)))
+    return Scores(columns, metrics, "accuracy", shares=frozenset({"accuracy"}))
 
 
 def right(hits: int, rows: int) -> Scores:

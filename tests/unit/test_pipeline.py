@@ -213,7 +213,7 @@ def test_cut_texts_are_counted(model_folder: Folder, table_file: Path, tmp_path:
 def test_which_state_is_kept(values: list[float], kept: int, without: int) -> None:
     carry = Carry()
     for step, value in enumerate(values):
-        carry, _ = judged(carry, Measured("accuracy", value, 0.05, 1.0), step)
+        carry, _ = judged(carry, Measured("accuracy", value, value, 0.05, 1.0), step)
     assert (carry.best_step, carry.without_gain) == (kept, without)
     assert carry.best_value == max(values)
 
@@ -230,7 +230,7 @@ def test_which_state_is_kept(values: list[float], kept: int, without: int) -> No
 def test_a_falling_loss_is_progress(losses: list[float], without: int) -> None:
     carry = Carry()
     for step, loss in enumerate(losses):
-        carry, _ = judged(carry, Measured("accuracy", 0.7, 0.05, loss), step)
+        carry, _ = judged(carry, Measured("accuracy", 0.7, 0.7, 0.05, loss), step)
     assert carry.without_gain == without
 
 

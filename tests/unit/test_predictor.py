@@ -36,8 +36,10 @@ CUT = "1 of 2 texts cut to 8 tokens, the most this model reads: 25.0% of all tok
 def saved(model_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with a random head, saved as a run saves it, that reads 8 tokens."""
     folder, names = tmp_path_factory.mktemp("saved") / "model", tuple(sorted(HINTS))
-    sequence_network(load_backbone(resolve(str(model_folder("bert")))), names, 0).save(folder, names)
-    card = Card(Classification(), Labels(names, (9, 9, 9)), "text", "label", LIMIT)
+    sequence_network(load_backbone(resolve(str(model_folder("bert")))), names, "single_label_classification", 0).save(
+        folder, names
+    )
+    card = Card(Classification(), Labels(names, (9, 9, 9)), "text", None, "label", LIMIT)
     (folder / "tunesmith.json").write_text(json.dumps(card.to_plain()))
     return folder
 
@@ -97,7 +99,7 @@ def test_the_measurement_of_a_run_does_not_warn_again(saved: Path, model_folder:
     written = parquet.read_table(tmp_path / "predictions" / "test.parquet").to_pydict()
     assert (written["text"], written["truth"]) == (prepared.texts("test"), prepared.truth("test"))
     with pytest.warns(TunesmithWarning, match="12 of 12 texts cut"):
-        assert written["label"] == model.predict(written["text"]) == [item.label for item in found]
+        assert written["label"] == model.predict(written["text"]) == [item.value for item in found]
 
 
 def test_evaluate_says_which_split_it_took_and_which_rows_it_dropped(
@@ -159,8 +161,8 @@ def test_a_gpu_predicts_as_the_processor_does(saved: Path) -> None:
     texts = [text for text, _ in rows(20)]
     on_gpu = load(saved)
     assert on_gpu.network.output.weight.is_cuda
-    expected = torch.tensor([item.probabilities for item in load(saved, "cpu").quiet_predictions(texts)])
-    found = torch.tensor([item.probabilities for item in on_gpu.quiet_predictions(texts)])
+    expected = torch.tensor([item.evidence for item in load(saved, "cpu").quiet_predictions(texts)])
+    found = torch.tensor([item.evidence for item in on_gpu.quiet_predictions(texts)])
     assert torch.allclose(found, expected, atol=1e-5)
 
 

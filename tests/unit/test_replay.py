@@ -20,7 +20,9 @@ TEXTS = ("the good bank lost my card", "a great film " * 9, "no")
 
 
 def network_of(family: str, folder: Path) -> Network:
-    return sequence_network(load_backbone(resolve(str(FAMILIES[family](folder)))), ("a", "b", "c"), seed=0)
+    return sequence_network(
+        load_backbone(resolve(str(FAMILIES[family](folder)))), ("a", "b", "c"), "single_label_classification", seed=0
+    )
 
 
 def batch_of(network: Network) -> dict[str, Tensor]:

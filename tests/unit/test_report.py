@@ -17,8 +17,8 @@ import pytest
 from sklearn.metrics import confusion_matrix as oracle_matrix
 from sklearn.metrics import precision_recall_fscore_support
 
-from tunesmith.data.audit import Finding
-from tunesmith.evaluation.baselines import Baseline, majority
+from tunesmith.data.findings import Finding
+from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.charts import Scale, Whisker, whiskers
 from tunesmith.evaluation.intervals import compare
 from tunesmith.evaluation.page import render
@@ -34,7 +34,8 @@ from tunesmith.evaluation.report import (
 from tunesmith.evaluation.terminal import result_lines
 from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.tasks._metrics import accuracy, macro_f1
-from tunesmith.tasks.base import Scores
+from tunesmith.tasks.base import Labels, Mistake, Scores
+from tunesmith.tasks.classification import Classification
 
 HOSTILE = """</style></title><script>alert("x")</script><img src=x onerror='alert(1)'>&amp;\u202e"""
 
@@ -48,11 +49,13 @@ def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcom
     def scores(share: float) -> Scores:
         predicted = np.where(draw.random(rows) < share, truth, draw.integers(classes, size=rows))
         columns = {"truth": truth, "predicted": predicted, "probability": draw.random(rows)}
-        return Scores(columns, metrics, "accuracy", labels)
+        return Scores(columns, metrics, "accuracy", shares=frozenset({"accuracy"}))
 
     model = scores(0.8)
     others = [Baseline("probe", "the frozen features with a new head", scores(0.6), 3.0)]
-    others.append(majority(truth.tolist(), truth.tolist(), labels, metrics, "accuracy"))
+    named = Part([""] * rows, [labels[place] for place in truth])
+    space = Labels(labels, tuple(np.bincount(truth, minlength=classes).tolist()))
+    others.append(measure_baseline("majority", Classification(), named, Part([], []), named, space, 0))
     others = others if baselines else []
     found = compare(model, {item.name: item.scores for item in others}, 100, 0.95, 0)
     cost = Cost(10.0, 20.0, 800.0, 1000, 22_700_000, 900)
@@ -68,6 +71,14 @@ def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcom
         data="data.csv",
         splits=[Split("train", 900, "given"), Split("test", rows, "10 % of the rows")],
         scores=model,
+        labels=space,
+        views=("confusion", "per_class"),
+        mistakes=[
+            Mistake(share, labels[true], labels[said], f"{share:.3f}") if true != said else None
+            for true, said, share in zip(
+                *(model.columns[name].tolist() for name in ("truth", "predicted", "probability")), strict=True
+            )
+        ],
         texts=[f"text {row}" for row in range(rows)],
         places=[f"data.csv:{row + 2}" for row in range(rows)],
         comparison=found,
@@ -109,7 +120,7 @@ def poisoned(value: Any, key: str = "") -> Any:
         return {name: poisoned(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [poisoned(item, key) for item in value]
-    return HOSTILE if isinstance(value, str) and key not in ("primary",) else value
+    return HOSTILE if isinstance(value, str) and key not in ("primary", "views") else value
 
 
 @pytest.mark.parametrize("classes", [3, 20])
@@ -146,10 +157,10 @@ def test_figures_equal_scikit_learn() -> None:
 
 def test_classes_that_were_never_seen_score_zero_and_do_not_fail() -> None:
     given = outcome()
-    scores = replace(given.scores, labels=(*given.scores.labels, "never seen"))
-    line = build_report(replace(given, scores=scores))["per_class"][3]
+    labels = replace(given.labels, names=(*given.labels.names, "never seen"))
+    line = build_report(replace(given, labels=labels))["per_class"][3]
     assert line == {"label": "never seen", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-    render(build_report(replace(given, scores=scores)))
+    render(build_report(replace(given, labels=labels)))
 
 
 def test_mistakes_are_the_surest_wrong_ones_with_their_places() -> None:
@@ -160,7 +171,7 @@ def test_mistakes_are_the_surest_wrong_ones_with_their_places() -> None:
     report = build_report(given)
     assert [item["place"] for item in report["mistakes"]] == [given.places[row] for row in surest]
     assert report["mistakes"][0]["text"] == given.texts[surest[0]]
-    assert report["mistakes"][0]["probability"] == columns["probability"][surest[0]]
+    assert report["mistakes"][0]["severity"] == columns["probability"][surest[0]]
     pairs = report["confusion"]["confused"]
     assert pairs[0]["count"] == max(
         cell
@@ -216,7 +227,9 @@ def test_every_size_of_confusion_matrix_is_drawn(classes: int) -> None:
 def test_a_run_without_baselines_curves_or_mistakes_has_a_page() -> None:
     given = outcome(baselines=False)
     right = replace(given.scores, columns={**given.scores.columns, "predicted": given.scores.columns["truth"]})
-    bare = replace(given, scores=right, losses=(), evaluations=(), best_step=None, findings=(), derived=())
+    bare = replace(
+        given, scores=right, losses=(), evaluations=(), best_step=None, findings=(), derived=(), mistakes=[None] * 120
+    )
     words = " ".join(Seen(render(build_report(bare))).words)
     assert "Not compared" in words
     assert "There is none among the test rows" in words
@@ -224,7 +237,7 @@ def test_a_run_without_baselines_curves_or_mistakes_has_a_page() -> None:
 
 
 def test_texts_and_scores_must_belong_together() -> None:
-    with pytest.raises(ValueError, match="120 scores for 1 texts"):
+    with pytest.raises(ValueError, match=r"120 scores for \[1, 120, 120\] texts"):
         build_report(replace(outcome(), texts=["one"]))
 
 

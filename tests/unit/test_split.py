@@ -12,8 +12,10 @@ from tunesmith.data.audit import text_key
 from tunesmith.data.columns import Columns
 from tunesmith.data.split import Splits, make_splits
 from tunesmith.data.table import Table
+from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError
 
+CLASSES = OneClass()
 COLUMNS = Columns("text", "label")
 GROUPED = Columns("text", "label", "group")
 
@@ -39,7 +41,7 @@ def labels_of(found: Table) -> Counter[str]:
 
 
 def test_shares_are_met_in_every_class() -> None:
-    splits = make_splits({"train": plain({"a": 100, "b": 50, "c": 10})}, COLUMNS, 0.1, 0.2, 0)
+    splits = make_splits({"train": plain({"a": 100, "b": 50, "c": 10})}, COLUMNS, CLASSES, 0.1, 0.2, 0)
     assert labels_of(splits.test) == {"a": 20, "b": 10, "c": 2}
     assert labels_of(splits.validation) == {"a": 10, "b": 5, "c": 1}
     assert labels_of(splits.train) == {"a": 70, "b": 35, "c": 7}
@@ -52,7 +54,7 @@ def test_shares_are_met_in_every_class() -> None:
 
 def test_small_classes_give_the_right_total_together() -> None:
     counts = {f"c{i:02d}": 3 for i in range(40)}
-    splits = make_splits({"train": plain(counts)}, COLUMNS, 0.1, 0.1, 0)
+    splits = make_splits({"train": plain(counts)}, COLUMNS, CLASSES, 0.1, 0.1, 0)
     assert len(splits.test) == len(splits.validation) == 12
     assert min(labels_of(splits.train).values()) >= 1
     # The classes that give a row are drawn, not the first by name.
@@ -60,32 +62,32 @@ def test_small_classes_give_the_right_total_together() -> None:
 
 
 def test_a_class_of_one_or_two_rows_keeps_a_training_row() -> None:
-    splits = make_splits({"train": plain({"a": 30, "two": 2, "one": 1})}, COLUMNS, 0.4, 0.4, 3)
+    splits = make_splits({"train": plain({"a": 30, "two": 2, "one": 1})}, COLUMNS, CLASSES, 0.4, 0.4, 3)
     assert labels_of(splits.train)["one"] == 1
     assert labels_of(splits.train)["two"] >= 1
 
 
 def test_the_fewest_rows_that_can_be_split() -> None:
-    splits = make_splits({"train": plain({"a": 2, "b": 2})}, COLUMNS, 0.1, 0.1, 0)
+    splits = make_splits({"train": plain({"a": 2, "b": 2})}, COLUMNS, CLASSES, 0.1, 0.1, 0)
     assert [len(found) for found in sides(splits)] == [2, 1, 1]
     assert set(splits.train.columns["label"]) == {"a", "b"}
 
 
 def test_given_tables_are_left_alone() -> None:
     held = Table("dir/dev.csv", {"text": ["x"], "label": ["a"]}, (2,))
-    splits = make_splits({"train": plain({"a": 10, "b": 10}), "validation": held}, COLUMNS, 0.5, 0.1, 0)
+    splits = make_splits({"train": plain({"a": 10, "b": 10}), "validation": held}, COLUMNS, CLASSES, 0.5, 0.1, 0)
     assert splits.validation is held
     assert splits.why["validation"] == "given: dev.csv"
     assert [len(found) for found in sides(splits)] == [18, 1, 2]
     both = {"train": plain({"a": 2, "b": 2}), "validation": held, "test": held}
-    splits = make_splits(both, COLUMNS, 0.5, 0.5, 0)
+    splits = make_splits(both, COLUMNS, CLASSES, 0.5, 0.5, 0)
     assert splits.train == both["train"]
     assert splits.why["train"] == "given: train.csv"
 
 
 def test_a_share_of_zero_holds_nothing_out() -> None:
     train = plain({"a": 3, "b": 3})
-    splits = make_splits({"train": train}, COLUMNS, 0.0, 0.0, 0)
+    splits = make_splits({"train": train}, COLUMNS, CLASSES, 0.0, 0.0, 0)
     assert splits.train == train
     assert len(splits.validation) == len(splits.test) == 0
     assert list(splits.test.columns) == ["text", "label"]
@@ -94,33 +96,35 @@ def test_a_share_of_zero_holds_nothing_out() -> None:
 
 def test_seeds_differ_and_repeat() -> None:
     train = {"train": plain({"a": 40, "b": 40})}
-    once, again = (make_splits(train, COLUMNS, 0.2, 0.2, seed=5) for _ in range(2))
+    once, again = (make_splits(train, COLUMNS, CLASSES, 0.2, 0.2, seed=5) for _ in range(2))
     assert once == again
-    assert make_splits(train, COLUMNS, 0.2, 0.2, seed=6).test != once.test
+    assert make_splits(train, COLUMNS, CLASSES, 0.2, 0.2, seed=6).test != once.test
 
 
 def test_nothing_to_hold_out_is_an_error_for_each_split() -> None:
     with pytest.raises(DataError) as caught:
-        make_splits({"train": plain({"a": 1, "b": 1, "c": 1, "d": 1})}, COLUMNS, 0.1, 0.1, 0)
+        make_splits({"train": plain({"a": 1, "b": 1, "c": 1, "d": 1})}, COLUMNS, CLASSES, 0.1, 0.1, 0)
     assert len(caught.value.problems) == 2
     assert "no row can be held out for validation (10 % asked for)" in caught.value.problems[0]
     assert "--set data.test=0" in caught.value.problems[1]
     with pytest.raises(DataError, match="hold out every row"):
-        make_splits({"train": plain({"a": 5, "b": 5})}, COLUMNS, 0.5, 0.5, 0)
+        make_splits({"train": plain({"a": 5, "b": 5})}, COLUMNS, CLASSES, 0.5, 0.5, 0)
 
 
 def test_groups_that_are_classes_cannot_be_split() -> None:
     labels = ["a"] * 10 + ["b"] * 10
     train = table([f"t{i}" for i in range(20)], labels, list(labels))
     with pytest.raises(DataError, match='20 rows fall into 2 groups of "group"'):
-        make_splits({"train": train}, GROUPED, 0.1, 0.1, 0)
+        make_splits({"train": train}, GROUPED, CLASSES, 0.1, 0.1, 0)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_groups_come_near_the_shares_and_the_strata(seed: int) -> None:
     groups = [f"g{i % (20 + i % 61)}" for i in range(2000)]
     labels = ["abc"[int(group[1:]) % 3] if i % 4 else "d" for i, group in enumerate(groups)]
-    splits = make_splits({"train": table([f"t{i}" for i in range(2000)], labels, groups)}, GROUPED, 0.1, 0.2, seed)
+    splits = make_splits(
+        {"train": table([f"t{i}" for i in range(2000)], labels, groups)}, GROUPED, CLASSES, 0.1, 0.2, seed
+    )
     assert 0.17 <= len(splits.test) / 2000 <= 0.23
     assert 0.07 <= len(splits.validation) / 2000 <= 0.13
     whole = Counter(labels)
@@ -131,7 +135,7 @@ def test_groups_come_near_the_shares_and_the_strata(seed: int) -> None:
 
 def test_repeated_texts_still_give_their_share() -> None:
     texts = [f"text {i // 2}" for i in range(80)]
-    splits = make_splits({"train": table(texts, [f"c{i // 8}" for i in range(80)])}, COLUMNS, 0.1, 0.1, 0)
+    splits = make_splits({"train": table(texts, [f"c{i // 8}" for i in range(80)])}, COLUMNS, CLASSES, 0.1, 0.1, 0)
     assert [len(found) for found in sides(splits)] == [64, 8, 8]
 
 
@@ -155,7 +159,7 @@ def test_every_split_is_a_partition_without_leaks(
 ) -> None:
     train = table([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
     try:
-        splits = make_splits({"train": train}, GROUPED if grouped else COLUMNS, share, test, seed)
+        splits = make_splits({"train": train}, GROUPED if grouped else COLUMNS, CLASSES, share, test, seed)
     except DataError as error:
         assert all("no row can be held out" in problem for problem in error.problems)
         return

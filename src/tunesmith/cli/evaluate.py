@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.options import Json, LabelColumn, TextColumn, plain_warnings
+from tunesmith.cli.options import Json, LabelColumns, TextColumn, label_of, plain_warnings
 from tunesmith.cli.progress import json_line
 
 
@@ -15,14 +15,14 @@ def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="A table with texts and true labels.")],
     text: TextColumn = None,
-    label: LabelColumn = None,
+    label: LabelColumns = None,
     json_lines: Json = False,
 ) -> None:
     """Measure a finished run on other labelled rows, with intervals."""
     from tunesmith.result import evaluate_run
 
     with plain_warnings():
-        report = evaluate_run(run, data, text, label)
+        report = evaluate_run(run, data, text, label_of(label))
     told = [*report["lines"], *(f"note: {finding}" for finding in report["findings"])]
     for line in [json_line(report)] if json_lines else told:
         print(line)

@@ -24,8 +24,14 @@ Json = Annotated[
 TextColumn = Annotated[
     str | None, typer.Option("--text", metavar="COLUMN", help="Holds the text.  [default: found]", show_default=False)
 ]
-LabelColumn = Annotated[
-    str | None, typer.Option("--label", metavar="COLUMN", help="Holds the label.  [default: found]", show_default=False)
+LabelColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="COLUMN",
+        help="Holds the label; give it several times for several labels or numbers.  [default: found]",
+        show_default=False,
+    ),
 ]
 
 # Files that only a run has; any of them means that a folder is taken.
@@ -41,9 +47,17 @@ class Flags:
     method: str | None = None
     task: str | None = None
     text: str | None = None
-    label: str | None = None
+    pair: str | None = None
+    label: str | tuple[str, ...] | None = None
     group: str | None = None
     seed: int | None = None
+
+
+def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
+    """One column, or several, as a recipe holds them."""
+    if not given:
+        return None
+    return given[0] if len(given) == 1 else tuple(given)
 
 
 def part_names(folder: str) -> str:
@@ -104,7 +118,13 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
     if data is None or isinstance(data, str):
         data = {} if data is None else {"path": data}
     if isinstance(data, Mapping):
-        columns = {"path": flags.data, "text": flags.text, "label": flags.label, "group": flags.group}
+        columns = {
+            "path": flags.data,
+            "text": flags.text,
+            "pair": flags.pair,
+            "label": flags.label,
+            "group": flags.group,
+        }
         data = {**data, **{key: value for key, value in columns.items() if value is not None}}
     merged["data"] = data
     for key in ("method", "task"):

@@ -19,8 +19,7 @@ from tunesmith.cli.progress import json_line
 from tunesmith.errors import ArtifactError, DataError, Problems
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from tunesmith.data.encode import Text
     from tunesmith.data.table import Table
 
 READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
@@ -32,27 +31,21 @@ class Model(Protocol):
     """What `tunesmith.predictor.load` gives."""
 
     @property
-    def labels(self) -> tuple[str, ...]: ...
-
-    @property
     def text_column(self) -> str: ...
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray: ...  # [texts, labels]
+    @property
+    def pair_column(self) -> str | None: ...
+
+    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]: ...  # columns; "p:<label>" hold probabilities
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The labels of one text, most probable first; none for a row without a text."""
+    """What is said of one row; nothing of a row without a text."""
 
-    ranked: tuple[tuple[str, float], ...]
-
-    @property
-    def label(self) -> str | None:
-        return self.ranked[0][0] if self.ranked else None
-
-    @property
-    def probability(self) -> float | None:
-        return self.ranked[0][1] if self.ranked else None
+    columns: dict[str, Any]  # such as label and probability, or labels, or value; the same for every row
+    ranked: tuple[tuple[str, float], ...]  # labels with their probabilities, most probable first
+    known: bool = True
 
 
 def predict(
@@ -64,29 +57,36 @@ def predict(
         Path | None, typer.Option("--out", metavar="FILE", help="Table to write: csv, tsv, jsonl or parquet.")
     ] = None,
     text: TextColumn = None,
+    pair: Annotated[
+        str | None,
+        typer.Option("--pair", metavar="TEXT|COLUMN", help="The second text, or the column that holds it."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file named by --out.")] = False,
     json_lines: Json = False,
 ) -> None:
-    """Label a text, or the rows of a table.
+    """Predict from a text, or from the rows of a table.
 
-    A table comes back with two more columns, label and probability: as CSV on standard output, or in the file of --out.
+    A table comes back with what is said in further columns, such as label and probability: as CSV on standard output, or
+    in the file of --out.
     """
     from tunesmith.predictor import load
 
     with plain_warnings():
-        predict_with(lambda: load(run), what, out, text, force, json_lines, sys.stdin, sys.stdout)
+        predict_with(lambda: load(run), what, Asked(out, text, pair, force, json_lines), sys.stdin, sys.stdout)
 
 
-def predict_with(
-    load: Callable[[], Model],
-    what: str | None,
-    out: Path | None,
-    text: str | None,
-    force: bool,
-    json_lines: bool,
-    source: TextIO,
-    stream: TextIO,
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What the options of `predict` say."""
+
+    out: Path | None = None
+    text: str | None = None
+    pair: str | None = None
+    force: bool = False
+    json_lines: bool = False
+
+
+def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, source: TextIO, stream: TextIO) -> None:
     """`predict`, its model and streams given. What is asked is checked before the model is loaded."""
     piped = what == "-" or (what is None and not source.isatty())
     if what is None and not piped:
@@ -96,39 +96,43 @@ def predict_with(
     if what is not None and not what.strip():
         raise DataError("the text is empty; there is nothing to predict from")
     file = None if what is None or piped else as_file(what)
-    check_out(file, out, force)
+    check_out(file, asked.out, asked.force)
     if file is None and not piped:
-        if out is not None or text is not None:
+        if asked.out is not None or asked.text is not None:
             raise DataError("--out and --text: are for a table or lines; a single text is shown on the terminal")
         assert what is not None
-        print_one(what, guesses(load(), [what])[0], json_lines, stream)
+        model = load()
+        print_one(guesses(model, [_one_row(model, what, asked.pair)])[0], what, asked, stream)
         return
     table = _lines_table("standard input", source.read()) if file is None else read_texts(file)
     model = load()
-    column = next(iter(table.columns)) if _is_lines(table, file) else _text_column(table, text, model.text_column)
-    found = guesses(model, table.columns[column])
-    empty = [table.place(row) for row, guess in enumerate(found) if guess.label is None]
+    columns = _columns_of(table, file, model, asked)
+    rows = list(zip(*(table.columns[column] for column in columns), strict=True))
+    found = guesses(model, [_text_of_row(row) for row in rows])
+    empty = [table.place(row) for row, guess in enumerate(found) if not guess.known]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
-        told = f"warning: no text, hence no label, in {len(empty)} of {len(found)} rows"
+        told = f"warning: no text, hence no prediction, in {len(empty)} of {len(found)} rows"
         print(f"{told}: {', '.join(empty[:5])}{more}", file=sys.stderr)
-    if json_lines and out is None:
-        for value, guess in zip(table.columns[column], found, strict=True):
-            print(json_line(_plain(value, guess)), file=stream)
-    elif file is None and out is None:
-        for value, guess in zip(table.columns[column], found, strict=True):
-            label, probability = ("", "") if guess.label is None else (guess.label, f"{guess.probability:.4f}")
-            print(f"{label}\t{probability}\t{value}", file=stream)
+    if asked.json_lines and asked.out is None:
+        for row, guess in zip(rows, found, strict=True):
+            print(json_line(_plain(row, guess)), file=stream)
+    elif file is None and asked.out is None:
+        for row, guess in zip(rows, found, strict=True):
+            print("\t".join([*map(_shown, guess.columns.values()), str(row[0])]), file=stream)
     else:
-        columns = with_guesses(table.columns, found)
-        if out is None:
-            stream.write(csv_text(columns, ","))
-        else:
-            write_columns(columns, out)
-            if json_lines:
-                print(json_line({"out": str(out), "rows": len(found)}), file=stream)
-            else:
-                print(f"{len(found)} rows with a label written to {out}", file=stream)
+        _give_table(with_guesses(table.columns, found), len(found), asked, stream)
+
+
+def _give_table(columns: dict[str, list[Any]], rows: int, asked: Asked, stream: TextIO) -> None:
+    if asked.out is None:
+        stream.write(csv_text(columns, ","))
+        return
+    write_columns(columns, asked.out)
+    if asked.json_lines:
+        print(json_line({"out": str(asked.out), "rows": rows}), file=stream)
+    else:
+        print(f"{rows} rows with a prediction written to {asked.out}", file=stream)
 
 
 def as_file(what: str) -> Path | None:
@@ -200,56 +204,105 @@ def _is_lines(table: Table, file: Path | None) -> bool:
     return file is None or file.suffix.lower() == ".txt"
 
 
-def _text_column(table: Table, text: str | None, trained: str) -> str:
+def _columns_of(table: Table, file: Path | None, model: Model, asked: Asked) -> tuple[str, ...]:
+    """The columns that the model reads: one, or two for a model of pairs."""
     from tunesmith.data.columns import find_text
 
-    return find_text(table, text, trained)
+    trained = model.pair_column
+    lines = _is_lines(table, file)
+    if trained is None:
+        if asked.pair is not None:
+            raise DataError("--pair: this model was trained on one text a row; leave it out")
+        return (next(iter(table.columns)),) if lines else (find_text(table, asked.text, model.text_column),)
+    if lines:
+        raise DataError("this model reads two texts a row; give a table with both columns, or one text and --pair")
+    if asked.pair is None and trained not in table.columns:
+        raise DataError(f'{table.path}: there is no column "{trained}", the second text; name it with --pair COLUMN')
+    pair = find_text(table, asked.pair, trained)
+    return find_text(table, asked.text, model.text_column), pair
 
 
-def guesses(model: Model, values: Sequence[Any]) -> list[Guess]:
-    """The labels of each value; numbers are read as their text, and a missing or blank value has none."""
+def _one_row(model: Model, what: str, pair: str | None) -> Text:
+    if model.pair_column is None and pair is not None:
+        raise DataError("--pair: this model was trained on one text a row; leave it out")
+    if model.pair_column is None:
+        return what
+    if pair is None or not pair.strip():
+        raise DataError('this model reads two texts; give the second one too, as in --pair "another text"')
+    return what, pair
+
+
+def _text_of_row(values: Sequence[Any]) -> Text:
+    """Numbers are read as their text."""
     texts = ["" if value is None else str(value) for value in values]
-    told = [row for row, text in enumerate(texts) if text.strip()]
-    found = [Guess(())] * len(texts)
-    if told:
-        table = model.predict_proba([texts[row] for row in told]).tolist()
-        for row, probabilities in zip(told, table, strict=True):
-            order = sorted(range(len(model.labels)), key=lambda index: (-probabilities[index], index))
-            found[row] = Guess(tuple((model.labels[index], round(probabilities[index], 6)) for index in order))
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+
+
+def guesses(model: Model, texts: Sequence[Text]) -> list[Guess]:
+    """What is said of each row; of a blank one, nothing."""
+    told = [row for row, text in enumerate(texts) if all(part.strip() for part in _parts(text))]
+    said = model.said([texts[row] for row in told])
+    plain = {name: values for name, values in said.items() if not name.startswith("p:")}
+    shares = {name.removeprefix("p:"): values for name, values in said.items() if name.startswith("p:")}
+    found = [Guess(dict.fromkeys(plain), (), known=False)] * len(texts)
+    for place, row in enumerate(told):
+        probabilities = {name: round(values[place], 6) for name, values in shares.items()}
+        ranked = sorted(probabilities.items(), key=lambda pair: -pair[1])  # equals stay in the order of the labels
+        found[row] = Guess({name: _rounded(values[place]) for name, values in plain.items()}, tuple(ranked))
     return found
 
 
-def _plain(value: Any, guess: Guess) -> dict[str, Any]:
-    return {
-        "text": value,
-        "label": guess.label,
-        "probability": guess.probability,
-        "probabilities": dict(guess.ranked),
-    }
+def _parts(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
 
 
-def print_one(text: str, guess: Guess, json_lines: bool, stream: TextIO) -> None:
-    """The most probable labels of one text, or all of them as JSON."""
-    if json_lines:
-        print(json_line(_plain(text, guess)), file=stream)
+def _rounded(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "|".join(value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _plain(row: Sequence[Any], guess: Guess) -> dict[str, Any]:
+    texts = dict(zip(("text", "pair"), row, strict=False))
+    shares = {"probabilities": dict(guess.ranked)} if guess.ranked else {}
+    return {**texts, **guess.columns, **shares}
+
+
+def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
+    """The most probable labels of one text, or its numbers; as JSON all of them."""
+    if asked.json_lines:
+        row = (what,) if asked.pair is None else (what, asked.pair)
+        print(json_line(_plain(row, guess)), file=stream)
         return
-    shown = guess.ranked[:TOP]
-    width = max(len(label) for label, _ in shown)
-    for label, probability in shown:
-        print(f"{label:<{width}}  {probability:.4f}", file=stream)
+    said = guess.columns.get("labels")
+    if not guess.ranked:
+        names = {name: f"{value:.6g}" for name, value in guess.columns.items()}
+        width = max(map(len, names))
+        lines = list(names.values()) if len(names) == 1 else [f"{name:<{width}}  {names[name]}" for name in names]
+    else:
+        shown = guess.ranked[: TOP if said is None else max(TOP, len(said))]
+        width = max(len(label) for label, _ in shown)
+        lines = [
+            f"{label:<{width}}  {probability:.4f}" + ("" if said is None or label in said else "  (not said)")
+            for label, probability in shown
+        ]
+    print("\n".join(lines), file=stream)
 
 
 def with_guesses(columns: dict[str, list[Any]], found: Sequence[Guess]) -> dict[str, list[Any]]:
-    """The columns and two more: label and probability, or predicted_... where the table has such columns already."""
+    """The columns and what is said in more, named predicted_... where the table has such columns already."""
     added = dict(columns)
-    for name, values in (
-        ("label", [guess.label for guess in found]),
-        ("probability", [guess.probability for guess in found]),
-    ):
+    for name in found[0].columns if found else ():
         free = name
         while free in columns:
             free = f"predicted_{free}"
-        added[free] = values
+        added[free] = [guess.columns[name] for guess in found]
     return added
 
 

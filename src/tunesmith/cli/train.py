@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -16,10 +17,11 @@ import typer
 from tunesmith.cli.options import (
     Flags,
     Json,
-    LabelColumn,
+    LabelColumns,
     TextColumn,
     check_free,
     discard_output,
+    label_of,
     part_names,
     recipe_of,
 )
@@ -102,7 +104,10 @@ def train(
         ),
     ] = None,
     text: TextColumn = None,
-    label: LabelColumn = None,
+    pair: Annotated[
+        str | None, typer.Option("--pair", metavar="COLUMN", help="Holds a second text, read with the first.")
+    ] = None,
+    label: LabelColumns = None,
     group: Annotated[
         str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values stay on one side of every split.")
     ] = None,
@@ -126,7 +131,9 @@ def train(
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
-    recipe = recipe_of(recipe_file, Flags(data, model, method, task, text, label, group, seed), settings or ())
+    recipe = recipe_of(
+        recipe_file, Flags(data, model, method, task, text, pair, label_of(label), group, seed), settings or ()
+    )
     check_free(out)
     from tunesmith import pipeline
 
@@ -187,12 +194,19 @@ def unread_line(run: Path, stopped: Stopped | None) -> str:
 def finish(ended: Ended, json_lines: bool) -> None:
     """Shows what to do with a finished run, and ends the command with its exit code."""
     if ended.code == 0 and not json_lines:
-        print("\n".join(next_lines(ended.run, "some text")))
+        print("\n".join(next_lines(ended.run, "some text", reads_pairs(ended.run))))
     raise typer.Exit(ended.code)
 
 
-def next_lines(run: Path, text: str) -> list[str]:
+def reads_pairs(run: Path) -> bool:
+    """Whether a finished run's model reads two texts a row."""
+    card = json.loads((run / "model" / "tunesmith.json").read_text(encoding="utf-8"))
+    return card["pair_column"] is not None
+
+
+def next_lines(run: Path, text: str, pairs: bool = False) -> list[str]:
     """Where the report is, and the commands to try next, each on its own line to be copied."""
     page = run / "report.html"
+    second = ' --pair "another text"' if pairs else ""
     report = [f"report: {page}"] if page.is_file() else []
-    return ["", *report, "Try next:", f'  tunesmith predict {shlex.quote(str(run))} "{text}"']
+    return ["", *report, "Try next:", f'  tunesmith predict {shlex.quote(str(run))} "{text}"{second}']

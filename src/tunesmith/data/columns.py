@@ -21,8 +21,26 @@ LABEL_NAMES = (
     ("label",),
     ("labels", "class", "target", "y"),
     ("category", "intent", "sentiment", "topic", "tag", "emotion", "chapter", "genre", "label_text"),
-    ("classes", "categories", "type", "kind", "polarity", "rating", "stars", "answer", "final_decision"),
+    (
+        "classes",
+        "categories",
+        "type",
+        "kind",
+        "polarity",
+        "rating",
+        "stars",
+        "answer",
+        "final_decision",
+        "score",
+        "similarity",
+    ),
 )
+# Columns that are usually read together, in this order.
+PAIRS = (
+    ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("text1", "text2"),
+    ("text_a", "text_b"), ("sentence_a", "sentence_b"), ("question", "context"), ("question", "passage"),
+    ("question", "sentence"), ("query", "passage"), ("query", "document"), ("s1", "s2"),
+)  # fmt: skip
 NOT_LABELS = ("id", "index", "idx", "split", "fold", "date", "time", "timestamp", "url", "uuid", "guid", "")
 CLEARLY_LONGER = 1.5  # the longest text column must be this many times longer than the next to be taken by content
 FEW = 0.5  # a label's distinct values are at most this share of the rows that have one
@@ -33,9 +51,34 @@ class Columns:
     """The columns a run reads, and how they were found."""
 
     text: str
-    label: str
+    label: str  # of several columns, the name that `gathered` gives them together
     group: str | None = None
     why: str = ""  # one line
+    pair: str | None = None  # a second text, read together with the first
+    parts: tuple[str, ...] = ()  # the columns that `label` stands for, where it is several
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.text,) if self.pair is None else (self.text, self.pair)
+
+    @property
+    def asked_label(self) -> str | tuple[str, ...]:
+        """The label as `find_columns` takes it."""
+        return self.parts or self.label
+
+
+def gathered(table: Table, columns: Columns) -> Table:
+    """The table with one more column where several hold the label: a list of their values for each row.
+
+    Raises DataError where the table lacks one of them.
+    """
+    if not columns.parts:
+        return table
+    lost = [part for part in columns.parts if part not in table.columns]
+    if lost:
+        raise DataError(*(f'{table.path}: there is no column "{part}" (a label of the other rows)' for part in lost))
+    values = [list(row) for row in zip(*(table.columns[part] for part in columns.parts), strict=True)]
+    return Table(table.path, {**table.columns, columns.label: values}, table.lines)
 
 
 @dataclass(frozen=True)
@@ -49,6 +92,8 @@ class _Look:
     length: float  # mean characters of these
     distinct: int  # distinct values
     lists: bool
+    numbers: bool  # every value is a number, and not a boolean
+    flags: bool  # every value is 0, 1, true or false
     example: str
 
     @property
@@ -60,33 +105,55 @@ class _Look:
         return not self.lists and 0 < self.distinct <= max(2, FEW * self.filled)
 
 
-def find_columns(table: Table, text: str | None = None, label: str | None = None, group: str | None = None) -> Columns:
+def find_columns(
+    table: Table,
+    text: str | None = None,
+    label: str | tuple[str, ...] | None = None,
+    group: str | None = None,
+    pair: str | None = None,
+) -> Columns:
     """The text and label columns of `table`: as named, else by usual names, else by what the columns hold.
 
-    Raises DataError with every problem: a named column that is absent (with the nearest names), one column named
-    twice, no candidate, or several equally good ones (each listed with an example).
+    Several names for `label` mean that each column is one output. Raises DataError with every problem: a named column
+    that is absent (with the nearest names), one column named twice, no candidate, or several equally good ones (each
+    listed with an example).
     """
-    _check_named(table, {"text": text, "label": label, "group": group})
+    asked = (label,) if isinstance(label, str) else label or ()
+    roles = [("text", text), ("pair", pair), *(("label", name) for name in asked), ("group", group)]
+    _check_named(table, [(role, name) for role, name in roles if name is not None])
     looks = [_look(name, values) for name, values in table.columns.items()]
     problems, reasons = Problems(), []
-    if text is None:
-        free = [look for look in looks if look.name not in (label, group)]
-        text, reason = _choose_text(table, free, looks, problems)
-        reasons.append(f'text = "{text}" ({reason})')
+    usual = _usual_pair(table, (*asked, group)) if text is None and pair is None else None
+    if usual is not None:
+        text, pair = usual
+        reasons.append(f'text = "{text}", pair = "{pair}" (by their names, which are usual for two texts)')
     else:
-        reasons.append(f'text = "{text}" (named)')
-    if label is None:
-        free = [look for look in looks if look.name not in (text, group)]
-        label, reason = _choose_label(table, free, looks, problems)
-        reasons.append(f'label = "{label}" ({reason})')
+        if text is None:
+            free = [look for look in looks if look.name not in (*asked, pair, group)]
+            text, reason = _choose_text(table, free, looks, problems)
+            reasons.append(f'text = "{text}" ({reason})')
+        else:
+            reasons.append(f'text = "{text}" (named)')
+        if pair is not None:
+            reasons.append(f'pair = "{pair}" (named)')
+    if not asked:
+        free = [look for look in looks if look.name not in (text, pair, group)]
+        asked, reason = _choose_label(table, free, looks, problems)
+        reasons.append(f"label = {_names_in_quotes(asked)} ({reason})")
     else:
-        look = next(look for look in looks if look.name == label)
-        reasons.append(f'label = "{label}" (named; {_spread(look)})')
+        spread = "; ".join(_spread(look) for look in looks if look.name in asked)
+        reasons.append(f"label = {_names_in_quotes(asked)} (named; {spread})")
     if group is not None:
         look = next(look for look in looks if look.name == group)
         reasons.append(f'group = "{group}" ({_spread(look)})')
     problems.raise_as(DataError)
-    return Columns(text, label, group, ", ".join(reasons))
+    parts = asked if len(asked) > 1 else ()
+    return Columns(text, " + ".join(asked), group, ", ".join(reasons), pair, parts)
+
+
+def _usual_pair(table: Table, taken: Sequence[str | None]) -> tuple[str, str] | None:
+    free = {_simple(name): name for name in table.columns if name not in taken}
+    return next(((free[one], free[two]) for one, two in PAIRS if one in free and two in free), None)
 
 
 def find_text(table: Table, text: str | None, trained: str) -> str:
@@ -94,7 +161,7 @@ def find_text(table: Table, text: str | None, trained: str) -> str:
 
     Raises DataError when a named column is absent, and when looking finds none or several.
     """
-    _check_named(table, {"text": text})
+    _check_named(table, [] if text is None else [("text", text)])
     if text is not None:
         return text
     if trained in table.columns:
@@ -106,15 +173,14 @@ def find_text(table: Table, text: str | None, trained: str) -> str:
     return found
 
 
-def _check_named(table: Table, asked: dict[str, str | None]) -> None:
+def _check_named(table: Table, named: Sequence[tuple[str, str]]) -> None:
     problems = Problems()
-    named = {role: name for role, name in asked.items() if name is not None}
-    for role, name in named.items():
+    for place, (role, name) in enumerate(named):
         if name not in table.columns:
             near = did_you_mean(name, table.columns)
             problems.add(f'{table.path}: there is no column "{name}" (asked for as the {role}); {near}')
-        for other, same in named.items():
-            if same == name and other > role:
+        for other, same in named[place + 1 :]:
+            if same == name:
                 problems.add(
                     f'{table.path}: column "{name}" cannot be both the {role} and the {other}; '
                     f"name another one with --{role} or --{other}"
@@ -129,8 +195,10 @@ def _look(name: str, values: Sequence[Any]) -> _Look:
     length = sum(map(len, strings)) / len(strings) if strings else 0.0
     distinct = len({str(value).strip() for value in filled})
     lists = any(isinstance(value, list) for value in filled)
+    numbers = bool(filled) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in filled)
+    flags = bool(filled) and all(str(value).strip().lower() in ("0", "1", "true", "false") for value in filled)
     example = shown(filled[0], 50) if filled else ""
-    return _Look(name, len(filled), len(strings), spaced, length, distinct, lists, example)
+    return _Look(name, len(filled), len(strings), spaced, length, distinct, lists, numbers, flags, example)
 
 
 def _choose_text(table: Table, free: list[_Look], looks: list[_Look], problems: Problems) -> tuple[str, str]:
@@ -155,34 +223,43 @@ def _choose_text(table: Table, free: list[_Look], looks: list[_Look], problems: 
     return ranked[0].name, f"longest text of {len(looks)} columns, mean length {ranked[0].length:.0f} characters"
 
 
-def _choose_label(table: Table, free: list[_Look], looks: list[_Look], problems: Problems) -> tuple[str, str]:
+def _choose_label(
+    table: Table, free: list[_Look], looks: list[_Look], problems: Problems
+) -> tuple[tuple[str, ...], str]:
     for names in LABEL_NAMES:
         found = _named(free, names)
         # A name is believed unless the column plainly holds something else while another of that tier does not.
         found = [look for look in found if look.is_label] or found
         if len(found) == 1:
-            return found[0].name, f"by its name, {_spread(found[0])}"
+            return (found[0].name,), f"by its name, {_spread(found[0])}"
         if found:
             return _tied_labels(table, found, looks, problems)
-    likely = [look for look in free if look.is_label and _simple(look.name) not in NOT_LABELS]
+    rest = [look for look in free if _simple(look.name) not in NOT_LABELS]
+    likely = [look for look in rest if look.is_label]
     found = [look for look in likely if look.distinct > 1] or likely
+    measured = [look for look in rest if look.numbers and not look.is_label]  # measurements seldom repeat
+    found = measured if not found and len(measured) == 1 else found
     if len(found) == 1:
-        return found[0].name, _spread(found[0])
+        return (found[0].name,), _spread(found[0])
+    if found and all(look.flags for look in found):
+        return tuple(look.name for look in found), "columns of 0 and 1, each one label"
     if found:
         return _tied_labels(table, found, looks, problems)
     problems.add(
         f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label; "
         f"the columns are: {_listed(looks)}"
     )
-    return "", ""
+    return ("",), ""
 
 
-def _tied_labels(table: Table, found: list[_Look], looks: list[_Look], problems: Problems) -> tuple[str, str]:
+def _tied_labels(
+    table: Table, found: list[_Look], looks: list[_Look], problems: Problems
+) -> tuple[tuple[str, ...], str]:
     problems.add(
         f"{table.path}: {_quoted(found)} could each be the label; say which with --label; "
         f"the columns are: {_listed(looks)}"
     )
-    return found[0].name, ""
+    return (found[0].name,), ""
 
 
 def _named(looks: list[_Look], names: tuple[str, ...]) -> list[_Look]:
@@ -196,6 +273,10 @@ def _simple(name: str) -> str:
 def _spread(look: _Look) -> str:
     values = "value" if look.distinct == 1 else "values"
     return f"{look.distinct} distinct {values} in {look.filled} rows"
+
+
+def _names_in_quotes(names: Sequence[str]) -> str:
+    return " + ".join(f'"{name}"' for name in names)
 
 
 def _quoted(looks: list[_Look]) -> str:

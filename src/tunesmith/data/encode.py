@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+Text = str | tuple[str, str]  # what a model reads of a row: one text, or two that belong together
+
+
 @dataclass(frozen=True)
 class Example:
     """One row, encoded. Pure data, so it can be cached and made in parallel."""
 
     row: int  # index into its split's table
     inputs: dict[str, list[int]]  # model argument -> one integer per token
-    target: Any  # what the task learns to give: a class index here; None where it is not known
+    target: Any  # what the task learns to give: a class index, numbers ...; None where it is not known
     cut: int = 0  # tokens of the text that the length limit took away
 
     @property
@@ -31,7 +34,7 @@ class Batch:
 
     rows: tuple[int, ...]
     inputs: dict[str, Tensor]  # each [rows, tokens]
-    target: Tensor | None  # [rows] for one class each; None where a target is not known
+    target: Tensor | None  # [rows] for one class each, [rows, outputs] for numbers; None where a target is not known
 
 
 def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu") -> Batch:

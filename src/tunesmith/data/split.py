@@ -8,9 +8,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.data.audit import text_key
+from tunesmith.data.audit import row_key
 from tunesmith.data.columns import Columns
 from tunesmith.data.table import Table
+from tunesmith.data.targets.base import Target
 from tunesmith.errors import DataError, Problems
 from tunesmith.seeds import seed_of
 
@@ -35,21 +36,23 @@ class _Unit:
     labels: Counter[str]
 
 
-def make_splits(tables: dict[str, Table], columns: Columns, validation: float, test: float, seed: int) -> Splits:
+def make_splits(
+    tables: dict[str, Table], columns: Columns, target: Target, validation: float, test: float, seed: int
+) -> Splits:
     """Training, validation and test rows from cleaned tables; the given ones are left as they are.
 
     `validation` and `test` are shares of the rows of `tables["train"]`, and are used only where that table is not
-    given. Stratified by label: each class gives its share, to the nearest row over all classes, and keeps at least one
-    training row. With `columns.group`, rows of one group stay together, and shares and strata are met as nearly as
-    whole groups allow. Rows of the same text (case and white space set aside) stay together always. A function of
-    the rows and the seed alone. Raises DataError where a share above 0 cannot hold out one row.
+    given. Stratified by what `target` counts a row for: each class gives its share, to the nearest row over all classes,
+    and keeps at least one training row. With `columns.group`, rows of one group stay together, and shares and strata are
+    met as nearly as whole groups allow. Rows of the same text (case and white space set aside) stay together always. A
+    function of the rows and the seed alone. Raises DataError where a share above 0 cannot hold out one row.
     """
     train = tables["train"]
     shares = {"test": test, "validation": validation}
     asked = {side: shares[side] for side in SIDES if side not in tables and shares[side] > 0}
     if sum(asked.values()) >= 1:
         raise DataError("data.validation and data.test together hold out every row; lower them to below 1 in all")
-    side_of = _allocate(train, columns, asked, seed) if asked else ["train"] * len(train)
+    side_of = _allocate(train, columns, target, asked, seed) if asked else ["train"] * len(train)
     problems = Problems()
     made: dict[str, Table] = {}
     for side in ("train", "validation", "test"):
@@ -58,19 +61,21 @@ def make_splits(tables: dict[str, Table], columns: Columns, validation: float, t
             continue
         made[side] = train.take([row for row, its in enumerate(side_of) if its == side])
         if side in asked and not len(made[side]):
-            problems.add(_nothing_held_out(train, columns, side, asked[side]))
+            problems.add(_nothing_held_out(train, columns, target, side, asked[side]))
     problems.raise_as(DataError)
-    why = {side: _why(side, tables, columns, asked, seed) for side in made}
+    why = {side: _why(side, tables, columns, target, asked, seed) for side in made}
     return Splits(made["train"], made["validation"], made["test"], why)
 
 
-def _allocate(train: Table, columns: Columns, asked: dict[str, float], seed: int) -> list[str]:
+def _allocate(train: Table, columns: Columns, target: Target, asked: dict[str, float], seed: int) -> list[str]:
     """The side of each row."""
-    labels = train.columns[columns.label]
-    links = [[text_key(text) for text in train.columns[columns.text]]]
+    strata = target.strata(train.columns[columns.label])
+    links = [[row_key(row) for row in zip(*(train.columns[name] for name in columns.texts), strict=True)]]
     if columns.group is not None:
         links.append(["" if value is None else f"{value}" for value in train.columns[columns.group]])
-    units = [_Unit(rows, Counter(labels[row] for row in rows)) for rows in _components(links, len(train))]
+    units = [
+        _Unit(rows, Counter(name for row in rows for name in strata[row])) for rows in _components(links, len(train))
+    ]
     place = _by_label if columns.group is None else _by_group
     side_of_unit = place(units, asked, seed)
     _return_lost_classes(units, side_of_unit)
@@ -104,10 +109,14 @@ def _components(links: list[list[str]], rows: int) -> list[tuple[int, ...]]:
 
 
 def _by_label(units: list[_Unit], asked: dict[str, float], seed: int) -> list[str]:
-    """Sides by quotas of each class; a unit counts for the class most of its rows have."""
+    """Sides by quotas of each class; a unit counts for the class most of its rows have, and of equals the rarest."""
     classes: dict[str, list[int]] = {}
+    total: Counter[str] = Counter()
+    for unit in units:
+        total.update(unit.labels)
     for index, unit in enumerate(units):
-        classes.setdefault(min(unit.labels, key=lambda label: (-unit.labels[label], label)), []).append(index)
+        main = min(unit.labels, key=lambda label: (-unit.labels[label], total[label], label))
+        classes.setdefault(main, []).append(index)
     sizes = {label: sum(len(units[index].rows) for index in found) for label, found in classes.items()}
     spare = {label: len(found) - 1 for label, found in classes.items()}
     quotas: dict[str, dict[str, int]] = {}
@@ -190,7 +199,9 @@ def _return_lost_classes(units: list[_Unit], sides: list[str]) -> None:
         kept |= set(units[index].labels)
 
 
-def _why(side: str, tables: dict[str, Table], columns: Columns, asked: dict[str, float], seed: int) -> str:
+def _why(
+    side: str, tables: dict[str, Table], columns: Columns, target: Target, asked: dict[str, float], seed: int
+) -> str:
     if side in tables and side != "train":
         return _given(side, tables)
     if side == "train":
@@ -198,7 +209,7 @@ def _why(side: str, tables: dict[str, Table], columns: Columns, asked: dict[str,
         return f"the other {_percent(rest)} of {Path(tables['train'].path).name}" if asked else _given(side, tables)
     if side not in asked:
         return "none: no file of it is given, and its share is 0"
-    how = "stratified by label" if columns.group is None else f'whole groups of "{columns.group}"'
+    how = target.balance if columns.group is None else f'whole groups of "{columns.group}"'
     return f"{_percent(asked[side])} of {Path(tables['train'].path).name}, {how}, seed {seed}"
 
 
@@ -212,12 +223,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _nothing_held_out(train: Table, columns: Columns, side: str, share: float) -> str:
+def _nothing_held_out(train: Table, columns: Columns, target: Target, side: str, share: float) -> str:
     if columns.group is not None:
         groups = len({str(value) for value in train.columns[columns.group]})
         reason = f'its {len(train)} rows fall into {groups} groups of "{columns.group}"'
     else:
-        classes = len(set(train.columns[columns.label]))
+        classes = len({name for names in target.strata(train.columns[columns.label]) for name in names})
         reason = f"its {len(train)} rows have {classes} classes"
     return (
         f"{train.path}: no row can be held out for {side} ({_percent(share)} asked for): {reason}, and every class "

@@ -161,6 +161,26 @@ def curve(drawn: Curve) -> str:
     )
 
 
+def scatter(title: str, points: Sequence[Sequence[float]]) -> str:
+    """Dots of (true, predicted) on one scale both ways, with the line where they are equal."""
+    scale = scale_of([value for point in points for value in point])
+    ticks = scale.ticks(5)
+    body = "".join(
+        f'<path class="grid" d="M0 {1000 - scale.at(tick)}H1000M{scale.at(tick)} 0V1000"/>' for tick in ticks
+    )
+    body += '<path class="zero" d="M0 1000L1000 0"/>'
+    body += "".join(f'<path class="speck" d="M{scale.at(x)} {round(1000 - scale.at(y), 1)}h0"/>' for x, y in points)
+    left = "".join(f'<span style="top:{100 - scale.at(tick) / 10}%">{_tick_text(tick, ticks)}</span>' for tick in ticks)
+    below = "".join(f'<span style="left:{scale.at(tick) / 10}%">{_tick_text(tick, ticks)}</span>' for tick in ticks)
+    return (
+        f'<figure class="curve square"><figcaption><b dir="auto">{text(title)}</b></figcaption>'
+        f'<div class="plot"><div class="left">{left}</div>'
+        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" '
+        f'aria-label="{text(title)}">{body}</svg>'
+        f'<div class="below">{below}</div></div></figure>'
+    )
+
+
 def _bins(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, float, float]]:
     """(x, lowest, mean, highest) of runs of points, at most 120 of them."""
     size = math.ceil(len(points) / BINS)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.seeds import seed_of
-from tunesmith.tasks._metrics import accuracy
 from tunesmith.tasks.base import Scores
 
 if TYPE_CHECKING:
@@ -92,13 +91,13 @@ def compare(
 def standard_error(scores: Scores, metric: str | None = None) -> float:
     """Standard error of a metric (the primary one by default) over examples.
 
-    sqrt(p (1 - p) / n) for accuracy; the spread of 200 bootstrap resamples for any other.
+    sqrt(p (1 - p) / n) for a share of the examples; the spread of 200 bootstrap resamples for any other.
     """
     import numpy as np
 
     name = scores.primary if metric is None else metric
     function, rows = scores.metrics[name], _rows(scores)
-    if function is accuracy:
+    if name in scores.shares:
         share = function(scores.columns)
         return float(np.sqrt(share * (1 - share) / rows))
     drawn = [function(_take(scores.columns, indices)) for indices in _resamples(rows, ERROR_RESAMPLES, 0)]

@@ -23,8 +23,6 @@ from tunesmith.evaluation.charts import (
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.sections import (
     cell,
-    classes_section,
-    confusion_section,
     cost_section,
     data_section,
     head_row,
@@ -33,6 +31,7 @@ from tunesmith.evaluation.sections import (
     section,
     settings_section,
 )
+from tunesmith.evaluation.views import view
 from tunesmith.evaluation.wording import (
     count,
     duration,
@@ -72,8 +71,7 @@ def _sections(report: Mapping[str, Any]) -> list[str]:
     return [
         _result(report),
         _learning(report),
-        confusion_section(report),
-        classes_section(report),
+        *(view(name).show(report[name], report["rows_tested"]) for name in report["views"]),
         mistakes_section(report),
         data_section(report),
         settings_section(report),
@@ -120,15 +118,21 @@ def _result(report: Mapping[str, Any]) -> str:
     near = [edge for _, i in marks if i.value > best - NEAR for edge in (i.low, i.high)]
     rows = [Whisker(name, i.value, i.low, i.high, with_interval(i), name == own) for name, i in marks]
     share = 100 * report["confidence"]
-    body = f"<h3>{text(_first_upper(metric_title(primary)))}</h3>{whiskers(rows, scale_of(near, 0.0, 1.0))}"
+    body = f"<h3>{text(_first_upper(metric_title(primary)))}</h3>{whiskers(rows, scale_of(near, *_bounds(marks)))}"
     if report["gains"]:
         body += f"<h3>Gain over each baseline, on the same test rows</h3>{_gains(report)}"
-    tested = sum(line["support"] for line in report["per_class"])
+    tested = report["rows_tested"]
     lead = (
         f"Measured on {rows_of(tested, 'test row')}. Lines and brackets are {share:g}\N{NO-BREAK SPACE}% intervals over "
         "test rows; they say nothing of how another seed would have done. An arrow points at what lies off the scale."
     )
     return section("result", "Result", text(lead), body + _metrics(report, own))
+
+
+def _bounds(marks: list[tuple[str, Interval]]) -> tuple[float, float]:
+    """Metrics between -1 and 1 have nothing beyond; those between 0 and 1 nothing below."""
+    least = min(interval.low for _, interval in marks)
+    return (-1.0 if least < 0 else 0.0), 1.0
 
 
 def _gains(report: Mapping[str, Any]) -> str:

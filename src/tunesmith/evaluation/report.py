@@ -10,21 +10,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.evaluation.baselines import Baseline
+from tunesmith.data.encode import Text
+from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.intervals import Comparison
 from tunesmith.evaluation.page import render
 from tunesmith.evaluation.verdict import Cost, Verdict
+from tunesmith.evaluation.views import view
 from tunesmith.recipe import Derived
-from tunesmith.tasks.base import Scores
+from tunesmith.tasks.base import Labels, Mistake, Scores
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from tunesmith.data.audit import Finding
+    from tunesmith.data.findings import Finding
 
 SCHEMA = 1  # of report.json; raised when a key changes its meaning or goes away
 MISTAKES = 30
-PAIRS = 20
 TEXT_SHOWN = 600  # characters of a mistaken text; the whole of it is in predictions/
 
 
@@ -67,7 +66,10 @@ class Outcome:
     data: str  # path or name, as asked
     splits: Sequence[Split]
     scores: Scores  # of the test rows
-    texts: Sequence[str]  # of the test rows, in the order of `scores`
+    labels: Labels
+    views: Sequence[str]  # files of evaluation/views/
+    texts: Sequence[Text]  # of the test rows, in the order of `scores`
+    mistakes: Sequence[Mistake | None]  # of the test rows, in the same order
     places: Sequence[str]  # "file:line" of the test rows, in the same order
     comparison: Comparison
     baselines: Sequence[Baseline]
@@ -87,10 +89,9 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
     Raises ValueError when texts or places are not one a test row.
     """
     rows = len(outcome.scores.columns["truth"])
-    if not rows == len(outcome.texts) == len(outcome.places):
-        raise ValueError(f"{rows} scores for {len(outcome.texts)} texts and {len(outcome.places)} places")
-    matrix = confusion_matrix(outcome.scores)
-    labels = list(outcome.scores.labels)
+    sizes = [len(part) for part in (outcome.texts, outcome.places, outcome.mistakes)]
+    if sizes != [rows] * len(sizes):
+        raise ValueError(f"{rows} scores for {sizes} texts, places and mistakes")
     comparison = outcome.comparison
     report = {
         "schema": SCHEMA,
@@ -106,8 +107,9 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "findings": [asdict(item) for item in outcome.findings],
         "primary": outcome.scores.primary,
         "metrics": {name: asdict(interval) for name, interval in comparison.metrics.items()},
-        "per_class": per_class(matrix, labels),
-        "confusion": {"labels": labels, "matrix": matrix.tolist(), "confused": confused(matrix, labels)},
+        "rows_tested": rows,
+        "views": list(outcome.views),
+        **{name: view(name).build(outcome.scores, outcome.labels) for name in outcome.views},
         "baselines": [_baseline(item, comparison) for item in outcome.baselines],
         "gains": {name: asdict(interval) for name, interval in comparison.gains.items()},
         "verdict": asdict(outcome.verdict),
@@ -117,7 +119,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
             "evaluations": [asdict(point) for point in outcome.evaluations],
             "best_step": outcome.best_step,
         },
-        "mistakes": mistakes(outcome.scores, outcome.texts, outcome.places),
+        "mistakes": mistakes(outcome.mistakes, outcome.texts, outcome.places),
         "opens": outcome.opens,
     }
     return _plain(report)
@@ -135,65 +137,20 @@ def write_report(report: dict[str, Any], run: Path) -> None:
     _write(run / "report.json", text.encode("utf-8", "backslashreplace"))
 
 
-def confusion_matrix(scores: Scores) -> np.ndarray:
-    """Test rows by [true class, predicted class]."""
-    import numpy as np
-
-    classes = len(scores.labels)
-    cells = scores.columns["truth"] * classes + scores.columns["predicted"]
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
-
-
-def per_class(matrix: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and test rows (support) of each class; a ratio with nothing below the line is 0."""
-    lines = []
-    for place, label in enumerate(labels):
-        hits, true, said = (int(n) for n in (matrix[place, place], matrix[place].sum(), matrix[:, place].sum()))
-        lines.append(
-            {
-                "label": label,
-                "precision": hits / said if said else 0.0,
-                "recall": hits / true if true else 0.0,
-                "f1": 2 * hits / (true + said) if true + said else 0.0,
-                "support": true,
-            }
-        )
-    return lines
-
-
-def confused(matrix: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """The pairs most often confused: `count` of the `support` rows of class `truth` were called `predicted`."""
-    pairs = [
-        (int(matrix[truth, predicted]), truth, predicted)
-        for truth, predicted in zip(*matrix.nonzero(), strict=True)
-        if truth != predicted
-    ]
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
-    return [
-        {
-            "truth": labels[truth],
-            "predicted": labels[predicted],
-            "count": number,
-            "support": int(matrix[truth].sum()),
-        }
-        for number, truth, predicted in pairs[:PAIRS]
-    ]
-
-
-def mistakes(scores: Scores, texts: Sequence[str], places: Sequence[str]) -> list[dict[str, Any]]:
-    """The 30 wrong predictions that the model was surest of, surest first."""
-    columns = scores.columns
-    wrong = (columns["truth"] != columns["predicted"]).nonzero()[0].tolist()
-    wrong.sort(key=lambda row: (-columns["probability"][row], row))
+def mistakes(found: Sequence[Mistake | None], texts: Sequence[Text], places: Sequence[str]) -> list[dict[str, Any]]:
+    """The 30 worst of the wrong predictions, worst first. `found` has one entry a test row, None where it is right."""
+    wrong = [(row, item) for row, item in enumerate(found) if item is not None]
+    wrong.sort(key=lambda pair: (-pair[1].severity, pair[0]))
     return [
         {
             "place": places[row],
-            "text": _shortened(str(texts[row])),
-            "truth": scores.labels[columns["truth"][row]],
-            "predicted": scores.labels[columns["predicted"][row]],
-            "probability": float(columns["probability"][row]),
+            "text": _shortened(texts[row]),
+            "truth": item.truth,
+            "predicted": item.said,
+            "detail": item.detail,
+            "severity": item.severity,
         }
-        for row in wrong[:MISTAKES]
+        for row, item in wrong[:MISTAKES]
     ]
 
 
@@ -202,7 +159,8 @@ def _baseline(baseline: Baseline, comparison: Comparison) -> dict[str, Any]:
     return {"name": baseline.name, "what": baseline.what, "metrics": metrics, "seconds": baseline.seconds}
 
 
-def _shortened(text: str) -> str:
+def _shortened(read: Text) -> str:
+    text = read if isinstance(read, str) else "  |  ".join(read)
     return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN].rstrip() + " ..."
 
 

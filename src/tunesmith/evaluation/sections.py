@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.evaluation.charts import breakable, confusion, number, text
-from tunesmith.evaluation.wording import count, duration, memory, rows_of, short_count
+from tunesmith.evaluation.charts import breakable, text
+from tunesmith.evaluation.wording import count, duration, memory, short_count
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
 MISTAKES_FIRST = 8
@@ -38,35 +38,8 @@ def head_row(*heads: str) -> str:
     return f"<thead><tr>{''.join(cells)}</tr></thead>"
 
 
-def confusion_section(report: Mapping[str, Any]) -> str:
-    found = report["confusion"]
-    tested = sum(map(sum, found["matrix"]))
-    wrong = tested - sum(row[place] for place, row in enumerate(found["matrix"]))
-    lead = f"{count(wrong)} of {rows_of(tested, 'test row')} are wrong. True classes go down, predicted ones across."
-    body = confusion(found["labels"], found["matrix"])
-    if found["confused"]:
-        rows = [
-            row_head(pair["truth"]) + cell(pair["predicted"]) + cell(pair["count"], "n") + cell(pair["support"], "n")
-            for pair in found["confused"]
-        ]
-        body += "<h3>Most often confused</h3>" + _long_table(("True class", "Called", "#Times", "#Of"), rows, "pairs")
-    return section("confusion", "Confusion matrix", lead, body)
-
-
-def classes_section(report: Mapping[str, Any]) -> str:
-    lines = sorted(report["per_class"], key=lambda line: (line["f1"], line["label"]))
-    rows = [
-        row_head(line["label"])
-        + f'<td class="n bar"><i style="--share:{line["f1"]:.3f}"></i>{number(line["f1"])}</td>'
-        + "".join(cell(value, "n") for value in (number(line["precision"]), number(line["recall"])))
-        + cell(count(line["support"]), "n")
-        for line in lines
-    ]
-    table = _long_table(("Class", "#F1", "#Precision", "#Recall", "#Rows"), rows, "classes")
-    return section("classes", "Class by class", "Weakest first.", table)
-
-
-def _long_table(heads: Sequence[str], rows: Sequence[str], what: str) -> str:
+def long_table(heads: Sequence[str], rows: Sequence[str], what: str) -> str:
+    """A sortable table of rows of cells; of a long one the first rows show, and the others on demand."""
     lines = "".join(f"<tr>{row}</tr>" for row in rows)
     more = f' data-first="{ROWS_FIRST}" data-what="{len(rows)} {what}"' if len(rows) > ROWS_FIRST else ""
     table = f'<table class="sortable"{more}>{head_row(*heads)}<tbody>{lines}</tbody></table>'
@@ -74,22 +47,23 @@ def _long_table(heads: Sequence[str], rows: Sequence[str], what: str) -> str:
 
 
 def mistakes_section(report: Mapping[str, Any]) -> str:
-    title = "Surest mistakes"
+    title = "Worst mistakes"
     if not report["mistakes"]:
         return section("mistakes", title, "There is none among the test rows.", "")
     items = "".join(_mistake(item) for item in report["mistakes"])
     length = len(report["mistakes"])
     more = f' data-first="{MISTAKES_FIRST}" data-what="{length} mistakes"' if length > MISTAKES_FIRST else ""
     lead = (
-        "The wrong predictions that the model was surest of. Check their labels first: such rows are often mislabelled."
+        "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "
+        "mislabelled."
     )
     return section("mistakes", title, lead, f'<ol class="mistakes"{more}>{items}</ol>')
 
 
 def _mistake(item: Mapping[str, Any]) -> str:
-    called = f'called <b dir="auto">{text(item["predicted"])}</b> <span class="n">{item["probability"]:.3f}</span>'
+    said = f'said <b dir="auto">{text(item["predicted"])}</b> <span class="n">{text(item["detail"])}</span>'
     return (
-        f'<li><p class="said" dir="auto">{text(item["text"])}</p><p class="gloss"><span>{called}</span>'
+        f'<li><p class="said" dir="auto">{text(item["text"])}</p><p class="gloss"><span>{said}</span>'
         f'<span>labelled <b dir="auto">{text(item["truth"])}</b></span>'
         f'<span class="place">{text(item["place"])}</span></p></li>'
     )

@@ -20,14 +20,26 @@ from tunesmith.evaluation.wording import (
 )
 
 PROBE, TFIDF, MAJORITY = "probe", "tfidf", "majority"
+TFIDF_LABELS, FREQUENT = "tfidf_labels", "frequent_labels"
+TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
+COSINE = "cosine"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
     MAJORITY: "always the most frequent class",
+    TFIDF_LABELS: "TF-IDF with logistic regression",
+    FREQUENT: "every label by its frequency",
+    TFIDF_RIDGE: "TF-IDF with ridge regression",
+    MEDIAN: "always the median",
+    COSINE: "the untouched base's cosine similarity",
 }
+FLOORS = (MAJORITY, FREQUENT, MEDIAN)  # know nothing of the text
 CHEAPER = {
     PROBE: "--method head",
+    COSINE: "the base as it is, which needs no training,",
     TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
+    TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
+    TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",
 }
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)
@@ -79,6 +91,7 @@ def judge(
     method: str,
     floor: Interval | None = None,
     confidence: float = 0.95,
+    counted: bool = True,
 ) -> Verdict:
     """The verdict against the best baseline.
 
@@ -86,13 +99,15 @@ def judge(
     method: "head" is itself the probe, so a baseline called "probe" is then left out.
     floor: the majority class where it was not run as a baseline; a result that does not clear it is said to.
     confidence: coverage of the intervals.
+    counted: whether the metric is a share of the test rows, each a hit or a miss.
 
-    It helped, or did not pay, only when the paired interval leaves out 0 and the difference is at least as many
-    test rows as an exact sign test needs (McNemar 1947): the percentile bootstrap alone is too sure of a few rows.
+    It helped, or did not pay, only when the paired interval leaves out 0 and, for a counted metric, the difference is at
+    least as many test rows as an exact sign test needs (McNemar 1947): the percentile bootstrap alone is too sure of a
+    few rows.
     """
     rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
-    closing = [_cost(cost), *_warnings(result, rivals, rows_tested, floor, confidence), _brackets(confidence)]
+    closing = [_cost(cost), *_warnings(result, rivals, rows_tested, floor, counted), _brackets(confidence)]
     if not rivals:
         opening = f"There is nothing to compare with: {measured}, and no baseline was run."
         advice = "Set evaluation.baselines to true to learn whether it was worth it."
@@ -107,7 +122,7 @@ def judge(
         if PROBE in rivals and best != PROBE
         else []
     )
-    needed = _sign_test_rows(confidence)
+    needed = _sign_test_rows(confidence) if counted else 0
     enough = abs(gain.value) * rows_tested > needed - 0.5
     if gain.low > 0 and enough:
         opening = f"{words.yes}: {measured}, {against} ({gain_with_interval(gain)})."
@@ -157,7 +172,7 @@ def _rows_to_tell(gain: Interval, rows_tested: int, needed: int, confidence: flo
 
 
 def _advice(best: str) -> str:
-    if best == MAJORITY:
+    if best in FLOORS:
         return "Check the label column, the learning rate and the number of epochs first."
     return f"For now {CHEAPER.get(best, best)} is the cheaper choice."
 
@@ -187,13 +202,14 @@ def _cost(cost: Cost) -> str:
 
 
 def _warnings(
-    result: Interval, rivals: Mapping[str, Interval], rows_tested: int, floor: Interval | None, confidence: float
+    result: Interval, rivals: Mapping[str, Interval], rows_tested: int, floor: Interval | None, counted: bool
 ) -> list[str]:
     lines = []
-    least = rivals.get(MAJORITY, floor)
+    name = next((name for name in FLOORS if name in rivals), MAJORITY)
+    least = rivals.get(name, floor)
     if least is not None and result.low <= least.value:
         lines.append(
-            f"Warning: it has not been shown to do better than {PHRASES[MAJORITY]} ({least.value:.3f}); do not use it."
+            f"Warning: it has not been shown to do better than {PHRASES[name]} ({least.value:.3f}); do not use it."
         )
     if result.value == 1.0:
         lines.append(
@@ -201,10 +217,8 @@ def _warnings(
             "does not hold the label."
         )
     if rows_tested < SMALL:
-        lines.append(
-            f"Warning: with {rows_of(rows_tested, 'test row')}, one row is worth {1 / rows_tested:.3f}; "
-            "take every figure as rough."
-        )
+        worth = f", one row is worth {1 / rows_tested:.3f}" if counted else " only"
+        lines.append(f"Warning: with {rows_of(rows_tested, 'test row')}{worth}; take every figure as rough.")
     return lines
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from tunesmith.evaluation.intervals import Interval
 
-METRIC_TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
+METRIC_TITLES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "spearman": "Spearman correlation",
+    "pearson": "Pearson correlation",
+    "rmse": "RMSE",
+}
 
 
 def metric_title(name: str) -> str:

@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,9 @@ from tunesmith.models.pooling import Pooling, declared_pooling
 from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
+
+# What the outputs are, by transformers' names.
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
 class Network(nn.Module, ABC):
@@ -158,7 +161,7 @@ class TransformersNetwork(Network):
         return f'opens with AutoModelForSequenceClassification.from_pretrained("{folder}")'
 
 
-def sequence_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Network:
+def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem, seed: int) -> Network:
     """The backbone with a head for `labels`, drawn from `seed`. The weights are copied: the backbone stays as it is.
 
     A declared pooling is kept (measured: the wrong one costs 40 points); else the family's own classifier is used,
@@ -169,10 +172,11 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> 
     kind = type(backbone.module.config)
     with quiet(), torch_seed(seed, "head"):
         if backbone.pooling is None and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            return _transformers_network(backbone, labels)
+            return _transformers_network(backbone, labels, problem)
         body = copy.deepcopy(backbone.module)
         pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
         network = PooledNetwork(body, pooling, labels, backbone.processor, layout_of(body, "").width)
+        body.config.problem_type = problem
         nn.init.normal_(network.head.weight, std=0.02)
         nn.init.zeros_(network.head.bias)
     present = {name for name, _ in body.named_parameters()}
@@ -229,11 +233,12 @@ def _leave_at(turn: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     return leave
 
 
-def _transformers_network(backbone: Backbone, labels: tuple[str, ...]) -> TransformersNetwork:
+def _transformers_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem) -> TransformersNetwork:
     from transformers import AutoModelForSequenceClassification
 
     config = copy.deepcopy(backbone.module.config)
     _name_labels(config, labels)
+    config.problem_type = problem
     config.pad_token_id = backbone.processor.pad["input_ids"]
     model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
     base = model.base_model
@@ -314,4 +319,3 @@ def _dropout_rate(config: PreTrainedConfig) -> float:
 def _name_labels(config: PreTrainedConfig, labels: tuple[str, ...]) -> None:
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"

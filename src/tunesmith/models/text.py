@@ -51,15 +51,21 @@ class TextProcessor:
         self.pad = pad
         self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
 
-    def encode(self, text: str, max_length: int) -> tuple[dict[str, list[int]], int]:
+    def encode(self, text: str | tuple[str, str], max_length: int) -> tuple[dict[str, list[int]], int]:
         """One row of each model input, and how many of the text's own tokens did not fit into `max_length`."""
         return self.encode_all([text], max_length)[0]
 
-    def encode_all(self, texts: Sequence[str], max_length: int) -> list[tuple[dict[str, list[int]], int]]:
-        """`encode` of many texts, faster than one by one."""
+    def encode_all(
+        self, texts: Sequence[str | tuple[str, str]], max_length: int
+    ) -> list[tuple[dict[str, list[int]], int]]:
+        """`encode` of many texts, faster than one by one.
+
+        Two texts become one row as the tokenizer joins them, with its own marks between; of two that are too long
+        together, the longer one loses tokens first.
+        """
         if not texts:
             return []
-        rows = self._tokenize(list(texts), None)
+        rows = self._tokenize(texts, None)
         long = [index for index, row in enumerate(rows) if len(row["input_ids"]) > max_length]
         short = self._tokenize([texts[index] for index in long], max_length) if long else []
         cut = dict.fromkeys(range(len(rows)), 0)
@@ -68,9 +74,12 @@ class TextProcessor:
             rows[index] = row
         return [(row if row["input_ids"] else self._one_filler(), cut[index]) for index, row in enumerate(rows)]
 
-    def _tokenize(self, texts: list[str], max_length: int | None) -> list[dict[str, list[int]]]:
+    def _tokenize(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> list[dict[str, list[int]]]:
+        first = [self._cased(text if isinstance(text, str) else text[0]) for text in texts]
+        second = [self._cased(text[1]) for text in texts if not isinstance(text, str)]
         given = self.tokenizer(
-            [text.lower() for text in texts] if self.lower else texts,
+            first,
+            second or None,
             padding=False,
             truncation=max_length is not None,
             max_length=max_length,
@@ -79,6 +88,9 @@ class TextProcessor:
             verbose=False,  # else it warns of every text that is longer than the model takes; they are counted here
         )
         return [{name: list(given[name][index]) for name in self.pad} for index in range(len(texts))]
+
+    def _cased(self, text: str) -> str:
+        return text.lower() if self.lower else text
 
     def _one_filler(self) -> dict[str, list[int]]:
         # A tokenizer without special tokens gives nothing at all for an empty text, and a row needs one token.

@@ -1,4 +1,4 @@
-"""Metrics of classification: numpy on columns of class indices, equal to scikit-learn's."""
+"""Metrics: numpy on columns of truth and prediction, equal to scikit-learn's and SciPy's."""
 
 from __future__ import annotations
 
@@ -47,3 +47,114 @@ def macro_f1(columns: Mapping[str, np.ndarray], classes: int) -> float:
     both = counts.truth + counts.predicted
     present = both > 0
     return float(np.mean(2 * counts.hits[present] / both[present])) if present.any() else float("nan")
+
+
+def label_f1(columns: Mapping[str, np.ndarray], average: str) -> float:
+    """F1 of labels said, from `columns["truth"]` and `columns["predicted"]`, both [examples, labels] of bool.
+
+    "micro" counts over all labels; "macro" is the mean over the labels that these examples hold or were given. nan when
+    there are no examples; 0 where no label is true or said.
+    """
+    truth, predicted = columns["truth"], columns["predicted"]
+    if len(truth) == 0:
+        return float("nan")
+    hits, both = (truth & predicted).sum(axis=0), truth.sum(axis=0) + predicted.sum(axis=0)
+    if average == "micro":
+        return float(2 * hits.sum() / both.sum()) if both.sum() else 0.0
+    present = both > 0
+    return float((2 * hits[present] / both[present]).mean()) if present.any() else 0.0
+
+
+def ranks(probability: np.ndarray) -> np.ndarray:
+    """[examples, labels]: of each label, the place of an example's probability among all examples', highest first.
+
+    Equal probabilities have equal ranks. With them `average_precision` of a resample needs no sorting.
+    """
+    import numpy as np
+
+    found = np.empty(probability.shape, dtype=np.int64)
+    for label in range(probability.shape[1]):
+        found[:, label] = np.unique(-probability[:, label], return_inverse=True)[1]
+    return found
+
+
+def average_precision(columns: Mapping[str, np.ndarray]) -> float:
+    """Mean over labels of the average precision, as `sklearn.metrics.average_precision_score` has it.
+
+    Sum over thresholds of (recall gained) times precision, from `columns["truth"]` and `columns["rank"]`. Labels that
+    no example has are left out; nan where none has any.
+    """
+    import numpy as np
+
+    truth, rank = columns["truth"], columns["rank"]
+    labels = truth.shape[1]
+    if len(truth) == 0 or not truth.any():
+        return float("nan")
+    size = int(rank.max()) + 1
+    cells = (rank + size * np.arange(labels)).ravel()
+    said = np.bincount(cells, minlength=size * labels).reshape(labels, size)
+    hits = np.bincount(cells, weights=truth.ravel(), minlength=size * labels).reshape(labels, size)
+    reached = hits.cumsum(axis=1)
+    precision = reached / np.maximum(said.cumsum(axis=1), 1)
+    total = reached[:, -1]
+    present = total > 0
+    return float(((precision * hits).sum(axis=1)[present] / total[present]).mean())
+
+
+def best_threshold(probability: np.ndarray, truth: np.ndarray, otherwise: float) -> float:
+    """The threshold of highest F1: halfway to the next lower probability; `otherwise` where no example is true.
+
+    `probability` [examples], `truth` [examples] of bool. A label is said where its probability is at least this.
+    """
+    import numpy as np
+
+    if not truth.any():
+        return otherwise
+    order = np.argsort(-probability, kind="stable")
+    sorted_shares, hits = probability[order], truth[order].cumsum()
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
+    ends = np.append(sorted_shares[1:] < sorted_shares[:-1], True)  # equal probabilities are said together
+    best = int(np.where(ends, f1, -1.0).argmax())
+    below = sorted_shares[best + 1] if best + 1 < len(order) else 0.0
+    return float((sorted_shares[best] + below) / 2)
+
+
+def correlation(columns: Mapping[str, np.ndarray]) -> float:
+    """Pearson's r of `columns["truth"]` and `columns["predicted"]`, [examples, numbers], the mean over numbers.
+
+    0 where one side is constant, as it then tells nothing; nan when there are no examples.
+    """
+    import numpy as np
+
+    truth, predicted = columns["truth"], columns["predicted"]
+    if len(truth) == 0:
+        return float("nan")
+    a, b = truth - truth.mean(axis=0), predicted - predicted.mean(axis=0)
+    length = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
+    spread = np.minimum(np.abs(a).max(axis=0), np.abs(b).max(axis=0)) > 1e-12
+    return float(np.where(spread, (a * b).sum(axis=0) / np.where(spread, length, 1.0), 0.0).mean())
+
+
+def rank_correlation(columns: Mapping[str, np.ndarray]) -> float:
+    """Spearman's rho: Pearson's r of the ranks, equal values sharing the mean of their ranks."""
+    ranked = {side: _mean_ranks(columns[side]) for side in ("truth", "predicted")}
+    return correlation(ranked)
+
+
+def _mean_ranks(values: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    found = np.empty(values.shape, dtype=np.float64)
+    for place in range(values.shape[1]):
+        _, inverse, counts = np.unique(values[:, place], return_inverse=True, return_counts=True)
+        ends = counts.cumsum()
+        found[:, place] = (ends - (counts - 1) / 2)[inverse]
+    return found
+
+
+def root_mean_square_error(columns: Mapping[str, np.ndarray], unit: np.ndarray) -> float:
+    """Root of the mean squared error, each number counted in its `unit`; nan when there are no examples."""
+    import numpy as np
+
+    error = (columns["predicted"] - columns["truth"]) / unit
+    return float(np.sqrt((error * error).mean())) if len(error) else float("nan")

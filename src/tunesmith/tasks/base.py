@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tunesmith.catalog import Part
 from tunesmith.data.columns import Columns
-from tunesmith.data.encode import Batch, Example
+from tunesmith.data.encode import Batch, Example, Text
 from tunesmith.data.table import Table
+from tunesmith.data.targets.base import Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,21 +20,27 @@ if TYPE_CHECKING:
     from tunesmith.models.backbone import Backbone, TextProcessor
     from tunesmith.models.network import Network
 
+WIDE = 50  # outputs up to which each gets a column of its own
+
 
 class LossSum(NamedTuple):
     """A sum and a weight, never a mean: the loop divides once, by the weight of the whole step."""
 
     total: Tensor  # scalar
-    weight: Tensor  # scalar: examples or tokens that `total` sums over
+    weight: Tensor  # scalar: how many examples, labels, numbers or tokens `total` sums over
     logs: dict[str, Tensor]  # further scalar sums over the same weight, for the ledger
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The label space, in the order of the network's outputs."""
+    """What the network's outputs mean, in their order: classes, labels, or numbers."""
 
     names: tuple[str, ...]
     counts: tuple[int, ...]  # training rows of each
+    thresholds: tuple[float, ...] = ()  # of several labels: the probability from which each is said
+    center: tuple[float, ...] = ()  # of numbers: mean over the training rows
+    scale: tuple[float, ...] = ()  # of numbers: standard deviation over the training rows
+    standardised: bool = False  # of numbers: whether an output counts in `scale`s from `center`
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,17 @@ class Prediction:
     """What the model says of one row."""
 
     row: int
-    label: str
-    probabilities: tuple[float, ...]  # one per label, in the order of Labels.names; sums to 1
+    value: Any  # a class; a tuple of labels; a number, or a tuple of several
+    evidence: tuple[float, ...]  # one for each output, of a size about 1: probabilities, or standardised numbers
+
+
+class Mistake(NamedTuple):
+    """A wrong prediction, as the report lists them."""
+
+    severity: float  # the worst come first
+    truth: str
+    said: str
+    detail: str  # how sure, or how far off
 
 
 Metric = Callable[[Mapping[str, "np.ndarray"]], float]
@@ -52,15 +68,16 @@ Metric = Callable[[Mapping[str, "np.ndarray"]], float]
 class Scores:
     """Values per example, and the functions that make numbers of any sample of them.
 
-    `columns` holds arrays of equal length, one entry per example: for classification "truth" and "predicted"
-    (class indices) and "probability" (of the predicted class). A metric takes such columns, of all examples or of a
-    resample, and gives one number, so that an interval needs to know nothing of the task.
+    `columns` holds arrays with one entry per example: for classification "truth" and "predicted" (class indices) and
+    "probability" (of the predicted class). A metric takes such columns, of all examples or of a resample, and gives one
+    number, so that an interval needs to know nothing of the task.
     """
 
     columns: dict[str, np.ndarray]
     metrics: dict[str, Metric]
     primary: str  # name of the metric that chooses and that the verdict is about; higher is better
-    labels: tuple[str, ...] = ()
+    shares: frozenset[str] = frozenset()  # metrics that are a share of the examples, each a hit or a miss
+    lower: frozenset[str] = frozenset()  # metrics of which less is better
 
     def value(self, metric: str | None = None) -> float:
         return self.metrics[metric or self.primary](self.columns)
@@ -71,14 +88,23 @@ class Task(Part, ABC):
 
     primary_metric: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # names of what `score` gives
+    baselines: ClassVar[tuple[str, ...]]  # files of evaluation/baselines/ that this task is compared with
+    views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
+
+    @abstractmethod
+    def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
+        """How the label column is to be read, from all its raw values.
+
+        `names` are the columns that hold the label, one or several; `known` the outputs of a finished model.
+        """
 
     @abstractmethod
     def check(self, train: Table, columns: Columns) -> Labels:
-        """The label space. Raises DataError naming column and rows when there is nothing to learn."""
+        """What the outputs will mean. Raises DataError naming column and rows when there is nothing to learn."""
 
     @abstractmethod
     def encode(
-        self, texts: Sequence[str], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
     ) -> list[Example]:
         """Rows as numbers, `limit` tokens at most each; pure. `targets` is None where the labels are not known."""
 
@@ -96,4 +122,71 @@ class Task(Part, ABC):
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
-        """Values per example of predictions against the labels of the same rows."""
+        """Values per example of predictions against the targets of the same rows."""
+
+    @abstractmethod
+    def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
+        """The predictions as columns of a table; names with ":" hold evidence, the others what is said."""
+
+    @abstractmethod
+    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
+        """What is wrong with a prediction; None where it is right."""
+
+    @abstractmethod
+    def describe(self, labels: Labels) -> str:
+        """What is learned, in words: "77 classes"."""
+
+    def settle(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Labels:
+        """`labels` with what can only be chosen by predictions on validation rows; none by default."""
+        return labels
+
+    def restate(self, predictions: Sequence[Prediction], labels: Labels) -> list[Prediction]:
+        """What the same evidence says by `labels` that were settled later."""
+        return list(predictions)
+
+    def fold(self, network: Network, labels: Labels) -> Labels:
+        """Puts what turns outputs into answers into the network itself, so that other tools read it as we do."""
+        return labels
+
+
+class OutputTask(Task, ABC):
+    """Output -> evidence -> what is said. Baselines give evidence too, so all are scored by the same rules."""
+
+    @abstractmethod
+    def evidence(self, output: Tensor, labels: Labels) -> Tensor:
+        """`output` [rows, outputs] -> float32 of the same shape: probabilities, or standardised numbers."""
+
+    @abstractmethod
+    def said(self, evidence: Sequence[float], labels: Labels) -> Any:
+        """The value of a prediction with this evidence, one number for each output."""
+
+    def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
+        return self.predictions(self.evidence(output.float(), labels).tolist(), rows, labels)
+
+    def predictions(
+        self, evidence: Sequence[Sequence[float]] | np.ndarray, rows: Sequence[int], labels: Labels
+    ) -> list[Prediction]:
+        """Predictions of rows from their evidence, [rows, outputs]."""
+        return [
+            Prediction(row, self.said(values, labels), tuple(values))
+            for row, values in zip(rows, evidence, strict=True)
+        ]
+
+    def restate(self, predictions: Sequence[Prediction], labels: Labels) -> list[Prediction]:
+        return [replace(item, value=self.said(item.evidence, labels)) for item in predictions]
+
+
+def encode_texts(texts: Sequence[Text], targets: Sequence[Any], processor: TextProcessor, limit: int) -> list[Example]:
+    """One example a text, with the target beside it (None where it is not known)."""
+    encoded = processor.encode_all(texts, limit)
+    return [
+        Example(row, inputs, target, cut)
+        for row, ((inputs, cut), target) in enumerate(zip(encoded, targets, strict=True))
+    ]
+
+
+def probability_columns(predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
+    """A column "p:<label>" for each of up to 50 labels; with more, one column of lists, "p:"."""
+    if len(labels.names) > WIDE:
+        return {"p:": [list(item.evidence) for item in predictions]}
+    return {f"p:{name}": [item.evidence[place] for item in predictions] for place, name in enumerate(labels.names)}

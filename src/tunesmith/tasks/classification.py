@@ -1,4 +1,4 @@
-"""One of several classes for each text."""
+"""One of several classes for each row of one text or two."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from tunesmith.data.columns import Columns
-from tunesmith.data.encode import Batch, Example
+from tunesmith.data.encode import Batch, Example, Text
 from tunesmith.data.table import Table
-from tunesmith.errors import DataError
+from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.one_class import OneClass
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.tasks._metrics import accuracy, macro_f1
-from tunesmith.tasks.base import Labels, LossSum, Prediction, Scores, Task
+from tunesmith.tasks.base import (
+    Labels,
+    LossSum,
+    Mistake,
+    OutputTask,
+    Prediction,
+    Scores,
+    encode_texts,
+    probability_columns,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,15 +34,25 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 
-class Classification(Task):
+class Classification(OutputTask):
     """Cross-entropy over the classes seen in the training rows."""
 
     primary_metric: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf")
+    views: ClassVar[tuple[str, ...]] = ("confusion", "per_class")
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of the target's weight spread evenly over all classes (Szegedy 2016, section 7)"
     )
+
+    def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
+        if len(names) > 1:
+            raise RecipeError(
+                f"data.label: {len(names)} columns are named, and classification learns one; name one, or learn several "
+                "labels with --task multilabel, several numbers with --task regression"
+            )
+        return OneClass()
 
     def check(self, train: Table, columns: Columns) -> Labels:
         counts = Counter(train.columns[columns.label])
@@ -45,20 +66,16 @@ class Classification(Task):
         return Labels(tuple(named), tuple(counts[name] for name in named))
 
     def encode(
-        self, texts: Sequence[str], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
     ) -> list[Example]:
         index = {name: position for position, name in enumerate(labels.names)}
         known = [None] * len(texts) if targets is None else [index[target] for target in targets]
-        encoded = processor.encode_all(texts, limit)
-        return [
-            Example(row, inputs, target, cut)
-            for row, ((inputs, cut), target) in enumerate(zip(encoded, known, strict=True))
-        ]
+        return encode_texts(texts, known, processor, limit)
 
     def head(self, backbone: Backbone, labels: Labels, seed: int) -> Network:
         from tunesmith.models.network import sequence_network
 
-        return sequence_network(backbone, labels.names, seed)
+        return sequence_network(backbone, labels.names, "single_label_classification", seed)
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
         import torch
@@ -70,13 +87,11 @@ class Classification(Task):
         correct = (logits.argmax(-1) == batch.target).sum()
         return LossSum(total, torch.tensor(float(len(batch.rows)), device=logits.device), {"correct": correct.detach()})
 
-    def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
-        shares = output.float().softmax(-1).cpu()  # [rows, labels]
-        best = shares.argmax(-1).tolist()
-        return [
-            Prediction(row, labels.names[index], tuple(values))
-            for row, index, values in zip(rows, best, shares.tolist(), strict=True)
-        ]
+    def evidence(self, output: Tensor, labels: Labels) -> Tensor:
+        return output.softmax(-1)
+
+    def said(self, evidence: Sequence[float], labels: Labels) -> str:
+        return labels.names[max(range(len(evidence)), key=evidence.__getitem__)]  # the first of equals
 
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
         import numpy as np
@@ -84,8 +99,24 @@ class Classification(Task):
         index = {name: position for position, name in enumerate(labels.names)}
         columns = {
             "truth": np.array([index[name] for name in truth], dtype=np.int64),
-            "predicted": np.array([index[item.label] for item in predictions], dtype=np.int64),
-            "probability": np.array([max(item.probabilities) for item in predictions]),
+            "predicted": np.array([index[item.value] for item in predictions], dtype=np.int64),
+            "probability": np.array([max(item.evidence) for item in predictions]),
         }
         metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=len(labels.names))}
-        return Scores(columns, metrics, self.primary_metric, labels.names)
+        return Scores(columns, metrics, self.primary_metric, shares=frozenset({"accuracy"}))
+
+    def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
+        said: dict[str, list[Any]] = {
+            "label": [item.value for item in predictions],
+            "probability": [max(item.evidence) for item in predictions],
+        }
+        return said | probability_columns(predictions, labels)
+
+    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
+        if prediction.value == truth:
+            return None
+        sure = max(prediction.evidence)
+        return Mistake(sure, truth, prediction.value, f"{sure:.3f}")
+
+    def describe(self, labels: Labels) -> str:
+        return f"{len(labels.names)} classes"

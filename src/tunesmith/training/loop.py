@@ -34,7 +34,8 @@ class Measured:
     """One evaluation on the validation rows."""
 
     metric: str
-    value: float  # higher is better
+    value: float
+    rank: float  # `value` where more is better, its negative where less is
     error: float  # one standard error of `value`
     loss: float  # mean over the rows
 
@@ -165,14 +166,14 @@ def judged(carry: Carry, found: Measured, step: int) -> tuple[Carry, bool]:
     gain, and no fall of the loss by `LEAST_FALL` below the lowest. The loss moves before a count of hits can show it: on
     500 validation rows the metric alone stopped 5 of 9 runs whose loss was still falling (docs/log.md).
     """
-    keep = carry.best_value is None or found.value >= carry.best_value - found.error
+    keep = carry.best_value is None or found.rank >= carry.best_value - found.error
     if keep:
-        highest = found.value if carry.best_value is None else max(carry.best_value, found.value)
+        highest = found.rank if carry.best_value is None else max(carry.best_value, found.rank)
         carry = replace(carry, best_value=highest, best_step=step)
-    gained = carry.reference is None or found.value > carry.reference + found.error
+    gained = carry.reference is None or found.rank > carry.reference + found.error
     fell = carry.lowest_loss is None or found.loss < carry.lowest_loss * (1 - LEAST_FALL)
     if gained:
-        carry = replace(carry, reference=found.value)
+        carry = replace(carry, reference=found.rank)
     if fell:
         carry = replace(carry, lowest_loss=found.loss)
     return replace(carry, without_gain=0 if gained or fell else carry.without_gain + 1), keep

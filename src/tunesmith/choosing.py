@@ -1,0 +1,61 @@
+"""Which task a recipe means: as asked, or as the label column says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunesmith.data.columns import Columns
+from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.label_set import is_flag, separator_of
+from tunesmith.data.targets.numbers import number_of
+from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.recipe import Recipe
+from tunesmith.tasks.base import Task
+from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.multilabel import Multilabel
+from tunesmith.tasks.regression import Regression
+
+MANY = 0.6  # share of distinct numbers above which they are measurements, not names of classes
+FEW_ROWS = 20  # in tables up to this size such a share says nothing
+
+
+def choose_task(recipe: Recipe, values: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, Target, str]:
+    """The task, how its label column is read, and the reason. `values` are the raw labels, split by split.
+
+    Raises RecipeError when the metric asked for is none of the task's.
+    """
+    every = [value for part in values for value in part]
+    task, why = (recipe.task, "as asked") if isinstance(recipe.task, Task) else _meant(every, columns)
+    metric = recipe.evaluation.metric
+    if metric not in ("auto", *task.metrics):
+        raise RecipeError(
+            f'evaluation.metric: task {task.part_name()} has no metric "{metric}"; {did_you_mean(metric, task.metrics)}'
+        )
+    return task, task.target(every, columns.parts or (columns.label,)), why
+
+
+def _meant(values: Sequence[Any], columns: Columns) -> tuple[Task, str]:
+    read = "two text columns" if columns.pair is not None else "one text column"
+    filled = [value for value in values if value is not None and value != ""]
+    if columns.parts:
+        if all(is_flag(flag) for value in filled for flag in value if flag is not None and flag != ""):
+            return Multilabel(), f"{read} and {len(columns.parts)} columns of 0 and 1"
+        return Regression(), f"{read} and {len(columns.parts)} columns of numbers"
+    lists = [value for value in filled if isinstance(value, list)]
+    if lists:
+        numbers = all(number_of(item) is not None and not isinstance(item, str) for value in lists for item in value)
+        if numbers and any(lists):
+            return Regression(), f"{read} and lists of numbers"
+        return Multilabel(), f"{read} and lists of labels"
+    numbers = [number_of(value) for value in filled]
+    if filled and None not in numbers:
+        fractions = any(number != int(number) for number in numbers if number is not None)
+        if fractions:
+            return Regression(), f"{read} and numbers with decimals; --task classification takes them as names"
+        if len(set(numbers)) > MANY * len(numbers) and len(numbers) > FEW_ROWS:
+            return Regression(), f"{read} and {len(set(numbers))} different numbers in {len(numbers)} rows"
+    separator = separator_of(filled)
+    if separator is not None:
+        return Multilabel(), f'{read} and labels joined by "{separator}"; --task classification takes each as one name'
+    return Classification(), f"{read} and one column of labels"

@@ -1,0 +1,1 @@
+"""What a label column holds: one class, a set of labels, numbers."""

@@ -1,0 +1,54 @@
+"""How the values of a label column are read, checked, and kept in balance between the splits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from tunesmith.data.findings import Finding, Rows
+from tunesmith.data.table import Table
+from tunesmith.errors import Problems
+
+
+class Target(ABC):
+    """One kind of thing to learn. A subclass is final, and knows nothing of models."""
+
+    balance: ClassVar[str]  # how rows are held out, in words: "stratified by label"
+
+    @abstractmethod
+    def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
+        """The column's values, each in one form however it was written; None for a row that has none.
+
+        What cannot be read at all is added to `problems`, with the rows, and is None too.
+        """
+
+    @abstractmethod
+    def name(self, target: Any) -> str:
+        """A target as short text; equal targets have equal names."""
+
+    @abstractmethod
+    def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
+        """Adds what was put right in reading the raw values of every split."""
+
+    @abstractmethod
+    def check(
+        self,
+        column: str,
+        rows: dict[str, Rows],
+        known: Sequence[str] | None,
+        problems: Problems,
+        findings: list[Finding],
+    ) -> None:
+        """Adds what nothing can be learned from, and what the reader of a result must know.
+
+        `known` names the outputs of a finished model where `rows` are only to be measured on; None where they train.
+        """
+
+    @abstractmethod
+    def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
+        """For each of a table's rows the classes that it counts for when rows are held out; none for no balance."""
+
+    def disagree(self, targets: Sequence[Any]) -> bool:
+        """Whether rows of one text contradict each other."""
+        return len({self.name(target) for target in targets}) > 1

@@ -1,0 +1,99 @@
+"""One or several numbers for each row, as scores, prices and ratings are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tunesmith.data.findings import Finding, Rows, counted
+from tunesmith.data.table import Table, shown
+from tunesmith.data.targets.base import Target
+from tunesmith.errors import Problems
+
+BINS = 10  # of equal rows, so that what is held out covers the same range as what is trained on
+LISTED = 10
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Numbers(Target):
+    """Finite numbers, one for each of `names`; a row that lacks one of them has no target."""
+
+    names: tuple[str, ...]
+
+    balance: ClassVar[str] = "stratified by value"
+
+    def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
+        found, wrong, sizes = [], [], []
+        for row, value in enumerate(table.columns[column]):
+            given = value if isinstance(value, list) else [value]
+            missing = [item is None or item == "" for item in given]
+            numbers = [None if gone else number_of(item) for item, gone in zip(given, missing, strict=True)]
+            if len(given) != len(self.names):
+                sizes.append(row)
+            elif any(number is None and not gone for number, gone in zip(numbers, missing, strict=True)):
+                wrong.append(row)
+            found.append(None if None in numbers or len(given) != len(self.names) else tuple(numbers))
+        if wrong:
+            problems.add(
+                f'{table.path}: column "{column}" holds no number in {counted(len(wrong))} ({_some(table, wrong, column)}), '
+                "and regression learns numbers; write them as 3 or 3.5, leave the unknown ones empty, or name another "
+                "column with --label"
+            )
+        if sizes:
+            problems.add(
+                f'{table.path}: column "{column}" holds other than {len(self.names)} numbers in {counted(len(sizes))} '
+                f"({_some(table, sizes, column)}); every row needs as many numbers as the first"
+            )
+        return found
+
+    def name(self, target: Any) -> str:
+        return ", ".join(f"{number:g}" for number in target)
+
+    def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
+        return
+
+    def check(
+        self,
+        column: str,
+        rows: dict[str, Rows],
+        known: Sequence[str] | None,
+        problems: Problems,
+        findings: list[Finding],
+    ) -> None:
+        if known is not None:
+            return
+        train = rows["train"]
+        for place, name in enumerate(self.names):
+            values = {train.targets[row][place] for row in train.kept}
+            if len(values) == 1:
+                problems.add(
+                    f'{train.table.path}: column "{name}" holds one number only ({values.pop():g}), so there is nothing to '
+                    "learn; name the right column by --label"
+                )
+
+    def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
+        order = sorted(range(len(targets)), key=lambda row: (targets[row], row))
+        found: list[tuple[str, ...]] = [()] * len(targets)
+        bins = min(BINS, max(1, len(targets) // BINS))
+        for rank, row in enumerate(order):
+            found[row] = (f"bin {rank * bins // len(targets):02d}",)
+        return found
+
+
+def number_of(value: Any) -> float | None:
+    """A finite number, or a text that is one; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+        return None
+    found = float(value)
+    return found if math.isfinite(found) else None
+
+
+def _some(table: Table, rows: list[int], column: str) -> str:
+    said = [f'{table.place(row)} "{shown(table.columns[column][row], 30)}"' for row in rows[:LISTED]]
+    return ", ".join(said) + (", ..." if len(rows) > LISTED else "")

@@ -1,0 +1,66 @@
+"""What every baseline is: it learns from training rows without a pretrained model, and is scored as the model is."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.encode import Text
+from tunesmith.tasks.base import Labels, OutputTask, Scores, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A cheap alternative, measured on the same test rows."""
+
+    name: str  # what the verdict knows it by: its file's name, or "probe"
+    what: str  # in words
+    scores: Scores
+    seconds: float  # by the clock, to fit it and to predict the test rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one split: what is read, and what is true."""
+
+    texts: Sequence[Text]
+    truth: Sequence[Any]
+
+
+class Rival(ABC):
+    """One cheap way to predict, in its own file under the name that tasks call it by."""
+
+    @abstractmethod
+    def evidence(self, train: Part, wanted: Sequence[Sequence[Text]], labels: Labels, seed: int) -> list[np.ndarray]:
+        """Learns from `train`; for each of the lists of texts [texts, outputs] as the task's `evidence` has it."""
+
+    @abstractmethod
+    def what(self, train: Part) -> str:
+        """The baseline in words."""
+
+
+def measure_baseline(
+    name: str, task: Task, train: Part, validation: Part, test: Part, labels: Labels, seed: int
+) -> Baseline:
+    """Fits the baseline of file `name` and scores it on the test rows, by the task's own rules.
+
+    What the task settles on validation rows (thresholds) is settled for the baseline too.
+    """
+    assert isinstance(task, OutputTask)
+    rival = importlib.import_module(f"tunesmith.evaluation.baselines.{name}").make()
+    assert isinstance(rival, Rival)
+    started = time.perf_counter()
+    held, wanted = rival.evidence(train, [validation.texts, test.texts], labels, seed)
+    if validation.truth:
+        seen = task.predictions(held.tolist(), range(len(held)), labels)
+        labels = task.settle(seen, validation.truth, labels)
+    found = task.predictions(wanted.tolist(), range(len(wanted)), labels)
+    scores = task.score(found, test.truth, labels)
+    return Baseline(name, rival.what(train), scores, time.perf_counter() - started)

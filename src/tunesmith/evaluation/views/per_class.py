@@ -1,0 +1,59 @@
+"""Precision, recall and F1, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.evaluation.charts import number
+from tunesmith.evaluation.sections import cell, long_table, row_head, section
+from tunesmith.evaluation.wording import count
+from tunesmith.tasks._metrics import class_counts
+from tunesmith.tasks.base import Labels, Scores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def build(scores: Scores, labels: Labels) -> list[dict[str, Any]]:
+    counts = class_counts(scores.columns, len(labels.names))
+    return ratios(labels.names, counts.hits, counts.truth, counts.predicted)
+
+
+def show(found: Sequence[Mapping[str, Any]], rows: int) -> str:
+    return table_section("Class", "classes", "Class by class", found)
+
+
+def ratios(names: Sequence[str], hits: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and test rows (support) of each class; a ratio with nothing below the line is 0.
+
+    `hits`, `truth` and `predicted` are counts, [classes].
+    """
+    lines = []
+    for label, right, true, said in zip(names, hits.tolist(), truth.tolist(), predicted.tolist(), strict=True):
+        lines.append(
+            {
+                "label": label,
+                "precision": right / said if said else 0.0,
+                "recall": right / true if true else 0.0,
+                "f1": 2 * right / (true + said) if true + said else 0.0,
+                "support": true,
+            }
+        )
+    return lines
+
+
+def table_section(head: str, what: str, title: str, found: Sequence[Mapping[str, Any]]) -> str:
+    """The table of `ratios`, weakest first, with a column more where each line has a threshold."""
+    lines = sorted(found, key=lambda line: (line["f1"], line["label"]))
+    thresholds = all("threshold" in line for line in found)
+    rows = [
+        row_head(line["label"])
+        + f'<td class="n bar"><i style="--share:{line["f1"]:.3f}"></i>{number(line["f1"])}</td>'
+        + "".join(cell(value, "n") for value in (number(line["precision"]), number(line["recall"])))
+        + (cell(number(line["threshold"]), "n") if thresholds else "")
+        + cell(count(line["support"]), "n")
+        for line in lines
+    ]
+    heads = (head, "#F1", "#Precision", "#Recall", *(("#Said from",) if thresholds else ()), "#Rows")
+    return section(what, title, "Weakest first.", long_table(heads, rows, what))
