@@ -18,6 +18,7 @@ from tunesmith.cli.doctor import doctor
 from tunesmith.cli.evaluate import evaluate
 from tunesmith.cli.options import discard_output
 from tunesmith.cli.predict import predict
+from tunesmith.cli.preview import preview
 from tunesmith.cli.train import resume, train
 from tunesmith.errors import TrainingError, TunesmithError
 
@@ -49,7 +50,7 @@ def build_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             print(context.get_help())
 
-    for command in (train, resume, predict, evaluate, demo, doctor):
+    for command in (train, preview, resume, predict, evaluate, demo, doctor):
         app.command()(command)
     return app
 

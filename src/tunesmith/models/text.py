@@ -74,6 +74,11 @@ class TextProcessor:
             rows[index] = row
         return [(row if row["input_ids"] else self._one_filler(), cut[index]) for index, row in enumerate(rows)]
 
+    def tokens(self, inputs: dict[str, list[int]]) -> list[str]:
+        """The tokens of one row as `encode` gives it, in the tokenizer's own spelling; terminal codes are escaped."""
+        found = self.tokenizer.convert_ids_to_tokens(inputs["input_ids"])
+        return [token if token.isprintable() else ascii(token)[1:-1] for token in found]
+
     def _tokenize(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> list[dict[str, list[int]]]:
         first = [self._cased(text if isinstance(text, str) else text[0]) for text in texts]
         second = [self._cased(text[1]) for text in texts if not isinstance(text, str)]

@@ -1,0 +1,94 @@
+"""What rows become before a model sees them: the tokens it reads, what was cut, and what is to be learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tunesmith.errors import ModelError, TunesmithError
+from tunesmith.preparing import Prepared, encode, prepare
+from tunesmith.recipe import Recipe
+from tunesmith.tasks.base import Labels
+
+CUT_SHOWN = 20  # tokens shown of those that did not fit
+
+
+@dataclass(frozen=True)
+class PreviewedRow:
+    """One training row."""
+
+    place: str  # "train.csv:12"
+    target: str  # as it was read
+    learned: str  # the numbers that the loss compares with
+    tokens: tuple[str, ...]  # what the model reads, special tokens included
+    cut: tuple[str, ...]  # the first of the tokens that did not fit
+    cut_count: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    lines: tuple[str, ...]  # what was found of columns, splits, task, and in the rows
+    rows: tuple[PreviewedRow, ...]
+    limit: int  # tokens kept of a row
+    findings: tuple[str, ...]  # of encoding: how much is cut
+
+
+def preview(recipe: Recipe, count: int) -> Preview:
+    """The first `count` training rows, encoded as a run would. Reads the base's tokenizer and its weights' shapes.
+
+    Raises DataError, RecipeError and ModelError as a run would.
+    """
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import local_problems, resolve
+
+    of_model = local_problems(recipe.model)
+    try:
+        prepared = prepare(recipe)
+    except TunesmithError as error:
+        raise type(error)(*error.problems, *of_model) from None
+    if of_model:
+        raise ModelError(*of_model)
+    processor = load_backbone(resolve(recipe.model)).processor
+    encoded = encode(prepared, processor, recipe.training.max_length)
+    rows = []
+    for example in encoded.examples["train"][:count]:
+        text = prepared.texts("train")[example.row]
+        whole, _ = processor.encode(text, example.length + example.cut)
+        read = processor.tokens(example.inputs)
+        rest = _left_out(processor.tokens(whole), read)
+        rows.append(
+            PreviewedRow(
+                prepared.splits.train.place(example.row),
+                prepared.target.name(prepared.truth("train")[example.row]),
+                _learned(example.target, prepared.labels),
+                tuple(read),
+                tuple(rest[:CUT_SHOWN]),
+                example.cut,
+            )
+        )
+    lines = tuple(line for note in prepared.notes for line in _noted(note.topic, note.lines, prepared))
+    return Preview(lines, tuple(rows), encoded.limit, tuple(finding.message for finding in encoded.findings))
+
+
+def _noted(topic: str, lines: tuple[str, ...], prepared: Prepared) -> list[str]:
+    """Of the columns only how they were found: the rows follow as the model reads them."""
+    kept = lines[:1] if topic == "columns" else lines
+    return [line if line.startswith(topic) else f"{topic}: {line}" for line in kept]
+
+
+def _left_out(whole: list[str], read: list[str]) -> list[str]:
+    """Tokens of `whole` that `read`, cut at several places perhaps, does not hold, in order."""
+    rest, place = [], 0
+    for token in whole:
+        if place < len(read) and read[place] == token:
+            place += 1
+        else:
+            rest.append(token)
+    return rest
+
+
+def _learned(target: int | list[float], labels: Labels) -> str:
+    if isinstance(target, int):
+        return f'output {target + 1} of {len(labels.names)}, "{labels.names[target]}", is right'
+    named = [f'"{name}" = {value:.3g}' for name, value in zip(labels.names, target, strict=True) if value != 0]
+    rest = len(target) - len(named)
+    return ", ".join([*named, f"{rest} outputs = 0"] if rest else named)
