@@ -14,11 +14,12 @@ from tunesmith.data.order import LengthOrder
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
+from tunesmith.evaluation.verdict import COSINE, PHRASES
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
 from tunesmith.seeds import seed_of
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.base import OutputTask, Task
 from tunesmith.training.events import Event, Note
 from tunesmith.training.loop import Measured, Run
 from tunesmith.training.optim import Masters
@@ -49,7 +50,9 @@ class Built:
     derived: list[Derived]
     trainable: int  # parameters that may change
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
-    probe: Baseline | None = None
+    base: tuple[
+        Baseline, ...
+    ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
 
 
 def method_of(recipe: Recipe) -> Method:
@@ -59,7 +62,9 @@ def method_of(recipe: Recipe) -> Method:
 
 def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates: Rates) -> tuple[Network, Plan]:
     """The float32 network, before any training: the same every time for the same recipe."""
-    network = prepared.task.head(backbone, prepared.labels, seed_of(recipe.seed, "head"))
+    network = prepared.task.head(
+        backbone, prepared.labels, prepared.columns.pair is not None, seed_of(recipe.seed, "head")
+    )
     plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
     plan.check(network)
     return network, plan
@@ -170,7 +175,8 @@ def fit_probe(
             labels = prepared.task.settle(held, prepared.truth("validation"), labels)
         scores = prepared.task.score(prepared.task.restate(found, labels), prepared.truth("test"), labels)
         took = time.perf_counter() - begun
-        built.probe = Baseline("probe", "frozen features with a new head", scores, took)
+        probe = Baseline("probe", "frozen features with a new head", scores, took)
+        built.base = (*_cosine(prepared, network, features, took), probe)
     said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"
     if wanted:
         names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -185,6 +191,21 @@ def fit_probe(
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
     yield Note("probe", (said,))
+
+
+def _cosine(prepared: Prepared, network: Network, features: dict[str, Tensor], seconds: float) -> tuple[Baseline, ...]:
+    """The base's own cosine of two texts, put on the scale of one number by least squares on the training rows."""
+    import numpy as np
+
+    task, labels = prepared.task, prepared.labels
+    train, test = network.cosine(features["train"]), network.cosine(features["test"])
+    if train is None or test is None or len(labels.scale) != 1 or not isinstance(task, OutputTask):
+        return ()
+    truth = (np.array(prepared.truth("train"))[:, 0] - labels.center[0]) / labels.scale[0]
+    slope, start = np.polyfit(train.numpy(), truth, 1)
+    found = task.predictions((slope * test.numpy() + start)[:, None].tolist(), range(len(test)), labels)
+    scores = task.score(found, prepared.truth("test"), labels)
+    return (Baseline(COSINE, PHRASES[COSINE], scores, seconds),)
 
 
 def _fit_on(task: Task, last: nn.Linear, features: dict[str, Tensor], splits: dict[str, list[Example]]) -> ProbeResult:

@@ -143,7 +143,7 @@ def baselines_of(recipe: Recipe, prepared: Prepared, built: Built) -> list[Basel
     train, validation, test = (Part(prepared.texts(split), prepared.truth(split)) for split in SPLITS)
     task, labels = prepared.task, prepared.labels
     found = [measure_baseline(name, task, train, validation, test, labels, recipe.seed) for name in task.baselines]
-    return found if built.probe is None else [*found, built.probe]
+    return [*found, *built.base]
 
 
 def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> list[Prediction]:

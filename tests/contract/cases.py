@@ -105,7 +105,7 @@ def set_up(case: Case, backbone: Backbone, seed: int = 5, tamper: Callable[[Netw
     samples, labels = SAMPLES[case.task]
     task = catalog.build("tasks", {"name": case.task, **dict(case.task_options)})
     assert isinstance(task, Task)
-    network = task.head(backbone, labels, seed)
+    network = task.head(backbone, labels, not isinstance(samples[0][0], str), seed)
     options = dict(case.options)
     if "targets" in options:
         options["targets"] = (network.layout.linears[0].rpartition(".")[2],)

@@ -45,16 +45,12 @@ def take_steps(made: Set, count: int = 2) -> list[float]:
     """Optimizer steps on the one batch in two parts, evaluated in between; the loss of each."""
     import torch
 
-    from tunesmith.data.encode import Batch
+    from tunesmith.data.encode import collate
     from tunesmith.training.loop import set_mode
     from tunesmith.training.step import optimizer_step
 
-    inputs, target = made.batch.inputs, made.batch.target
-    assert target is not None
-    parts = [
-        Batch(made.batch.rows[part], {name: value[part] for name, value in inputs.items()}, target[part])
-        for part in (slice(0, 6), slice(6, None))
-    ]
+    inputs, pad = made.batch.inputs, made.network.processor.pad
+    parts = [collate(made.examples[part], pad) for part in (slice(0, 6), slice(6, None))]
     losses = []
     for step in range(count):
         made.network.eval()

@@ -29,7 +29,7 @@ def _network(folder: Path) -> Network:
     from tunesmith.models.network import sequence_network
     from tunesmith.models.resolve import resolve
 
-    return sequence_network(load_backbone(resolve(str(folder))), LABELS, "single_label_classification", 3)
+    return sequence_network(load_backbone(resolve(str(folder))), LABELS, "single_label_classification", False, 3)
 
 
 def _batch(network: Network) -> dict[str, Tensor]:

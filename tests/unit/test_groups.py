@@ -31,7 +31,7 @@ def albert(tmp_path: Path) -> tuple[Network, Plan]:
         intermediate_size=48, max_position_embeddings=80,
     )  # fmt: skip
     backbone = load_backbone(resolve(str(_write(tmp_path, config, _wordpiece()))))
-    network = sequence_network(backbone, ("a", "b", "c"), "single_label_classification", 0)
+    network = sequence_network(backbone, ("a", "b", "c"), "single_label_classification", False, 0)
     return network, Full().attach(network, Rates(1e-2, 1e-2, ""), 0)
 
 

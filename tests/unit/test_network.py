@@ -38,7 +38,9 @@ def batch_of(network: Network) -> dict[str, Tensor]:
 
 
 def test_saved_and_read_back(family: str, tmp_path: Path) -> None:
-    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(
+        backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
+    )
     with torch.no_grad():
         network.output.weight.mul_(30)
         logits = network(inputs := batch_of(network))
@@ -60,7 +62,9 @@ def test_transformers_opens_it(family: str, tmp_path: Path) -> None:
         pytest.skip("opened by sentence-transformers")
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(
+        backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
+    )
     with torch.no_grad():
         network.output.weight.mul_(30)
     network.save(tmp_path / "saved", LABELS)
@@ -79,7 +83,7 @@ def test_transformers_opens_it(family: str, tmp_path: Path) -> None:
 def test_sentence_transformers_opens_it(tmp_path: Path) -> None:
     library = pytest.importorskip("sentence_transformers")
     network = sequence_network(
-        backbone_of("sentence", tmp_path / "base"), LABELS, "single_label_classification", seed=0
+        backbone_of("sentence", tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
     )
     with torch.no_grad():
         network.output.weight.mul_(30)
@@ -100,7 +104,7 @@ def test_sentence_transformers_opens_it(tmp_path: Path) -> None:
 
 
 def test_halves_make_the_whole(family: str, tmp_path: Path) -> None:
-    network = sequence_network(backbone_of(family, tmp_path), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(backbone_of(family, tmp_path), LABELS, "single_label_classification", False, seed=0)
     inputs = batch_of(network)
     features = network.features(inputs)
     assert features.shape == (len(TEXTS), network.output.in_features)
@@ -122,7 +126,7 @@ def test_halves_make_the_whole(family: str, tmp_path: Path) -> None:
 
 def test_base_features_hold_nothing_untrained(family: str, tmp_path: Path) -> None:
     """Drawn anew, what is fresh changes no base feature; where only the last map is, they are the features."""
-    network = sequence_network(backbone_of(family, tmp_path), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(backbone_of(family, tmp_path), LABELS, "single_label_classification", False, seed=0)
     inputs = batch_of(network)
     with torch.no_grad():
         features, found = network.features(inputs), network.base_features(inputs)
@@ -147,7 +151,9 @@ def test_base_features_of_a_bert_whose_pooler_is_not_in_the_checkpoint(tmp_path:
     kept = {name: value for name, value in weights.items() if not name.startswith("pooler.")}
     assert len(kept) == len(weights) - 2
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
-    network = sequence_network(load_backbone(resolve(str(folder))), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(
+        load_backbone(resolve(str(folder))), LABELS, "single_label_classification", False, seed=0
+    )
     with torch.no_grad():
         inputs = batch_of(network)
         hidden = network.get_submodule("model.bert")(**inputs).last_hidden_state
@@ -157,7 +163,7 @@ def test_base_features_of_a_bert_whose_pooler_is_not_in_the_checkpoint(tmp_path:
 
 
 def test_every_trainable_parameter_gets_a_gradient(family: str, tmp_path: Path) -> None:
-    network = sequence_network(backbone_of(family, tmp_path), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(backbone_of(family, tmp_path), LABELS, "single_label_classification", False, seed=0)
     network(batch_of(network)).square().sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
@@ -168,7 +174,7 @@ def test_fresh_is_what_the_seed_draws(family: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
     first, same, other = (
-        sequence_network(backbone, LABELS, "single_label_classification", seed=seed) for seed in (7, 7, 8)
+        sequence_network(backbone, LABELS, "single_label_classification", False, seed=seed) for seed in (7, 7, 8)
     )
     assert torch.equal(torch.get_rng_state(), state)
     drawn = dict(other.named_parameters())
@@ -189,7 +195,9 @@ def test_fresh_is_what_the_seed_draws(family: str, tmp_path: Path) -> None:
 
 
 def test_bfloat16_runs_and_is_saved_as_float32(family: str, tmp_path: Path) -> None:
-    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(
+        backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
+    )
     inputs = batch_of(network)
     exact = network(inputs)
     network.to(torch.bfloat16)
@@ -211,7 +219,7 @@ def test_mean_pooling_where_transformers_has_no_classifier(tmp_path: Path, monke
 
     backbone = backbone_of("bert", tmp_path)
     monkeypatch.setattr(modeling_auto, "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING", {})
-    network = sequence_network(backbone, LABELS, "single_label_classification", seed=0)
+    network = sequence_network(backbone, LABELS, "single_label_classification", False, seed=0)
     assert isinstance(network, PooledNetwork)
     assert network.pooling == Pooling("mean", normalize=False)
 
@@ -219,10 +227,12 @@ def test_mean_pooling_where_transformers_has_no_classifier(tmp_path: Path, monke
 def test_a_classifier_is_a_base_again(tmp_path: Path) -> None:
     for family in ("sentence", "roberta"):
         base = backbone_of(family, tmp_path / family)
-        sequence_network(base, LABELS, "single_label_classification", seed=0).save(tmp_path / f"{family}-saved", LABELS)
+        sequence_network(base, LABELS, "single_label_classification", False, seed=0).save(
+            tmp_path / f"{family}-saved", LABELS
+        )
         again = load_backbone(resolve(str(tmp_path / f"{family}-saved")))
         assert again.pooling == base.pooling
-        network = sequence_network(again, ("p", "q"), "single_label_classification", seed=0)
+        network = sequence_network(again, ("p", "q"), "single_label_classification", False, seed=0)
         assert network(batch_of(network)).shape == (len(TEXTS), 2)
 
 
@@ -239,7 +249,9 @@ class _Shell:
 @pytest.mark.parametrize("family", ["sentence", "bert"])
 def test_a_pickle_is_refused_unread(family: str, tmp_path: Path) -> None:
     folder = tmp_path / "saved"
-    network = sequence_network(backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", seed=0)
+    network = sequence_network(
+        backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
+    )
     network.save(folder, LABELS)
     (folder / "model.safetensors").unlink()
     weights = {name.removeprefix("body.").removeprefix("model."): value for name, value in network.state_dict().items()}
@@ -254,10 +266,51 @@ def test_a_damaged_saved_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds no saved model"):
         load_network(tmp_path)
     folder = tmp_path / "saved"
-    sequence_network(backbone_of("sentence", tmp_path / "base"), LABELS, "single_label_classification", seed=0).save(
-        folder, LABELS
-    )
+    sequence_network(
+        backbone_of("sentence", tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
+    ).save(folder, LABELS)
     for path in (folder / "3_Dense" / "model.safetensors", folder / "model.safetensors"):
         path.write_bytes(path.read_bytes()[:-9])
         with pytest.raises(ArtifactError, match="cannot be read"):
             load_network(folder)
+
+
+def test_two_texts_a_row_are_read_apart_and_the_vectors_stay_the_base_s_own(tmp_path: Path) -> None:
+    """Of a sentence encoder: the saved folder gives sentence-transformers' vectors, and the head reads how they differ."""
+    from sentence_transformers import SentenceTransformer
+
+    from tunesmith.data.encode import collate
+    from tunesmith.models.network import PairNetwork
+    from tunesmith.tasks.base import encode_texts
+
+    backbone = backbone_of("sentence", tmp_path / "base")
+    network = sequence_network(backbone, LABELS, "regression", True, seed=0)
+    assert isinstance(network, PairNetwork)
+    pairs = [("one text", "another"), ("a b c d e f", "b"), ("same", "same")]
+    examples = encode_texts(pairs, [None] * 3, backbone.processor, 32)
+    batch = collate(examples, backbone.processor.pad)
+    assert batch.rows == (0, 1, 2) and len(batch.inputs["input_ids"]) == 6
+    with torch.no_grad():
+        features = network.features(batch.inputs)
+        output = network(batch.inputs)
+    oracle = SentenceTransformer(str(tmp_path / "base"), device="cpu")
+    one, two = (
+        torch.nn.functional.normalize(torch.tensor(oracle.encode([pair[side] for pair in pairs])), dim=-1)
+        for side in (0, 1)
+    )
+    parts = features.chunk(4, dim=-1)
+    assert torch.allclose(parts[0], one, atol=1e-5) and torch.allclose(parts[1], two, atol=1e-5)
+    assert torch.allclose(parts[2], (one - two).abs(), atol=1e-5)
+    similarity = network.cosine(features)
+    assert similarity is not None
+    assert torch.allclose(similarity, (one * two).sum(-1), atol=1e-5)
+    assert float(similarity[2]) == pytest.approx(1.0, abs=1e-5)
+    network.save(tmp_path / "saved", LABELS)
+    loaded, labels = load_network(tmp_path / "saved")
+    assert labels == LABELS and loaded.processor.apart
+    with torch.no_grad():
+        assert torch.equal(loaded(batch.inputs), output)
+    again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    assert torch.allclose(
+        torch.tensor(again.encode(["one text"])), torch.tensor(oracle.encode(["one text"])), atol=1e-6
+    )

@@ -8,7 +8,8 @@ import pytest
 
 from tunesmith.data.encode import Batch
 from tunesmith.tasks.classification import Classification
-from tunesmith.training.probe import SOFTER, STRENGTHS, fit_head
+from tunesmith.tasks.regression import Regression
+from tunesmith.training.probe import SOFTER, fit_head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,13 +27,14 @@ def _features(rows: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("strength", [1.0, 16.0, 256.0])
-def test_equals_logistic_regression(strength: float) -> None:
+def test_equals_logistic_regression(strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     import torch
     from sklearn.linear_model import LogisticRegression
 
+    monkeypatch.setattr(Classification, "likely_strength", strength)
     features, target = _features(200, 1)
-    found = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None, seed_strength=strength).best
+    found = fit_head(torch.nn.Linear(10, 4), Classification(), features, target, None).best
     oracle = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(features.numpy(), target.numpy())
     assert found.strength == strength
     assert found.weight.numpy() == pytest.approx(oracle.coef_, abs=2e-3 * float(np.abs(oracle.coef_).max()))
@@ -61,18 +63,20 @@ def test_the_strength_with_the_lowest_validation_loss_is_taken() -> None:
         with torch.no_grad():
             loss = Classification().loss(candidate(held), Batch(tuple(range(200)), {}, truth))
         value = float(loss.total / loss.weight)
-        seen[STRENGTHS[len(seen)]] = value
+        seen[Classification.strengths[len(seen)]] = value
         return value
 
     output = torch.nn.Linear(10, 4)
     before = output.weight.detach().clone()
     found = fit_head(output, Classification(), features, target, validate)
     losses = list(seen.values())
-    assert tuple(seen) == STRENGTHS[: len(seen)]
+    assert tuple(seen) == Classification.strengths[: len(seen)]
     assert losses[:-1] == sorted(losses[:-1], reverse=True), "it goes on for as long as the loss falls"
-    assert len(seen) == len(STRENGTHS) or losses[-1] > losses[-2]
+    assert len(seen) == len(Classification.strengths) or losses[-1] > losses[-2]
     assert found.best.strength == min(seen, key=lambda strength: seen[strength])
-    assert found.start.strength == max([*(s for s in seen if s <= found.best.strength / SOFTER), STRENGTHS[0]])
+    assert found.start.strength == max(
+        [*(s for s in seen if s <= found.best.strength / SOFTER), Classification.strengths[0]]
+    )
     assert torch.equal(output.weight, before), "the given map stays as it is"
 
 
@@ -85,3 +89,19 @@ def test_a_map_without_bias() -> None:
     oracle = LogisticRegression(C=16.0, fit_intercept=False, tol=1e-8, max_iter=5000).fit(features, target)
     assert found.bias is None
     assert found.weight.numpy() == pytest.approx(oracle.coef_, abs=0.03)
+
+
+def test_of_numbers_it_equals_ridge_regression() -> None:
+    import torch
+    from sklearn.linear_model import Ridge
+
+    draw = torch.Generator().manual_seed(5)
+    features = torch.nn.functional.normalize(torch.randn(200, 10, generator=draw), dim=1)
+    target = features @ torch.randn(10, 2, generator=draw) + 0.3 * torch.randn(200, 2, generator=draw)
+    found = fit_head(torch.nn.Linear(10, 2), Regression(), features, target, None).best
+    # |y - Wx|^2 + |W|^2 / (2 C) is ridge regression with alpha = 1 / (2 C).
+    oracle = Ridge(alpha=1 / (2 * Regression.likely_strength)).fit(features.numpy(), target.numpy())
+    assert found.strength == Regression.likely_strength
+    assert found.weight.numpy() == pytest.approx(oracle.coef_, abs=1e-3)
+    assert found.bias is not None
+    assert found.bias.numpy() == pytest.approx(oracle.intercept_, abs=1e-3)

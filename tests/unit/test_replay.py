@@ -21,7 +21,11 @@ TEXTS = ("the good bank lost my card", "a great film " * 9, "no")
 
 def network_of(family: str, folder: Path) -> Network:
     return sequence_network(
-        load_backbone(resolve(str(FAMILIES[family](folder)))), ("a", "b", "c"), "single_label_classification", seed=0
+        load_backbone(resolve(str(FAMILIES[family](folder)))),
+        ("a", "b", "c"),
+        "single_label_classification",
+        False,
+        seed=0,
     )
 
 

@@ -30,7 +30,9 @@ TOGETHER = 12  # rows: one forward fills the cache
 
 
 def _attached(folder: Path, method: Method) -> tuple[Network, Plan]:
-    network = sequence_network(load_backbone(resolve(str(folder))), ("a", "b", "c"), "single_label_classification", 0)
+    network = sequence_network(
+        load_backbone(resolve(str(folder))), ("a", "b", "c"), "single_label_classification", False, 0
+    )
     return network, method.attach(network, Rates(1e-3, 1e-3, ""), 0)
 
 

@@ -54,6 +54,7 @@ def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
             _set_dropout(config, dropout)
         module, fresh = _read_module(config, folder, source.name)
         processor = load_processor(folder, module)
+        processor.apart = pooling is not None
     return Backbone(module=module, processor=processor, pooling=pooling, source=source, fresh=fresh)
 
 

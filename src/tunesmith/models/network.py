@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -21,6 +21,8 @@ from tunesmith.models.pooling import Pooling, declared_pooling
 from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
+
+PAIR_HEAD = "pair_head.safetensors"
 
 # What the outputs are, by transformers' names.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -53,6 +55,10 @@ class Network(nn.Module, ABC):
         """
         return self.features(inputs)
 
+    def cosine(self, features: Tensor) -> Tensor | None:
+        """[rows, ...] features -> [rows] the base's own similarity of a row's two texts; None where it has none."""
+        return None
+
     @abstractmethod
     def classify(self, features: Tensor) -> Tensor:
         """[rows, width] -> [rows, labels]: dropout, then `output`."""
@@ -72,12 +78,13 @@ class Network(nn.Module, ABC):
         return self.classify(self.features(inputs))
 
 
-class PooledNetwork(Network):
-    """Body, declared pooling, one linear map. Saved as a sentence-transformers folder."""
+class EncoderNetwork(Network, ABC):
+    """A sentence encoder's body and declared pooling, and one linear map. Saved as a sentence-transformers folder."""
 
     def __init__(
         self, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor, width: int
     ) -> None:
+        """`width` is that of what reaches the head."""
         super().__init__()
         self.body = body
         self.pooling = pooling
@@ -93,18 +100,57 @@ class PooledNetwork(Network):
     def output(self) -> nn.Linear:
         return self.head
 
-    def features(self, inputs: dict[str, Tensor]) -> Tensor:
-        hidden = self.body(**inputs).last_hidden_state  # [rows, tokens, width]
+    def vectors(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`inputs`, each [texts, tokens] -> [texts, width]"""
+        hidden = self.body(**inputs).last_hidden_state  # [texts, tokens, width]
         return self.pooling(hidden, inputs["attention_mask"])
 
     def classify(self, features: Tensor) -> Tensor:
         return self.head(self.dropout(features))
 
+
+class PooledNetwork(EncoderNetwork):
+    """One text a row: the head reads its vector."""
+
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.vectors(inputs)
+
     def save(self, folder: Path, labels: tuple[str, ...]) -> str:
         _name_labels(self.body.config, labels)
         save_model(self.body, self.processor, self.unused, folder)
-        save_sentence_modules(folder, self.pooling, self.head, self.processor)
+        save_sentence_modules(folder, self.pooling, self.layout.width, self.head, self.processor)
         return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits, in the order of id2label'
+
+
+class PairNetwork(EncoderNetwork):
+    """Two texts a row, each encoded on its own as the base was trained to; the head reads both vectors and how they differ.
+
+    Measured with MiniLM on STS-B, frozen: Spearman 0.831 on these features against 0.467 on both texts joined into one,
+    and 0.820 for the base's own cosine (docs/log.md). After Reimers 2019, section 3.1, with the product beside.
+    """
+
+    PARTS = 4
+
+    def features(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`inputs`, each [2 rows, tokens], all first texts and then all second ones -> [rows, 4 width]."""
+        vectors = self.vectors(inputs)
+        one, two = nn.functional.normalize(vectors.float(), dim=-1).chunk(2)  # each [rows, width]
+        product = one * two * one.shape[-1] ** 0.5  # of about the length of the others; its sum tells the cosine
+        return torch.cat([one, two, (one - two).abs(), product], dim=-1).to(vectors.dtype)
+
+    def cosine(self, features: Tensor) -> Tensor:
+        width = features.shape[-1] // self.PARTS
+        return features[:, -width:].sum(dim=-1) / width**0.5
+
+    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+        _name_labels(self.body.config, labels)
+        save_model(self.body, self.processor, self.unused, folder)
+        save_sentence_modules(folder, self.pooling, self.layout.width, None, self.processor)
+        save_file(float32(self.head.state_dict()), folder / PAIR_HEAD, metadata={"format": "pt"})
+        return (
+            f'opens with tunesmith.load("{folder}"), which reads pairs; SentenceTransformer("{folder}") gives the vector of '
+            f"each text, and {PAIR_HEAD} holds the linear map over both vectors, their difference and their product"
+        )
 
 
 class TransformersNetwork(Network):
@@ -161,7 +207,7 @@ class TransformersNetwork(Network):
         return f'opens with AutoModelForSequenceClassification.from_pretrained("{folder}")'
 
 
-def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem, seed: int) -> Network:
+def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem, pair: bool, seed: int) -> Network:
     """The backbone with a head for `labels`, drawn from `seed`. The weights are copied: the backbone stays as it is.
 
     A declared pooling is kept (measured: the wrong one costs 40 points); else the family's own classifier is used,
@@ -175,7 +221,11 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
             return _transformers_network(backbone, labels, problem)
         body = copy.deepcopy(backbone.module)
         pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
-        network = PooledNetwork(body, pooling, labels, backbone.processor, layout_of(body, "").width)
+        width = layout_of(body, "").width
+        if pair and backbone.pooling is not None:
+            network = PairNetwork(body, pooling, labels, backbone.processor, PairNetwork.PARTS * width)
+        else:
+            network = PooledNetwork(body, pooling, labels, backbone.processor, width)
         body.config.problem_type = problem
         nn.init.normal_(network.head.weight, std=0.02)
         nn.init.zeros_(network.head.bias)
@@ -255,10 +305,15 @@ def _transformers_network(backbone: Backbone, labels: tuple[str, ...], problem: 
 
 def _load_pooled(
     folder: Path, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor
-) -> PooledNetwork:
-    weights = load_file(next(iter(sorted(folder.glob("*_Dense")))) / "model.safetensors")
+) -> EncoderNetwork:
+    pair = (folder / PAIR_HEAD).is_file()
+    weights = load_file(
+        folder / PAIR_HEAD if pair else next(iter(sorted(folder.glob("*_Dense")))) / "model.safetensors"
+    )
     head = {name.removeprefix("linear."): value for name, value in weights.items()}
-    network = PooledNetwork(body, pooling, labels, processor, head["weight"].shape[1])
+    processor.apart = pair
+    kind = PairNetwork if pair else PooledNetwork
+    network = kind(body, pooling, labels, processor, head["weight"].shape[1])
     network.head.load_state_dict(head)
     return network.eval()
 

@@ -28,22 +28,29 @@ def save_model(model: PreTrainedModel, processor: TextProcessor, further: dict[s
     processor.tokenizer.save_pretrained(folder)
 
 
-def save_sentence_modules(folder: Path, pooling: Pooling, head: nn.Linear, processor: TextProcessor) -> None:
-    """Makes a folder of `save_model` one of sentence-transformers: what follows the model, each in its folder."""
+def save_sentence_modules(
+    folder: Path, pooling: Pooling, width: int, head: nn.Linear | None, processor: TextProcessor
+) -> None:
+    """Makes a folder of `save_model` one of sentence-transformers: what follows the model, each in its folder.
+
+    `width` is that of the pooled vectors; without a `head` they are what comes out.
+    """
     chain = [("", "Transformer"), ("1_Pooling", "Pooling")]
     chain += [("2_Normalize", "Normalize")] if pooling.normalize else []
     dense = f"{len(chain)}_Dense"
+    chain += [] if head is None else [(dense, "Dense")]
     modules = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (path, kind) in enumerate([*chain, (dense, "Dense")])
+        for index, (path, kind) in enumerate(chain)
     ]
-    width = head.in_features
     write_json(folder / "modules.json", modules)
     write_json(folder / "1_Pooling" / "config.json", pooling_config(pooling, width))
     sentence = {"max_seq_length": processor.max_length, "do_lower_case": processor.lower}
     write_json(folder / "sentence_bert_config.json", sentence)
     if pooling.normalize:
         (folder / "2_Normalize").mkdir(exist_ok=True)
+    if head is None:
+        return
     plain = {"in_features": width, "out_features": head.out_features, "bias": True, "activation_function": IDENTITY}
     write_json(folder / dense / "config.json", plain)
     weights = {f"linear.{name}": value for name, value in float32(head.state_dict()).items()}

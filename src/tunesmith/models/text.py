@@ -43,12 +43,14 @@ class TextProcessor:
         pad: dict[str, int],
         positions: int,
         lower: bool = False,
+        apart: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.positions = positions
         self.why = why
         self.pad = pad
+        self.apart = apart  # whether two texts of a row are read each on its own, as sentence encoders are trained to
         self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
 
     def encode(self, text: str | tuple[str, str], max_length: int) -> tuple[dict[str, list[int]], int]:

@@ -89,6 +89,10 @@ class Task(Part, ABC):
     primary_metric: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # names of what `score` gives
     baselines: ClassVar[tuple[str, ...]]  # files of evaluation/baselines/ that this task is compared with
+    # Inverse strengths of the penalty on a head fitted to frozen features, as scikit-learn's C on features of unit length,
+    # from strong to weak, and the one to take where there are no validation rows to choose by.
+    strengths: ClassVar[tuple[float, ...]] = (1.0, 4.0, 16.0, 64.0, 256.0)
+    likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
 
     @abstractmethod
@@ -109,8 +113,11 @@ class Task(Part, ABC):
         """Rows as numbers, `limit` tokens at most each; pure. `targets` is None where the labels are not known."""
 
     @abstractmethod
-    def head(self, backbone: Backbone, labels: Labels, seed: int) -> Network:
-        """The base with this task's head on it, the head's fresh weights drawn from `seed`."""
+    def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
+        """The base with this task's head on it, the head's fresh weights drawn from `seed`.
+
+        `pair` says that a row has two texts.
+        """
 
     @abstractmethod
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
@@ -177,7 +184,16 @@ class OutputTask(Task, ABC):
 
 
 def encode_texts(texts: Sequence[Text], targets: Sequence[Any], processor: TextProcessor, limit: int) -> list[Example]:
-    """One example a text, with the target beside it (None where it is not known)."""
+    """One example a text or two, with the target beside it (None where it is not known).
+
+    Two texts are read apart where the base is a sentence encoder, `limit` tokens each, and joined into one otherwise.
+    """
+    if processor.apart and texts and not isinstance(texts[0], str):
+        sides = [processor.encode_all([text[side] for text in texts], limit) for side in (0, 1)]
+        return [
+            Example(row, inputs, target, cut + more, second)
+            for row, ((inputs, cut), (second, more), target) in enumerate(zip(*sides, targets, strict=True))
+        ]
     encoded = processor.encode_all(texts, limit)
     return [
         Example(row, inputs, target, cut)

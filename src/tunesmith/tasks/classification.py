@@ -2,80 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from tunesmith.data.columns import Columns
-from tunesmith.data.encode import Batch, Example, Text
-from tunesmith.data.table import Table
-from tunesmith.data.targets.base import Target
-from tunesmith.data.targets.one_class import OneClass
-from tunesmith.errors import DataError, RecipeError
-from tunesmith.tasks._metrics import accuracy, macro_f1
-from tunesmith.tasks.base import (
-    Labels,
-    LossSum,
-    Mistake,
-    OutputTask,
-    Prediction,
-    Scores,
-    encode_texts,
-    probability_columns,
-)
+from tunesmith.data.encode import Batch
+from tunesmith.tasks._classes import ClassTask
+from tunesmith.tasks.base import Labels, LossSum
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
 
 
-class Classification(OutputTask):
+class Classification(ClassTask):
     """Cross-entropy over the classes seen in the training rows."""
-
-    primary_metric: ClassVar[str] = "accuracy"
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
-    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf")
-    views: ClassVar[tuple[str, ...]] = ("confusion", "per_class")
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of the target's weight spread evenly over all classes (Szegedy 2016, section 7)"
     )
 
-    def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
-        if len(names) > 1:
-            raise RecipeError(
-                f"data.label: {len(names)} columns are named, and classification learns one; name one, or learn several "
-                "labels with --task multilabel, several numbers with --task regression"
-            )
-        return OneClass()
-
-    def check(self, train: Table, columns: Columns) -> Labels:
-        counts = Counter(train.columns[columns.label])
-        if len(counts) < 2:
-            only = next(iter(counts), None)
-            raise DataError(
-                f'{train.path}: column "{columns.label}" holds one class only ({only!r}), and a classifier needs at '
-                "least two; name the right column with --label or add rows of another class"
-            )
-        named = sorted(counts)
-        return Labels(tuple(named), tuple(counts[name] for name in named))
-
-    def encode(
-        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
-    ) -> list[Example]:
-        index = {name: position for position, name in enumerate(labels.names)}
-        known = [None] * len(texts) if targets is None else [index[target] for target in targets]
-        return encode_texts(texts, known, processor, limit)
-
-    def head(self, backbone: Backbone, labels: Labels, seed: int) -> Network:
+    def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.network import sequence_network
 
-        return sequence_network(backbone, labels.names, "single_label_classification", seed)
+        return sequence_network(backbone, labels.names, "single_label_classification", pair, seed)
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
         import torch
@@ -86,37 +38,3 @@ class Classification(OutputTask):
         total = cross_entropy(logits, batch.target, reduction="sum", label_smoothing=self.label_smoothing)
         correct = (logits.argmax(-1) == batch.target).sum()
         return LossSum(total, torch.tensor(float(len(batch.rows)), device=logits.device), {"correct": correct.detach()})
-
-    def evidence(self, output: Tensor, labels: Labels) -> Tensor:
-        return output.softmax(-1)
-
-    def said(self, evidence: Sequence[float], labels: Labels) -> str:
-        return labels.names[max(range(len(evidence)), key=evidence.__getitem__)]  # the first of equals
-
-    def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
-        import numpy as np
-
-        index = {name: position for position, name in enumerate(labels.names)}
-        columns = {
-            "truth": np.array([index[name] for name in truth], dtype=np.int64),
-            "predicted": np.array([index[item.value] for item in predictions], dtype=np.int64),
-            "probability": np.array([max(item.evidence) for item in predictions]),
-        }
-        metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=len(labels.names))}
-        return Scores(columns, metrics, self.primary_metric, shares=frozenset({"accuracy"}))
-
-    def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
-        said: dict[str, list[Any]] = {
-            "label": [item.value for item in predictions],
-            "probability": [max(item.evidence) for item in predictions],
-        }
-        return said | probability_columns(predictions, labels)
-
-    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
-        if prediction.value == truth:
-            return None
-        sure = max(prediction.evidence)
-        return Mistake(sure, truth, prediction.value, f"{sure:.3f}")
-
-    def describe(self, labels: Labels) -> str:
-        return f"{len(labels.names)} classes"

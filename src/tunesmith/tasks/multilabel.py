@@ -75,10 +75,10 @@ class Multilabel(OutputTask):
         )
         return encode_texts(texts, known, processor, limit)
 
-    def head(self, backbone: Backbone, labels: Labels, seed: int) -> Network:
+    def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.network import sequence_network
 
-        return sequence_network(backbone, labels.names, "multi_label_classification", seed)
+        return sequence_network(backbone, labels.names, "multi_label_classification", pair, seed)
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
         """Summed over rows and labels, each a weight of 1: the mean is that of transformers' own heads."""

@@ -13,8 +13,6 @@ from tunesmith.tasks.base import Task
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Inverse strengths of the penalty, as scikit-learn's C on features of unit length: from strong to weak.
-STRENGTHS = (1.0, 4.0, 16.0, 64.0, 256.0)
 ITERATIONS = 40  # of L-BFGS for each strength; each starts from the one before, so few are needed
 
 
@@ -44,12 +42,12 @@ def fit_head(
     features: Tensor,
     target: Tensor,
     validate: Callable[[nn.Linear], float] | None,
-    seed_strength: float = 16.0,
 ) -> ProbeResult:
     """Linear maps of `output`'s shape, fitted: the task's loss plus |W|^2 / (2 C), by L-BFGS over all rows at once.
 
     features: [rows, width] float32, what reaches `output`; target: [rows]. `validate` gives the validation loss of a
-    candidate; C is the one of `STRENGTHS` where it is lowest, or `seed_strength` without validation rows.
+    candidate; C is the one of the task's `strengths` where it is lowest, or its `likely_strength` without validation
+    rows.
     """
     import torch
 
@@ -60,7 +58,8 @@ def fit_head(
     if fitted.bias is not None:
         torch.nn.init.zeros_(fitted.bias)
     batch = Batch(tuple(range(len(scaled))), {}, target)
-    path = STRENGTHS if validate is not None else tuple(sorted({seed_strength / SOFTER, seed_strength}))
+    likely = task.likely_strength
+    path = task.strengths if validate is not None else (likely / SOFTER, likely)
     heads: list[FittedHead] = []
     scores: list[float] = []
     for strength in path:

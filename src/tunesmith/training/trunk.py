@@ -88,11 +88,15 @@ class HiddenCache(Trunk):
 
     def _padded(self, split: str, batch: Batch) -> Tensor:
         """[rows, tokens, width], on the batch's device."""
-        kept = [self.hidden[split][row] for row in batch.rows]  # each [tokens, width]
+        states = self.hidden[
+            split
+        ]  # each [tokens, width]; of two texts read apart the second ones follow all first ones
+        sides = len(batch.inputs["input_ids"]) // len(batch.rows)
+        kept = [states[row + side * len(states) // sides] for side in range(sides) for row in batch.rows]
         longest = batch.inputs["input_ids"].shape[1]
         padded = kept[0].new_zeros(len(kept), longest, kept[0].shape[-1])
-        for place, states in enumerate(kept):
-            padded[place, : len(states)] = states
+        for place, known in enumerate(kept):
+            padded[place, : len(known)] = known
         return padded.to(batch.inputs["input_ids"].device)
 
 
@@ -127,7 +131,7 @@ def _plan_hidden(
         return Live(network, f"nothing kept: {reason}")
     width = network.layout.width
     size = network.output.weight.element_size()
-    needed = sum(example.length for example in examples) * width * size
+    needed = sum(len(side["input_ids"]) for example in examples for side in example.sides) * width * size
     free = free_memory()
     if cache == "auto" and needed > MEMORY_SHARE * free:
         return Live(
@@ -174,17 +178,21 @@ def base_features(network: Network, examples: Sequence[Example], pad: dict[str, 
 
 
 def hidden_states(replay: Replay, network: Network, examples: Sequence[Example], pad: dict[str, int]) -> list[Tensor]:
-    """What leaves the frozen prefix, without padding, by row number: each [tokens, width], on the CPU."""
+    """What leaves the frozen prefix, without padding, by row number: each [tokens, width], on the CPU.
+
+    Of two texts read apart, those of all first texts, then those of all second ones.
+    """
     import torch
 
-    kept: list[Tensor] = [torch.empty(0)] * len(examples)
+    kept: list[Tensor] = [torch.empty(0)] * (len(examples) * len(examples[0].sides))
     network.eval()
     with torch.no_grad():
         for part in _chunks(examples, _device(network)):
             # The room for them was reckoned in the machine's memory, and a GPU's is for training.
             found = replay.capture(collate(part, pad, _device(network)).inputs).cpu()
-            for example, states in zip(part, found, strict=True):
-                kept[example.row] = states[: example.length].clone()
+            sides = [(place, example) for place in range(len(part[0].sides)) for example in part]
+            for (place, example), states in zip(sides, found, strict=True):
+                kept[example.row + place * len(examples)] = states[: len(example.sides[place]["input_ids"])].clone()
     return kept
 
 

@@ -54,7 +54,7 @@ def compact_embeddings(
     still = {name for group in plan.groups if not group.decay for name in group.parameters}  # without a gradient
     if owner is None or type(full) is not nn.Embedding or f"{owner}.weight" not in still:
         return {}
-    used = {token for example in examples for token in example.inputs["input_ids"]} | {pad["input_ids"]}
+    used = {token for example in examples for side in example.sides for token in side["input_ids"]} | {pad["input_ids"]}
     if full.padding_idx is not None:
         used.add(full.padding_idx)
     if len(used) > (1 - WORTH_IT) * full.num_embeddings:

@@ -1,0 +1,92 @@
+"""One of several classes for each row: what every task of classes shares."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tunesmith.data.columns import Columns
+from tunesmith.data.encode import Example, Text
+from tunesmith.data.table import Table
+from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.one_class import OneClass
+from tunesmith.errors import DataError, RecipeError
+from tunesmith.tasks._metrics import accuracy, macro_f1
+from tunesmith.tasks.base import Labels, Mistake, OutputTask, Prediction, Scores, encode_texts, probability_columns
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.models.backbone import TextProcessor
+
+
+class ClassTask(OutputTask, ABC):
+    """Reads, scores and tells classes; how they are learned is a subclass's own."""
+
+    primary_metric: ClassVar[str] = "accuracy"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
+    baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf")
+    views: ClassVar[tuple[str, ...]] = ("confusion", "per_class")
+
+    def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
+        if len(names) > 1:
+            raise RecipeError(
+                f"data.label: {len(names)} columns are named, and one class a row is learned here; name one, or learn "
+                "several labels with --task multilabel, several numbers with --task regression"
+            )
+        return OneClass()
+
+    def check(self, train: Table, columns: Columns) -> Labels:
+        counts = Counter(train.columns[columns.label])
+        if len(counts) < 2:
+            only = next(iter(counts), None)
+            raise DataError(
+                f'{train.path}: column "{columns.label}" holds one class only ({only!r}), and a classifier needs at '
+                "least two; name the right column with --label or add rows of another class"
+            )
+        named = sorted(counts)
+        return Labels(tuple(named), tuple(counts[name] for name in named))
+
+    def encode(
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+    ) -> list[Example]:
+        index = {name: position for position, name in enumerate(labels.names)}
+        known = [None] * len(texts) if targets is None else [index[target] for target in targets]
+        return encode_texts(texts, known, processor, limit)
+
+    def evidence(self, output: Tensor, labels: Labels) -> Tensor:
+        return output.softmax(-1)
+
+    def said(self, evidence: Sequence[float], labels: Labels) -> str:
+        return labels.names[max(range(len(evidence)), key=evidence.__getitem__)]  # the first of equals
+
+    def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
+        import numpy as np
+
+        index = {name: position for position, name in enumerate(labels.names)}
+        columns = {
+            "truth": np.array([index[name] for name in truth], dtype=np.int64),
+            "predicted": np.array([index[item.value] for item in predictions], dtype=np.int64),
+            "probability": np.array([max(item.evidence) for item in predictions]),
+        }
+        metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=len(labels.names))}
+        return Scores(columns, metrics, self.primary_metric, shares=frozenset({"accuracy"}))
+
+    def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
+        said: dict[str, list[Any]] = {
+            "label": [item.value for item in predictions],
+            "probability": [max(item.evidence) for item in predictions],
+        }
+        return said | probability_columns(predictions, labels)
+
+    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
+        if prediction.value == truth:
+            return None
+        sure = max(prediction.evidence)
+        return Mistake(sure, truth, prediction.value, f"{sure:.3f}")
+
+    def describe(self, labels: Labels) -> str:
+        return f"{len(labels.names)} classes"
