@@ -50,6 +50,7 @@ def deliver(
 
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.saving import readable
+    from tunesmith.models.seal import seal
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(source)
@@ -83,6 +84,7 @@ def deliver(
     probes = {"texts": texts, "evidence": expected, "tolerance": TOLERANCE}
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
+    seal(partial)
     readable(run / "adapter")
     written = load(partial, loop.source.device)
     check_parity(written, partial)

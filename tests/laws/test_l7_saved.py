@@ -60,23 +60,51 @@ def test_transformers_opens_the_model_and_gives_the_same_logits(
     assert torch.allclose(logits.softmax(-1).double(), expected, atol=1e-6)
 
 
-def test_control_a_model_that_was_changed_is_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "file"), [("bert", "model"), ("sentence", "3_Dense/model")])
+def test_control_a_model_that_was_changed_is_refused(
+    family: str, file: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
     from safetensors.torch import load_file, save_file
+
+    from tunesmith.models.seal import seal
+
+    run = _finished("head", family, model_folder, table_file, tmp_path / "run")
+    path = run / "model" / f"{file}.safetensors"
+    weights: dict[str, Any] = load_file(path)
+    bias = next(name for name in weights if name in ("classifier.bias", "linear.bias"))
+    weights[bias] = weights[bias] + weights[bias].new_tensor([0.01, 0.0, 0.0])
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=rf"{file}\.safetensors: was changed or damaged"):
+        load(run)
+    seal(run / "model")  # as if it had been written so: then the stored probes tell
+    with pytest.raises(ArtifactError, match="differs from the one trained"):
+        check_parity(load(run), run / "model")
+
+
+def test_control_a_model_without_its_head_is_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    from tunesmith.models.seal import seal
 
     run = _finished("head", "bert", model_folder, table_file, tmp_path / "run")
     weights: dict[str, Any] = load_file(run / "model" / "model.safetensors")
-    weights["classifier.bias"] = weights["classifier.bias"] + weights["classifier.bias"].new_tensor([0.01, 0.0, 0.0])
+    del weights["classifier.weight"]
     save_file(weights, run / "model" / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ArtifactError, match="differs from the one trained"):
-        check_parity(load(run), run / "model")
+    for said in ("was changed or damaged", "missing: classifier.weight"):
+        with pytest.raises(ArtifactError, match=said):
+            load(run)
+        seal(run / "model")
 
 
 def test_control_a_model_that_gives_no_number_is_refused(
     model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
     run = _finished("head", "bert", model_folder, table_file, tmp_path / "run")
+    predictor = load(run)
     probes = json.loads((run / "model" / "probes.json").read_text(encoding="utf-8"))
     probes["evidence"][0][0] = float("nan")
     (run / "model" / "probes.json").write_text(json.dumps(probes), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"probes\.json: was changed"):
+        load(run)
     with pytest.raises(ArtifactError, match="differs from the one trained"):
-        check_parity(load(run), run / "model")
+        check_parity(predictor, run / "model")

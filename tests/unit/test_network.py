@@ -250,6 +250,48 @@ def test_a_pickle_is_refused_unread(family: str, tmp_path: Path) -> None:
     assert not (tmp_path / "read").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "lost", "said"),
+    [
+        ("bert", "classifier.weight", "1 of its weights are missing: classifier.weight"),
+        ("gpt2", "score.weight", "1 of its weights are missing: score.weight"),
+        ("sentence", "embeddings.word_embeddings.weight", "1 of its weights are missing"),
+    ],
+)
+def test_weights_that_are_missing_further_or_of_another_shape_are_refused(
+    kind: str, lost: str, said: str, tmp_path: Path
+) -> None:
+    base, folder = backbone_of(kind, tmp_path / "base"), tmp_path / "saved"
+    sequence_network(base, LABELS, "single_label_classification", seed=0).save(folder, LABELS)
+    weights = load_file(path := folder / "model.safetensors")
+
+    def refused(changed: dict[str, Tensor]) -> str:
+        save_file(changed, path, metadata={"format": "pt"})
+        with pytest.raises(ArtifactError) as found:
+            load_network(folder)
+        return str(found.value)
+
+    assert said in refused({name: value for name, value in weights.items() if name != lost})
+    wider = torch.cat([weights[lost], weights[lost]])
+    assert f"1 of its weights are of another shape than config.json says: {lost}" in refused({**weights, lost: wider})
+    other = {**weights, "qa_outputs.weight": torch.zeros(2, 32)}
+    assert "1 of its weights are of another model: qa_outputs.weight" in refused(other)
+    save_file(weights, path, metadata={"format": "pt"})
+    assert load_network(folder)[1] == LABELS
+
+
+def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    sequence_network(backbone_of("sentence", tmp_path / "base"), LABELS, "single_label_classification", seed=0).save(
+        folder, LABELS
+    )
+    path = folder / "3_Dense" / "model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "linear.weight": weights["linear.weight"][:, :-1].contiguous()}, path)
+    with pytest.raises(ArtifactError, match="the head takes 31 values, and the base gives 32"):
+        load_network(folder)
+
+
 def test_a_damaged_saved_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds no saved model"):
         load_network(tmp_path)

@@ -185,7 +185,10 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
 
 
 def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
-    """What `Network.save` wrote, in evaluation mode, and its labels. Raises ArtifactError."""
+    """What `Network.save` wrote, in evaluation mode, and its labels.
+
+    Raises ArtifactError where something of it is not there, does not fit, or belongs to another model.
+    """
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     if not (folder / "config.json").is_file():
@@ -197,21 +200,43 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             config = read_config(folder, str(folder))
             names: Any = config.id2label
             labels = tuple(names[index] for index in range(len(names)))
-            model = family.from_pretrained(
+            model, report = family.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,  # a pickle can run code when it is read
+                ignore_mismatched_sizes=True,  # else it raises with the sizes in a report that is not printed
                 local_files_only=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
+            _all_read(report, folder)
             processor = load_processor(folder, model)
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:
                 return TransformersNetwork(model, processor).eval(), labels
             return _load_pooled(folder, model, pooling, labels, processor), labels
+    except ArtifactError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError, StopIteration, SafetensorError, TunesmithError) as error:
         raise ArtifactError(f"{folder}: the saved model cannot be read ({error}); save it again from the run") from None
+
+
+def _all_read(report: dict[str, Any], folder: Path) -> None:
+    """Raises ArtifactError where transformers drew weights anew or left some out, which it only logs."""
+    kinds = {"missing": "missing_keys", "of another shape than config.json says": "mismatched_keys"}
+    kinds["of another model"] = "unexpected_keys"
+    problems = []
+    for said, kind in kinds.items():
+        found = sorted(key if isinstance(key, str) else key[0] for key in report[kind])
+        if found:
+            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+            problems.append(
+                f"{folder}: the saved model cannot be read ({len(found)} of its weights are {said}: {shown}); "
+                "save it again from the run"
+            )
+    if problems:
+        raise ArtifactError(*problems)
 
 
 class _Reached(Exception):
@@ -259,6 +284,8 @@ def _load_pooled(
     weights = load_file(next(iter(sorted(folder.glob("*_Dense")))) / "model.safetensors")
     head = {name.removeprefix("linear."): value for name, value in weights.items()}
     network = PooledNetwork(body, pooling, labels, processor, head["weight"].shape[1])
+    if network.layout.width != network.head.in_features:
+        raise ValueError(f"the head takes {network.head.in_features} values, and the base gives {network.layout.width}")
     network.head.load_state_dict(head)
     return network.eval()
 
