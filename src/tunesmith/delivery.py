@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tunesmith.models.resolve import Source
+    from tunesmith.models.text import TextProcessor
     from tunesmith.training.loop import Run
 
 PROBES = 8  # stored texts whose outputs are compared each time the model is written or read elsewhere
+LONGEST_PROBE = 1024  # tokens of a text made up for that, which takes as long as many rows; a row may be longer
+MOST_LETTERS = 100  # of such a text, for each token of the limit
 TOLERANCE = 1e-4  # largest difference of a probability, or a standardised number, between two float32 networks
 ROUNDING = 0.1  # and between a bfloat16 network and a float32 one: each layer rounds to 3 digits
 
@@ -69,7 +72,7 @@ def deliver(
     columns = prepared.columns
     card = Card(prepared.task, labels, columns.text, columns.pair, columns.asked_label, encoded.limit)
     split = next(name for name in ("validation", "train") if prepared.texts(name))
-    texts = prepared.texts(split)[:PROBES]
+    rows, texts = _probes(prepared, encoded, split, backbone.processor)
     expected = _evidence(Predictor(run, network, card), texts)
     method = method_of(recipe)
     shutil.rmtree(run / "adapter", ignore_errors=True)
@@ -78,7 +81,7 @@ def deliver(
     card = replace(card, labels=prepared.task.fold(network, labels))
     partial, final = run / ".partial-model", run / "model"
     shutil.rmtree(partial, ignore_errors=True)
-    opens = network.save(partial, prepared.labels.names).replace(str(partial), str(final))
+    opens = network.save(partial, prepared.labels.names, encoded.limit).replace(str(partial), str(final))
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
     probes = {"texts": texts, "evidence": expected, "tolerance": TOLERANCE}
@@ -88,9 +91,9 @@ def deliver(
     readable(run / "adapter")
     written = load(partial, loop.source.device)
     check_parity(written, partial)
-    trained = _as_trained(loop, prepared, encoded, split, backbone.processor.pad)
+    trained = _as_trained(loop, prepared, encoded, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
-    _compare(_evidence(written, texts), trained, allowed, partial)
+    _compare(_evidence(written, texts)[: len(rows)], trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return Predictor(final, written.network, card), opens
@@ -120,13 +123,36 @@ def _compare(found: list[list[float]], expected: list[list[float]], allowed: flo
         )
 
 
-def _as_trained(loop: Run, prepared: Prepared, encoded: Encoded, split: str, pad: dict[str, int]) -> list[list[float]]:
-    """The evidence of the first rows of a split by the very network that was trained, cache and all."""
+def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: TextProcessor) -> tuple[list[int], list[Text]]:
+    """The first rows of the split and the first one that is cut; their texts, and a made-up long one where none is cut.
+
+    Only a text that is cut shows that the length limit was saved with the model.
+    """
+    texts = prepared.texts(split)
+    rows = list(range(min(PROBES, len(texts))))
+    cut = next((row for row, example in enumerate(encoded.examples[split]) if example.cut > 0), None)
+    if cut is not None and cut not in rows:
+        rows.append(cut)
+    chosen = [texts[row] for row in rows]
+    if cut is None and encoded.limit <= LONGEST_PROBE:
+        long = " ".join(text if isinstance(text, str) else " ".join(text) for text in chosen)
+        while len(long) < MOST_LETTERS * encoded.limit:
+            made_up: Text = long if prepared.columns.pair is None else (long, long)
+            if processor.encode(made_up, encoded.limit)[1] > 0:
+                return rows, [*chosen, made_up]
+            long = f"{long} {long}"
+    return rows, chosen
+
+
+def _as_trained(
+    loop: Run, prepared: Prepared, encoded: Encoded, split: str, rows: list[int], pad: dict[str, int]
+) -> list[list[float]]:
+    """The evidence of some rows of a split by the very network that was trained, cache and all."""
     loop.network.eval()
     found, _ = infer(
         lambda batch: loop.trunk.forward(split, batch),
         prepared.task,
-        encoded.examples[split][:PROBES],
+        [encoded.examples[split][row] for row in rows],
         prepared.labels,
         pad,
         loop.source.device,

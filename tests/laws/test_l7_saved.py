@@ -21,8 +21,17 @@ Folder = Callable[[str], Path]
 TEXTS = [text for text, _ in rows(12, seed=9)]
 
 
-def _finished(method: str, family: str, model_folder: Folder, data: Path, folder: Path) -> Path:
-    settings = {"training.rate": 1e-3, "training.precision": "bfloat16" if method == "full" else "float32"}
+LONG = " ".join(text for text, _ in rows(30, seed=9))  # more words than any of the families reads tokens
+
+
+def _finished(
+    method: str, family: str, model_folder: Folder, data: Path, folder: Path, limit: int | str = "auto"
+) -> Path:
+    settings = {
+        "training.rate": 1e-3,
+        "training.precision": "bfloat16" if method == "full" else "float32",
+        "training.max_length": limit,
+    }
     session = start(recipe_for(model_folder(family), data, METHODS[method], settings), folder)
     assert isinstance(list(session.events())[-1], Finished)
     return folder
@@ -45,19 +54,37 @@ def test_the_delivered_model_predicts_what_was_measured(
     assert Run(run).load().labels == predictor.labels
 
 
-def test_transformers_opens_the_model_and_gives_the_same_logits(
-    model_folder: Folder, table_file: Path, tmp_path: Path
+@pytest.mark.parametrize("limit", ["auto", 9])
+@pytest.mark.parametrize("family", ["bert", "gpt2", "sentence"])
+def test_other_tools_open_the_model_and_give_the_same_also_of_texts_that_are_cut(
+    family: str, limit: int | str, model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
     import torch
+
+    run = _finished("lora", family, model_folder, table_file, tmp_path / "run", limit)
+    found = _logits(run / "model", family, [*TEXTS, LONG]).softmax(-1).double()
+    predictor = load(run)
+    expected = torch.tensor([item.evidence for item in predictor.quiet_predictions([*TEXTS, LONG])])
+    assert torch.allclose(found, expected.double(), atol=1e-6)
+    whole = {"bert": 64, "gpt2": 64, "sentence": 48}[family]
+    assert predictor.card.max_length == (whole if limit == "auto" else limit)
+    stored = json.loads((run / "model" / "probes.json").read_text(encoding="utf-8"))["texts"]
+    encoded = predictor.network.processor.encode_all(stored, predictor.card.max_length)
+    assert 8 <= len(stored) <= 9 and any(cut > 0 for _, cut in encoded), "one of the stored texts is cut"
+
+
+def _logits(folder: Path, family: str, texts: list[str]) -> Any:
+    """[texts, labels], by transformers or sentence-transformers alone, with nothing said of a length."""
+    import torch
+
+    if family == "sentence":
+        library = pytest.importorskip("sentence_transformers")
+        return torch.from_numpy(library.SentenceTransformer(str(folder), device="cpu").encode(texts))
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    run = _finished("lora", "bert", model_folder, table_file, tmp_path / "run")
-    folder = str(run / "model")
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     with torch.no_grad():
-        logits = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits
-    expected = torch.tensor(load(run).predict_proba(TEXTS))
-    assert torch.allclose(logits.softmax(-1).double(), expected, atol=1e-6)
+        return model(**tokenizer(texts, padding=True, truncation=True, return_tensors="pt")).logits
 
 
 @pytest.mark.parametrize(("family", "file"), [("bert", "model"), ("sentence", "3_Dense/model")])

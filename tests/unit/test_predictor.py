@@ -39,7 +39,7 @@ def saved(model_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A model with a random head, saved as a run saves it, that reads 8 tokens."""
     folder, names = tmp_path_factory.mktemp("saved") / "model", tuple(sorted(HINTS))
     sequence_network(load_backbone(resolve(str(model_folder("bert")))), names, "single_label_classification", 0).save(
-        folder, names
+        folder, names, LIMIT
     )
     card = Card(Classification(), Labels(names, (9, 9, 9)), "text", None, "label", LIMIT)
     (folder / "tunesmith.json").write_text(json.dumps(card.to_plain()))

@@ -58,8 +58,11 @@ class Network(nn.Module, ABC):
         """[rows, width] -> [rows, labels]: dropout, then `output`."""
 
     @abstractmethod
-    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
-        """Writes float32 safetensors, config and tokenizer into `folder`; returns one line that says how it opens."""
+    def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
+        """Writes float32 safetensors, config and tokenizer into `folder`; returns one line that says how it opens.
+
+        `limit` is how many tokens of a text the model was trained and measured with: other tools then cut there too.
+        """
 
     def recompute_activations(self) -> None:
         """Activation checkpointing in every block: less memory in training, more time."""
@@ -100,10 +103,10 @@ class PooledNetwork(Network):
     def classify(self, features: Tensor) -> Tensor:
         return self.head(self.dropout(features))
 
-    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+    def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         _name_labels(self.body.config, labels)
-        save_model(self.body, self.processor, self.unused, folder)
-        save_sentence_modules(folder, self.pooling, self.head, self.processor)
+        save_model(self.body, self.processor, self.unused, folder, limit)
+        save_sentence_modules(folder, self.pooling, self.head, self.processor.lower, limit)
         return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits, in the order of id2label'
 
 
@@ -155,9 +158,9 @@ class TransformersNetwork(Network):
             features = self.model.get_submodule(self.dropout_name)(features)
         return self.output(features)
 
-    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+    def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         _name_labels(self.model.config, labels)
-        save_model(self.model, self.processor, {}, folder)
+        save_model(self.model, self.processor, {}, folder, limit)
         return f'opens with AutoModelForSequenceClassification.from_pretrained("{folder}")'
 
 
