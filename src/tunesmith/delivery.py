@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 
 from tunesmith.assembly import build_network, method_of, resolve_rates
 from tunesmith.data.encode import Text
-from tunesmith.errors import ArtifactError
+from tunesmith.errors import ArtifactError, ModelError
 from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
-from tunesmith.seeds import torch_seed
+from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.tasks.base import Labels
 from tunesmith.training.ledger import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tunesmith.methods.base import Plan
+    from tunesmith.models.network import Network
     from tunesmith.models.resolve import Source
     from tunesmith.models.text import TextProcessor
     from tunesmith.training.loop import Run
@@ -47,7 +49,7 @@ def deliver(
     """Writes model/ (and adapter/), reloads it and compares; gives the reloaded model and how model/ opens.
 
     Compared twice: with the network that was trained, in its own number format, and with the float32 network that was
-    written. Raises ArtifactError when the model read back does not predict what either does.
+    written; adapter/ with the latter. Raises ArtifactError when what is read back does not predict what these do.
     """
     import torch
 
@@ -74,10 +76,8 @@ def deliver(
     split = next(name for name in ("validation", "train") if prepared.texts(name))
     rows, texts = _probes(prepared, encoded, split, backbone.processor)
     expected = _evidence(Predictor(run, network, card), texts)
-    method = method_of(recipe)
-    shutil.rmtree(run / "adapter", ignore_errors=True)
-    method.save(network, plan, run / "adapter")
-    method.fold(network)
+    _deliver_adapter(recipe, prepared, source, network, plan, card, texts, expected, run)
+    method_of(recipe).fold(network)
     card = replace(card, labels=prepared.task.fold(network, labels))
     partial, final = run / ".partial-model", run / "model"
     shutil.rmtree(partial, ignore_errors=True)
@@ -88,7 +88,6 @@ def deliver(
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
     seal(partial)
-    readable(run / "adapter")
     written = load(partial, loop.source.device)
     check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, split, rows, backbone.processor.pad)
@@ -97,6 +96,41 @@ def deliver(
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return Predictor(final, written.network, card), opens
+
+
+def _deliver_adapter(
+    recipe: Recipe,
+    prepared: Prepared,
+    source: Source,
+    network: Network,
+    plan: Plan,
+    card: Card,
+    texts: list[Text],
+    expected: list[list[float]],
+    run: Path,
+) -> None:
+    """Writes adapter/ where the method has such a form, reads it back onto the base, and compares."""
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.saving import readable
+
+    method = method_of(recipe)
+    partial, final = run / ".partial-adapter", run / "adapter"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(final, ignore_errors=True)
+    if not method.save(network, plan, partial):
+        return
+    readable(partial)
+    with torch_seed(
+        recipe.seed, "adapter"
+    ):  # a pooler that the base lacks is drawn otherwise: it must be in the adapter
+        base = load_backbone(source)
+    again = prepared.task.head(base, prepared.labels, seed_of(recipe.seed, "adapter"))
+    try:
+        method.load(again, partial)
+    except ModelError as error:
+        raise ArtifactError(*error.problems) from None
+    _compare(_evidence(Predictor(run, again, card), texts), expected, TOLERANCE, final)
+    partial.rename(final)
 
 
 def check_parity(predictor: Predictor, folder: Path) -> None:

@@ -18,6 +18,7 @@ from tunesmith.errors import ArtifactError, TunesmithError
 from tunesmith.models.backbone import Backbone, quiet, read_config
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
+from tunesmith.models.resolve import Source
 from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
@@ -29,12 +30,14 @@ Problem = Literal["single_label_classification", "multi_label_classification", "
 class Network(nn.Module, ABC):
     """What is trained: inputs to logits, in two halves, so that what is frozen can be computed once.
 
-    `fresh` names the parameters that start untrained: the head, and a pooler that the checkpoint lacks.
+    `fresh` names the parameters that start untrained: the head, and a pooler that the checkpoint lacks. `source` is
+    where the base came from; None for a network that was read back whole.
     """
 
     layout: Layout
     processor: TextProcessor
     fresh: frozenset[str]
+    source: Source | None = None
 
     @property
     @abstractmethod
@@ -183,6 +186,7 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
         nn.init.normal_(network.head.weight, std=0.02)
         nn.init.zeros_(network.head.bias)
     present = {name for name, _ in body.named_parameters()}
+    network.source = backbone.source
     network.fresh = frozenset({"head.weight", "head.bias"} | {f"body.{name}" for name in present & set(backbone.fresh)})
     return network.eval()
 
@@ -273,6 +277,7 @@ def _transformers_network(backbone: Backbone, labels: tuple[str, ...], problem: 
     given = backbone.module.state_dict()  # may hold more than the classifier's base: a pooler that it does not use
     base.load_state_dict({name: given[name] for name in base.state_dict()})
     network = TransformersNetwork(model, backbone.processor)
+    network.source = backbone.source
     body = f"{network.layout.body}."
     missing = {f"{body}{name}" for name in backbone.fresh}
     network.fresh = frozenset(
