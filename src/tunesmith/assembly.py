@@ -145,7 +145,7 @@ def fit_probe(
     recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, trunk: Trunk
 ) -> Iterator[Event]:
     """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
-    wanted = recipe.training.probe
+    wanted = recipe.training.probe and not built.plan.started  # a head that goes on from earlier is not fitted anew
     measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
     if not (wanted or measured):
         return

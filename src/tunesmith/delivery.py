@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING
 
 from tunesmith.assembly import build_network, method_of, resolve_rates
 from tunesmith.data.encode import Text
-from tunesmith.errors import ArtifactError
+from tunesmith.errors import ArtifactError, ModelError
 from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
-from tunesmith.seeds import torch_seed
+from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.tasks.base import Labels
 from tunesmith.training.ledger import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tunesmith.methods.base import Plan
+    from tunesmith.models.network import Network
     from tunesmith.models.resolve import Source
+    from tunesmith.models.text import TextProcessor
     from tunesmith.training.loop import Run
 
 PROBES = 8  # stored texts whose outputs are compared each time the model is written or read elsewhere
+LONGEST_PROBE = 1024  # tokens of a text made up for that, which takes as long as many rows; a row may be longer
+MOST_LETTERS = 100  # of such a text, for each token of the limit
 TOLERANCE = 1e-4  # largest difference of a probability, or a standardised number, between two float32 networks
 ROUNDING = 0.1  # and between a bfloat16 network and a float32 one: each layer rounds to 3 digits
 
@@ -44,12 +49,13 @@ def deliver(
     """Writes model/ (and adapter/), reloads it and compares; gives the reloaded model and how model/ opens.
 
     Compared twice: with the network that was trained, in its own number format, and with the float32 network that was
-    written. Raises ArtifactError when the model read back does not predict what either does.
+    written; adapter/ with the latter. Raises ArtifactError when what is read back does not predict what these do.
     """
     import torch
 
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.saving import readable
+    from tunesmith.models.seal import seal
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(source)
@@ -68,30 +74,62 @@ def deliver(
     columns = prepared.columns
     card = Card(prepared.task, labels, columns.text, columns.pair, columns.asked_label, encoded.limit)
     split = next(name for name in ("validation", "train") if prepared.texts(name))
-    texts = prepared.texts(split)[:PROBES]
+    rows, texts = _probes(prepared, encoded, split, backbone.processor)
     expected = _evidence(Predictor(run, network, card), texts)
-    method = method_of(recipe)
-    shutil.rmtree(run / "adapter", ignore_errors=True)
-    method.save(network, plan, run / "adapter")
-    method.fold(network)
+    _deliver_adapter(recipe, prepared, source, network, plan, card, texts, expected, run)
+    method_of(recipe).fold(network)
     card = replace(card, labels=prepared.task.fold(network, labels))
     partial, final = run / ".partial-model", run / "model"
     shutil.rmtree(partial, ignore_errors=True)
-    opens = network.save(partial, prepared.labels.names).replace(str(partial), str(final))
+    opens = network.save(partial, prepared.labels.names, encoded.limit).replace(str(partial), str(final))
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
     probes = {"texts": texts, "evidence": expected, "tolerance": TOLERANCE}
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
-    readable(run / "adapter")
+    seal(partial)
     written = load(partial, loop.source.device)
     check_parity(written, partial)
-    trained = _as_trained(loop, prepared, encoded, split, backbone.processor.pad)
+    trained = _as_trained(loop, prepared, encoded, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
-    _compare(_evidence(written, texts), trained, allowed, partial)
+    _compare(_evidence(written, texts)[: len(rows)], trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     return Predictor(final, written.network, card), opens
+
+
+def _deliver_adapter(
+    recipe: Recipe,
+    prepared: Prepared,
+    source: Source,
+    network: Network,
+    plan: Plan,
+    card: Card,
+    texts: list[Text],
+    expected: list[list[float]],
+    run: Path,
+) -> None:
+    """Writes adapter/ where the method has such a form, reads it back onto the base, and compares."""
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.saving import readable
+
+    method = method_of(recipe)
+    partial, final = run / ".partial-adapter", run / "adapter"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(final, ignore_errors=True)
+    if not method.save(network, plan, partial):
+        return
+    readable(partial)
+    with torch_seed(recipe.seed, "adapter"):  # other draws: what the base lacks (a pooler) must be in the adapter
+        base = load_backbone(source)
+    pair = prepared.columns.pair is not None
+    again = prepared.task.head(base, prepared.labels, pair, seed_of(recipe.seed, "adapter"))
+    try:
+        method.load(again, partial)
+    except ModelError as error:
+        raise ArtifactError(*error.problems) from None
+    _compare(_evidence(Predictor(run, again, card), texts), expected, TOLERANCE, final)
+    partial.rename(final)
 
 
 def check_parity(predictor: Predictor, folder: Path) -> None:
@@ -118,13 +156,36 @@ def _compare(found: list[list[float]], expected: list[list[float]], allowed: flo
         )
 
 
-def _as_trained(loop: Run, prepared: Prepared, encoded: Encoded, split: str, pad: dict[str, int]) -> list[list[float]]:
-    """The evidence of the first rows of a split by the very network that was trained, cache and all."""
+def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: TextProcessor) -> tuple[list[int], list[Text]]:
+    """The first rows of the split and the first one that is cut; their texts, and a made-up long one where none is cut.
+
+    Only a text that is cut shows that the length limit was saved with the model.
+    """
+    texts = prepared.texts(split)
+    rows = list(range(min(PROBES, len(texts))))
+    cut = next((row for row, example in enumerate(encoded.examples[split]) if example.cut > 0), None)
+    if cut is not None and cut not in rows:
+        rows.append(cut)
+    chosen = [texts[row] for row in rows]
+    if cut is None and encoded.limit <= LONGEST_PROBE:
+        long = " ".join(text if isinstance(text, str) else " ".join(text) for text in chosen)
+        while len(long) < MOST_LETTERS * encoded.limit:
+            made_up: Text = long if prepared.columns.pair is None else (long, long)
+            if processor.encode(made_up, encoded.limit)[1] > 0:
+                return rows, [*chosen, made_up]
+            long = f"{long} {long}"
+    return rows, chosen
+
+
+def _as_trained(
+    loop: Run, prepared: Prepared, encoded: Encoded, split: str, rows: list[int], pad: dict[str, int]
+) -> list[list[float]]:
+    """The evidence of some rows of a split by the very network that was trained, cache and all."""
     loop.network.eval()
     found, _ = infer(
         lambda batch: loop.trunk.forward(split, batch),
         prepared.task,
-        encoded.examples[split][:PROBES],
+        [encoded.examples[split][row] for row in rows],
         prepared.labels,
         pad,
         loop.source.device,

@@ -119,7 +119,10 @@ class Session:
 
         for finding in encoded.findings:
             yield Warned(finding.message)
-        yield Note("method", (f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train",))
+        for line in built.plan.warnings:
+            yield Warned(line)
+        trains = f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train"
+        yield Note("method", (trains, *built.plan.notes))
         trunk = keep_frozen(self.recipe, encoded, backbone, built, earlier)
         if not self.stop():
             yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)

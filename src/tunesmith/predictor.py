@@ -171,11 +171,28 @@ class Predictor:
         return found
 
     def save(self, folder: str | Path) -> Path:
-        """Copies the model's folder. Raises ArtifactError when `folder` exists and is not empty."""
+        """Copies the model's folder. Raises ArtifactError when `folder` is a file, is not empty, or cannot be written.
+
+        What was copied before it failed is taken away again.
+        """
         target = Path(folder)
-        if target.exists() and any(target.iterdir()):
+        if target.exists() and not target.is_dir():
+            raise ArtifactError(f"{target}: is a file; give a new folder")
+        there = target.exists()
+        try:
+            full = there and any(target.iterdir())
+        except OSError as error:
+            raise ArtifactError(f"{target}: cannot be read ({error}); give a new folder") from None
+        if full:
             raise ArtifactError(f"{target}: is not empty; give a new folder")
-        shutil.copytree(self.folder, target, dirs_exist_ok=True)
+        try:
+            shutil.copytree(self.folder, target, dirs_exist_ok=True)
+        except OSError as error:  # shutil's own, which gathers those of each file, is one too
+            shutil.rmtree(target, ignore_errors=True)
+            if there:
+                target.mkdir(exist_ok=True)
+            why = str(error).splitlines()[0][:200]
+            raise ArtifactError(f"{target}: the model cannot be copied there ({why}); give a new folder") from None
         return target
 
 
@@ -203,9 +220,11 @@ def cut_line(examples: Sequence[Example], limit: int) -> str:
 def load(run: str | Path, device: str = "auto") -> Predictor:
     """The model of a run folder, or of its model/ folder, on `device`: "cpu", "cuda", or "auto" for a GPU if there is one.
 
-    Raises ArtifactError when there is no model, or it is damaged; RecipeError when there is no such device.
+    Raises ArtifactError when there is no model, or a file of it is not as it was written; RecipeError when there is no
+    such device.
     """
     from tunesmith.models.network import load_network
+    from tunesmith.models.seal import check_seal
 
     chosen = _device(device)
     given = Path(run)
@@ -213,6 +232,7 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
         raise ArtifactError(f"{given}: there is no such run; give a folder that tunesmith train made")
     folder = given / "model" if (given / "recipe.yaml").exists() else given
     card = Card.read(folder)
+    check_seal(folder)
     try:
         network, _ = load_network(folder)
     except ModelError as error:

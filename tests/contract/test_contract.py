@@ -154,7 +154,7 @@ def _check_saved(made: Set, folder: Path) -> None:
         again = made.task.predict(trained, made.batch.rows, labels_after)
         for one, two in zip(said, again, strict=True):
             assert one.evidence == pytest.approx(two.evidence, abs=1e-4), "folding changes no answer"
-        made.network.save(folder / "model", made.labels.names)
+        made.network.save(folder / "model", made.labels.names, 40)
         loaded, labels = load_network(folder / "model")
         reloaded = loaded(made.batch.inputs)
     assert labels == made.labels.names

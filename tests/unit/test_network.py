@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from families import FAMILIES
@@ -21,6 +22,8 @@ from tunesmith.models.resolve import resolve
 
 LABELS = ("lost card", "Überweisung", "c")
 TEXTS = ["the good bank lost my card", "a great film " * 4, "no", "x y z"]
+LIMIT = 32  # tokens, less than any family's own limit
+LONG = ["the good bank lost my card " * 20, "a great film"]  # the first is cut
 
 
 @pytest.fixture(params=[*FAMILIES])
@@ -32,8 +35,8 @@ def backbone_of(family: str, folder: Path) -> Backbone:
     return load_backbone(resolve(str(FAMILIES[family](folder))))
 
 
-def batch_of(network: Network) -> dict[str, Tensor]:
-    encoded = network.processor.encode_all(TEXTS, 32)
+def batch_of(network: Network, texts: list[str] = TEXTS) -> dict[str, Tensor]:
+    encoded = network.processor.encode_all(texts, LIMIT)
     return collate([Example(i, x, None, cut) for i, (x, cut) in enumerate(encoded)], network.processor.pad).inputs
 
 
@@ -44,13 +47,14 @@ def test_saved_and_read_back(family: str, tmp_path: Path) -> None:
     with torch.no_grad():
         network.output.weight.mul_(30)
         logits = network(inputs := batch_of(network))
-    line = network.save(tmp_path / "saved", LABELS)
+    line = network.save(tmp_path / "saved", LABELS, LIMIT)
     assert str(tmp_path / "saved") in line
     again, labels = load_network(tmp_path / "saved")
     assert labels == LABELS
     assert (again.layout, type(again), again.fresh) == (network.layout, type(network), frozenset())
     assert again.processor.encode_all(TEXTS, 12) == network.processor.encode_all(TEXTS, 12)
-    assert (again.processor.max_length, again.processor.pad) == (network.processor.max_length, network.processor.pad)
+    assert (again.processor.max_length, again.processor.pad) == (LIMIT, network.processor.pad)
+    assert network.processor.tokenizer.model_max_length == network.processor.max_length > LIMIT
     assert not again.training
     with torch.no_grad():
         assert torch.equal(again(inputs), logits)
@@ -67,17 +71,20 @@ def test_transformers_opens_it(family: str, tmp_path: Path) -> None:
     )
     with torch.no_grad():
         network.output.weight.mul_(30)
-    network.save(tmp_path / "saved", LABELS)
+    network.save(tmp_path / "saved", LABELS, LIMIT)
     theirs, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved", output_loading_info=True)
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.config.id2label == dict(enumerate(LABELS))
     assert theirs.config.pad_token_id == network.processor.pad["input_ids"]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
-    encoded = tokenizer(TEXTS, padding=True, truncation=True, max_length=32, return_tensors="pt")
-    with torch.no_grad():
-        expected = theirs(**{name: encoded[name] for name in network.processor.pad}).logits
-        torch.testing.assert_close(network(batch_of(network)), expected, rtol=0, atol=2e-6)
-    assert expected.std() > 0.02
+    for texts in (TEXTS, LONG):  # cut where the model was trained to, with nothing said of a length
+        encoded = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        with torch.no_grad():
+            expected = theirs(**{name: encoded[name] for name in network.processor.pad}).logits
+            torch.testing.assert_close(network(batch_of(network, texts)), expected, rtol=0, atol=2e-6)
+        assert expected.std() > 0.02
+    plain = Tokenizer.from_file(str(tmp_path / "saved" / "tokenizer.json"))
+    assert plain.encode(LONG[0]).ids == network.processor.encode(LONG[0], LIMIT)[0]["input_ids"]
 
 
 def test_sentence_transformers_opens_it(tmp_path: Path) -> None:
@@ -89,14 +96,18 @@ def test_sentence_transformers_opens_it(tmp_path: Path) -> None:
         network.output.weight.mul_(30)
         network.output.bias.copy_(torch.tensor([0.5, -1.0, 2.0]))
         logits = network(batch_of(network))
-    assert "SentenceTransformer" in network.save(tmp_path / "saved", LABELS)
+    assert "SentenceTransformer" in network.save(tmp_path / "saved", LABELS, LIMIT)
     theirs = library.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
     torch.testing.assert_close(torch.from_numpy(theirs.encode(TEXTS)), logits, rtol=0, atol=2e-6)
     base = library.SentenceTransformer(str(tmp_path / "base"), device="cpu")
     with torch.no_grad():
         features = network.features(batch_of(network))
     torch.testing.assert_close(torch.from_numpy(base.encode(TEXTS)), features, rtol=0, atol=1e-6)
-    assert theirs.max_seq_length == 48
+    assert theirs.max_seq_length == LIMIT < base.max_seq_length == 48
+    with torch.no_grad():
+        cut = network(batch_of(network, LONG))
+    assert network.processor.encode(LONG[0], 48)[1] > 0, "it is longer than either limit"
+    torch.testing.assert_close(torch.from_numpy(theirs.encode(LONG)), cut, rtol=0, atol=2e-6)
     # the pooler that nothing reads is handed on as it came, so that the folder is as whole as the base's
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "saved"))
     assert before.keys() == after.keys()
@@ -204,7 +215,7 @@ def test_bfloat16_runs_and_is_saved_as_float32(family: str, tmp_path: Path) -> N
     rough = network(inputs)
     assert rough.dtype == torch.bfloat16
     torch.testing.assert_close(rough.float(), exact, rtol=0.1, atol=0.1)
-    network.save(tmp_path / "saved", LABELS)
+    network.save(tmp_path / "saved", LABELS, LIMIT)
     config = json.loads((tmp_path / "saved" / "config.json").read_text(encoding="utf-8"))
     assert config["dtype"] == "float32"
     again, _ = load_network(tmp_path / "saved")
@@ -228,7 +239,7 @@ def test_a_classifier_is_a_base_again(tmp_path: Path) -> None:
     for family in ("sentence", "roberta"):
         base = backbone_of(family, tmp_path / family)
         sequence_network(base, LABELS, "single_label_classification", False, seed=0).save(
-            tmp_path / f"{family}-saved", LABELS
+            tmp_path / f"{family}-saved", LABELS, LIMIT
         )
         again = load_backbone(resolve(str(tmp_path / f"{family}-saved")))
         assert again.pooling == base.pooling
@@ -252,7 +263,7 @@ def test_a_pickle_is_refused_unread(family: str, tmp_path: Path) -> None:
     network = sequence_network(
         backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
     )
-    network.save(folder, LABELS)
+    network.save(folder, LABELS, LIMIT)
     (folder / "model.safetensors").unlink()
     weights = {name.removeprefix("body.").removeprefix("model."): value for name, value in network.state_dict().items()}
     for content in (weights, _Shell(tmp_path / "read")):
@@ -262,13 +273,55 @@ def test_a_pickle_is_refused_unread(family: str, tmp_path: Path) -> None:
     assert not (tmp_path / "read").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "lost", "said"),
+    [
+        ("bert", "classifier.weight", "1 of its weights are missing: classifier.weight"),
+        ("gpt2", "score.weight", "1 of its weights are missing: score.weight"),
+        ("sentence", "embeddings.word_embeddings.weight", "1 of its weights are missing"),
+    ],
+)
+def test_weights_that_are_missing_further_or_of_another_shape_are_refused(
+    kind: str, lost: str, said: str, tmp_path: Path
+) -> None:
+    base, folder = backbone_of(kind, tmp_path / "base"), tmp_path / "saved"
+    sequence_network(base, LABELS, "single_label_classification", False, seed=0).save(folder, LABELS, LIMIT)
+    weights = load_file(path := folder / "model.safetensors")
+
+    def refused(changed: dict[str, Tensor]) -> str:
+        save_file(changed, path, metadata={"format": "pt"})
+        with pytest.raises(ArtifactError) as found:
+            load_network(folder)
+        return str(found.value)
+
+    assert said in refused({name: value for name, value in weights.items() if name != lost})
+    wider = torch.cat([weights[lost], weights[lost]])
+    assert f"1 of its weights are of another shape than config.json says: {lost}" in refused({**weights, lost: wider})
+    other = {**weights, "qa_outputs.weight": torch.zeros(2, 32)}
+    assert "1 of its weights are of another model: qa_outputs.weight" in refused(other)
+    save_file(weights, path, metadata={"format": "pt"})
+    assert load_network(folder)[1] == LABELS
+
+
+def test_a_head_of_another_width_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    sequence_network(
+        backbone_of("sentence", tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
+    ).save(folder, LABELS, LIMIT)
+    path = folder / "3_Dense" / "model.safetensors"
+    weights = load_file(path)
+    save_file({**weights, "linear.weight": weights["linear.weight"][:, :-1].contiguous()}, path)
+    with pytest.raises(ArtifactError, match="the head takes 31 values, and the base gives 32"):
+        load_network(folder)
+
+
 def test_a_damaged_saved_model_is_said(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="holds no saved model"):
         load_network(tmp_path)
     folder = tmp_path / "saved"
     sequence_network(
         backbone_of("sentence", tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
-    ).save(folder, LABELS)
+    ).save(folder, LABELS, LIMIT)
     for path in (folder / "3_Dense" / "model.safetensors", folder / "model.safetensors"):
         path.write_bytes(path.read_bytes()[:-9])
         with pytest.raises(ArtifactError, match="cannot be read"):
@@ -305,7 +358,7 @@ def test_two_texts_a_row_are_read_apart_and_the_vectors_stay_the_base_s_own(tmp_
     assert similarity is not None
     assert torch.allclose(similarity, (one * two).sum(-1), atol=1e-5)
     assert float(similarity[2]) == pytest.approx(1.0, abs=1e-5)
-    network.save(tmp_path / "saved", LABELS)
+    network.save(tmp_path / "saved", LABELS, LIMIT)
     loaded, labels = load_network(tmp_path / "saved")
     assert labels == LABELS and loaded.processor.apart
     with torch.no_grad():

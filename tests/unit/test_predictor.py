@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tunesmith.errors import ArtifactError, RecipeError, TunesmithWarning
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import sequence_network
 from tunesmith.models.resolve import resolve
+from tunesmith.models.seal import seal
 from tunesmith.pipeline import start
 from tunesmith.predictor import Card, load
 from tunesmith.preparing import prepare
@@ -38,9 +40,10 @@ def saved(model_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder, names = tmp_path_factory.mktemp("saved") / "model", tuple(sorted(HINTS))
     sequence_network(
         load_backbone(resolve(str(model_folder("bert")))), names, "single_label_classification", False, 0
-    ).save(folder, names)
+    ).save(folder, names, LIMIT)
     card = Card(Classification(), Labels(names, (9, 9, 9)), "text", None, "label", LIMIT)
     (folder / "tunesmith.json").write_text(json.dumps(card.to_plain()))
+    seal(folder)
     return folder
 
 
@@ -134,8 +137,64 @@ def test_labels_of_numbers_are_not_called_mixed_with_the_model_s_own(saved: Path
     copy = load(saved).save(tmp_path / "copy")
     card = replace(Card.read(copy), labels=Labels(("0", "1", "2"), (9, 9, 9)))
     (copy / "tunesmith.json").write_text(json.dumps(card.to_plain()))
+    seal(copy)
     report = evaluate_run(copy, {"text": ["a", "b", "c"], "label": [0, 1, 2]})
     assert (report["rows"], report["findings"]) == (3, [])
+
+
+def test_a_copy_that_is_not_what_was_written_is_refused(saved: Path, tmp_path: Path) -> None:
+    model = load(saved)
+    whole = model.save(tmp_path / "whole")
+    (whole / "README.md").write_text("anyone may add to the card")
+    (whole / "notes.txt").write_text("and further files")
+    assert load(whole).predictions(["a film"]) == model.predictions(["a film"])
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "tunesmith.json"):
+        copy = model.save(tmp_path / name)
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content + b" " if name.endswith(".json") else content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ArtifactError, match=f"{name}: was changed or damaged"):
+            load(copy)
+    copy = model.save(tmp_path / "less")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (copy / name).unlink()
+    with pytest.raises(ArtifactError) as found:
+        load(copy)
+    assert [problem.split(";")[0] for problem in found.value.problems] == [
+        f"{copy / name}: is missing" for name in ("tokenizer.json", "tokenizer_config.json")
+    ]
+    for content, said in (("{", "cannot be read"), ("[]", "cannot be read"), (None, "has no sha256.json")):
+        copy = model.save(tmp_path / said / str(content).strip("{}"))
+        (copy / "sha256.json").unlink() if content is None else (copy / "sha256.json").write_text(content)
+        with pytest.raises(ArtifactError, match=said):
+            load(copy)
+
+
+def test_save_refuses_what_it_cannot_write_and_leaves_nothing(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, file = load(saved), tmp_path / "file"
+    file.write_text("mine")
+    with pytest.raises(ArtifactError, match="is a file; give a new folder"):
+        model.save(file)
+    with pytest.raises(ArtifactError, match="cannot be copied there"):
+        model.save(file / "below")
+    assert file.read_text() == "mine"
+    with pytest.raises(ArtifactError, match="is not empty"):
+        model.save(tmp_path)
+
+    def half(source: Path, target: Path, dirs_exist_ok: bool) -> None:
+        target.mkdir(exist_ok=dirs_exist_ok)
+        shutil.copy2(source / "config.json", target)
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "empty").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", half)
+        for name in ("new", "empty"):
+            with pytest.raises(ArtifactError, match="No space left"):
+                model.save(tmp_path / name)
+    assert not (tmp_path / "new").exists() and list((tmp_path / "empty").iterdir()) == []
+    assert load(model.save(tmp_path / "empty")).labels == model.labels
 
 
 def test_the_device_is_the_gpu_where_there_is_one(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,46 +12,76 @@ from tunesmith.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
     from tunesmith.methods.lora import Lora
     from tunesmith.models.network import Network
 
 _PREFIX = "base_model.model."
-_NOT_PLAIN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layer_replication", "lora_bias")
+_HEAD, _LABELS = "head.safetensors", "labels.json"
+# Options of PEFT's LoraConfig (0.21) that make the change another function than scale * up(down(x)).
+_NOT_PLAIN = (
+    "use_dora",
+    "use_rslora",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "lora_bias",
+    "trainable_token_indices",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+)
+# The starts that leave the base as it is. Others (pissa, olora, corda, loftq, lora_ga ...) take a part out of its weights.
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What an adapter's folder holds for a network."""
+
+    maps: dict[str, tuple[Tensor, Tensor]]  # (down, up) by module name in the network
+    head: dict[str, Tensor]  # values of all fresh parameters; empty where the folder's head is not for this network
+    said: str  # what became of the head, and why
+    left: bool  # whether there is a head that is left aside
 
 
 def write_adapter(folder: Path, network: Network, method: Lora) -> None:
     """Writes the adapter so that `peft.PeftModel.from_pretrained(base, folder)` opens it.
 
     Where the network is a transformers sequence classifier, the head is inside, as PEFT keeps it. A head on a sentence
-    encoder's pooling is no part of what PEFT wraps: it lies beside, in head.safetensors.
+    encoder's pooling is no part of what PEFT wraps: it lies beside, in head.safetensors. The outputs' names are in
+    labels.json, for which PEFT has no place.
     """
     from safetensors.torch import save_file
-    from transformers import PreTrainedModel
     from transformers.pytorch_utils import Conv1D
 
     from tunesmith.methods._lora_layer import LoraLinear
 
-    root = wrapped(network)
-    model = network.get_submodule(root.rstrip("."))
-    assert isinstance(model, PreTrainedModel)
+    root, model = wrapped(network), _wrapped_model(network)
     tensors, transposed, found = {}, False, []
     for name, module in network.named_modules():
         if isinstance(module, LoraLinear):
             short = name.removeprefix(root)
             found.append(short)
-            tensors[f"{_PREFIX}{short}.lora_A.weight"] = module.down.detach().float().cpu().contiguous()
-            tensors[f"{_PREFIX}{short}.lora_B.weight"] = module.up.detach().float().cpu().contiguous()
+            tensors[f"{_PREFIX}{short}.lora_A.weight"] = _stored(module.down)
+            tensors[f"{_PREFIX}{short}.lora_B.weight"] = _stored(module.up)
             transposed = transposed or isinstance(module.base, Conv1D)
-    parameters = dict(network.named_parameters())
-    inside = sorted(name for name in network.fresh if name.startswith(root))
-    outside = sorted(name for name in network.fresh if not name.startswith(root))
-    for name in inside:
-        tensors[_PREFIX + name.removeprefix(root)] = parameters[name].detach().float().cpu().contiguous()
+    outside = _outside(network)
+    whole = _whole_modules(model, {name.removeprefix(root) for name in network.fresh - set(outside.values())})
+    for name in whole:
+        for key, value in model.get_submodule(name).state_dict().items():
+            tensors[f"{_PREFIX}{name}.{key}"] = _stored(value)
+    source = network.source
     config: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if inside else "FEATURE_EXTRACTION",
-        "base_model_name_or_path": model.name_or_path,
+        "task_type": "FEATURE_EXTRACTION" if outside else "SEQ_CLS",
+        "base_model_name_or_path": None if source is None else source.public_name,
+        "revision": source.revision if source is not None and source.kind == "hub" else None,
         "r": method.rank,
         "lora_alpha": method.alpha,
         "lora_dropout": method.dropout,
@@ -57,18 +89,19 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
         "fan_in_fan_out": transposed,
         "bias": "none",
         "inference_mode": True,
-        "modules_to_save": sorted({name.removeprefix(root).split(".")[0] for name in inside}) or None,
+        "modules_to_save": whole or None,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    _write_json(folder / "adapter_config.json", config)
+    _write_json(folder / _LABELS, list(_labels(network)))
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     if outside:
-        head = {name.rpartition(".")[2]: parameters[name].detach().float().cpu().contiguous() for name in outside}
-        save_file(head, folder / "head.safetensors")
+        parameters = dict(network.named_parameters())
+        save_file({key: _stored(parameters[name]) for key, name in outside.items()}, folder / _HEAD)
 
 
-def read_adapter(folder: Path, network: Network, method: Lora) -> dict[str, tuple[Tensor, Tensor]]:
-    """(down, up) by module name in the network, from a folder that PEFT or `write_adapter` wrote.
+def read_adapter(folder: Path, network: Network, method: Lora) -> Adapter:
+    """Low-rank maps, and the head where it is one for this network, from a folder of PEFT's or of `write_adapter`.
 
     Raises ModelError, with every problem, when the adapter is no plain LoRA or does not fit the method or the model.
     """
@@ -78,6 +111,8 @@ def read_adapter(folder: Path, network: Network, method: Lora) -> dict[str, tupl
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "adapter_model.safetensors")
+        beside = load_file(folder / _HEAD) if (folder / _HEAD).is_file() else {}
+        labels = json.loads((folder / _LABELS).read_text(encoding="utf-8")) if (folder / _LABELS).is_file() else None
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"method.start: {folder} is not a PEFT adapter ({error}); it must hold adapter_config.json and "
@@ -86,17 +121,30 @@ def read_adapter(folder: Path, network: Network, method: Lora) -> dict[str, tupl
     problems = _unlike(config, folder, method)
     root = wrapped(network)
     found = {root + key.removeprefix(_PREFIX).rpartition(".lora_")[0] for key in tensors if ".lora_" in key}
-    wanted = set(method.matched(network.layout))
+    wanted = set(method.chosen(network))
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     if missing or extra:
         problems.append(
             f"method.start: {folder} changes other layers than the recipe (missing {missing[:3]}, beyond {extra[:3]}); "
             "set method.targets to the adapter's target_modules"
         )
+    whole = {root + key.removeprefix(_PREFIX): value for key, value in tensors.items() if ".lora_" not in key}
+    of_base = sorted(whole.keys() & {name for name, _ in network.named_parameters()} - network.fresh)
+    if of_base:
+        problems.append(
+            f"method.start: {folder} also holds {len(of_base)} trained weights of the base itself ({of_base[0]}), so it is "
+            "not a plain LoRA adapter; merge it into the base with PEFT, and give that as model"
+        )
     if problems:
         raise ModelError(*problems)
-    pairs = {}
-    for name in wanted:
+    outside = _outside(network)
+    whole |= {outside.get(key, f"{_HEAD}: {key}"): value for key, value in beside.items()}
+    return Adapter(_maps(folder, tensors, network, method), *_head(folder, whole, labels, network))
+
+
+def _maps(folder: Path, tensors: dict[str, Tensor], network: Network, method: Lora) -> dict[str, tuple[Tensor, Tensor]]:
+    problems, pairs, root = [], {}, wrapped(network)
+    for name in method.chosen(network):
         keys = [f"{_PREFIX}{name.removeprefix(root)}.lora_{letter}.weight" for letter in "AB"]
         for key, shape in zip(keys, _shapes(network.get_submodule(name), method.rank), strict=True):
             if key not in tensors or tuple(tensors[key].shape) != shape:
@@ -111,6 +159,34 @@ def read_adapter(folder: Path, network: Network, method: Lora) -> dict[str, tupl
     return pairs
 
 
+def _head(folder: Path, whole: dict[str, Tensor], labels: Any, network: Network) -> tuple[dict[str, Tensor], str, bool]:
+    """The values of the fresh parameters, or none; what to say of it; and whether a head was there and is left.
+
+    All or none: what a part of a head was trained to read, an untrained part does not give.
+    """
+    if not whole:
+        return {}, f"{folder} holds no head; a new one is trained", False
+    own = _labels(network)
+    parameters = dict(network.named_parameters())
+    lacking = sorted(network.fresh - whole.keys())
+    unlike = sorted(name for name in network.fresh & whole.keys() if whole[name].shape != parameters[name].shape)
+    why = ""
+    if labels is not None and labels != list(own):
+        why = f"its labels are {_few(labels)}, and those of the data {_few(own)}"
+    elif unlike:
+        shapes = f"{tuple(whole[unlike[0]].shape)} where the data needs {tuple(parameters[unlike[0]].shape)}"
+        why = f"{unlike[0]} is {shapes}"
+    elif lacking:
+        why = f"it lacks {_few(lacking)}"
+    if why:
+        return {}, f"the head in {folder} ({_tensors(len(whole))}) is left aside: {why}; a new one is trained", True
+    known = "its labels are those of the data" if labels is not None else f"by its shape, as one of {_few(own)}"
+    further = sorted(whole.keys() - network.fresh)
+    less = f"; {_tensors(len(further))} of it without a use here: {_few(further)}" if further else ""
+    said = f"training goes on from the head in {folder} ({known}); none is fitted anew{less}"
+    return {name: whole[name] for name in sorted(network.fresh)}, said, bool(further)
+
+
 def _unlike(config: dict[str, Any], folder: Path, method: Lora) -> list[str]:
     """What an adapter's config says that the recipe does not, or that no plain LoRA has."""
     problems = [
@@ -120,6 +196,12 @@ def _unlike(config: dict[str, Any], folder: Path, method: Lora) -> list[str]:
     ]
     special = [key for key in _NOT_PLAIN if config.get(key)]
     special += [] if config.get("bias", "none") == "none" else ["bias"]
+    started = config.get("init_lora_weights")
+    if started not in _PLAIN_STARTS:
+        problems.append(
+            f"method.start: {folder} began with init_lora_weights = {started!r}, which changes the base's own weights, so it "
+            "does not fit the base as it is; let PEFT convert it (path_initial_model_for_weight_conversion) or merge it"
+        )
     if config.get("peft_type") != "LORA" or special:
         said = f"it sets {', '.join(special)}" if special else f"its peft_type is {config.get('peft_type')}"
         problems.append(f"method.start: {folder} is not a plain LoRA adapter ({said}); only that kind can be continued")
@@ -137,3 +219,58 @@ def _shapes(base: nn.Module, rank: int) -> tuple[tuple[int, int], tuple[int, int
 def wrapped(network: Network) -> str:
     """The name, with a dot behind it, of the transformers model inside the network: what PEFT wraps."""
     return network.layout.body.partition(".")[0] + "."
+
+
+def _wrapped_model(network: Network) -> PreTrainedModel:
+    from transformers import PreTrainedModel
+
+    model = network.get_submodule(wrapped(network).rstrip("."))
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def _labels(network: Network) -> tuple[str, ...]:
+    """What the outputs mean, in their order."""
+    names: Any = _wrapped_model(network).config.id2label
+    return tuple(names[index] for index in range(len(names)))
+
+
+def _outside(network: Network) -> dict[str, str]:
+    """Fresh parameters that are no part of what PEFT wraps: key in head.safetensors -> name in the network."""
+    root = wrapped(network)
+    return {name.rpartition(".")[2]: name for name in sorted(network.fresh) if not name.startswith(root)}
+
+
+def _whole_modules(model: nn.Module, fresh: set[str]) -> list[str]:
+    """The modules of `model` that are stored whole: for each fresh parameter the outermost one that holds nothing else.
+
+    PEFT keeps whole modules only, and none inside another one.
+    """
+    found = set()
+    for name in fresh:
+        path = name.split(".")[:-1]
+        outwards = [".".join(path[:depth]) for depth in range(1, len(path) + 1)]
+        untrained = (
+            outer
+            for outer in outwards
+            if {f"{outer}.{key}" for key, _ in model.get_submodule(outer).named_parameters()} <= fresh
+        )
+        found.add(next(untrained, outwards[-1]))
+    return sorted(found)
+
+
+def _stored(value: Tensor) -> Tensor:
+    return value.detach().float().cpu().contiguous()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor" if count == 1 else f"{count} tensors"
+
+
+def _few(names: Iterable[Any]) -> str:
+    listed = [str(name) for name in names]
+    return ", ".join(listed[:5]) + (f", ... ({len(listed)} in all)" if len(listed) > 5 else "")

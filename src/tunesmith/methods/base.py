@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.catalog import Part
-from tunesmith.errors import TrainingError
+from tunesmith.errors import ModelError, TrainingError
 
 if TYPE_CHECKING:
     from tunesmith.models.layout import Layout
@@ -32,6 +32,11 @@ class Plan:
     groups: tuple[Group, ...]
     frozen: frozenset[str]
     cut: int  # blocks [0, cut) are frozen together with everything before them
+    started: frozenset[str] = (
+        frozenset()
+    )  # fresh parameters that go on from an earlier training, so none must refit them
+    notes: tuple[str, ...] = ()  # lines to print: what was derived on attaching
+    warnings: tuple[str, ...] = ()  # lines to print as warnings: what was given, and left aside
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -92,6 +97,16 @@ class Method(Part, ABC):
     def save(self, network: Network, plan: Plan, folder: Path) -> bool:
         """Writes the change apart from the base into `folder`, where the method has such a form; says whether it did."""
         return False
+
+    def load(self, network: Network, folder: Path) -> None:
+        """Puts what `save` wrote onto an untrained network of the same base and labels, in place, for use.
+
+        A method whose `save` writes something must have it: every run reads back what it wrote, and compares. Raises
+        ModelError when it does not fit.
+        """
+        raise ModelError(
+            f"method {self.part_name()}: saves a form of its own and has no load(), so it cannot be proven"
+        )
 
     def fold(self, network: Network) -> None:
         """Makes what was attached part of the base's own weights, in place; nothing to do where nothing is attached."""

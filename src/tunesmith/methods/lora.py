@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,6 +14,7 @@ from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.seeds import torch_seed
 
 if TYPE_CHECKING:
+    from tunesmith.methods._peft_format import Adapter
     from tunesmith.models.layout import Layout
     from tunesmith.models.network import Network
 
@@ -30,7 +32,9 @@ class Lora(Method):
         default=(),
         description="last parts of module names, such as query or dense; all linear layers of the blocks by default",
     )
-    start: str | None = Field(default=None, description="folder of a PEFT LoRA adapter to go on from")
+    start: str | None = Field(
+        default=None, description="folder of a PEFT LoRA adapter to go on from, and from its head"
+    )
 
     def rates(self, width: int, steps: int) -> Rates:
         """Ten times the rate of full fine-tuning, 15 times under 100 steps, whatever the rank.
@@ -46,20 +50,48 @@ class Lora(Method):
         )
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
-        from tunesmith.methods._lora_layer import LoraLinear
         from tunesmith.methods._peft_format import read_adapter
 
         adapter = read_adapter(Path(self.start), network, self) if self.start is not None else None
+        plan = plan_for(network, self._put_on(network, seed, adapter), rates, cut=0)
+        if adapter is None:
+            return plan
+        said = (f"method.start: {adapter.said}",)
+        warned, notes = (said, ()) if adapter.left else ((), said)
+        return replace(plan, started=frozenset(adapter.head), notes=notes, warnings=warned)
+
+    def load(self, network: Network, folder: Path) -> None:
+        from tunesmith.methods._peft_format import read_adapter
+
+        adapter = read_adapter(folder, network, self)
+        if adapter.head.keys() != network.fresh:
+            raise ModelError(f"{adapter.said}; it cannot be used without")
+        self._put_on(network, 0, adapter)
+
+    def _put_on(self, network: Network, seed: int, adapter: Adapter | None) -> list[str]:
+        """Changes the network in place; gives the names of the low-rank maps."""
+        import torch
+
+        from tunesmith.methods._lora_layer import LoraLinear
+
         trained = []
-        for name in self.matched(network.layout):
+        for name in self.chosen(network):
             parent, _, last = name.rpartition(".")
             with torch_seed(seed, "lora", name):
                 layer = LoraLinear.from_base(network.get_submodule(name), self.rank, self.alpha, self.dropout)
             if adapter is not None:
-                layer.load(*adapter.pop(name))
+                layer.load(*adapter.maps[name])
             setattr(network.get_submodule(parent), last, layer)
             trained += [f"{name}.down", f"{name}.up"]
-        return plan_for(network, trained, rates, cut=0)
+        if adapter is not None:
+            with torch.no_grad():
+                for name, value in adapter.head.items():
+                    network.get_parameter(name).copy_(value)
+        return trained
+
+    def chosen(self, network: Network) -> tuple[str, ...]:
+        """The linear layers to change: those `matched`, less those that start untrained and train whole."""
+        return tuple(name for name in self.matched(network.layout) if f"{name}.weight" not in network.fresh)
 
     def matched(self, layout: Layout) -> tuple[str, ...]:
         """The linear layers to change. Raises ModelError when there are none, or a target matches nothing."""

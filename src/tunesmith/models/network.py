@@ -18,6 +18,7 @@ from tunesmith.errors import ArtifactError, TunesmithError
 from tunesmith.models.backbone import Backbone, quiet, read_config
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
+from tunesmith.models.resolve import Source
 from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
@@ -31,12 +32,14 @@ Problem = Literal["single_label_classification", "multi_label_classification", "
 class Network(nn.Module, ABC):
     """What is trained: inputs to logits, in two halves, so that what is frozen can be computed once.
 
-    `fresh` names the parameters that start untrained: the head, and a pooler that the checkpoint lacks.
+    `fresh` names the parameters that start untrained: the head, and a pooler that the checkpoint lacks. `source` is
+    where the base came from; None for a network that was read back whole.
     """
 
     layout: Layout
     processor: TextProcessor
     fresh: frozenset[str]
+    source: Source | None = None
 
     @property
     @abstractmethod
@@ -64,8 +67,11 @@ class Network(nn.Module, ABC):
         """[rows, width] -> [rows, labels]: dropout, then `output`."""
 
     @abstractmethod
-    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
-        """Writes float32 safetensors, config and tokenizer into `folder`; returns one line that says how it opens."""
+    def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
+        """Writes float32 safetensors, config and tokenizer into `folder`; returns one line that says how it opens.
+
+        `limit` is how many tokens of a text the model was trained and measured with: other tools then cut there too.
+        """
 
     def recompute_activations(self) -> None:
         """Activation checkpointing in every block: less memory in training, more time."""
@@ -115,10 +121,10 @@ class PooledNetwork(EncoderNetwork):
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.vectors(inputs)
 
-    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+    def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         _name_labels(self.body.config, labels)
-        save_model(self.body, self.processor, self.unused, folder)
-        save_sentence_modules(folder, self.pooling, self.layout.width, self.head, self.processor)
+        save_model(self.body, self.processor, self.unused, folder, limit)
+        save_sentence_modules(folder, self.pooling, self.layout.width, self.head, self.processor.lower, limit)
         return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits, in the order of id2label'
 
 
@@ -142,10 +148,10 @@ class PairNetwork(EncoderNetwork):
         width = features.shape[-1] // self.PARTS
         return features[:, -width:].sum(dim=-1) / width**0.5
 
-    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+    def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         _name_labels(self.body.config, labels)
-        save_model(self.body, self.processor, self.unused, folder)
-        save_sentence_modules(folder, self.pooling, self.layout.width, None, self.processor)
+        save_model(self.body, self.processor, self.unused, folder, limit)
+        save_sentence_modules(folder, self.pooling, self.layout.width, None, self.processor.lower, limit)
         save_file(float32(self.head.state_dict()), folder / PAIR_HEAD, metadata={"format": "pt"})
         return (
             f'opens with tunesmith.load("{folder}"), which reads pairs; SentenceTransformer("{folder}") gives the vector of '
@@ -201,9 +207,9 @@ class TransformersNetwork(Network):
             features = self.model.get_submodule(self.dropout_name)(features)
         return self.output(features)
 
-    def save(self, folder: Path, labels: tuple[str, ...]) -> str:
+    def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         _name_labels(self.model.config, labels)
-        save_model(self.model, self.processor, {}, folder)
+        save_model(self.model, self.processor, {}, folder, limit)
         return f'opens with AutoModelForSequenceClassification.from_pretrained("{folder}")'
 
 
@@ -230,12 +236,16 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
         nn.init.normal_(network.head.weight, std=0.02)
         nn.init.zeros_(network.head.bias)
     present = {name for name, _ in body.named_parameters()}
+    network.source = backbone.source
     network.fresh = frozenset({"head.weight", "head.bias"} | {f"body.{name}" for name in present & set(backbone.fresh)})
     return network.eval()
 
 
 def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
-    """What `Network.save` wrote, in evaluation mode, and its labels. Raises ArtifactError."""
+    """What `Network.save` wrote, in evaluation mode, and its labels.
+
+    Raises ArtifactError where something of it is not there, does not fit, or belongs to another model.
+    """
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     if not (folder / "config.json").is_file():
@@ -247,21 +257,43 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             config = read_config(folder, str(folder))
             names: Any = config.id2label
             labels = tuple(names[index] for index in range(len(names)))
-            model = family.from_pretrained(
+            model, report = family.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,  # a pickle can run code when it is read
+                ignore_mismatched_sizes=True,  # else it raises with the sizes in a report that is not printed
                 local_files_only=True,
                 trust_remote_code=False,
+                output_loading_info=True,
             )
+            _all_read(report, folder)
             processor = load_processor(folder, model)
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:
                 return TransformersNetwork(model, processor).eval(), labels
             return _load_pooled(folder, model, pooling, labels, processor), labels
+    except ArtifactError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError, StopIteration, SafetensorError, TunesmithError) as error:
         raise ArtifactError(f"{folder}: the saved model cannot be read ({error}); save it again from the run") from None
+
+
+def _all_read(report: dict[str, Any], folder: Path) -> None:
+    """Raises ArtifactError where transformers drew weights anew or left some out, which it only logs."""
+    kinds = {"missing": "missing_keys", "of another shape than config.json says": "mismatched_keys"}
+    kinds["of another model"] = "unexpected_keys"
+    problems = []
+    for said, kind in kinds.items():
+        found = sorted(key if isinstance(key, str) else key[0] for key in report[kind])
+        if found:
+            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+            problems.append(
+                f"{folder}: the saved model cannot be read ({len(found)} of its weights are {said}: {shown}); "
+                "save it again from the run"
+            )
+    if problems:
+        raise ArtifactError(*problems)
 
 
 class _Reached(Exception):
@@ -295,6 +327,7 @@ def _transformers_network(backbone: Backbone, labels: tuple[str, ...], problem: 
     given = backbone.module.state_dict()  # may hold more than the classifier's base: a pooler that it does not use
     base.load_state_dict({name: given[name] for name in base.state_dict()})
     network = TransformersNetwork(model, backbone.processor)
+    network.source = backbone.source
     body = f"{network.layout.body}."
     missing = {f"{body}{name}" for name in backbone.fresh}
     network.fresh = frozenset(
@@ -314,6 +347,9 @@ def _load_pooled(
     processor.apart = pair
     kind = PairNetwork if pair else PooledNetwork
     network = kind(body, pooling, labels, processor, head["weight"].shape[1])
+    expected = network.layout.width * (PairNetwork.PARTS if pair else 1)
+    if expected != network.head.in_features:
+        raise ValueError(f"the head takes {network.head.in_features} values, and the base gives {expected}")
     network.head.load_state_dict(head)
     return network.eval()
 

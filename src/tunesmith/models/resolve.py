@@ -31,6 +31,18 @@ class Source:
     kind: str  # "folder", "package" or "hub"
     revision: str | None  # the hub's commit, or the package's version; a folder has none
 
+    @property
+    def public_name(self) -> str:
+        """What it is called on any machine: the hub's name, "package==version", or "./folder" without the way there.
+
+        The last two are no names that the hub could have, so that no tool takes another model for it.
+        """
+        return {
+            "hub": self.name,
+            "package": f"{self.name}=={self.revision}",
+            "folder": f"./{self.folder.name}",
+        }[self.kind]
+
 
 def resolve(name: str, revision: str | None = None) -> Source:
     """Finds a model by name: an existing folder, then an installed package that carries one, then the hub.

@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.models.backbone import quiet
 from tunesmith.models.pooling import Pooling, pooling_config
@@ -17,23 +17,40 @@ from tunesmith.models.text import TextProcessor
 IDENTITY = "torch.nn.modules.linear.Identity"
 
 
-def save_model(model: PreTrainedModel, processor: TextProcessor, further: dict[str, Tensor], folder: Path) -> None:
-    """Config, weights and tokenizer as transformers writes them; `further` weights are added under their names."""
+def save_model(
+    model: PreTrainedModel, processor: TextProcessor, further: dict[str, Tensor], folder: Path, limit: int
+) -> None:
+    """Config, weights and tokenizer as transformers writes them; `further` weights are added under their names.
+
+    The saved tokenizer cuts at `limit` tokens, special ones included.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         model.save_pretrained(folder, state_dict={**float32(model.state_dict()), **further})
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dtype"] = "float32"  # else a model trained in bfloat16 would be cast down again when it is opened
     write_json(folder / "config.json", config)
-    processor.tokenizer.save_pretrained(folder)
+    _save_tokenizer(processor.tokenizer, folder, limit)
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, limit: int) -> None:
+    own = tokenizer.model_max_length
+    tokenizer.model_max_length = limit
+    try:
+        # A fast tokenizer writes the cut of its last call into tokenizer.json, whatever text that was for.
+        tokenizer("", truncation=True)
+        tokenizer.save_pretrained(folder)
+    finally:
+        tokenizer.model_max_length = own
 
 
 def save_sentence_modules(
-    folder: Path, pooling: Pooling, width: int, head: nn.Linear | None, processor: TextProcessor
+    folder: Path, pooling: Pooling, width: int, head: nn.Linear | None, lower: bool, limit: int
 ) -> None:
     """Makes a folder of `save_model` one of sentence-transformers: what follows the model, each in its folder.
 
-    `width` is that of the pooled vectors; without a `head` they are what comes out.
+    `width` is that of the pooled vectors; without a `head` they are what comes out. `lower`: whether texts are put into
+    lower case ahead of the tokenizer; `limit`: tokens at which they are cut.
     """
     chain = [("", "Transformer"), ("1_Pooling", "Pooling")]
     chain += [("2_Normalize", "Normalize")] if pooling.normalize else []
@@ -45,7 +62,7 @@ def save_sentence_modules(
     ]
     write_json(folder / "modules.json", modules)
     write_json(folder / "1_Pooling" / "config.json", pooling_config(pooling, width))
-    sentence = {"max_seq_length": processor.max_length, "do_lower_case": processor.lower}
+    sentence = {"max_seq_length": limit, "do_lower_case": lower}
     write_json(folder / "sentence_bert_config.json", sentence)
     if pooling.normalize:
         (folder / "2_Normalize").mkdir(exist_ok=True)
