@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tunesmith.methods.lora import Lora
     from tunesmith.models.network import Network
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors")
 _PREFIX = "base_model.model."
 _NOT_PLAIN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layer_replication", "lora_bias")
 
