@@ -21,6 +21,7 @@ from tunesmith.recipe import Derived, Recipe, TrainingSpec
 from tunesmith.seeds import seed_of
 from tunesmith.tasks.base import OutputTask, Task
 from tunesmith.training.events import Event, Note
+from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Measured, Run
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
@@ -263,7 +264,7 @@ def make_run(
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
         place=prepared.splits.train.place,
         stop=stop,
-        resume_command=f"tunesmith resume {folder}",
+        resume_command=resume_command(folder),
         state=State(),
     )
 
@@ -286,7 +287,10 @@ def evaluator(
 
     def evaluate() -> Measured:
         network.eval()
-        found, loss = infer(lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device)
+        place = prepared.splits.validation.place
+        found, loss = infer(
+            lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device, place
+        )
         truth = prepared.truth("validation")
         settled = task.settle(found, truth, labels)
         scores = task.score(task.restate(found, settled), truth, settled)

@@ -50,6 +50,27 @@ def find(folder: str, name: str) -> type[Part]:
     return _only_part(importlib.import_module(f"tunesmith.{folder}.{name}"))
 
 
+def strange_keys(plain: Any, prefix: str = "") -> list[str]:
+    """A problem for each key of nested plain data that is no text, such as the number in YAML's `1: 2`."""
+    found = []
+    if isinstance(plain, Mapping):
+        for key, value in plain.items():
+            place = f"{prefix}.{key}" if prefix else f"{key}"
+            if not isinstance(key, str):
+                found.append(f"{place}: a key must be text, not {type(key).__name__}; correct or remove it")
+            found += strange_keys(value, place)
+    elif isinstance(plain, list):
+        found += [problem for value in plain for problem in strange_keys(value, prefix)]
+    return found
+
+
+def text_keys(plain: Any) -> Any:
+    """Nested plain data without what stands under the keys that `strange_keys` names."""
+    if isinstance(plain, Mapping):
+        return {key: text_keys(value) for key, value in plain.items() if isinstance(key, str)}
+    return [text_keys(value) for value in plain] if isinstance(plain, list) else plain
+
+
 def build(folder: str, asked: Any) -> Part:
     """A part from what a person wrote.
 
@@ -65,6 +86,9 @@ def build(folder: str, asked: Any) -> Part:
         return find(folder, asked)()
     if not isinstance(asked, Mapping):
         raise RecipeError(f"{word}: expected a name or a mapping with a name, not {asked!r}")
+    strange = strange_keys(asked, word)
+    if strange:
+        raise RecipeError(*strange)
     options = dict(asked)
     if "name" in options:
         name = str(options.pop("name"))

@@ -19,6 +19,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.tasks.base import Labels
 from tunesmith.training.ledger import write_whole
+from tunesmith.training.state import sync_folder, sync_tree
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +95,9 @@ def deliver(
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
     _compare(_evidence(written, texts)[: len(rows)], trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
+    sync_tree(partial)  # the weights, before the name that says the model is there
     partial.rename(final)
+    sync_folder(final.parent)
     return Predictor(final, written.network, card), opens
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 from importlib import metadata
@@ -27,6 +28,8 @@ PACKAGES = (
     "scikit-learn",
     "pyarrow",
 )
+# Endings of the files that shape a model: weights, configs, vocabularies, merges, chat templates.
+SHAPING = (".safetensors", ".json", ".txt", ".model", ".jinja", ".spm", ".codes", ".tiktoken")
 
 
 def versions() -> dict[str, str]:
@@ -55,6 +58,8 @@ def machine() -> dict[str, Any]:
 
 def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[str, Any]:
     """What a run stands on. `rows` holds each split's sha256."""
+    from tunesmith.assembly import method_of
+
     return {
         "tunesmith": __version__,
         "recipe": recipe.id,
@@ -63,8 +68,9 @@ def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[st
             "name": source.name,
             "kind": source.kind,
             "revision": source.revision,
-            "sha256": weights_sha256(source.folder),
+            "sha256": {name: _sha256(path) for name, path in shaping_files(source.folder).items()},
         },
+        "start": {path.name: _sha256(path) for path in method_of(recipe).given_files()},
         "data": {"path": recipe.data.path, "sha256": rows},
         "versions": versions(),
         "machine": machine(),
@@ -72,36 +78,83 @@ def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[st
 
 
 def _settings_id(recipe: Recipe) -> str:
-    """The recipe's id without where rows and base lie: these may move, and are known by their content."""
+    """The recipe's id without where rows, base and adapter lie: these may move, and are known by their content."""
+    from tunesmith.assembly import method_of
+
     data = recipe.data.model_copy(update={"path": "-"})
-    return recipe.model_copy(update={"data": data, "model": "-"}).id
+    return recipe.model_copy(update={"data": data, "model": "-", "method": method_of(recipe).reading(Path("-"))}).id
 
 
-def weights_sha256(folder: Path) -> str:
-    """One digest of all weight files of a model folder, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        with path.open("rb") as data:
-            digest.update(hashlib.file_digest(data, "sha256").digest())
-    return digest.hexdigest()
+def shaping_files(folder: Path) -> dict[str, Path]:
+    """The files of a model's folder that decide what the model computes, by name: weights, configs, tokenizer, pooling.
+
+    Those of the folder itself and of the modules that its modules.json names. Nothing deeper: what else lies below (a
+    run made there, exports) is not read.
+    """
+    from tunesmith.models.resolve import weights_folder
+
+    if folder.is_file():
+        return {folder.name: folder}
+    folders = {folder, weights_folder(folder), *_modules(folder)}
+    found = {path for inside in folders for path in inside.glob("*") if path.suffix.lower() in SHAPING}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(found) if path.is_file()}
+
+
+def _modules(folder: Path) -> list[Path]:
+    """The folders that a sentence encoder's modules.json names; none where there is no such file, or no readable one."""
+    try:
+        declared = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return [folder / module["path"] for module in declared]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
 
 
 def check_same_run(run: Path, stored: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises ArtifactError when a stored manifest (empty: a new run) speaks of other data, base or recipe than `now`."""
+    """Raises ArtifactError when a stored manifest (empty: a new run) speaks of other data, base or recipe than `now`.
+
+    A file that is new beside those of a hub model counts for nothing: its revision is the same, and more of it was fetched.
+    """
     if not stored:
         return
     problems = Problems()
-    if stored["data"]["sha256"] != now["data"]["sha256"]:
+    try:
+        rows, base, settings = stored["data"]["sha256"], dict(stored["model"]["sha256"]), stored["settings"]
+        start = dict(stored["start"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{run / 'manifest.json'}: is damaged, or of another version ({error}); restore it, or start a new run"
+        ) from None
+    if rows != now["data"]["sha256"]:
         problems.add(
             f"{run}: {now['data']['path']} is not the data this run was started with; restore the file, or start a new run"
         )
-    if stored["model"]["sha256"] != now["model"]["sha256"]:
+    changed = _changed(base, now["model"]["sha256"], now["model"]["kind"] != "hub")
+    if changed:
+        what = "its weights differ" if any(".safetensors" in name for name in changed) else "its files differ"
         problems.add(
-            f"{run}: {now['model']['name']} is not the base this run was started with (its weights differ); restore it, "
-            "or start a new run"
+            f"{run}: {now['model']['name']} is not the base this run was started with ({what}: {', '.join(changed)}); "
+            "restore it, or start a new run"
         )
-    if stored["settings"] != now["settings"]:
+    changed = _changed(start, now["start"], True)
+    if changed:
+        problems.add(
+            f"{run}: the files that method.start gave are not those this run was started with ({', '.join(changed)}); "
+            "restore them, or start a new run"
+        )
+    if settings != now["settings"]:
         problems.add(
             f"{run}: recipe.yaml is not the recipe this run was started with; undo the change, or start a new run with it"
         )
     problems.raise_as(ArtifactError)
+
+
+def _changed(stored: dict[str, str], now: dict[str, str], new_too: bool) -> list[str]:
+    """Names of the files that differ, each with how: "config.json changed"."""
+    found = [f"{name} changed" for name in stored if name in now and now[name] != stored[name]]
+    found += [f"{name} is gone" for name in stored if name not in now]
+    return found + [f"{name} is new" for name in now if new_too and name not in stored]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import resource
+import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,10 +17,11 @@ from tunesmith.errors import ArtifactError, ModelError, TrainingError, Tunesmith
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
 from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
-from tunesmith.training.ledger import Ledger, taken
+from tunesmith.training.ledger import Ledger, resume_command, taken
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
+    from tunesmith.methods.base import Method
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.resolve import Source
     from tunesmith.preparing import Encoded, Prepared
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 
 OWN_ROWS = Path("data") / "rows.parquet"  # in a run's folder: the rows that a Python caller gave
+OWN_START = Path("start")  # and the files that its method starts from, beside the base
 
 
 def never() -> bool:
@@ -46,9 +50,20 @@ class Session:
     _cpu: float = field(default_factory=time.process_time)
 
     def events(self) -> Iterator[Event]:
-        """Does the work. Each event is in the run's ledger before it is given. Raises TunesmithError kinds only."""
+        """Does the work. Each event is in the run's ledger before it is given.
+
+        Raises TunesmithError kinds only, unless Tunesmith itself has a bug.
+        """
         from safetensors import SafetensorError
 
+        try:
+            yield from self._events()
+        except (NotImplementedError, RecursionError):  # kinds of RuntimeError, and nothing that a user can put right
+            raise
+        except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
+            raise self._explained(error) from error
+
+    def _events(self) -> Iterator[Event]:
         from tunesmith.assembly import build
         from tunesmith.manifest import check_same_run, manifest_of
         from tunesmith.models.resolve import local_problems
@@ -71,27 +86,26 @@ class Session:
         encoded = encode(prepared, backbone.processor, self.recipe.training.max_length)
         manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
         check_same_run(self.run, stored, manifest)
-        try:
-            earlier = {} if ledger is None else ledger.resolved()
-            built = build(self.recipe, prepared, encoded, backbone, earlier)  # refused before there is a folder
-            if ledger is None:
-                ledger = self._create()
-                ledger.write_manifest(manifest)
-            with ledger.in_use():
-                for event in itertools.chain(prepared.notes, (model_note,)):
-                    ledger.append(event)
-                for event in self._work(ledger, prepared, encoded, source, backbone, built, earlier):
-                    ledger.append(event)
-                    yield event
-        except (OSError, RuntimeError, MemoryError, SafetensorError) as error:
-            raise self._explained(error) from error
+        earlier = {} if ledger is None else ledger.resolved()
+        built = build(self.recipe, prepared, encoded, backbone, earlier)  # refused before there is a folder
+        ledger = Ledger.at(self.run) if ledger is None else ledger
+        with ledger.in_use():
+            if not self.resuming:
+                self._begin(ledger)
+            yield from self._keep_manifest(ledger, stored, manifest)
+            for event in itertools.chain(prepared.notes, (model_note,)):
+                ledger.append(event)
+            for event in self._work(ledger, prepared, encoded, source, backbone, built, earlier):
+                ledger.append(event)
+                yield event
 
-    def _explained(self, error: Exception) -> Exception:
-        """A full disk or full memory in words; any other exception as it is."""
+    def _explained(self, error: Exception) -> TunesmithError:
+        """What the system, or a library, refused: in words, with what to do."""
         from tunesmith.training.preflight import out_of_memory
         from tunesmith.training.state import disk_full
 
-        again = f"then go on with: tunesmith resume {self.run}"
+        begun = (self.run / "recipe.yaml").exists()
+        again = f"then go on with: {resume_command(self.run)}" if begun else "then start the run again"
         if disk_full(error):
             return TrainingError(
                 f"{self.run}: the disk is full; what was saved before is intact; free some space, {again}"
@@ -101,7 +115,14 @@ class Session:
                 f"{self.run}: out of memory; what was saved before is intact; free some memory, {again}; or start again "
                 "with a smaller training.micro_batch, training.max_length, or training.cache=off"
             )
-        return error
+        said = str(error).strip().partition("\n")[0]
+        reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        if isinstance(error, RuntimeError):
+            return TrainingError(
+                f"{self.run}: the run cannot go on ({reason}); what was saved before is intact; where it comes again, "
+                "please report it with its traceback (TUNESMITH_DEBUG=1 shows it)"
+            )
+        return ArtifactError(f"{self.run}: a file cannot be read or written ({reason}); put it right, {again}")
 
     def _work(
         self,
@@ -129,7 +150,7 @@ class Session:
         if self.stop():
             saved = Checkpoints(self.run / "checkpoints").steps()  # of an earlier session; none in a new run
             why = "asked to stop before the first step" + (" of this session" if saved else "")
-            yield Stopped(max(saved, default=0), why, f"tunesmith resume {self.run}")
+            yield Stopped(max(saved, default=0), why, resume_command(self.run))
             return
         run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
@@ -183,45 +204,113 @@ class Session:
         with torch_seed(self.recipe.seed, "base"):  # a pooler that the checkpoint lacks is drawn when it is read
             return source, load_backbone(source, self.recipe.training.dropout)
 
-    def _create(self) -> Ledger:
-        if self.table is not None:  # before the recipe that points to them: a run whose rows are not there is no run
-            from tunesmith.data.table import table_of, write_parquet
+    def _begin(self, ledger: Ledger) -> None:
+        """Makes the folder, which is this process's alone by now, a run. Raises ArtifactError where it already is one."""
+        check_free(self.run, self.recipe, self.table)  # again: another process may have begun since `start`
+        self._keep_rows()  # before the recipe that needs them: a run whose rows are not there is no run
+        self._keep_start()
+        ledger.begin(anchored(self.recipe))
+        self.recipe = _with_own_start(self.recipe, self.run)
 
-            path = self.run / OWN_ROWS
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_parquet(table_of(self.table, "rows"), path)
-        return Ledger.create(self.run, anchored(self.recipe))
+    def _keep_rows(self) -> None:
+        from tunesmith.data.table import table_of, write_exact
+        from tunesmith.training.state import make_folder, sync_tree
+
+        if self.table is None:
+            return
+        path = self.run / OWN_ROWS
+        make_folder(path.parent)
+        partial = path.with_name(f".partial-{path.name}")
+        try:
+            write_exact(table_of(self.table, "rows"), partial)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_tree(path.parent)
+
+    def _keep_start(self) -> None:
+        """Copies what the method reads beside the base, which may change or go while the run lasts."""
+        from tunesmith.training.state import make_folder, sync_tree
+
+        files = _method(self.recipe).given_files()
+        if files:
+            make_folder(self.run / OWN_START)
+            for path in files:
+                shutil.copyfile(path, self.run / OWN_START / path.name)
+            sync_tree(self.run / OWN_START)
+
+    def _keep_manifest(self, ledger: Ledger, stored: dict[str, Any], manifest: dict[str, Any]) -> Iterator[Event]:
+        """Writes what the run stands on where that is not there: in a new run, or one killed before it was."""
+        from tunesmith.training.state import Checkpoints
+
+        if stored:
+            return
+        if Checkpoints(self.run / "checkpoints").steps():
+            said = "is missing, so nothing says whether data and base are still those of the start; it is written anew"
+            warned = Warned(f"{self.run / 'manifest.json'}: {said}")
+            ledger.append(warned)
+            yield warned
+        ledger.write_manifest(manifest)
 
 
 def anchored(recipe: Recipe) -> Recipe:
     """The recipe with paths that hold from any folder."""
-    path, model = Path(recipe.data.path), Path(recipe.model)
+    path, model, method = Path(recipe.data.path), Path(recipe.model), _method(recipe)
     data = recipe.data.model_copy(update={"path": str(path.resolve())}) if path.exists() else recipe.data
-    return recipe.model_copy(update={"data": data, "model": str(model.resolve()) if model.is_dir() else recipe.model})
+    files = method.given_files()
+    return recipe.model_copy(
+        update={
+            "data": data,
+            "model": str(model.resolve()) if model.is_dir() else recipe.model,
+            "method": method.reading(files[0].parent.resolve()) if files else method,
+        }
+    )
+
+
+def _with_own_start(recipe: Recipe, run: Path) -> Recipe:
+    """The recipe with its method reading the files that the run keeps, where it keeps any."""
+    own = run / OWN_START
+    return recipe.model_copy(update={"method": _method(recipe).reading(own)}) if own.is_dir() else recipe
+
+
+def _method(recipe: Recipe) -> Method:
+    from tunesmith.assembly import method_of
+
+    return method_of(recipe)
 
 
 def start(recipe: Recipe, out: Path | None = None, table: Any = None, stop: Callable[[], bool] = never) -> Session:
     """A new run in `out` (by default a new folder under runs/). Raises ArtifactError when `out` already holds a run."""
     folder = new_folder(recipe) if out is None else out
-    if (folder / "recipe.yaml").exists():
-        raise taken(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder}: is a file; give --out a folder")
+    check_free(folder, recipe, table)
     if table is not None:
         data = recipe.data.model_copy(update={"path": str(folder / OWN_ROWS)})
         recipe = recipe.model_copy(update={"data": data})
     return Session(recipe, folder, table, stop)
 
 
+def check_free(folder: Path, recipe: Recipe, table: Any) -> None:
+    """Raises ArtifactError where a new run would be made in another one's folder, or over files that are there."""
+    if (folder / "recipe.yaml").exists():
+        raise taken(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder}: is a file; give --out a folder")
+    wanted = [OWN_ROWS] if table is not None else []
+    wanted += [OWN_START] if _method(recipe).given_files() else []
+    there = [str(folder / path) for path in wanted if (folder / path).exists()]
+    if there:
+        raise ArtifactError(f"{' and '.join(there)}: there already, of no run; move it away, or give another --out")
+
+
 def resume(run: Path, stop: Callable[[], bool] = never) -> Session:
     """Goes on with a stopped run from its last whole checkpoint. Raises ArtifactError when it is finished, or no run."""
     recipe = Ledger.open(run).recipe()
     if (run / "report.json").exists():
-        raise ArtifactError(f"{run}: this run is finished; use it with: tunesmith predict {run} TEXT")
+        raise ArtifactError(f"{run}: this run is finished; use it with: tunesmith predict {shlex.quote(str(run))} TEXT")
     if (run / OWN_ROWS).exists() and Path(recipe.data.path).parts[-2:] == OWN_ROWS.parts:
         data = recipe.data.model_copy(update={"path": str(run / OWN_ROWS)})  # wherever the run was moved to
         recipe = recipe.model_copy(update={"data": data})
-    return Session(recipe, run, None, stop, resuming=True)
+    return Session(_with_own_start(recipe, run), run, None, stop, resuming=True)
 
 
 def new_folder(recipe: Recipe) -> Path:
@@ -243,7 +332,13 @@ def _restore(run: LoopRun) -> Iterator[Event]:
     state, skipped = run.checkpoints.load()
     for line in skipped:
         yield Warned(line)
-    run.masters.restore(state.tensors)
+    try:
+        run.masters.restore(state.tensors)
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"{run.checkpoints.folder}: the checkpoint of step {state.step} is not of this run ({error}); put back its "
+            "own checkpoints, or start a new run"
+        ) from None
     run.state = state
     yield Note("resume", (f"going on from step {state.step} of {run.steps}",))
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_serializer
 
-from tunesmith.catalog import Part, build, explain
+from tunesmith.catalog import Part, build, explain, strange_keys, text_keys
 from tunesmith.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -105,7 +105,8 @@ class Recipe(_Spec):
     @classmethod
     def parse(cls, asked: Mapping[str, Any]) -> Recipe:
         """A checked Recipe from nested plain data. Raises RecipeError that lists every problem found."""
-        plain, problems = dict(asked), []
+        problems = strange_keys(asked)
+        plain = text_keys(asked)
         if isinstance(plain.get("data"), str | Path):
             plain["data"] = {"path": str(plain["data"])}
         plain.setdefault("method", "full")

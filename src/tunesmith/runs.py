@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ class Run:
             return json.loads((self.path / "report.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ArtifactError(
-                f"{self.path}: has no report yet; finish it with: tunesmith resume {self.path}"
+                f"{self.path}: has no report yet; finish it with: tunesmith resume {shlex.quote(str(self.path))}"
             ) from None
 
     @property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tunesmith.data.encode import Batch, Example
+from tunesmith.errors import TrainingError
 from tunesmith.evaluation import infer as module
 from tunesmith.evaluation.infer import infer
 from tunesmith.tasks.base import Labels
@@ -44,3 +45,17 @@ def test_rows_in_order_and_batches_within_the_budget(monkeypatch: pytest.MonkeyP
     again, _ = infer(forward, Classification(), examples, LABELS, {"input_ids": 0}, "cpu")
     assert again == found
     assert max(rows for rows, _ in shapes) == 3 and (2, 40) in shapes
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_an_output_that_is_not_finite_is_no_first_class(bad: float) -> None:
+    import torch
+
+    logits = torch.zeros(6, 3)
+    logits[[1, 4], 2] = bad
+    examples = [Example(row, {"input_ids": [1] * (row + 1)}, None) for row in range(6)]
+    with pytest.raises(TrainingError, match=r"not finite for 2 of 6 rows: rows.csv:3, rows.csv:6;"):
+        infer(
+            lambda batch: logits[list(batch.rows)], Classification(), examples, LABELS, {"input_ids": 0}, "cpu",
+            lambda row: f"rows.csv:{row + 2}",
+        )  # fmt: skip

@@ -13,7 +13,10 @@ import pytest
 from shortruns import METHODS, Bench, bench, recipe_for
 from tunesmith.data.encode import Batch
 from tunesmith.errors import TrainingError
+from tunesmith.training import footprint as footprints
 from tunesmith.training import preflight
+from tunesmith.training.footprint import Footprint
+from tunesmith.training.loop import set_mode
 from tunesmith.training.preflight import fitting_micro_batch
 from tunesmith.training.source import FixedRows
 
@@ -80,17 +83,74 @@ def test_a_batch_must_fit_beside_the_moments(
     assert all(value.grad is None for value in network.parameters())
 
 
-def test_moments_that_no_memory_is_left_for_are_refused(
+def test_what_no_memory_is_left_for_is_refused_before_it_is_tried(
     model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On a CPU nothing raises: the system ends the process. So the trial must not be reached."""
     made = bench(recipe_for(model_folder("bert"), table_file), tmp_path)
     run = made.run
     trains = 4 * sum(value.numel() for value in run.network.parameters() if value.requires_grad)
+    tried: list[int] = []
 
-    def size_with(free: int) -> int:
+    def forward(split: str, batch: Batch) -> Tensor:
+        tried.append(len(batch.rows))
+        return run.trunk.forward(split, batch)
+
+    trunk: Any = SimpleNamespace(forward=forward)
+
+    def source_of(size: int) -> FixedRows:
+        return FixedRows(run.source.examples, run.source.order, size, run.source.pad, "cpu")
+
+    def size_with(free: int, sizes: list[int]) -> int:
+        tried.clear()
         monkeypatch.setattr(preflight, "free_memory", lambda: free)
-        return fitting_micro_batch(run.network, run.task, run.plan, run.trunk, lambda size: run.source, [10])[0]
+        return fitting_micro_batch(run.network, run.task, run.plan, trunk, source_of, sizes)[0]
 
-    assert size_with(3 * trains) == 10
-    with pytest.raises(TrainingError, match=r"not even 10 row\(s\) of \d+ tokens fit \(0.0 GB of memory free\)"):
-        size_with(3 * trains - 1)
+    def work(batch: Batch) -> None:
+        run.task.loss(run.trunk.forward("train", batch), batch).total.backward()
+        run.network.zero_grad(set_to_none=True)
+
+    set_mode(run.network, run.plan)
+    footprint = Footprint(work, source_of(24).longest())
+    fits = {rows: footprint.bytes(rows) + (2 if rows == 24 else 3) * trains for rows in (24, 12, 6, 3, 1)}
+    assert size_with(fits[24], [24, 12, 6, 3, 1]) == 24
+    for rows, more in ((12, 24), (6, 12), (3, 6)):
+        assert size_with(fits[more] - 1, [24, 12, 6, 3, 1]) == rows
+        assert max(tried) <= max(rows, 3), "a batch was run that would have been killed"
+    with pytest.raises(TrainingError, match=r"not even 24 row\(s\).*GB needed.*training.micro_batch=12 would fit"):
+        size_with(fits[12], [24])
+    with pytest.raises(TrainingError, match=r"not even 1 row\(s\).*with training.max_length=\d+ would fit"):
+        size_with(fits[1] - 1, [1])
+    with pytest.raises(TrainingError, match=r"not even 10 row\(s\) of \d+ tokens fit \(0.0 GB of memory free"):
+        size_with(3 * trains - 1, [10])
+    assert tried == [], "the moments alone do not fit: nothing is run"
+    assert all(value.grad is None for value in run.network.parameters())
+
+
+@pytest.mark.parametrize("method", [*METHODS, "checkpointing"])
+def test_two_rows_and_three_tell_what_many_take(
+    method: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    """The oracle: every operation of the real batch, counted as it runs."""
+    recompute = method == "checkpointing"
+    asked = METHODS["full" if recompute else method]
+    made = bench(recipe_for(model_folder("bert"), table_file, asked, {"training.checkpointing": recompute}), tmp_path)
+    run = made.run
+    set_mode(run.network, run.plan)
+
+    def work(batch: Batch) -> None:
+        run.task.loss(run.trunk.forward("train", batch), batch).total.backward()
+        run.network.zero_grad(set_to_none=True)
+
+    longest = FixedRows(run.source.examples, run.source.order, 24, run.source.pad, "cpu").longest()
+    whole = max(footprints._bytes_alive(work, longest))
+    found = Footprint(work, longest)
+    assert found.bytes(24) == pytest.approx(footprints.UNSEEN * whole, rel=0.03)
+    assert found.bound(24) >= found.bytes(24) > found.bytes(12) > found.bytes(1) > 0
+    if recompute:
+        plain = bench(recipe_for(model_folder("bert"), table_file), tmp_path / "plain").run
+        set_mode(plain.network, plain.plan)
+        kept = Footprint(
+            lambda batch: plain.task.loss(plain.trunk.forward("train", batch), batch).total.backward(), longest
+        )
+        assert found.bytes(24) < 0.8 * kept.bytes(24), "the control: what is not kept is seen not to be"

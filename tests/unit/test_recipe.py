@@ -235,3 +235,26 @@ def test_a_set_option_wins_over_the_one_inside_the_method_s_name() -> None:
 def test_an_option_given_twice_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"method\.rank: is given twice"):
         Recipe.parse({"model": "m", "data": "d.csv", "method": {"lora": {"rank": 8}, "rank": 4}})
+
+
+def test_a_key_that_is_no_text_is_named_beside_the_other_problems() -> None:
+    plain = {
+        "model": "m",
+        "data": {"path": "x", 1: 2},
+        "method": {"name": "lora", "rank": 4, None: 1, ("a", "b"): 3},
+        "training": {"epochs": -1},
+        5: {"a": 1},
+    }
+    with pytest.raises(RecipeError) as caught:
+        Recipe.parse(plain)
+    said = "\n".join(caught.value.problems)
+    for place in ("data.1: a key must be text, not int", "method.None: a key", "method.('a', 'b'): a key", "5: a key"):
+        assert place in said
+    assert "training.epochs" in said and len(caught.value.problems) == 5
+
+
+def test_a_part_with_a_key_that_is_no_text_is_refused() -> None:
+    from tunesmith.catalog import build
+
+    with pytest.raises(RecipeError, match=r"method\.1: a key must be text"):
+        build("methods", {"name": "lora", 1: 2})

@@ -62,6 +62,40 @@ def test_a_second_save_of_the_same_step_replaces_the_first(tmp_path: Path) -> No
     assert [item.name for item in tmp_path.iterdir()] == ["step-00000003"]
 
 
+def test_what_else_lies_in_the_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(_state(1))
+    for name in ("step-00000001.bak", "step-old", ".partial-old-mine"):
+        (tmp_path / name).mkdir()
+    assert checkpoints.steps() == [1]
+    assert _same(checkpoints.load()[0], _state(1))
+    checkpoints.save(_state(2))
+    assert checkpoints.steps() == [1, 2] and (tmp_path / "step-00000001.bak").exists()
+
+
+def test_names_are_on_the_disk_before_what_relies_on_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder's own entries are synced before its rename, and the rename after it; new folders above as well."""
+    done: list[tuple[str, Path]] = []
+    live_sync, live_replace = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        live_sync(descriptor)
+        done.append(("synced", Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(tmp_path)))
+
+    def replace(source: Any, target: Any) -> None:
+        live_replace(source, target)
+        done.append(("renamed", Path(target).relative_to(tmp_path)))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    Checkpoints(tmp_path / "run" / "checkpoints").save(_state(7))
+    partial, renamed = Path("run/checkpoints/.partial-00000007"), ("renamed", Path("run/checkpoints/step-00000007"))
+    order = [done.index(("synced", partial / name)) for name in ("state.json", "state.safetensors", "manifest.json")]
+    order += [done.index(("synced", partial)), done.index(renamed), len(done) - 1]
+    assert order == sorted(order) and done[-1] == ("synced", Path("run/checkpoints"))
+    assert {("synced", Path(".")), ("synced", Path("run"))} <= set(done[: order[0]]), "the folders that were made"
+
+
 @pytest.mark.parametrize("file", ["state.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["one byte", "cut", "gone", "empty"])
 def test_a_damaged_checkpoint_is_passed_over_and_named(file: str, damage: str, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from tunesmith.data.table import Table, from_records, shown, table_of, write_parquet
+from tunesmith.data.readers import read_table
+from tunesmith.data.table import Table, from_records, shown, table_of, write_exact, write_parquet
 from tunesmith.errors import DataError
 
 VALUES = st.one_of(st.none(), st.text(max_size=5), st.integers(-9, 9), st.floats(allow_nan=False), st.booleans())
@@ -128,6 +129,59 @@ def test_parquet_keeps_values_and_writes_mixed_columns_as_text(tmp_path: Path) -
     write_parquet(table, tmp_path / "x.parquet")
     back = parquet.read_table(tmp_path / "x.parquet").to_pydict()
     assert back == {"text": ["a", None], "n": [1, 2], "mixed": ["1", "1"], "tags": [["p"], []]}
+
+
+MIXED = [
+    [1.0, "a", 2],
+    [1, 2.5],
+    [1, "a", None],
+    [True, 1, "1"],
+    [2**70, 1, None],
+    [["p", 1], [2.0], None],
+    [[1, 2.5], [], [0.1]],
+    [None, None],
+    ["a", None],
+    [float("inf"), 1],
+]
+
+
+@pytest.mark.parametrize("values", MIXED, ids=str)
+def test_rows_written_exactly_read_back_as_they_were(values: list, tmp_path: Path) -> None:
+    table = table_of({"text": ["é"] * len(values), "x": values}, "rows")
+    write_exact(table, tmp_path / "rows.parquet")
+    back = read_table(tmp_path / "rows.parquet")
+    assert back.fingerprint() == table.fingerprint()
+    assert repr(back.columns) == repr(table.columns), "values and their types"
+
+
+def test_control_plain_parquet_changes_them(tmp_path: Path) -> None:
+    table = table_of({"x": [1, 2.5]}, "rows")
+    write_parquet(table, tmp_path / "rows.parquet")
+    assert read_table(tmp_path / "rows.parquet").columns == {"x": [1.0, 2.5]}
+    assert read_table(tmp_path / "rows.parquet").fingerprint() != table.fingerprint()
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(VALUES, min_size=1, max_size=6))
+def test_any_column_reads_back(tmp_path_factory: pytest.TempPathFactory, values: list) -> None:
+    path = tmp_path_factory.mktemp("exact") / "rows.parquet"
+    table = table_of({"x": values}, "rows")
+    write_exact(table, path)
+    assert read_table(path).fingerprint() == table.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ([("a", "b"), ("c \ud83d", "d")], "rows:2"),
+        ({"text": ["a", "b"], "tags": [["x"], ["\udc00"]]}, "rows:2"),
+        ({"te\ud800xt": ["a"]}, r"column 'te\\ud800xt'"),
+        (Table("rows", {"text": ["\ud800"]}, (7,)), "rows:7"),
+    ],
+)
+def test_half_a_character_is_refused_with_its_row(values: object, place: str) -> None:
+    with pytest.raises(DataError, match=f"half of a surrogate pair.*{place}"):
+        table_of(values, "rows")
 
 
 def test_shown_is_one_printable_line() -> None:

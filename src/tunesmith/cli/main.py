@@ -70,6 +70,8 @@ def run(arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except TunesmithError as error:
+        if error.__cause__ is not None and os.environ.get("TUNESMITH_DEBUG") == "1":
+            _say("".join(traceback.format_exception(error)).rstrip())
         _say(error_text(error.problems))
         code = RUN_ERROR if isinstance(error, TrainingError) else INPUT_ERROR
     except _UsageError as error:

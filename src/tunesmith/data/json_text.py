@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from tunesmith.data.csv_text import LISTED, counted, decode
-from tunesmith.data.table import Table, from_records, shown, table_of
+from tunesmith.data.table import Table, from_records, shown, table_of, whole_characters
 from tunesmith.errors import DataError
 
 SHAPES = '[{"text": ..., "label": ...}, ...] or {"text": [...], "label": [...]} or {"data": either of these}'
@@ -30,7 +29,7 @@ def read_json(data: bytes, path: str) -> Table:
         raise DataError(f"{path}{place}: is not JSON ({error}); expected {SHAPES}") from None
     if isinstance(value, dict) and isinstance(value.get("data"), list | dict) and _wraps(value):
         value = value["data"]
-    return _checked(_from_value(value, path))
+    return whole_characters(_from_value(value, path))
 
 
 def _wraps(value: dict[str, Any]) -> bool:
@@ -72,7 +71,7 @@ def _lines(text: str, path: str) -> Table:
             f"{path}: {counted(len(bad), 'bad line')} in all; expected one object a line, such as "
             f'{{"text": "...", "label": "..."}}{hint}',
         )
-    return _checked(_filled(from_records(records, path, lines)))
+    return whole_characters(_filled(from_records(records, path, lines)))
 
 
 def _parsed(line: str) -> Any:
@@ -88,23 +87,6 @@ def _parsed(line: str) -> Any:
 def _filled(table: Table) -> Table:
     if len(table) == 0 or not table.columns:
         raise DataError(f"{table.path}: holds no rows; write {SHAPES}")
-    return table
-
-
-def _checked(table: Table) -> Table:
-    """Refuses half of a surrogate pair ("\\ud83d" alone): no tokenizer and no file can hold it."""
-    half = re.compile("[\ud800-\udfff]")
-    bad = [
-        row
-        for row in range(len(table))
-        if any(isinstance(column[row], str) and half.search(column[row]) for column in table.columns.values())
-    ]
-    if bad:
-        listed = ", ".join(table.place(row) for row in bad[:LISTED])
-        raise DataError(
-            f"{table.path}: {counted(len(bad), 'row')} with half of a surrogate pair (\\ud800 to \\udfff alone), which "
-            f"is no character: {listed}; export the file again without cutting characters in two"
-        )
     return table
 
 

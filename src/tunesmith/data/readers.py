@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from tunesmith.data import csv_text, json_text
 from tunesmith.data.hub import read_hub
-from tunesmith.data.table import Table, from_records, shown
+from tunesmith.data.table import AS_JSON, Table, from_records, shown
 from tunesmith.errors import DataError, did_you_mean
 
 ROLES = {
@@ -87,7 +88,10 @@ def _read_parquet(data: bytes, path: str) -> Table:
         table = parquet.read_table(pyarrow.BufferReader(data))
         names = table.column_names
         records = table.to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        for name in [field.name for field in table.schema if AS_JSON.items() <= (field.metadata or {}).items()]:
+            for record in records:
+                record[name] = json.loads(record[name])
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError) as error:
         raise DataError(
             f"{path}: is not a readable Parquet file ({shown(str(error), 120)}); write it again, or rename it if it "
             f"is of another format; read here are {FORMATS}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from tunesmith.errors import DataError
 ACCEPTED = (
     "a mapping of columns, a list of mappings, a list of (text, label) pairs, a pandas DataFrame, or a path to a file"
 )
+LISTED = 10
+AS_JSON = {b"tunesmith": b"json"}  # metadata of a Parquet column that holds each value as JSON: see `write_exact`
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,13 @@ def table_of(values: Any, name: str) -> Table:
     """A table from Python values: what `ACCEPTED` lists, or a Table, which is returned as it is.
 
     `name` stands for the path in messages; lines are row numbers from 1. Missing values (None, NaN, NaT) become None,
-    numpy scalars plain Python ones, dates and other objects their text. Raises DataError for anything else.
+    numpy scalars plain Python ones, dates and other objects their text. Raises DataError for anything else, and for
+    text with half of a surrogate pair.
     """
-    if isinstance(values, Table):
-        return values
+    return whole_characters(values if isinstance(values, Table) else _from_values(values, name))
+
+
+def _from_values(values: Any, name: str) -> Table:
     if type(values).__module__.startswith("pandas") and type(values).__name__ == "DataFrame":
         twice = sorted({str(column) for column in values.columns[values.columns.duplicated()]})
         if twice:
@@ -83,6 +89,29 @@ def from_records(records: Sequence[Mapping[Any, Any]], path: str, lines: Iterabl
     return Table(path, columns, tuple(lines))
 
 
+def whole_characters(table: Table) -> Table:
+    """The table as it is. Raises DataError, naming the rows, for half of a surrogate pair ("\\ud83d" alone) in a text or
+    in a column's name: no tokenizer and no file can hold it."""
+    half = re.compile("[\ud800-\udfff]")
+
+    def torn(value: Any) -> bool:
+        if isinstance(value, list):
+            return any(torn(item) for item in value)
+        return isinstance(value, str) and not value.isascii() and half.search(value) is not None
+
+    bad = sorted({row for values in table.columns.values() for row, value in enumerate(values) if torn(value)})
+    names = [name for name in table.columns if torn(name)]
+    if bad or names:
+        places = [table.place(row) for row in bad[:LISTED]] + [f"column {name!r}" for name in names[:LISTED]]
+        count = f"{len(bad)} row{'' if len(bad) == 1 else 's'}" if bad else "a column's name"
+        raise DataError(
+            f"{table.path}: {count} with half of a surrogate pair (\\ud800 to \\udfff alone), which is no character: "
+            f"{', '.join(places)}{', ...' if len(bad) > LISTED else ''}; export or decode the text again without cutting "
+            "characters in two"
+        )
+    return table
+
+
 def write_parquet(table: Table, path: Path) -> None:
     """Writes the columns (not the lines). A column of mixed types is written as text: numbers as Python writes them."""
     import pyarrow
@@ -95,6 +124,30 @@ def write_parquet(table: Table, path: Path) -> None:
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
             arrays[name] = pyarrow.array([None if value is None else str(value) for value in values], pyarrow.string())
     parquet.write_table(pyarrow.table(arrays), path)
+
+
+def write_exact(table: Table, path: Path) -> None:
+    """Writes the columns (not the lines) so that `readers.read_table` gives back every value with its type.
+
+    A Parquet column has one type: it would give 1 beside 2.5 back as 1.0, which is the name of another class or group.
+    Such a column holds its values as JSON instead, and says so in its metadata.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    arrays, fields = [], []
+    for name, values in table.columns.items():
+        meta = None
+        try:
+            array = pyarrow.array(values)
+            exact = json.dumps(array.to_pylist()) == json.dumps(values)
+        except (pyarrow.ArrowException, TypeError, ValueError, OverflowError):
+            array, exact = None, False
+        if array is None or not exact:
+            array, meta = pyarrow.array([json.dumps(value) for value in values], pyarrow.string()), AS_JSON
+        arrays.append(array)
+        fields.append(pyarrow.field(name, array.type, metadata=meta))
+    parquet.write_table(pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields)), path)
 
 
 def shown(value: Any, limit: int = 80) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.data.order import by_tokens
+from tunesmith.errors import TrainingError
 from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
@@ -22,14 +23,17 @@ def infer(
     labels: Labels,
     pad: dict[str, int],
     device: str,
+    place: Callable[[int], str] = "row {}".format,
 ) -> tuple[list[Prediction], float | None]:
     """One prediction for each example, in their order, and the mean loss where every target is known.
 
-    `forward` gives the output of a network that is in evaluation mode.
+    `forward` gives the output of a network that is in evaluation mode. Raises TrainingError where an output, or the loss
+    of a batch, is not finite: it names the rows, each by what `place` says of its number.
     """
     import torch
 
     found: list[Prediction] = []
+    strange: list[int] = []
     total, weight = 0.0, 0.0
     budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
     known = all(example.target is not None for example in examples)
@@ -37,10 +41,25 @@ def infer(
         for rows in by_tokens([example.length for example in examples], budget):
             batch = collate([examples[row] for row in rows], pad, device)
             output = forward(batch)
+            finite = output.isfinite().flatten(1).all(dim=1).tolist()
+            if not all(finite):  # such an output would be read as the first class
+                strange += [row for row, good in zip(batch.rows, finite, strict=True) if not good]
+                continue
             found += task.predict(output, rows, labels)
             if known:
                 loss = task.loss(output, batch)
                 total += float(loss.total)
                 weight += float(loss.weight)
+                strange += batch.rows if not bool(loss.total.isfinite()) else ()
+    if strange:
+        raise _not_finite([place(row) for row in sorted(strange)], len(examples))
     found.sort(key=lambda prediction: prediction.row)
     return found, total / weight if known and weight > 0 else None
+
+
+def _not_finite(places: Sequence[str], rows: int) -> TrainingError:
+    shown = ", ".join(places[:40]) + (", ..." if len(places) > 40 else "")
+    return TrainingError(
+        f"what the model says is not finite for {len(places)} of {rows} rows: {shown}; look at them, lower training.rate, "
+        "or set training.precision=float32"
+    )

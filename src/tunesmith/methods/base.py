@@ -90,6 +90,14 @@ class Method(Part, ABC):
         Raises ModelError when this method does not fit the model: why, and what does.
         """
 
+    def given_files(self) -> tuple[Path, ...]:
+        """Files of one folder that `attach` reads beside the base: a run keeps copies, and goes on from these."""
+        return ()
+
+    def reading(self, folder: Path) -> Method:
+        """The same method, reading those files in `folder`."""
+        return self
+
     def cut(self, layout: Layout) -> int:
         """How many of the first blocks stay frozen (0: none)."""
         return 0

@@ -93,6 +93,16 @@ class Lora(Method):
         """The linear layers to change: those `matched`, less those that start untrained and train whole."""
         return tuple(name for name in self.matched(network.layout) if f"{name}.weight" not in network.fresh)
 
+    def given_files(self) -> tuple[Path, ...]:
+        from tunesmith.methods._peft_format import ADAPTER_FILES
+
+        if self.start is None:
+            return ()
+        return tuple(path for name in ADAPTER_FILES if (path := Path(self.start) / name).is_file())
+
+    def reading(self, folder: Path) -> Method:
+        return self if self.start is None else self.model_copy(update={"start": str(folder)})
+
     def matched(self, layout: Layout) -> tuple[str, ...]:
         """The linear layers to change. Raises ModelError when there are none, or a target matches nothing."""
         if not layout.linears:

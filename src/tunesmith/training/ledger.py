@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +14,18 @@ from typing import Any
 from tunesmith.errors import ArtifactError, RecipeError
 from tunesmith.recipe import Derived, Recipe, read_recipe_file, yaml_text
 from tunesmith.training.events import Event, event_from
+from tunesmith.training.state import make_folder, sync_folder
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run, whatever its folder is called."""
+    return f"tunesmith resume {shlex.quote(str(folder))}"
 
 
 def taken(folder: Path) -> ArtifactError:
     """What to say where a new run is asked for in the folder of another one."""
     return ArtifactError(
-        f"{folder}: already holds a run; give another --out, or go on with it: tunesmith resume {folder}"
+        f"{folder}: already holds a run; give another --out, or go on with it: {resume_command(folder)}"
     )
 
 
@@ -30,16 +37,30 @@ class Ledger:
 
     @classmethod
     def create(cls, folder: Path, recipe: Recipe) -> Ledger:
-        """Raises ArtifactError when the folder already holds a run, or cannot be written."""
-        ledger = cls(folder)
+        """A run's folder with its recipe: `at` and `begin` in one, for who has nothing to put between them."""
+        ledger = cls.at(folder)
+        ledger.begin(recipe)
+        return ledger
+
+    @classmethod
+    def at(cls, folder: Path) -> Ledger:
+        """Makes a new run's folder, still without a recipe. Raises ArtifactError as `begin` does."""
         if (folder / "recipe.yaml").exists():
             raise taken(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "recipe.yaml", recipe.to_yaml())
+            make_folder(folder)
         except OSError as error:
-            raise ArtifactError(f"{folder}: cannot be written ({error}); give another --out") from None
-        return ledger
+            raise _unwritable(folder, error) from None
+        return cls(folder)
+
+    def begin(self, recipe: Recipe) -> None:
+        """Makes the folder a run. Raises ArtifactError when it already holds one, or cannot be written."""
+        if (self.folder / "recipe.yaml").exists():
+            raise taken(self.folder)
+        try:
+            write_whole(self.folder / "recipe.yaml", recipe.to_yaml())
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
@@ -54,11 +75,15 @@ class Ledger:
     def in_use(self) -> Iterator[None]:
         """Inside, no other process can train in this folder; the system lets go of it even after kill -9.
 
-        Raises ArtifactError, naming the process, where another one does.
+        Raises ArtifactError, naming the process, where another one does; and where the folder cannot be written.
         """
         import fcntl
 
-        with (self.folder / ".lock").open("a+", encoding="utf-8") as held:
+        try:
+            lock = (self.folder / ".lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise ArtifactError(f"{self.folder}: cannot be written ({error}); check its permissions") from None
+        with lock as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -69,7 +94,17 @@ class Ledger:
             held.truncate(0)
             held.write(f"{os.getpid()}\n")
             held.flush()
+            self._end_torn_line()
             yield
+
+    def _end_torn_line(self) -> None:
+        """Ends a last line that a crash cut off, so that the next event does not become part of it."""
+        path = self.folder / "events.jsonl"
+        if path.exists() and path.stat().st_size > 0:
+            with path.open("rb+") as file:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
 
     def recipe(self) -> Recipe:
         """Raises ArtifactError when the file no longer says a valid recipe."""
@@ -107,21 +142,42 @@ class Ledger:
         path = self.folder / "resolved.yaml"
         if not path.exists():
             return {}
-        return {key: item["value"] for key, item in read_recipe_file(path)["derived"].items()}
+        try:
+            return {key: item["value"] for key, item in read_recipe_file(path)["derived"].items()}
+        except (RecipeError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, error) from None
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         write_whole(self.folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
     def manifest(self) -> dict[str, Any]:
+        """As `write_manifest` wrote it; empty where a run was killed before that. Raises ArtifactError when damaged."""
         path = self.folder / "manifest.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            return {}
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise _damaged(path, error) from None
+        if not isinstance(plain, dict):
+            raise _damaged(path, TypeError("it holds no object"))
+        return plain
+
+
+def _unwritable(folder: Path, error: OSError) -> ArtifactError:
+    return ArtifactError(f"{folder}: cannot be written ({error}); give another --out")
+
+
+def _damaged(path: Path, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{path}: is damaged ({error}); restore it, or start a new run")
 
 
 def write_whole(path: Path, text: str) -> None:
-    """The whole file or nothing: written beside, then renamed."""
+    """The whole file or nothing: written beside, then renamed; when this returns it is on the disk."""
     partial = path.with_name(f".partial-{path.name}")
     with partial.open("w", encoding="utf-8") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
     os.replace(partial, path)
+    sync_folder(path.parent)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 SAVE_EVERY_S = 300.0  # a long epoch still leaves a recent checkpoint behind
+MEND = "look at the validation rows, lower training.rate, or set training.precision=float32"
 LEAST_FALL = 0.01  # share by which the validation loss must fall to count as progress
 
 
@@ -123,9 +124,13 @@ def _step(run: Run) -> StepResult:
 
 
 def set_mode(network: Network, plan: Plan) -> None:
-    """Training mode, less the frozen prefix: what does not learn gets no dropout, and can be kept."""
+    """Training mode, less the frozen blocks: what does not learn gets no dropout, and a frozen prefix can be kept."""
     network.train()
     layout = network.layout
+    for name in layout.blocks:
+        block = network.get_submodule(name)
+        if not any(parameter.requires_grad for parameter in block.parameters()):
+            block.eval()
     if not any(name.startswith(f"{layout.body}.") for name in plan.trainable):
         network.get_submodule(layout.body).eval()
     elif plan.cut > 0:
@@ -149,10 +154,25 @@ def _evaluate(run: Run) -> Iterator[Event]:
     state.carry = replace(state.carry, evaluated=state.step)
     if run.evaluate is None:
         return
-    found = run.evaluate()
+    try:
+        found = run.evaluate()
+        if found.loss - found.loss != 0.0:  # neither choosing nor patience can go on from it
+            raise TrainingError(f"the loss is not finite ({found.loss:g}); {MEND}")
+    except TrainingError as error:
+        raise TrainingError(
+            *(f"step {state.step}, validation: {said}" for said in error.problems), _kept(run)
+        ) from None
     state.carry, best = judged(state.carry, found, state.step)
     epoch = state.step / run.source.steps_per_epoch
     yield Evaluated(state.step, run.steps, epoch, found.metric, found.value, found.error, found.loss, best)
+
+
+def _kept(run: Run) -> str:
+    """Which good state there is, where the present one is not: it was not saved."""
+    saved = run.checkpoints.steps()
+    if not saved:
+        return "no state had been saved yet"
+    return f"the last good state is kept in {run.checkpoints.folder / f'step-{saved[-1]:08d}'}"
 
 
 def judged(carry: Carry, found: Measured, step: int) -> tuple[Carry, bool]:

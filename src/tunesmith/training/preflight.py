@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from tunesmith.data.encode import Batch
 from tunesmith.errors import TrainingError
 from tunesmith.memory import free_memory
 from tunesmith.methods.base import Plan
 from tunesmith.seeds import torch_seed
 from tunesmith.tasks.base import Task
+from tunesmith.training.footprint import Footprint
 from tunesmith.training.loop import set_mode
 from tunesmith.training.source import FixedRows
 from tunesmith.training.trunk import Trunk
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tunesmith.models.network import Network
+
+T = TypeVar("T")
+SHORTEST = 8  # tokens below which no length limit is offered
 
 
 def fitting_micro_batch(
@@ -32,23 +37,89 @@ def fitting_micro_batch(
     tried and the memory there is, when none fits.
     """
     set_mode(network, plan)
+    room = _Room(network, task, trunk, source_of(sizes[0]))
     for size in sizes:
-        if _fits(network, task, trunk, source_of(size)):
+        if room.holds(source_of(size)) and _fits(network, task, trunk, source_of(size)):
             why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
             return size, why
         gc.collect()
-    tokens = source_of(sizes[-1]).longest().inputs["input_ids"].shape[1]
+    source = source_of(sizes[-1])
+    tokens = source.longest().inputs["input_ids"].shape[1]
     raise TrainingError(
-        f"out of memory: not even {sizes[-1]} row(s) of {tokens} tokens fit ({_free(network)}); "
+        f"out of memory: not even {sizes[-1]} row(s) of {tokens} tokens fit ({_free(network)}{room.needed(source)}); "
         "set training.checkpointing=true, a smaller training.max_length or training.micro_batch, or method=head"
+        f"{room.would_fit(source_of, sizes[-1], tokens)}"
     )
+
+
+class _Room:
+    """Whether a batch would fit on a CPU, told without running it; on a GPU, which says so itself, everything may try.
+
+    A system hands out more memory than it has, and ends the process that writes to it: on a CPU nothing would raise.
+    """
+
+    def __init__(self, network: Network, task: Task, trunk: Trunk, source: FixedRows) -> None:
+        self._network, self._task, self._trunk = network, task, trunk
+        self._footprint: Footprint | None = None
+        self._free = 0
+        if network.output.weight.device.type == "cpu":
+            self._free = free_memory()
+            if _reserved_bytes(network, source) <= self._free:  # else refused before a row is tried
+                self._footprint = self._unless_full(lambda: Footprint(self._pass, source.longest()))
+
+    def holds(self, source: FixedRows) -> bool:
+        footprint, rows = self._footprint, len(source.longest().rows)
+        if footprint is None:
+            return True
+        room = self._free - _reserved_bytes(self._network, source)
+        return footprint.bound(rows) <= room or self._bytes(footprint, rows) <= room
+
+    def needed(self, source: FixedRows) -> str:
+        if self._footprint is None:
+            return ""
+        needed = self._bytes(self._footprint, len(source.longest().rows)) + _reserved_bytes(self._network, source)
+        return f", about {needed / 1e9:.1f} GB needed"
+
+    def would_fit(self, source_of: Callable[[int], FixedRows], size: int, tokens: int) -> str:
+        """A smaller micro-batch that would fit, else a smaller length; "" where neither is known to."""
+        if self._footprint is None:
+            return ""
+        for rows in halvings(size)[1:]:
+            if self.holds(source_of(rows)):
+                return f"; training.micro_batch={rows} would fit"
+        room = self._free - _reserved_bytes(self._network, source_of(1))
+        for length in halvings(tokens)[1:]:
+            if length >= SHORTEST and self._bytes(self._footprint, length / tokens) <= room:
+                return f"; training.micro_batch=1 with training.max_length={length} would fit"
+        return ""
+
+    def _bytes(self, footprint: Footprint, rows: float) -> int:
+        found = self._unless_full(lambda: footprint.bytes(rows))
+        return 0 if found is None else found
+
+    def _unless_full(self, work: Callable[[], T]) -> T | None:
+        try:
+            with torch_seed("preflight"):
+                return work()
+        except (RuntimeError, MemoryError) as error:  # the trial will tell
+            if not out_of_memory(error):
+                raise
+            return None
+        finally:
+            self._network.zero_grad(set_to_none=True)
+
+    def _pass(self, batch: Batch) -> None:
+        self._task.loss(self._trunk.forward("train", batch), batch).total.backward()
+        self._network.zero_grad(set_to_none=True)
 
 
 def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows) -> bool:
     reserved: list[Tensor] = []
     try:
         with torch_seed("preflight"):
-            reserved += _reserve(network, several=source.micro_batch < source.order.batch_size)
+            if network.output.weight.device.type == "cpu" and _reserved_bytes(network, source) > free_memory():
+                raise MemoryError
+            reserved += _reserve(network, _several(source))
             batch = source.longest()
             task.loss(trunk.forward("train", batch), batch).total.backward()
     except (RuntimeError, MemoryError) as error:
@@ -69,15 +140,28 @@ def _reserve(network: Network, several: bool) -> list[Tensor]:
     """
     import torch
 
-    reserved = []
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            tensors = 3 if several or parameter.dtype != torch.float32 else 2
-            reserved.append(torch.empty(tensors, *parameter.shape, dtype=torch.float32, device=parameter.device))
-    # A system hands out more memory than it has, and ends the process that writes to it: on a CPU nothing would raise.
-    if network.output.weight.device.type == "cpu" and sum(tensor.nbytes for tensor in reserved) > free_memory():
-        raise MemoryError
-    return reserved
+    return [
+        torch.empty(_copies(parameter, several), *parameter.shape, dtype=torch.float32, device=parameter.device)
+        for parameter in network.parameters()
+        if parameter.requires_grad
+    ]
+
+
+def _reserved_bytes(network: Network, source: FixedRows) -> int:
+    """What `_reserve` takes."""
+    several = _several(source)
+    return sum(4 * value.numel() * _copies(value, several) for value in network.parameters() if value.requires_grad)
+
+
+def _copies(parameter: Tensor, several: bool) -> int:
+    import torch
+
+    return 3 if several or parameter.dtype != torch.float32 else 2
+
+
+def _several(source: FixedRows) -> bool:
+    """Whether a step takes more than one micro-batch."""
+    return source.micro_batch < source.order.batch_size
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 VERSION = 2
 _ASIDE = ".partial-old-"
 _FILES = ("state.safetensors", "state.json")  # what the manifest vouches for
+_STEP = re.compile(r"step-(\d{8,})")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Checkpoints:
         final = self.folder / f"step-{state.step:08d}"
         partial = self.folder / f".partial-{state.step:08d}"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             save_file(
@@ -69,6 +71,7 @@ class Checkpoints:
             )
             manifest = {name: sha256_of(partial / name, sync=True) for name in _FILES}
             write_synced(partial / "manifest.json", json.dumps(manifest, indent=2))
+            sync_folder(partial)  # the names of the files in it, before the name that says they are there
             if final.exists():  # a second save of the same step, on stopping right after an evaluation
                 os.replace(final, self.folder / f"{_ASIDE}{state.step:08d}")
             os.replace(partial, final)
@@ -114,12 +117,12 @@ class Checkpoints:
         """Puts back a checkpoint that was moved aside for a newer one of the same step, which never came."""
         for aside in self.folder.glob(f"{_ASIDE}*"):
             final = self.folder / f"step-{aside.name.removeprefix(_ASIDE)}"
-            if not final.exists():
+            if _STEP.fullmatch(final.name) and not final.exists():
                 os.replace(aside, final)
 
     def steps(self) -> list[int]:
-        """Steps with a checkpoint, ascending."""
-        return sorted(int(item.name.removeprefix("step-")) for item in self.folder.glob("step-*"))
+        """Steps with a checkpoint, ascending; what else lies in the folder (a copy that somebody made) is none."""
+        return sorted(int(found[1]) for item in self.folder.glob("step-*") if (found := _STEP.fullmatch(item.name)))
 
     def _remove_old(self, best: int) -> None:
         steps = self.steps()
@@ -166,6 +169,20 @@ def sha256_of(path: Path, sync: bool = False) -> str:
         if sync:
             os.fsync(data.fileno())
         return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder, and those above it; when this returns they are on the disk."""
+    made = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for above in made:
+        sync_folder(above.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Puts every file below the folder, and their names, on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        sync_folder(path)
 
 
 def sync_folder(folder: Path) -> None:
