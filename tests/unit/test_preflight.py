@@ -154,3 +154,15 @@ def test_two_rows_and_three_tell_what_many_take(
             lambda batch: plain.task.loss(plain.trunk.forward("train", batch), batch).total.backward(), longest
         )
         assert found.bytes(24) < 0.8 * kept.bytes(24), "the control: what is not kept is seen not to be"
+
+
+def test_of_two_texts_a_row_both_sides_are_taken() -> None:
+    import torch
+
+    from tunesmith.data.encode import Batch
+    from tunesmith.training.footprint import _first
+
+    ids = torch.arange(8).reshape(8, 1)  # rows 0 to 3, first texts and then second ones
+    taken = _first(Batch((4, 5, 6, 7), {"input_ids": ids}, torch.arange(4)), 5)
+    assert taken.inputs["input_ids"].flatten().tolist() == [0, 1, 2, 3, 0, 4, 5, 6, 7, 4]
+    assert taken.rows == (4, 5, 6, 7, 4)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tunesmith.methods.lora import Lora
     from tunesmith.models.network import Network
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "labels.json")
 _PREFIX = "base_model.model."
 _HEAD, _LABELS = "head.safetensors", "labels.json"
 # Options of PEFT's LoraConfig (0.21) that make the change another function than scale * up(down(x)).

@@ -49,7 +49,11 @@ def _first(batch: Batch, rows: int) -> Batch:
 
     chosen = [row % len(batch.rows) for row in range(rows)]
     index = torch.tensor(chosen)
-    inputs = {name: values[index.to(values.device)] for name, values in batch.inputs.items()}
+    inputs = {}
+    for name, values in batch.inputs.items():
+        sides = len(values) // len(batch.rows)  # of two texts read apart, all first ones come before all second ones
+        both = torch.cat([index + side * len(batch.rows) for side in range(sides)])
+        inputs[name] = values[both.to(values.device)]
     target = None if batch.target is None else batch.target[index.to(batch.target.device)]
     return Batch(tuple(batch.rows[row] for row in chosen), inputs, target)
 
