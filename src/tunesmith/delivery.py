@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.assembly import build_network, method_of, resolve_rates
 from tunesmith.data.encode import Text
+from tunesmith.data.words import Words
 from tunesmith.errors import ArtifactError
 from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
@@ -80,7 +81,11 @@ def deliver(
     opens = network.save(partial, prepared.labels.names).replace(str(partial), str(final))
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
-    probes = {"texts": texts, "evidence": expected, "tolerance": TOLERANCE}
+    probes = {
+        "texts": [text.words() if isinstance(text, Words) else text for text in texts],
+        "evidence": expected,
+        "tolerance": TOLERANCE,
+    }
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
     readable(run / "adapter")
@@ -97,7 +102,7 @@ def deliver(
 def check_parity(predictor: Predictor, folder: Path) -> None:
     """Replays the stored texts. Raises ArtifactError when the evidence differs by more than the stored tolerance."""
     probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))
-    texts = [text if isinstance(text, str) else (text[0], text[1]) for text in probes["texts"]]
+    texts = [predictor.read(text) for text in probes["texts"]]
     _compare(_evidence(predictor, texts), probes["evidence"], probes["tolerance"], folder)
 
 
@@ -124,7 +129,7 @@ def _as_trained(loop: Run, prepared: Prepared, encoded: Encoded, split: str, pad
     found, _ = infer(
         lambda batch: loop.trunk.forward(split, batch),
         prepared.task,
-        encoded.examples[split][:PROBES],
+        [example for example in encoded.examples[split] if example.source < PROBES],
         prepared.labels,
         pad,
         loop.source.device,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.data.encode import Batch, Example, by_unit, collate, windows
 from tunesmith.data.order import by_tokens
 from tunesmith.tasks.base import Labels, Prediction, Task
 
@@ -23,7 +23,7 @@ def infer(
     pad: dict[str, int],
     device: str,
 ) -> tuple[list[Prediction], float | None]:
-    """One prediction for each example, in their order, and the mean loss where every target is known.
+    """One prediction for each row of the examples, in order, and the mean loss where every target is known.
 
     `forward` gives the output of a network that is in evaluation mode.
     """
@@ -37,10 +37,10 @@ def infer(
         for rows in by_tokens([example.length for example in examples], budget):
             batch = collate([examples[row] for row in rows], pad, device)
             output = forward(batch)
-            found += task.predict(output, rows, labels)
+            found += task.predict(*by_unit(output, batch), labels)
             if known:
                 loss = task.loss(output, batch)
                 total += float(loss.total)
                 weight += float(loss.weight)
     found.sort(key=lambda prediction: prediction.row)
-    return found, total / weight if known and weight > 0 else None
+    return task.whole(found, windows(examples), labels), total / weight if known and weight > 0 else None
