@@ -24,11 +24,11 @@ class FrequentTag(Rival):
         """For each of the lists of texts [words, tags]: the share of each tag among the word's occurrences in `train`."""
         import numpy as np
 
-        counts: dict[str, Counter[str]] = {}
+        counts: dict[tuple[str, bool], Counter[str]] = {}  # (word, False), and (its small letters, True)
         for text, entities in zip(train.texts, train.truth, strict=True):
             words = _words(text)
             for word, tag in zip(words, tags_of(bounds_of(_one(text)), entities), strict=True):
-                for form in {word, word.casefold()}:
+                for form in ((word, False), (word.casefold(), True)):
                     counts.setdefault(form, Counter())[tag] += 1
         index = {name: place for place, name in enumerate(labels.names)}
         shares = {form: np.zeros(len(index)) for form in counts}
@@ -38,7 +38,13 @@ class FrequentTag(Rival):
         unseen = np.zeros(len(index))
         unseen[index[OUTSIDE]] = 1.0
         return [
-            np.array([shares.get(word, shares.get(word.casefold(), unseen)) for text in texts for word in _words(text)])
+            np.array(
+                [
+                    shares.get((word, False), shares.get((word.casefold(), True), unseen))
+                    for text in texts
+                    for word in _words(text)
+                ]
+            )
             for texts in wanted
         ]
 
