@@ -44,7 +44,7 @@ def _meant(values: Sequence[Any], columns: Columns) -> tuple[Task, str]:
         if all(is_flag(flag) for value in filled for flag in value if flag is not None and flag != ""):
             return Multilabel(), f"{read} and {len(columns.parts)} columns of 0 and 1"
         return Regression(), f"{read} and {len(columns.parts)} columns of numbers"
-    if columns.words:
+    if columns.words and all(isinstance(value, list) for value in filled):
         return TokenClassification(), "a list of words and a list of tags a row"
     spans = [said_of(value) for value in filled]
     if all(said is not None and said.tags is None for said in spans) and any(said and said.spans for said in spans):

@@ -198,6 +198,15 @@ def test_columns_of_tags_are_found_and_ties_are_errors() -> None:
     assert (found.text, found.label, found.words) == ("text", "anns", False)
 
 
+def test_tags_without_names_are_refused_with_the_way_out() -> None:
+    table = table_of({"tokens": [["a", "b"], ["c"]], "ner_tags": [[0, 3], [0]]}, "t")
+    for label in (None, "ner_tags"):
+        with pytest.raises(
+            DataError, match='t: column "ner_tags" holds numbers beside a list of words; write the tags by'
+        ):
+            find_columns(table, label=label)
+
+
 @pytest.mark.parametrize("value", [["O", "B-x", "N-x"], [[0, 1]], [[0, True, "x"]], "O B-x", 3, [[0, 1, " "]], "[1"])
 def test_what_is_neither_tags_nor_spans(value: Any) -> None:
     assert said_of(value) is None

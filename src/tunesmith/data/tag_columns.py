@@ -23,7 +23,8 @@ class Found(NamedTuple):
 def find_tags(table: Table, text: str | None, label: Sequence[str], taken: Sequence[str | None]) -> Found | None:
     """The columns of words and tags, or of spans; None where there are none. `text` and `label` are the columns asked for.
 
-    Raises DataError where several columns of tags stand beside the words and none is asked for or has a usual name.
+    Raises DataError where several columns of tags stand beside the words and none is asked for or has a usual name, and
+    where the tags are numbers.
     """
     if len(label) > 1:
         return None
@@ -42,6 +43,7 @@ def find_tags(table: Table, text: str | None, label: Sequence[str], taken: Seque
             raise DataError(f"{table.path}: {listed} each hold a tag a word; say which with --label")
         word = min((word for word, tag in pairs if tag == usual[0]), key=lambda name: _rank(name, WORD_NAMES))
         return Found(word, usual[0], "a list of words and a list of as many tags")
+    _refuse_numbers(table, words, label)
     spans = [
         name
         for name, values in table.columns.items()
@@ -64,6 +66,18 @@ def _lists(values: Sequence[Any]) -> list[list[str]]:
     return some if fits and any(some) else []
 
 
+def _refuse_numbers(table: Table, words: Sequence[str], label: Sequence[str]) -> None:
+    for name, values in table.columns.items():
+        some = [value for value in values if value is not None][:LOOKED_AT]
+        numbers = all(isinstance(value, list) and all(type(item) is int for item in value) for value in some)
+        meant = name in label if label else _rank(name, TAG_NAMES) < len(TAG_NAMES)
+        if meant and numbers and any(some) and any(_equal_lengths(table, word, name) for word in words):
+            raise DataError(
+                f'{table.path}: column "{name}" holds numbers beside a list of words; write the tags by their names, such as '
+                "O, B-person, I-person (a data set of the hub lists them among its features)"
+            )
+
+
 def _equal_lengths(table: Table, word: str, tag: str) -> bool:
     """Whether most rows hold as many words as tags; the others are an error, told when they are read."""
     pairs = [
@@ -71,7 +85,7 @@ def _equal_lengths(table: Table, word: str, tag: str) -> bool:
         for one, other in zip(table.columns[word], table.columns[tag], strict=True)
         if isinstance(one, list) and isinstance(other, list)
     ][:LOOKED_AT]
-    return 2 * sum(len(one) == len(other) for one, other in pairs) > len(pairs)
+    return 2 * sum(len(one) == len(other) for one, other in pairs) >= len(pairs) > 0
 
 
 def _holds_spans(values: Sequence[Any]) -> bool:
