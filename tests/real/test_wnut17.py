@@ -38,7 +38,7 @@ def test_a_small_run_finds_entities_that_it_never_saw(few: Path, tmp_path: Path)
     found = run.metrics["entity_f1"]
     rivals = {item["name"]: item["metrics"]["entity_f1"]["value"] for item in run.report["baselines"]}
 
-    assert found["value"] >= 0.0
+    assert found["value"] >= 0.42
     assert found["value"] > rivals["frequent_tag"] + 0.1
     text = "I flew from Paris to New York with Barack Obama."
     (spans,) = tunesmith.load(run.path).predict([text])

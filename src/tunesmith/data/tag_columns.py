@@ -37,7 +37,7 @@ def find_tags(table: Table, text: str | None, label: Sequence[str], taken: Seque
     ]
     pairs = [(word, tag) for tag in tags for word in words if word != tag and _equal_lengths(table, word, tag)]
     if pairs:
-        usual = sorted({tag for _, tag in pairs}, key=lambda name: _rank(name, TAG_NAMES))
+        usual = sorted({tag for _, tag in pairs}, key=lambda name: (_rank(name, TAG_NAMES), name))
         if len(usual) > 1 and _rank(usual[0], TAG_NAMES) == _rank(usual[1], TAG_NAMES):
             listed = " and ".join(f'"{name}"' for name in usual)
             raise DataError(f"{table.path}: {listed} each hold a tag a word; say which with --label")

@@ -21,7 +21,7 @@ _NOT_PLAIN = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "layer_
 def write_adapter(folder: Path, network: Network, method: Lora) -> None:
     """Writes the adapter so that `peft.PeftModel.from_pretrained(base, folder)` opens it.
 
-    Where the network is a transformers sequence classifier, the head is inside, as PEFT keeps it. A head on a sentence
+    Where the network is a transformers classifier, the head is inside, as PEFT keeps it. A head on a sentence
     encoder's pooling is no part of what PEFT wraps: it lies beside, in head.safetensors.
     """
     from safetensors.torch import save_file
@@ -48,7 +48,7 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
         tensors[_PREFIX + name.removeprefix(root)] = parameters[name].detach().float().cpu().contiguous()
     config: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if inside else "FEATURE_EXTRACTION",
+        "task_type": ("TOKEN_CLS" if network.per_token else "SEQ_CLS") if inside else "FEATURE_EXTRACTION",
         "base_model_name_or_path": model.name_or_path,
         "r": method.rank,
         "lora_alpha": method.alpha,
