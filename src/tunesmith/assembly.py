@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.encode import Batch, Example
+from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
 from tunesmith.data.order import LengthOrder
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
@@ -19,7 +19,7 @@ from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
 from tunesmith.seeds import seed_of
-from tunesmith.tasks.base import OutputTask, Task
+from tunesmith.tasks.base import OutputTask, Prediction, Task
 from tunesmith.training.events import Event, Note
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Measured, Run
@@ -167,12 +167,16 @@ def fit_probe(
             features = {split: base_features(network, rows, pad) for split, rows in splits.items()}
             width = features["train"].shape[1]
             alone = _fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
-        output = torch.nn.functional.linear(features["test"], alone.best.weight, alone.best.bias)
-        found = prepared.task.predict(output, range(len(output)), prepared.labels)
         labels = prepared.labels
+
+        def predicted(split: str) -> list[Prediction]:
+            output = torch.nn.functional.linear(features[split], alone.best.weight, alone.best.bias)
+            found = prepared.task.predict(output, unit_rows(splits[split]), labels)
+            return prepared.task.whole(found, windows(splits[split]), labels)
+
+        found = predicted("test")
         if "validation" in features:
-            output = torch.nn.functional.linear(features["validation"], alone.best.weight, alone.best.bias)
-            held = prepared.task.predict(output, range(len(output)), labels)
+            held = predicted("validation")
             labels = prepared.task.settle(held, prepared.truth("validation"), labels)
         scores = prepared.task.score(prepared.task.restate(found, labels), prepared.truth("test"), labels)
         took = time.perf_counter() - begun
@@ -213,7 +217,7 @@ def _fit_on(task: Task, last: nn.Linear, features: dict[str, Tensor], splits: di
     """Heads fitted on the training rows' features, chosen on the validation rows' where there are any."""
     import torch
 
-    target = {split: torch.tensor([row.target for row in rows]) for split, rows in splits.items()}
+    target = {split: unit_targets(rows) for split, rows in splits.items()}
 
     def validation_loss(candidate: nn.Linear) -> float:
         with torch.no_grad():
@@ -262,7 +266,7 @@ def make_run(
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
-        place=prepared.splits.train.place,
+        place=lambda row: prepared.splits.train.place(encoded.examples["train"][row].source),
         stop=stop,
         resume_command=resume_command(folder),
         state=State(),

@@ -9,12 +9,14 @@ from tunesmith.data.columns import Columns
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import is_flag, separator_of
 from tunesmith.data.targets.numbers import number_of
+from tunesmith.data.targets.tags import said_of
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.token_classification import TokenClassification
 
 MANY = 0.6  # share of distinct numbers above which they are measurements, not names of classes
 FEW_ROWS = 20  # in tables up to this size such a share says nothing
@@ -42,6 +44,11 @@ def _meant(values: Sequence[Any], columns: Columns) -> tuple[Task, str]:
         if all(is_flag(flag) for value in filled for flag in value if flag is not None and flag != ""):
             return Multilabel(), f"{read} and {len(columns.parts)} columns of 0 and 1"
         return Regression(), f"{read} and {len(columns.parts)} columns of numbers"
+    if columns.words and all(isinstance(value, list) for value in filled):
+        return TokenClassification(), "a list of words and a list of tags a row"
+    spans = [said_of(value) for value in filled]
+    if all(said is not None and said.tags is None for said in spans) and any(said and said.spans for said in spans):
+        return TokenClassification(), f"{read} and spans of it"
     lists = [value for value in filled if isinstance(value, list)]
     if lists:
         numbers = all(number_of(item) is not None and not isinstance(item, str) for value in lists for item in value)

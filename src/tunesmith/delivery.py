@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.assembly import build_network, method_of, resolve_rates
 from tunesmith.data.encode import Text
+from tunesmith.data.words import Words
 from tunesmith.errors import ArtifactError, ModelError
 from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
@@ -85,7 +86,11 @@ def deliver(
     opens = network.save(partial, prepared.labels.names, encoded.limit).replace(str(partial), str(final))
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
-    probes = {"texts": texts, "evidence": expected, "tolerance": TOLERANCE}
+    probes = {
+        "texts": [text.words() if isinstance(text, Words) else text for text in texts],
+        "evidence": expected,
+        "tolerance": TOLERANCE,
+    }
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
     seal(partial)
@@ -138,7 +143,7 @@ def _deliver_adapter(
 def check_parity(predictor: Predictor, folder: Path) -> None:
     """Replays the stored texts. Raises ArtifactError when the evidence differs by more than the stored tolerance."""
     probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))
-    texts = [text if isinstance(text, str) else (text[0], text[1]) for text in probes["texts"]]
+    texts = [predictor.read(text) for text in probes["texts"]]
     _compare(_evidence(predictor, texts), probes["evidence"], probes["tolerance"], folder)
 
 
@@ -166,7 +171,7 @@ def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: TextPro
     """
     texts = prepared.texts(split)
     rows = list(range(min(PROBES, len(texts))))
-    cut = next((row for row, example in enumerate(encoded.examples[split]) if example.cut > 0), None)
+    cut = next((example.source for example in encoded.examples[split] if example.cut > 0), None)
     if cut is not None and cut not in rows:
         rows.append(cut)
     chosen = [texts[row] for row in rows]
@@ -188,7 +193,7 @@ def _as_trained(
     found, _ = infer(
         lambda batch: loop.trunk.forward(split, batch),
         prepared.task,
-        [encoded.examples[split][row] for row in rows],
+        [example for example in encoded.examples[split] if example.source in rows],
         prepared.labels,
         pad,
         loop.source.device,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalog import build
 from tunesmith.data.encode import Example, Text
+from tunesmith.data.words import words_of
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
 from tunesmith.tasks.base import Labels, Prediction, Task
 
@@ -106,8 +107,22 @@ class Predictor:
     def pair_column(self) -> str | None:
         return self.card.pair_column
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether a text may be given as a list of words."""
+        return self.card.task.reads_words
+
+    def read(self, given: Any) -> Any:
+        """A text, a pair of texts or a list of words as the task takes it; what is none of these as it is."""
+        if not isinstance(given, tuple | list):
+            return given
+        if not self.reads_words:
+            return tuple(given)
+        found = words_of(given)
+        return given if found is None else found
+
     def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
-        """What is said of each text, as columns: label and probability, labels, or value; "p:<label>" probabilities."""
+        """What is said of each text, as columns: label and probability, labels, value or spans; "p:<label>" probabilities."""
         columns = self.card.task.columns(self._warned(texts), self.card.labels)
         many = columns.pop("p:", None)
         if many is None:
@@ -123,19 +138,26 @@ class Predictor:
         return self._predicted(self._encoded(texts))
 
     def predict(self, texts: Sequence[Text]) -> list[Any]:
-        """What is said of each text: its class, a tuple of its labels, or its number (a tuple of several).
+        """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), or its entities.
 
-        A model that was trained on two texts a row takes (text, pair) tuples.
+        A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
+        list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with
+        single spaces between), label, score, text, words.
         """
         return [prediction.value for prediction in self._warned(texts)]
 
     def predict_proba(self, texts: Sequence[Text]) -> np.ndarray:
         """[texts, labels] probabilities, columns in the order of `labels`; of one class a row, each row sums to 1.
 
-        Raises DataError for a model that predicts numbers.
+        Raises DataError for a model that predicts numbers, or entities.
         """
         import numpy as np
 
+        if self.reads_words:
+            raise DataError(
+                "predict_proba: this model predicts entities, any number of them a text; use predict, which gives a score "
+                "with each"
+            )
         if self.card.labels.scale:
             raise DataError("predict_proba: this model predicts numbers, which have no probabilities; use predict")
         rows = [prediction.evidence for prediction in self._warned(texts)]
@@ -151,13 +173,14 @@ class Predictor:
     def _encoded(self, texts: Sequence[Text]) -> list[Example]:
         card = self.card
         fits = is_text if card.pair_column is None else is_pair
-        wrong = [place for place, text in enumerate(texts) if not fits(text)]
+        rows = texts if isinstance(texts, str) else [self.read(text) for text in texts]
+        wrong = [place for place, text in enumerate(rows) if not fits(text)]
         if isinstance(texts, str) or wrong:
             wanted = "texts" if card.pair_column is None else "(text, pair) tuples of texts"
+            wanted += ", or lists of words without an empty one" if self.reads_words else ""
             raise DataError(
                 f"predict: expected a list of {wanted}; not so: {'entry ' + str(wrong[0]) if wrong else texts!r}"
             )
-        rows = [text if isinstance(text, str) else (text[0], text[1]) for text in texts]
         return card.task.encode(rows, None, card.labels, self.network.processor, card.max_length)
 
     def _predicted(self, examples: list[Example]) -> list[Prediction]:
@@ -206,13 +229,14 @@ def is_pair(value: Any) -> bool:
 
 def cut_line(examples: Sequence[Example], limit: int) -> str:
     """How many texts were cut and what share of all tokens that took away, as one line; empty where none was."""
-    cut = [example for example in examples if example.cut > 0]
+    cut = {example.source for example in examples if example.cut > 0}
     if not cut:
         return ""
-    lost = sum(example.cut for example in cut)
+    lost = sum(example.cut for example in examples)
+    texts = len({example.source for example in examples})
     share = lost / sum(example.length + example.cut for example in examples)
     return (
-        f"{len(cut):,} of {len(examples):,} texts cut to {limit} tokens, the most this model reads: {share:.1%} of all "
+        f"{len(cut):,} of {texts:,} texts cut to {limit} tokens, the most this model reads: {share:.1%} of all "
         "tokens were left out; shorten these texts, or split them"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from tunesmith.choosing import choose_task
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Columns, find_columns, gathered
 from tunesmith.data.encode import Example, Text
-from tunesmith.data.findings import Finding
+from tunesmith.data.findings import Finding, counted
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
 from tunesmith.data.split import Splits, make_splits
@@ -133,8 +134,20 @@ def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> En
     examples = {
         split: task.encode(prepared.texts(split), prepared.truth(split), labels, processor, limit) for split in SPLITS
     }
-    findings = _cut_finding(prepared, examples, limit, most)
+    findings = (*_cut_finding(prepared, examples, limit, most), *_window_finding(prepared, examples, limit))
     return Encoded(examples, limit, (Derived("training.max_length", limit, why),), findings)
+
+
+def _window_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: int) -> tuple[Finding, ...]:
+    parts = {split: Counter(example.source for example in examples[split]) for split in SPLITS}
+    long = [(split, row) for split in SPLITS for row, count in parts[split].items() if count > 1]
+    if not long:
+        return ()
+    windows = sum(parts[split][row] for split, row in long)
+    message = f"{counted(len(long))} with more than {limit} tokens, read in {windows} overlapping windows"
+    return (
+        Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long[:20])),
+    )
 
 
 def _cut_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: int, most: int) -> tuple[Finding, ...]:
@@ -143,7 +156,7 @@ def _cut_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: 
         return ()
     lost = sum(example.cut for _, example in cut)
     total = sum(example.length + example.cut for part in examples.values() for example in part)
-    rows = sum(len(part) for part in examples.values())
+    rows = sum(len({example.source for example in part}) for part in examples.values())
     fix = (
         f"--set training.max_length={most} keeps more"
         if limit < most
@@ -152,5 +165,5 @@ def _cut_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: 
     message = (
         f"{len(cut):,} of {rows:,} rows are longer than {limit} tokens: {lost / total:.1%} of all tokens are cut; {fix}"
     )
-    places = tuple(prepared.table(split).place(example.row) for split, example in cut[:20])
+    places = tuple(prepared.table(split).place(example.source) for split, example in cut[:20])
     return (Finding("cut_text", len(cut), message, places),)

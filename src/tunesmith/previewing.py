@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from tunesmith.data.encode import Example, Text
 from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.preparing import Prepared, encode, prepare
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Labels
+
+if TYPE_CHECKING:
+    from tunesmith.models.text import TextProcessor
 
 CUT_SHOWN = 20  # tokens shown of those that did not fit
 
@@ -51,15 +56,14 @@ def preview(recipe: Recipe, count: int) -> Preview:
     encoded = encode(prepared, processor, recipe.training.max_length)
     rows = []
     for example in encoded.examples["train"][:count]:
-        text = prepared.texts("train")[example.row]
-        whole, _ = processor.encode(text, example.length + example.cut)
-        read = processor.tokens(example.inputs)
-        rest = _left_out(processor.tokens(whole), read)
+        text = prepared.texts("train")[example.source]
+        read = [token for side in example.sides for token in processor.tokens(side)]
+        rest = _left_out(_whole(processor, text, example), read) if example.cut else []
         rows.append(
             PreviewedRow(
-                prepared.splits.train.place(example.row),
-                prepared.target.name(prepared.truth("train")[example.row]),
-                _learned(example.target, prepared.labels),
+                prepared.splits.train.place(example.source),
+                prepared.target.name(prepared.truth("train")[example.source]),
+                _learned(example, read, prepared.labels),
                 tuple(read),
                 tuple(rest[:CUT_SHOWN]),
                 example.cut,
@@ -86,7 +90,20 @@ def _left_out(whole: list[str], read: list[str]) -> list[str]:
     return rest
 
 
-def _learned(target: int | list[float], labels: Labels) -> str:
+def _whole(processor: TextProcessor, text: Text, example: Example) -> list[str]:
+    """The tokens of a row, uncut."""
+    if example.second is None:
+        return processor.tokens(processor.encode(text, example.length + example.cut)[0])
+    return [
+        token for part in text for token in processor.tokens(processor.encode(part, example.length + example.cut)[0])
+    ]
+
+
+def _learned(example: Example, read: list[str], labels: Labels) -> str:
+    target = example.target
+    if example.window is not None:
+        tags = [(read[place], labels.names[target[place]]) for place in example.window.places]
+        return ", ".join(f"{token}={tag}" for token, tag in tags)
     if isinstance(target, int):
         return f'output {target + 1} of {len(labels.names)}, "{labels.names[target]}", is right'
     named = [f'"{name}" = {value:.3g}' for name, value in zip(labels.names, target, strict=True) if value != 0]

@@ -27,7 +27,9 @@ class DataSpec(_Spec):
     """Which rows, and what each column is."""
 
     path: str = Field(description="a table, a folder with train/validation/test files, or a hub data set name")
-    text: str | None = Field(default=None, description="column that holds the text; found by looking when not given")
+    text: str | None = Field(
+        default=None, description="column that holds the text, or lists of words; found by looking when not given"
+    )
     pair: str | None = Field(default=None, description="column of a second text, read together with the first")
     label: str | tuple[str, ...] | None = Field(
         default=None, description="column that holds the label, or a list of columns; found by looking when not given"

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from families import FAMILIES
-from shortruns import rows
+from shortruns import HINTS, rows
 from tunesmith import catalog
 from tunesmith.data.encode import Batch, Example, Text, collate
+from tunesmith.data.targets.tags import Entity
+from tunesmith.data.words import Words
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Labels, Task
@@ -37,6 +39,21 @@ def _pairs(count: int) -> list[tuple[Text, Any]]:
     return [((text, texts[place - 1]), (0.5 * place, 10.0 - place)) for place, text in enumerate(texts)]
 
 
+def _with_entities(count: int) -> list[tuple[Text, Any]]:
+    """Every telling word and the word before it are an entity; some texts are given as words, some are read in windows."""
+    made: list[tuple[Text, Any]] = []
+    for place, (text, _) in enumerate(rows(count)):
+        words, found, free = text.split(), [], 0
+        for at, word in enumerate(words):
+            kind = next((kind for kind, hints in HINTS.items() if word in hints), None)
+            start = len(" ".join(words[: max(at - 1, free)])) + (1 if max(at - 1, free) > 0 else 0)
+            if kind is not None:
+                found.append(Entity(start, len(" ".join(words[: at + 1])), kind))
+                free = at + 1
+        made.append((Words.of(words) if place % 2 else text, tuple(found)))
+    return made
+
+
 # Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
@@ -47,6 +64,10 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "regression": (
         _pairs(10),
         Labels(("up", "down"), (10, 10), center=(2.25, 5.5), scale=(1.4, 2.9), standardised=True),
+    ),
+    "token_classification": (
+        _with_entities(10),
+        Labels(("O", "B-blame", "I-blame", "B-money", "I-money", "B-praise", "I-praise"), (40, 9, 9, 9, 9, 9, 9)),
     ),
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tunesmith.data.encode import Batch
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+    from tunesmith.tasks.base import Labels, Prediction
     from tunesmith.training.trunk import Trunk
 
 CASES = all_cases()
@@ -68,6 +69,13 @@ def take_steps(made: Set, count: int = 2) -> list[float]:
 
 def values(network: Network) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+def predicted(made: Set, output: Tensor, labels: Labels) -> list[Prediction]:
+    from tunesmith.data.encode import by_unit, windows
+
+    found = made.task.predict(*by_unit(output, made.batch), labels)
+    return made.task.whole(found, windows(made.examples), labels)
 
 
 def unmoved(made: Set, before: dict[str, Tensor]) -> set[str]:
@@ -124,10 +132,11 @@ def _check_loss(made: Set, output: Tensor) -> None:
         "regression": lambda: (functional.mse_loss if options["error"] == "squared" else functional.huber_loss)(
             output, target
         ),
+        "token_classification": lambda: functional.cross_entropy(output.flatten(0, 1), target.flatten()),
     }
     assert float(found.total / found.weight) == pytest.approx(float(oracles[made.case.task]()), rel=1e-6)
-    said = made.task.predict(output, made.batch.rows, made.labels)
-    assert [item.row for item in said] == list(made.batch.rows)
+    said = predicted(made, output, made.labels)
+    assert [item.row for item in said] == list(range(len(SAMPLES[made.case.task][0])))
     if made.case.task == "classification":
         assert [sum(item.evidence) for item in said] == pytest.approx([1.0] * len(said), abs=1e-5)
     truth = [target for _, target in SAMPLES[made.case.task][0]]
@@ -148,10 +157,10 @@ def _check_saved(made: Set, folder: Path) -> None:
         trained = made.network(made.batch.inputs)
         assert not torch.equal(trained, made.before)
         made.method.fold(made.network)
-        said = made.task.predict(trained, made.batch.rows, made.labels)
+        said = predicted(made, trained, made.labels)
         labels_after = made.task.fold(made.network, made.labels)
         trained = made.network(made.batch.inputs)
-        again = made.task.predict(trained, made.batch.rows, labels_after)
+        again = predicted(made, trained, labels_after)
         for one, two in zip(said, again, strict=True):
             assert one.evidence == pytest.approx(two.evidence, abs=1e-4), "folding changes no answer"
         made.network.save(folder / "model", made.labels.names, 40)

@@ -124,6 +124,32 @@ def test_ours_opens_in_peft(kind: str, targets: str, folder_of: Folder, tmp_path
     assert json.loads((tmp_path / "labels.json").read_text(encoding="utf-8")) == list(LABELS)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_adapters_of_token_classifiers_open_in_peft(
+    family: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import torch
+    from peft import PeftConfig, PeftModel
+
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.network import token_network
+    from tunesmith.models.resolve import resolve
+
+    backbone = load_backbone(resolve(str(model_folder(family))))
+    plain, network = (token_network(backbone, LABELS, 3) for _ in range(2))
+    method = Lora(**SMALL)
+    plan = method.attach(network, Rates(1e-3, 1e-3, ""), 1)
+    parameters = dict(network.named_parameters())
+    _draw([parameters[name].data for name in plan.trainable])
+    assert method.save(network, plan, tmp_path)
+    assert PeftConfig.from_pretrained(str(tmp_path)).task_type == "TOKEN_CLS"
+    opened = PeftModel.from_pretrained(_body(plain), str(tmp_path)).eval()
+    with torch.no_grad():
+        found = opened(**_batch(plain)).logits
+    assert found.shape[1:] == (_batch(plain)["input_ids"].shape[1], len(LABELS))
+    assert torch.allclose(found, _logits(network), atol=1e-6)
+
+
 def test_what_is_stored_whole_is_the_head_and_never_the_base(folder_of: Folder, tmp_path: Path) -> None:
     expected = {"roberta": ["classifier"], "deberta-v2": ["classifier", "pooler"], "sentence": None}
     expected |= {"bert": ["classifier"], POOLERLESS: ["bert.pooler", "classifier"], "llama": ["score"]}

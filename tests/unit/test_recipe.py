@@ -139,7 +139,7 @@ def test_all_problems_at_once() -> None:
         'data.txt: unknown key; did you mean "text"',
         'method.rnk: unknown key; did you mean "rank"?',
         "method.alpha:",
-        'task: unknown name "clasification"; did you mean "classification"?',
+        'task: unknown name "clasification"; did you mean "classification"',
         "training.epochs",
         "training.optimizer",
         "training.cache",

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TextIO
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tunesmith.data.encode import Text
     from tunesmith.data.table import Table
 
-READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt")
+READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".conll", ".txt")
 WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
 TOP = 3  # labels shown for one text
 
@@ -35,6 +35,8 @@ class Model(Protocol):
 
     @property
     def pair_column(self) -> str | None: ...
+
+    def read(self, given: Any) -> Any: ...  # a list of words as a text, where the model reads words
 
     def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]: ...  # columns; "p:<label>" hold probabilities
 
@@ -108,7 +110,7 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
     model = load()
     columns = _columns_of(table, file, model, asked)
     rows = list(zip(*(table.columns[column] for column in columns), strict=True))
-    found = guesses(model, [_text_of_row(row) for row in rows])
+    found = guesses(model, [_text_of_row(model, row) for row in rows])
     empty = [table.place(row) for row, guess in enumerate(found) if not guess.known]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
@@ -232,9 +234,10 @@ def _one_row(model: Model, what: str, pair: str | None) -> Text:
     return what, pair
 
 
-def _text_of_row(values: Sequence[Any]) -> Text:
+def _text_of_row(model: Model, values: Sequence[Any]) -> Text:
     """Numbers are read as their text."""
-    texts = ["" if value is None else str(value) for value in values]
+    read = [model.read(value) if isinstance(value, list) and len(values) == 1 else value for value in values]
+    texts = ["" if value is None else value if isinstance(value, str) else str(value) for value in read]
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
@@ -264,7 +267,9 @@ def _shown(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
-        return "|".join(value)
+        return (
+            "|".join(value) if all(isinstance(item, str) for item in value) else json.dumps(value, ensure_ascii=False)
+        )
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
@@ -280,8 +285,10 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
         row = (what,) if asked.pair is None else (what, asked.pair)
         print(json_line(_plain(row, guess)), file=stream)
         return
-    said = guess.columns.get("labels")
-    if not guess.ranked:
+    said, spans = guess.columns.get("labels"), guess.columns.get("spans")
+    if isinstance(spans, list):
+        lines = _span_lines(spans)
+    elif not guess.ranked:
         names = {name: f"{value:.6g}" for name, value in guess.columns.items()}
         width = max(map(len, names))
         lines = list(names.values()) if len(names) == 1 else [f"{name:<{width}}  {names[name]}" for name in names]
@@ -293,6 +300,23 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
             for label, probability in shown
         ]
     print("\n".join(lines), file=stream)
+
+
+def _span_lines(spans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line an entity: its type, probability, place and text."""
+    from tunesmith.data.table import shown
+
+    if not spans:
+        return ["no entity"]
+    labels, places = (max(len(str(one)) for one in many) for many in zip(*map(_label_and_place, spans), strict=True))
+    return [
+        f"{label:<{labels}}  {span['score']:.4f}  {place:<{places}}  {shown(span['text'])}"
+        for span, (label, place) in zip(spans, map(_label_and_place, spans), strict=True)
+    ]
+
+
+def _label_and_place(span: Mapping[str, Any]) -> tuple[str, str]:
+    return span["label"], f"{span['start']}-{span['end']}"
 
 
 def with_guesses(columns: dict[str, list[Any]], found: Sequence[Guess]) -> dict[str, list[Any]]:

@@ -78,7 +78,7 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DATA", help="A table (csv, tsv, jsonl, json, parquet), a folder of them, or a hub name."
+            metavar="DATA", help="A table (csv, tsv, jsonl, json, parquet, conll), a folder of them, or a hub name."
         ),
     ] = None,
     model: Annotated[

@@ -8,6 +8,7 @@ from tunesmith.data.columns import Columns
 from tunesmith.data.findings import Finding, Rows, counted, find
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
+from tunesmith.data.words import words_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
 FEWEST_ROWS = 4
@@ -76,6 +77,9 @@ def _converted(table: Table, columns: Columns, target: Target, problems: Problem
     for column in columns.texts:
         values = table.columns[column]
         lists = [row for row, value in enumerate(values) if isinstance(value, list)]
+        if target.words:
+            texts[column] = _texts_or_words(table, column, problems)
+            continue
         if lists:
             listed = ", ".join(table.place(row) for row in lists[:10])
             problems.add(
@@ -84,7 +88,24 @@ def _converted(table: Table, columns: Columns, target: Target, problems: Problem
             )
         texts[column] = ["" if value is None else str(value) for value in values]
     keys = [row_key(row) for row in zip(*texts.values(), strict=True)]
-    return Rows(table, texts, target.read(table, columns.label, problems), keys, list(range(len(table))))
+    read = target.read(table, columns.label, problems)
+    targets = target.located(table, columns.label, texts[columns.text], read, problems)
+    return Rows(table, texts, targets, keys, list(range(len(table))))
+
+
+def _texts_or_words(table: Table, column: str, problems: Problems) -> list[str]:
+    found = [
+        words_of(value) if isinstance(value, list) else "" if value is None else str(value)
+        for value in table.columns[column]
+    ]
+    wrong = [row for row, text in enumerate(found) if text is None]
+    if wrong:
+        listed = ", ".join(f"{table.place(row)} {shown(table.columns[column][row], 40)}" for row in wrong[:10])
+        problems.add(
+            f'{table.path}: column "{column}" holds an empty word, or a word that is no text, in {counted(len(wrong))} '
+            f"({listed}); take it out together with its tag"
+        )
+    return ["" if text is None else text for text in found]
 
 
 def _report_numbers(rows: dict[str, Rows], findings: list[Finding]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.data.table import Table, shown
+from tunesmith.data.tag_columns import find_tags, holds_words
 from tunesmith.errors import DataError, Problems, did_you_mean
 
 # Tiers: a name of an earlier tier wins over any of a later one; two of one tier are told apart by content. "title" is
@@ -56,6 +57,7 @@ class Columns:
     why: str = ""  # one line
     pair: str | None = None  # a second text, read together with the first
     parts: tuple[str, ...] = ()  # the columns that `label` stands for, where it is several
+    words: bool = False  # whether the text is given as lists of words
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -123,8 +125,14 @@ def find_columns(
     _check_named(table, [(role, name) for role, name in roles if name is not None])
     looks = [_look(name, values) for name, values in table.columns.items()]
     problems, reasons = Problems(), []
-    usual = _usual_pair(table, (*asked, group)) if text is None and pair is None else None
-    if usual is not None:
+    tagged = find_tags(table, text, asked, (pair, group)) if text is None or not asked else None
+    usual = _usual_pair(table, (*asked, group)) if text is None and pair is None and tagged is None else None
+    if tagged is not None:
+        asked = (tagged.label,)
+    if tagged is not None and tagged.text is not None:
+        text = tagged.text
+        reasons.append(f'text = "{text}" ({tagged.why})')
+    elif usual is not None:
         text, pair = usual
         reasons.append(f'text = "{text}", pair = "{pair}" (by their names, which are usual for two texts)')
     else:
@@ -136,7 +144,9 @@ def find_columns(
             reasons.append(f'text = "{text}" (named)')
         if pair is not None:
             reasons.append(f'pair = "{pair}" (named)')
-    if not asked:
+    if tagged is not None:
+        reasons.append(f'label = "{tagged.label}" ({tagged.why})')
+    elif not asked:
         free = [look for look in looks if look.name not in (text, pair, group)]
         asked, reason = _choose_label(table, free, looks, problems)
         reasons.append(f"label = {_names_in_quotes(asked)} ({reason})")
@@ -148,7 +158,8 @@ def find_columns(
         reasons.append(f'group = "{group}" ({_spread(look)})')
     problems.raise_as(DataError)
     parts = asked if len(asked) > 1 else ()
-    return Columns(text, " + ".join(asked), group, ", ".join(reasons), pair, parts)
+    words = holds_words(table.columns[text])
+    return Columns(text, " + ".join(asked), group, ", ".join(reasons), pair, parts, words)
 
 
 def _usual_pair(table: Table, taken: Sequence[str | None]) -> tuple[str, str] | None:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.data.words import Window
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+IGNORED = -100  # the target of a token that does not count: the number that torch and transformers leave out
 Text = str | tuple[str, str]  # what a model reads of a row: one text, or two that belong together
 
 
@@ -17,11 +20,12 @@ Text = str | tuple[str, str]  # what a model reads of a row: one text, or two th
 class Example:
     """One row, encoded. Pure data, so it can be cached and made in parallel."""
 
-    row: int  # index into its split's table
+    row: int  # its place among the examples of its split; also the row of the table, but for windows
     inputs: dict[str, list[int]]  # model argument -> one integer per token
-    target: Any  # what the task learns to give: a class index, numbers ...; None where it is not known
+    target: Any  # what the task learns to give: a class index, numbers, one a token; None where it is not known
     cut: int = 0  # tokens of the text that the length limit took away
     second: dict[str, list[int]] | None = None  # the other text of a row, where a base reads each on its own
+    window: Window | None = None  # where outputs are one a token: which of them count, and of which text
 
     @property
     def length(self) -> int:
@@ -33,6 +37,16 @@ class Example:
         """What the base reads in turn: one text, or two."""
         return (self.inputs,) if self.second is None else (self.inputs, self.second)
 
+    @property
+    def source(self) -> int:
+        """The row of its split's table."""
+        return self.row if self.window is None else self.window.source
+
+    @property
+    def units(self) -> int:
+        """Outputs that count: one, or one a word."""
+        return 1 if self.window is None else len(self.window.places)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -40,7 +54,9 @@ class Batch:
 
     rows: tuple[int, ...]
     inputs: dict[str, Tensor]  # each [rows, tokens]; [2 rows, tokens] of two texts read apart: all first, all second
-    target: Tensor | None  # [rows] for one class each, [rows, outputs] for numbers; None where a target is not known
+    # [rows] for one class each, [rows, outputs] for numbers, [rows, tokens] for one a token; None where one is not known
+    target: Tensor | None
+    counted: Tensor | None = None  # [rows, tokens] bool: where outputs are one a token, those that count
 
 
 def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu") -> Batch:
@@ -57,5 +73,47 @@ def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu
         if name in examples[0].inputs
     }
     known = all(example.target is not None for example in examples)
-    target = torch.tensor([example.target for example in examples]).to(device) if known else None
-    return Batch(tuple(example.row for example in examples), inputs, target)
+    rows = tuple(example.row for example in examples)
+    if examples[0].window is None:
+        target = torch.tensor([example.target for example in examples]).to(device) if known else None
+        return Batch(rows, inputs, target)
+    counted = torch.zeros(len(rows), longest, dtype=torch.bool)
+    target = torch.full((len(rows), longest), IGNORED)
+    for place, example in enumerate(examples):
+        counted[place, list(places_of(example))] = True
+        if known:
+            target[place, : example.length] = torch.tensor(example.target)
+    return Batch(rows, inputs, target.to(device) if known else None, counted.to(device))
+
+
+def places_of(example: Example) -> tuple[int, ...]:
+    """The tokens of an example in windows whose outputs count."""
+    assert example.window is not None
+    return example.window.places
+
+
+def by_unit(output: Tensor, batch: Batch) -> tuple[Tensor, list[int]]:
+    """The outputs that count, [units, outputs], and the row of each: `output` itself, or those of single tokens."""
+    if batch.counted is None:
+        return output, list(batch.rows)
+    units = batch.counted.sum(dim=1).tolist()
+    return output[batch.counted], [row for row, count in zip(batch.rows, units, strict=True) for _ in range(count)]
+
+
+def unit_rows(examples: Sequence[Example]) -> list[int]:
+    """The row of every output that counts, in the order of the examples."""
+    return [example.row for example in examples for _ in range(example.units)]
+
+
+def unit_targets(examples: Sequence[Example]) -> Tensor:
+    """The targets of every output that counts, in the order of the examples: [units] or [units, outputs]."""
+    import torch
+
+    if not examples or examples[0].window is None:
+        return torch.tensor([example.target for example in examples])
+    return torch.tensor([example.target[place] for example in examples for place in places_of(example)])
+
+
+def windows(examples: Sequence[Example]) -> dict[int, Window]:
+    """The windows of examples that are such, by the examples' rows; none otherwise."""
+    return {example.row: example.window for example in examples if example.window is not None}

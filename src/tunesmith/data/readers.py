@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tunesmith.data import csv_text, json_text
+from tunesmith.data import conll, csv_text, json_text
 from tunesmith.data.hub import read_hub
 from tunesmith.data.table import AS_JSON, Table, from_records, shown
 from tunesmith.errors import DataError, did_you_mean
@@ -22,7 +22,8 @@ ROLES = {
     "dev": "validation",
     "test": "test",
 }
-FORMATS = "csv, tsv, jsonl, ndjson, json and parquet"
+FORMATS = "csv, tsv, jsonl, ndjson, json, parquet, and conll or txt (a word and its tag a line)"
+LOOSE = ".txt"  # beside other tables of a folder more often a note to the reader than a table
 
 
 def read_data(path: str) -> dict[str, Table]:
@@ -75,6 +76,8 @@ def _readers() -> dict[str, Callable[[bytes, str], Table]]:
         ".ndjson": json_text.read_json_lines,
         ".json": json_text.read_json,
         ".parquet": _read_parquet,
+        ".conll": conll.read_conll,
+        LOOSE: conll.read_conll,
     }
 
 
@@ -106,6 +109,7 @@ def _read_parquet(data: bytes, path: str) -> Table:
 
 def _read_folder(folder: Path) -> dict[str, Table]:
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _readers() and file.is_file())
+    files = [file for file in files if file.suffix.lower() != LOOSE] or files
     if not files:
         inside = ", ".join(sorted(file.name for file in folder.iterdir())[:20]) or "nothing"
         raise DataError(f"{folder}: there is no table in this folder ({FORMATS} are read); it holds: {inside}")

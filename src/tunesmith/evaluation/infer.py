@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.data.encode import Batch, Example, by_unit, collate, windows
 from tunesmith.data.order import by_tokens
 from tunesmith.errors import TrainingError
 from tunesmith.tasks.base import Labels, Prediction, Task
@@ -25,7 +25,7 @@ def infer(
     device: str,
     place: Callable[[int], str] = "row {}".format,
 ) -> tuple[list[Prediction], float | None]:
-    """One prediction for each example, in their order, and the mean loss where every target is known.
+    """One prediction for each row of the examples, in order, and the mean loss where every target is known.
 
     `forward` gives the output of a network that is in evaluation mode. Raises TrainingError where an output, or the loss
     of a batch, is not finite: it names the rows, each by what `place` says of its number.
@@ -43,18 +43,18 @@ def infer(
             output = forward(batch)
             finite = output.isfinite().flatten(1).all(dim=1).tolist()
             if not all(finite):  # such an output would be read as the first class
-                strange += [row for row, good in zip(batch.rows, finite, strict=True) if not good]
+                strange += [examples[row].source for row, good in zip(rows, finite, strict=True) if not good]
                 continue
-            found += task.predict(output, rows, labels)
+            found += task.predict(*by_unit(output, batch), labels)
             if known:
                 loss = task.loss(output, batch)
                 total += float(loss.total)
                 weight += float(loss.weight)
-                strange += batch.rows if not bool(loss.total.isfinite()) else ()
+                strange += () if bool(loss.total.isfinite()) else (examples[row].source for row in rows)
     if strange:
         raise _not_finite([place(row) for row in sorted(strange)], len(examples))
     found.sort(key=lambda prediction: prediction.row)
-    return found, total / weight if known and weight > 0 else None
+    return task.whole(found, windows(examples), labels), total / weight if known and weight > 0 else None
 
 
 def _not_finite(places: Sequence[str], rows: int) -> TrainingError:

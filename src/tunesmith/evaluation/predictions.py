@@ -60,6 +60,8 @@ def write_predictions(
 def _storable(value: Any) -> Any:
     if isinstance(value, list):
         return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _storable(item) for key, item in value.items()}
     return storable(value) if isinstance(value, str) else value
 
 

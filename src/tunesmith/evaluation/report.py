@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of report.json; raised when a key changes its meaning or goes away
 MISTAKES = 30
+BEFORE = 150  # characters shown before the first marked mistake of a long text
 TEXT_SHOWN = 600  # characters of a mistaken text; the whole of it is in predictions/
 
 
@@ -150,8 +151,29 @@ def mistakes(found: Sequence[Mistake | None], texts: Sequence[Text], places: Seq
             "detail": item.detail,
             "severity": item.severity,
         }
+        | _marked(texts[row], item)
         for row, item in wrong[:MISTAKES]
     ]
+
+
+def _marked(read: Text, item: Mistake) -> dict[str, Any]:
+    """An excerpt around the first mistake of a text with marked places, and the places in it; {} without marks."""
+    if not item.marks or not isinstance(read, str):
+        return {}
+    first = min(mark.start for mark in item.marks if mark.kind != "right")
+    start = max(0, first - BEFORE) if len(read) > TEXT_SHOWN else 0
+    lead, tail = "... " if start > 0 else "", " ..." if len(read) > start + TEXT_SHOWN else ""
+    marks = [
+        {
+            "start": max(0, mark.start - start) + len(lead),
+            "end": min(mark.end - start, TEXT_SHOWN) + len(lead),
+            "label": mark.label,
+            "kind": mark.kind,
+        }
+        for mark in item.marks
+        if mark.end > start and mark.start < start + TEXT_SHOWN
+    ]
+    return {"text": lead + read[start : start + TEXT_SHOWN] + tail, "marks": marks}
 
 
 def _baseline(baseline: Baseline, comparison: Comparison) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from tunesmith.evaluation.wording import count, duration, memory, short_count
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
 MISTAKES_FIRST = 8
+MARKED = {"right": "\N{CHECK MARK}", "wrong": "(wrong)", "missed": "(missed)"}
 
 
 def section(name: str, title: str, lead: str, body: str) -> str:
@@ -63,10 +65,24 @@ def mistakes_section(report: Mapping[str, Any]) -> str:
 def _mistake(item: Mapping[str, Any]) -> str:
     said = f'said <b dir="auto">{text(item["predicted"])}</b> <span class="n">{text(item["detail"])}</span>'
     return (
-        f'<li><p class="said" dir="auto">{text(item["text"])}</p><p class="gloss"><span>{said}</span>'
+        f'<li><p class="said" dir="auto">{_with_marks(item)}</p><p class="gloss"><span>{said}</span>'
         f'<span>labelled <b dir="auto">{text(item["truth"])}</b></span>'
         f'<span class="place">{text(item["place"])}</span></p></li>'
     )
+
+
+def _with_marks(item: Mapping[str, Any]) -> str:
+    """The text, escaped, with its marked places between <mark> and </mark>, each followed by what it is marked as."""
+    marks, whole = item.get("marks", []), item["text"]
+    edges = sorted({0, len(whole), *(mark["start"] for mark in marks), *(mark["end"] for mark in marks)})
+    parts = []
+    for start, end in itertools.pairwise(edges):
+        kinds = sorted({mark["kind"] for mark in marks if mark["start"] < end and mark["end"] > start})
+        piece = text(whole[start:end])
+        parts.append(f'<mark class="{text(" ".join(kinds))}">{piece}</mark>' if kinds else piece)
+        ended = [mark for mark in marks if mark["end"] == end]
+        parts += [f"<small>{text(mark['label'])} {MARKED[mark['kind']]}</small>" for mark in ended]
+    return "".join(parts)
 
 
 def data_section(report: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ PROBE, TFIDF, MAJORITY = "probe", "tfidf", "majority"
 TFIDF_LABELS, FREQUENT = "tfidf_labels", "frequent_labels"
 TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
+FREQUENT_TAG = "frequent_tag"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
@@ -32,8 +33,9 @@ PHRASES = {
     TFIDF_RIDGE: "TF-IDF with ridge regression",
     MEDIAN: "always the median",
     COSINE: "the untouched base's cosine similarity",
+    FREQUENT_TAG: "the most frequent tag of every word",
 }
-FLOORS = (MAJORITY, FREQUENT, MEDIAN)  # know nothing of the text
+FLOORS = (MAJORITY, FREQUENT, MEDIAN, FREQUENT_TAG)  # know nothing of the text, or of a word's neighbours
 CHEAPER = {
     PROBE: "--method head",
     COSINE: "the base as it is, which needs no training,",

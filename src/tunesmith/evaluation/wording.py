@@ -8,6 +8,7 @@ METRIC_TITLES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
     "micro_f1": "micro-F1",
+    "entity_f1": "entity F1",
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
     "rmse": "RMSE",

@@ -54,7 +54,7 @@ class Adapter:
 def write_adapter(folder: Path, network: Network, method: Lora) -> None:
     """Writes the adapter so that `peft.PeftModel.from_pretrained(base, folder)` opens it.
 
-    Where the network is a transformers sequence classifier, the head is inside, as PEFT keeps it. A head on a sentence
+    Where the network is a transformers classifier, the head is inside, as PEFT keeps it. A head on a sentence
     encoder's pooling is no part of what PEFT wraps: it lies beside, in head.safetensors. The outputs' names are in
     labels.json, for which PEFT has no place.
     """
@@ -80,7 +80,7 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
     source = network.source
     config: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION" if outside else "SEQ_CLS",
+        "task_type": "FEATURE_EXTRACTION" if outside else "TOKEN_CLS" if network.per_token else "SEQ_CLS",
         "base_model_name_or_path": None if source is None else source.public_name,
         "revision": source.revision if source is not None and source.kind == "hub" else None,
         "r": method.rank,

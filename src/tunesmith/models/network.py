@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tunesmith.errors import ArtifactError, TunesmithError
+from tunesmith.errors import ArtifactError, ModelError, TunesmithError
 from tunesmith.models.backbone import Backbone, quiet, read_config
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
@@ -24,7 +24,8 @@ from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
 PAIR_HEAD = "pair_head.safetensors"
-
+TOKEN_SUFFIX = "ForTokenClassification"  # of transformers' classes with an output for every token
+TOKEN_MODEL = f"AutoModel{TOKEN_SUFFIX}"
 # What the outputs are, by transformers' names.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -40,6 +41,7 @@ class Network(nn.Module, ABC):
     processor: TextProcessor
     fresh: frozenset[str]
     source: Source | None = None
+    per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
 
     @property
     @abstractmethod
@@ -48,7 +50,10 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
-        """`inputs`, each [rows, tokens] -> [rows, width]: what reaches `output`, before dropout."""
+        """`inputs`, each [rows, tokens] -> [rows, width]: what reaches `output`, before dropout.
+
+        [rows, tokens, width] where outputs are one a token; so in all that follows.
+        """
 
     def base_features(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [rows, tokens] -> [rows, width]: what the pretrained base alone gives, with nothing untrained.
@@ -160,15 +165,16 @@ class PairNetwork(EncoderNetwork):
 
 
 class TransformersNetwork(Network):
-    """The family's own sequence classifier. Saved as transformers saves it."""
+    """The family's own classifier, of whole texts or of each token. Saved as transformers saves it."""
 
-    def __init__(self, model: PreTrainedModel, processor: TextProcessor) -> None:
+    def __init__(self, model: PreTrainedModel, processor: TextProcessor, per_token: bool = False) -> None:
         super().__init__()
         self.model = model
         self.processor = processor
         self.layout = layout_of(model.base_model, f"model.{model.base_model_prefix}")
         self.output_name, self.dropout_name, self.turn = _last_steps(model)
         self.fresh = frozenset()
+        self.per_token = per_token
 
     @property
     def output(self) -> nn.Linear:
@@ -188,8 +194,8 @@ class TransformersNetwork(Network):
             raise RuntimeError(f"{type(self.model).__name__} did not reach its {self.output_name}")
         finally:
             handle.remove()
-        if features.dim() == 2:
-            return features  # [rows, width]
+        if features.dim() == 2 or self.per_token:
+            return features  # [rows, width], or [rows, tokens, width]
         # Decoders classify every token and keep the last that is not filler; the rule is transformers' own.
         ids = inputs["input_ids"]
         positions = torch.arange(ids.shape[1], device=ids.device)
@@ -200,6 +206,8 @@ class TransformersNetwork(Network):
         if self.fresh <= {f"model.{self.output_name}.{name}" for name, _ in self.output.named_parameters()}:
             return self.features(inputs)
         hidden = self.get_submodule(self.layout.body)(**inputs).last_hidden_state  # [rows, tokens, width]
+        if self.per_token:
+            return hidden
         return Pooling("mean")(hidden, inputs["attention_mask"])
 
     def classify(self, features: Tensor) -> Tensor:
@@ -210,7 +218,8 @@ class TransformersNetwork(Network):
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         _name_labels(self.model.config, labels)
         save_model(self.model, self.processor, {}, folder, limit)
-        return f'opens with AutoModelForSequenceClassification.from_pretrained("{folder}")'
+        kind = TOKEN_MODEL if self.per_token else "AutoModelForSequenceClassification"
+        return f'opens with {kind}.from_pretrained("{folder}")'
 
 
 def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem, pair: bool, seed: int) -> Network:
@@ -219,12 +228,13 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
     A declared pooling is kept (measured: the wrong one costs 40 points); else the family's own classifier is used,
     and mean pooling where transformers has none for it.
     """
+    from transformers import AutoModelForSequenceClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
     kind = type(backbone.module.config)
     with quiet(), torch_seed(seed, "head"):
         if backbone.pooling is None and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            return _transformers_network(backbone, labels, problem)
+            return _transformers_network(backbone, labels, problem, AutoModelForSequenceClassification)
         body = copy.deepcopy(backbone.module)
         pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
         width = layout_of(body, "").width
@@ -241,20 +251,40 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
     return network.eval()
 
 
+def token_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Network:
+    """The backbone with the family's own head for `labels` on every token, drawn from `seed`. The weights are copied.
+
+    A declared pooling plays no part: it makes one vector of a text. Raises ModelError where transformers has no such head.
+    """
+    from transformers import AutoModelForTokenClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
+
+    config = backbone.module.config
+    if type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f'{backbone.source.name}: transformers has no classifier of tokens for "{config.model_type}"; choose another '
+            "base, such as bert, roberta, deberta-v2, modernbert, llama or qwen3"
+        )
+    with quiet(), torch_seed(seed, "head"):
+        return _transformers_network(backbone, labels, None, AutoModelForTokenClassification)
+
+
 def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     """What `Network.save` wrote, in evaluation mode, and its labels.
 
     Raises ArtifactError where something of it is not there, does not fit, or belongs to another model.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
     pooled = (folder / "modules.json").is_file()
-    family = AutoModel if pooled else AutoModelForSequenceClassification
     try:
         with quiet():
             config = read_config(folder, str(folder))
+            per_token = any(name.endswith(TOKEN_SUFFIX) for name in config.architectures or ())
+            whole = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
+            family = AutoModel if pooled else whole
             names: Any = config.id2label
             labels = tuple(names[index] for index in range(len(names)))
             model, report = family.from_pretrained(
@@ -271,7 +301,7 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             processor = load_processor(folder, model)
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:
-                return TransformersNetwork(model, processor).eval(), labels
+                return TransformersNetwork(model, processor, per_token).eval(), labels
             return _load_pooled(folder, model, pooling, labels, processor), labels
     except ArtifactError:
         raise
@@ -315,18 +345,20 @@ def _leave_at(turn: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     return leave
 
 
-def _transformers_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem) -> TransformersNetwork:
-    from transformers import AutoModelForSequenceClassification
-
+def _transformers_network(
+    backbone: Backbone, labels: tuple[str, ...], problem: Problem | None, family: Any
+) -> TransformersNetwork:
+    """`family` is transformers' auto class of the head; `problem` None stands for a head on every token."""
     config = copy.deepcopy(backbone.module.config)
     _name_labels(config, labels)
-    config.problem_type = problem
+    if problem is not None:
+        config.problem_type = problem
     config.pad_token_id = backbone.processor.pad["input_ids"]
-    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32).eval()
+    model = family.from_config(config, dtype=torch.float32).eval()
     base = model.base_model
     given = backbone.module.state_dict()  # may hold more than the classifier's base: a pooler that it does not use
     base.load_state_dict({name: given[name] for name in base.state_dict()})
-    network = TransformersNetwork(model, backbone.processor)
+    network = TransformersNetwork(model, backbone.processor, per_token=problem is None)
     network.source = backbone.source
     body = f"{network.layout.body}."
     missing = {f"{body}{name}" for name in backbone.fresh}

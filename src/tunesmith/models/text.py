@@ -52,6 +52,7 @@ class TextProcessor:
         self.pad = pad
         self.apart = apart  # whether two texts of a row are read each on its own, as sentence encoders are trained to
         self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
+        self._frame: tuple[list[int], list[int]] | None = None  # looked up once: the marks before and after a text
 
     def encode(self, text: str | tuple[str, str], max_length: int) -> tuple[dict[str, list[int]], int]:
         """One row of each model input, and how many of the text's own tokens did not fit into `max_length`."""
@@ -80,6 +81,47 @@ class TextProcessor:
         """The tokens of one row as `encode` gives it, in the tokenizer's own spelling; terminal codes are escaped."""
         found = self.tokenizer.convert_ids_to_tokens(inputs["input_ids"])
         return [token if token.isprintable() else ascii(token)[1:-1] for token in found]
+
+    def pieces(self, words: Sequence[str]) -> list[list[int]]:
+        """The token numbers of each word by itself, at least one, without the marks that go around a text.
+
+        A word may begin with a space, as it stood in the text. Where the tokenizer would make that a token of its own the
+        space is left away: a word's first token must be of the word.
+        """
+        if not words:
+            return []
+        alone, spaced = self._bare(["a", " a"])
+        given = [word.lstrip() for word in words] if len(spaced) > len(alone) else list(words)
+        unknown = self.tokenizer.unk_token_id
+        filler = unknown if isinstance(unknown, int) else self.pad["input_ids"]
+        return [found if found else [filler] for found in self._bare(given)]
+
+    @property
+    def special(self) -> int:
+        """How many marks go around a text."""
+        before, after = self._marks()
+        return len(before) + len(after)
+
+    def wrapped(self, ids: Sequence[int]) -> tuple[dict[str, list[int]], int]:
+        """One row of each model input from the tokens of a text, in the tokenizer's own marks, and how many come first."""
+        before, after = self._marks()
+        whole = [*before, *ids, *after]
+        if not whole:
+            return self._one_filler(), 0
+        rows = {"input_ids": whole, "attention_mask": [1] * len(whole), "token_type_ids": [0] * len(whole)}
+        return {name: rows[name] for name in self.pad}, len(before)
+
+    def _bare(self, texts: Sequence[str]) -> list[list[int]]:
+        given = self.tokenizer([self._cased(text) for text in texts], add_special_tokens=False, verbose=False)
+        return [list(ids) for ids in given["input_ids"]]
+
+    def _marks(self) -> tuple[list[int], list[int]]:
+        if self._frame is None:
+            bare, whole = self._bare(["a"])[0], list(self.tokenizer("a")["input_ids"])
+            starts = [at for at in range(len(whole)) if whole[at : at + len(bare)] == bare]
+            start = starts[0] if starts else 0
+            self._frame = (whole[:start], whole[start + len(bare) :])
+        return self._frame
 
     def _tokenize(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> list[dict[str, list[int]]]:
         first = [self._cased(text if isinstance(text, str) else text[0]) for text in texts]

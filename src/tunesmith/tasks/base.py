@@ -12,6 +12,7 @@ from tunesmith.data.columns import Columns
 from tunesmith.data.encode import Batch, Example, Text
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
+from tunesmith.data.words import Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,8 +49,18 @@ class Prediction:
     """What the model says of one row."""
 
     row: int
-    value: Any  # a class; a tuple of labels; a number, or a tuple of several
+    value: Any  # a class; a tuple of labels; a number, or a tuple of several; a tuple of spans
     evidence: tuple[float, ...]  # one for each output, of a size about 1: probabilities, or standardised numbers
+    text: str = ""  # what was read, where the value speaks of places in it
+
+
+class Mark(NamedTuple):
+    """A place in a text of the report."""
+
+    start: int
+    end: int
+    label: str
+    kind: str  # "right", "wrong", "missed"
 
 
 class Mistake(NamedTuple):
@@ -59,6 +70,7 @@ class Mistake(NamedTuple):
     truth: str
     said: str
     detail: str  # how sure, or how far off
+    marks: tuple[Mark, ...] = ()  # where in the text, if that can be said
 
 
 Metric = Callable[[Mapping[str, "np.ndarray"]], float]
@@ -94,6 +106,7 @@ class Task(Part, ABC):
     strengths: ClassVar[tuple[float, ...]] = (1.0, 4.0, 16.0, 64.0, 256.0)
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
+    reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
 
     @abstractmethod
     def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
@@ -126,6 +139,14 @@ class Task(Part, ABC):
     @abstractmethod
     def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
         """What the network's output says of each row."""
+
+    def units(self, text: Text) -> int:
+        """How many outputs count of what is said of a text: one, or one a word."""
+        return 1
+
+    def whole(self, found: Sequence[Prediction], windows: Mapping[int, Window], labels: Labels) -> list[Prediction]:
+        """Predictions of rows from those of single outputs, whose `row` is the place of their window."""
+        return list(found)
 
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:

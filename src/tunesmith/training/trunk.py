@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.data.encode import Batch, Example, collate, places_of
 from tunesmith.data.order import by_tokens
 from tunesmith.memory import free_memory
 
@@ -34,7 +34,10 @@ class Trunk(ABC):
 
     @abstractmethod
     def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
-        """What reaches the last linear map, by row number: [rows, width], float32 on the CPU."""
+        """What reaches the last linear map, by row number: [rows, width], float32 on the CPU.
+
+        Where outputs are one a token, of the tokens that count alone, row after row: [counted tokens, width].
+        """
 
 
 class Live(Trunk):
@@ -67,6 +70,24 @@ class PooledCache(Trunk):
         return self.kept[split] if split in self.kept else pooled_features(self.network, examples, pad)
 
 
+class TokenCache(Trunk):
+    """Only the last linear map trains, and there is an output for every token: its input is kept for all of them."""
+
+    def __init__(self, network: Network, kept: Mapping[str, Sequence[Tensor]], why: str) -> None:
+        self.network, self.kept, self.why = network, kept, why
+
+    def forward(self, split: str, batch: Batch) -> Tensor:
+        padded = _padded(self.kept[split], batch)
+        return self.network.classify(padded.to(self.network.output.weight.dtype))
+
+    def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
+        import torch
+
+        if split not in self.kept:
+            return pooled_features(self.network, examples, pad)
+        return torch.cat([self.kept[split][example.row][list(places_of(example))] for example in examples])
+
+
 class HiddenCache(Trunk):
     """Blocks [0, cut) are frozen: what leaves them is kept for every token of every row."""
 
@@ -74,7 +95,7 @@ class HiddenCache(Trunk):
         self.network, self.replay, self.hidden, self.why = network, replay, hidden, why
 
     def forward(self, split: str, batch: Batch) -> Tensor:
-        return self.replay.forward(batch.inputs, self._padded(split, batch))
+        return self.replay.forward(batch.inputs, _padded(self.hidden[split], batch))
 
     def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
         from tunesmith.models.replay import Replay
@@ -83,21 +104,22 @@ class HiddenCache(Trunk):
             return pooled_features(self.network, examples, pad)
         rest = Replay(self.network, self.replay.cut, call=self.network.features)
         return pooled_features(
-            self.network, examples, pad, lambda batch: rest.forward(batch.inputs, self._padded(split, batch))
+            self.network, examples, pad, lambda batch: rest.forward(batch.inputs, _padded(self.hidden[split], batch))
         )
 
-    def _padded(self, split: str, batch: Batch) -> Tensor:
-        """[rows, tokens, width], on the batch's device."""
-        states = self.hidden[
-            split
-        ]  # each [tokens, width]; of two texts read apart the second ones follow all first ones
-        sides = len(batch.inputs["input_ids"]) // len(batch.rows)
-        kept = [states[row + side * len(states) // sides] for side in range(sides) for row in batch.rows]
-        longest = batch.inputs["input_ids"].shape[1]
-        padded = kept[0].new_zeros(len(kept), longest, kept[0].shape[-1])
-        for place, known in enumerate(kept):
-            padded[place, : len(known)] = known
-        return padded.to(batch.inputs["input_ids"].device)
+
+def _padded(by_row: Sequence[Tensor], batch: Batch) -> Tensor:
+    """[rows, tokens, width] from what is kept of each row, [tokens, width]; on the batch's device.
+
+    Of two texts read apart the second ones follow all first ones, in what is kept and in the batch.
+    """
+    sides = len(batch.inputs["input_ids"]) // len(batch.rows)
+    kept = [by_row[row + side * len(by_row) // sides] for side in range(sides) for row in batch.rows]
+    longest = batch.inputs["input_ids"].shape[1]
+    padded = kept[0].new_zeros(len(kept), longest, kept[0].shape[-1])
+    for place, states in enumerate(kept):
+        padded[place, : len(states)] = states
+    return padded.to(batch.inputs["input_ids"].device)
 
 
 def plan_trunk(
@@ -111,12 +133,26 @@ def plan_trunk(
         return Live(network, "off, as asked")
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     last = {names[id(parameter)] for parameter in network.output.parameters()}
+    if set(plan.trainable) <= last and network.per_token:
+        return _plan_tokens(network, splits, cache, pad)
     if set(plan.trainable) <= last:
         vectors = {name: pooled_features(network, examples, pad) for name, examples in splits.items() if examples}
         return PooledCache(network, vectors, "one vector a row: only the last linear map trains, so the base runs once")
     if plan.cut == 0:
         return Live(network, "nothing to keep: blocks train from the first one on")
     return _plan_hidden(network, plan, splits, cache, pad)
+
+
+def _plan_tokens(network: Network, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]) -> Trunk:
+    tokens = sum(example.length for examples in splits.values() for example in examples)
+    needed, free = tokens * network.output.in_features * 4, free_memory()
+    if cache == "auto" and needed > MEMORY_SHARE * free:
+        return Live(network, f"nothing kept: {needed / 1e9:.1f} GB of vectors do not fit {free / 1e9:.1f} GB free")
+    kept = {name: token_features(network, examples, pad) for name, examples in splits.items() if examples}
+    size = f"{needed / 1e6:.0f} MB"
+    return TokenCache(
+        network, kept, f"one vector a token ({size}): only the last linear map trains, so the base runs once"
+    )
 
 
 def _plan_hidden(
@@ -155,10 +191,14 @@ def pooled_features(
 ) -> Tensor:
     """What reaches the last linear map, float32 on the CPU: [rows, width], by row number.
 
-    `forward` gives the features of a batch where they need not come from the whole network.
+    Where outputs are one a token, [counted tokens, width], row after row. `forward` gives the features of a batch where
+    they need not come from the whole network.
     """
     import torch
 
+    if network.per_token:
+        by_row = token_features(network, examples, pad, forward)
+        return torch.cat([by_row[example.row][list(places_of(example))] for example in examples])
     out = None
     network.eval()
     with torch.inference_mode():
@@ -170,6 +210,26 @@ def pooled_features(
             out[[example.row for example in part]] = found
     assert out is not None, "no rows to compute features of"
     return out.clone()
+
+
+def token_features(
+    network: Network,
+    examples: Sequence[Example],
+    pad: dict[str, int],
+    forward: Callable[[Batch], Tensor] | None = None,
+) -> list[Tensor]:
+    """What reaches the last linear map for every token, float32 on the CPU, by row number: each [tokens, width]."""
+    import torch
+
+    kept: list[Tensor] = [torch.empty(0)] * len(examples)
+    network.eval()
+    with torch.no_grad():
+        for part in _chunks(examples, _device(network)):
+            batch = collate(part, pad, _device(network))
+            found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
+            for example, states in zip(part, found, strict=True):
+                kept[example.row] = states[: example.length].clone()
+    return kept
 
 
 def base_features(network: Network, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:

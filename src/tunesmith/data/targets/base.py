@@ -15,6 +15,7 @@ class Target(ABC):
     """One kind of thing to learn. A subclass is final, and knows nothing of models."""
 
     balance: ClassVar[str]  # how rows are held out, in words: "stratified by label"
+    words: ClassVar[bool] = False  # whether a row's text may be a list of words
 
     @abstractmethod
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
@@ -22,6 +23,12 @@ class Target(ABC):
 
         What cannot be read at all is added to `problems`, with the rows, and is None too.
         """
+
+    def located(
+        self, table: Table, column: str, texts: Sequence[str], targets: Sequence[Any], problems: Problems
+    ) -> list[Any]:
+        """What `read` gave, held against the text of each row by a target that speaks of places in it."""
+        return list(targets)
 
     @abstractmethod
     def name(self, target: Any) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
+from tunesmith.data.words import SPACELESS
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
-
-# Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
-SPACELESS = "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
 
 
 class Words:

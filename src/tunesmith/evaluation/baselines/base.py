@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
-from tunesmith.tasks.base import Labels, OutputTask, Scores, Task
+from tunesmith.data.words import Window
+from tunesmith.tasks.base import Labels, OutputTask, Prediction, Scores, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +40,10 @@ class Rival(ABC):
 
     @abstractmethod
     def evidence(self, train: Part, wanted: Sequence[Sequence[Text]], labels: Labels, seed: int) -> list[np.ndarray]:
-        """Learns from `train`; for each of the lists of texts [texts, outputs] as the task's `evidence` has it."""
+        """Learns from `train`; for each of the lists of texts [texts, outputs] as the task's `evidence` has it.
+
+        Where the task's outputs are one a word: [words of all the texts, outputs].
+        """
 
     @abstractmethod
     def what(self, train: Part) -> str:
@@ -59,8 +63,14 @@ def measure_baseline(
     started = time.perf_counter()
     held, wanted = rival.evidence(train, [validation.texts, test.texts], labels, seed)
     if validation.truth:
-        seen = task.predictions(held.tolist(), range(len(held)), labels)
+        seen = _predictions(task, held, validation.texts, labels)
         labels = task.settle(seen, validation.truth, labels)
-    found = task.predictions(wanted.tolist(), range(len(wanted)), labels)
+    found = _predictions(task, wanted, test.texts, labels)
     scores = task.score(found, test.truth, labels)
     return Baseline(name, rival.what(train), scores, time.perf_counter() - started)
+
+
+def _predictions(task: OutputTask, evidence: np.ndarray, texts: Sequence[Text], labels: Labels) -> list[Prediction]:
+    rows = [row for row, text in enumerate(texts) for _ in range(task.units(text))]
+    windows = {row: Window(row, text) for row, text in enumerate(texts) if isinstance(text, str)}
+    return task.whole(task.predictions(evidence.tolist(), rows, labels), windows, labels)

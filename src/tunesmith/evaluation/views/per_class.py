@@ -43,7 +43,7 @@ def ratios(names: Sequence[str], hits: np.ndarray, truth: np.ndarray, predicted:
     return lines
 
 
-def table_section(head: str, what: str, title: str, found: Sequence[Mapping[str, Any]]) -> str:
+def table_section(head: str, what: str, title: str, found: Sequence[Mapping[str, Any]], counted: str = "#Rows") -> str:
     """The table of `ratios`, weakest first, with a column more where each line has a threshold."""
     lines = sorted(found, key=lambda line: (line["f1"], line["label"]))
     thresholds = all("threshold" in line for line in found)
@@ -55,5 +55,5 @@ def table_section(head: str, what: str, title: str, found: Sequence[Mapping[str,
         + cell(count(line["support"]), "n")
         for line in lines
     ]
-    heads = (head, "#F1", "#Precision", "#Recall", *(("#Said from",) if thresholds else ()), "#Rows")
+    heads = (head, "#F1", "#Precision", "#Recall", *(("#Said from",) if thresholds else ()), counted)
     return section(what, title, "Weakest first.", long_table(heads, rows, what))

@@ -1,0 +1,99 @@
+"""Columns of entities: lists of tags beside lists of words, or spans of a text; known by what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tunesmith.data.table import Table
+from tunesmith.data.targets.tags import TAG, said_of
+from tunesmith.errors import DataError
+
+LOOKED_AT = 200  # rows
+WORD_NAMES = ("tokens", "words", "token", "word", "text", "sentence")
+TAG_NAMES = ("ner_tags", "ner", "tags", "labels", "label", "entities", "tag")
+
+
+class Found(NamedTuple):
+    text: str | None  # the column of words; None where the label is of spans, and the text is still to be found
+    label: str
+    why: str
+
+
+def find_tags(table: Table, text: str | None, label: Sequence[str], taken: Sequence[str | None]) -> Found | None:
+    """The columns of words and tags, or of spans; None where there are none. `text` and `label` are the columns asked for.
+
+    Raises DataError where several columns of tags stand beside the words and none is asked for or has a usual name, and
+    where the tags are numbers.
+    """
+    if len(label) > 1:
+        return None
+    lists = {name: some for name, values in table.columns.items() if name not in taken and (some := _lists(values))}
+    words = [name for name in lists if text in (None, name)]
+    tags = [
+        name
+        for name in lists
+        if (name == label[0] if label else all(TAG.fullmatch(tag) for row in lists[name] for tag in row if row))
+    ]
+    pairs = [(word, tag) for tag in tags for word in words if word != tag and _equal_lengths(table, word, tag)]
+    if pairs:
+        usual = sorted({tag for _, tag in pairs}, key=lambda name: (_rank(name, TAG_NAMES), name))
+        if len(usual) > 1 and _rank(usual[0], TAG_NAMES) == _rank(usual[1], TAG_NAMES):
+            listed = " and ".join(f'"{name}"' for name in usual)
+            raise DataError(f"{table.path}: {listed} each hold a tag a word; say which with --label")
+        word = min((word for word, tag in pairs if tag == usual[0]), key=lambda name: _rank(name, WORD_NAMES))
+        return Found(word, usual[0], "a list of words and a list of as many tags")
+    _refuse_numbers(table, words, label)
+    spans = [
+        name
+        for name, values in table.columns.items()
+        if name not in (text, *taken) and name in (label or (name,)) and _holds_spans(values)
+    ]
+    if len(spans) == 1:
+        return Found(None, spans[0], "spans with start, end and label")
+    return None
+
+
+def holds_words(values: Sequence[Any]) -> bool:
+    """Whether a text column holds lists of words."""
+    return bool(_lists(values))
+
+
+def _lists(values: Sequence[Any]) -> list[list[str]]:
+    """The first rows of a column that holds lists of texts alone, and not only empty ones; [] otherwise."""
+    some = [value for value in values if value is not None and value != ""][:LOOKED_AT]
+    fits = all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in some)
+    return some if fits and any(some) else []
+
+
+def _refuse_numbers(table: Table, words: Sequence[str], label: Sequence[str]) -> None:
+    for name, values in table.columns.items():
+        some = [value for value in values if value is not None][:LOOKED_AT]
+        numbers = all(isinstance(value, list) and all(type(item) is int for item in value) for value in some)
+        meant = name in label if label else _rank(name, TAG_NAMES) < len(TAG_NAMES)
+        if meant and numbers and any(some) and any(_equal_lengths(table, word, name) for word in words):
+            raise DataError(
+                f'{table.path}: column "{name}" holds numbers beside a list of words; write the tags by their names, such as '
+                "O, B-person, I-person (a data set of the hub lists them among its features)"
+            )
+
+
+def _equal_lengths(table: Table, word: str, tag: str) -> bool:
+    """Whether most rows hold as many words as tags; the others are an error, told when they are read."""
+    pairs = [
+        (one, other)
+        for one, other in zip(table.columns[word], table.columns[tag], strict=True)
+        if isinstance(one, list) and isinstance(other, list)
+    ][:LOOKED_AT]
+    return 2 * sum(len(one) == len(other) for one, other in pairs) >= len(pairs) > 0
+
+
+def _holds_spans(values: Sequence[Any]) -> bool:
+    some = [value for value in values if value is not None and value != ""][:LOOKED_AT]
+    read = [said_of(value) for value in some]
+    return all(said is not None and said.tags is None for said in read) and any(said and said.spans for said in read)
+
+
+def _rank(name: str, names: Sequence[str]) -> int:
+    simple = name.strip().casefold().replace(" ", "_").replace("-", "_")
+    return names.index(simple) if simple in names else len(names)
