@@ -30,7 +30,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# The whole data, method full, every value as derived: test F1 WHOLE over three seeds (docs/log.md).
+# This run: 0.472. The whole data with every value as derived: 0.434, the mean of three seeds (docs/log.md).
 def test_a_small_run_finds_entities_that_it_never_saw(few: Path, tmp_path: Path) -> None:
     import tunesmith
 
