@@ -30,6 +30,7 @@ from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import metric_title, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
+from tunesmith.seen import seen_line, write_seen
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
 
@@ -61,6 +62,7 @@ def measure_result(
 ) -> Iterator[Event]:
     """Writes predictions/, report.json and report.html, and gives the verdict."""
     run, labels, task = ledger.folder, predictor.card.labels, prepared.task
+    write_seen(run, prepared.texts("train"))
     if len(prepared.splits.test) == 0:
         if len(prepared.splits.validation) > 0:
             _predict_split("validation", prepared, predictor, run)
@@ -221,7 +223,9 @@ def evaluate_run(
         said = [finding.message for finding in findings]
         raise DataError(f"{table.path}: no labelled rows are left to evaluate on", *said)
     rows = tables["test"]
-    found = predictor.predictions(texts_of(rows, columns))
+    texts = texts_of(rows, columns)
+    found = predictor.predictions(texts)
+    trained_on = seen_line(run, texts)
     scores = card.task.score(found, rows.columns[columns.label], card.labels)
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
@@ -233,7 +237,7 @@ def evaluate_run(
         },
         "rows": len(found),
         "lines": lines,
-        "findings": [*chosen, *(finding.message for finding in findings)],
+        "findings": [*chosen, *([trained_on] if trained_on else []), *(finding.message for finding in findings)],
     }
 
 

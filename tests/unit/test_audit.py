@@ -103,7 +103,7 @@ def test_training_rows_that_are_also_held_out(leaks: str, left: int) -> None:
     assert leak.places == ("train.csv:4", "train.csv:6")
     assert ("dropped from train" in leak.message) is (leaks == "drop")
     assert one(findings, "leak_validation").places == ("dev.csv:3",)
-    assert len(cleaned["validation"]) == 2
+    assert len(cleaned["validation"]) == (1 if leaks == "drop" else 2)
 
 
 def test_a_class_of_one_row_and_labels_alike_are_warned_of() -> None:
@@ -185,3 +185,31 @@ def test_every_row_is_kept_or_counted_and_no_text_is_on_both_sides(train: list, 
     for finding in findings:
         assert "\n" not in finding.message
         assert len(finding.places) == min(20, finding.count)
+
+
+def test_groups_that_are_also_held_out() -> None:
+    def grouped(count: int, groups: list[str], path: str) -> Table:
+        texts = [f"{path} {place}" for place in range(count)]
+        columns = {"text": texts, "label": ["a", "b"] * (count // 2), "by": groups}
+        return Table(path, columns, tuple(range(2, count + 2)))
+
+    splits = {
+        "train": grouped(8, ["x", "x", "y", "y", "z", "z", "", "w"], "train.csv"),
+        "test": grouped(4, ["y", "q", "", "w"], "test.csv"),
+    }
+    by = Columns("text", "label", "by")
+    cleaned, findings = clean(splits, by, CLASSES)
+    assert cleaned["train"].columns["by"] == ["x", "x", "z", "z", ""]
+    assert one(findings, "leak_group").places == ("train.csv:4", "train.csv:5", "train.csv:9")
+    assert "dropped" in one(findings, "leak_group").message
+    kept, findings = clean(splits, by, CLASSES, leaks="keep")
+    assert len(kept["train"]) == 8 and "flatters" in one(findings, "leak_group").message
+
+
+def test_labels_that_a_finished_model_does_not_know_are_named_with_those_that_it_does() -> None:
+    with pytest.raises(DataError) as caught:
+        clean({"test": table([("t", "1"), ("u", "good")], "new.csv")}, COLUMNS, CLASSES, known=("bad", "good"))
+    assert caught.value.problems == (
+        'new.csv: label "1" (1 row, first at new.csv:2) is none that the model knows, which are "bad", "good"; correct it, '
+        "or remove these rows",
+    )

@@ -97,7 +97,7 @@ def test_the_bar_says_what_goes_on_before_and_after_the_steps() -> None:
 def test_a_terminal_shows_every_fact_once_and_hides_its_bar_at_the_end(width: int) -> None:
     text = shown(width)
     plain = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split())
-    for fact in ("0.9312", "3 texts were cut", "all epochs done; best at step 100"):
+    for fact in ("0.9312", "3 texts were cut", "all epochs done; the state after step 100 is kept"):
         assert plain.count(fact) == 1
     assert text.rstrip("\n").endswith("\x1b[2K")  # the bar's line is cleared
     assert "\x1b[?25h" in text  # and the cursor is back
@@ -147,7 +147,7 @@ def test_a_pipe_gets_plain_lines_about_every_twentieth() -> None:
     assert steps[0].startswith("step 1/100 (1 %)")
     assert steps[10] == "step 50/100 (50 %)  epoch 1.00  loss 0.5000  rate 5.00e-05  64 rows/s  0:25 left"
     assert "\x1b" not in stream.getvalue()
-    assert "step 100/100  epoch 2.00  validation accuracy 0.9312 ± 0.0041  loss 0.3100  best so far" in lines
+    assert "step 100/100  epoch 2.00  validation accuracy 0.9312 ± 0.0041  loss 0.3100  kept so far" in lines
 
 
 def test_a_plain_line_gives_the_mean_loss_since_the_last() -> None:

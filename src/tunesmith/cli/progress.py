@@ -281,7 +281,7 @@ def _fold(text: str, width: int, first: str = "", rest: str = "  ") -> list[str]
 
 
 def _evaluated_text(event: Evaluated) -> str:
-    best = "  best so far" if event.best else ""
+    best = "  kept so far" if event.best else ""
     return (
         f"step {event.step}/{event.steps}  epoch {event.epoch:.2f}  validation {event.metric} {event.value:.4f} "
         f"± {event.error:.4f}  loss {event.loss:.4f}{best}"
@@ -289,7 +289,7 @@ def _evaluated_text(event: Evaluated) -> str:
 
 
 def _finished_text(event: Finished) -> str:
-    return f"finished after step {event.step}: {event.why}; best at step {event.best_step}"
+    return f"finished after step {event.step}: {event.why}; the state after step {event.best_step} is kept"
 
 
 def clock_text(seconds: float) -> str:

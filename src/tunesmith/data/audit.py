@@ -35,11 +35,11 @@ def clean(
 ) -> tuple[dict[str, Table], list[Finding]]:
     """The same splits with str texts and the label column as `target` reads it, less what cannot be used, and findings.
 
-    Rows with an empty text or no label are dropped, and training rows whose text is in validation or test when `leaks`
-    is "drop"; each is counted. A validation or test table without any label left is left out, and that is said. With
-    `known`, the outputs of a finished model, there are no training rows: the others are only to be measured on. Raises
-    DataError with every problem: a missing column, values that cannot be read, fewer than 4 rows, and what `target` says
-    nothing can be learned from.
+    Rows with an empty text or no label are dropped; when `leaks` is "drop", so are training rows whose text (or group) is
+    in validation or test, and validation rows whose text is in test. Each is counted. A validation or test table without
+    any label left is left out, and that is said. With `known`, the outputs of a finished model, there are no training
+    rows: the others are only to be measured on. Raises DataError with every problem: a missing column, values that cannot
+    be read, fewer than 4 rows, and what `target` says nothing can be learned from.
     """
     problems = Problems()
     _check_columns(splits, columns, known is not None, problems)
@@ -51,7 +51,7 @@ def clean(
     _drop_unusable(columns, rows, findings)
     _report_repeats(rows, target, findings)
     if "train" in rows:
-        _drop_leaks(rows, leaks, findings)
+        _drop_leaks(columns, rows, leaks, findings)
     if known is not None or _enough(rows, problems, findings):
         target.check(columns.label, rows, known, problems, findings)
     problems.raise_as(DataError)
@@ -164,21 +164,42 @@ def _report_repeats(rows: dict[str, Rows], target: Target, findings: list[Findin
         find(findings, "conflict", rows, torn, what)
 
 
-def _drop_leaks(rows: dict[str, Rows], leaks: str, findings: list[Finding]) -> None:
-    keys = {name: {split.keys[row] for row in split.kept} for name, split in rows.items()}
-    train = rows["train"]
-    held = set().union(*(found for name, found in keys.items() if name != "train"))
-    leaked = [row for row in train.kept if train.keys[row] in held]
-    done = "dropped from train" if leaks == "drop" else "kept as asked, which flatters the result"
-    find(findings, "leak", rows, {"train": leaked}, f"the text is also in validation or test; {done}")
-    if leaks == "drop":
-        gone = set(leaked)
-        train.kept = [row for row in train.kept if row not in gone]
+def _drop_leaks(columns: Columns, rows: dict[str, Rows], leaks: str, findings: list[Finding]) -> None:
+    done = "dropped" if leaks == "drop" else "kept as asked, which flatters the result"
     if "validation" in rows and "test" in rows:
+        tested = {rows["test"].keys[row] for row in rows["test"].kept}
         split = rows["validation"]
-        shared = [row for row in split.kept if split.keys[row] in keys["test"]]
-        what = "the text of a validation row is also in test; kept, as it is not trained on"
-        find(findings, "leak_validation", rows, {"validation": shared}, what)
+        shared = {"validation": [row for row in split.kept if split.keys[row] in tested]}
+        find(findings, "leak_validation", rows, shared, f"the text of a validation row is also in test; {done}")
+        _leave_out(rows, shared, leaks)
+    held = {name: split for name, split in rows.items() if name != "train"}
+    known = {split.keys[row] for split in held.values() for row in split.kept}
+    train = rows["train"]
+    leaked = {"train": [row for row in train.kept if train.keys[row] in known]}
+    find(findings, "leak", rows, leaked, f"the text is also in validation or test; {done} from train")
+    _leave_out(rows, leaked, leaks)
+    if columns.group is None:
+        return
+    groups = {
+        split.table.columns[columns.group][row]
+        for split in held.values()
+        if columns.group in split.table.columns
+        for row in split.kept
+    } - {None, ""}
+    own = train.table.columns[columns.group]
+    crossed = {"train": [row for row in train.kept if own[row] in groups]}
+    find(
+        findings, "leak_group", rows, crossed, f'the "{columns.group}" is also in validation or test; {done} from train'
+    )
+    _leave_out(rows, crossed, leaks)
+
+
+def _leave_out(rows: dict[str, Rows], found: dict[str, list[int]], leaks: str) -> None:
+    for name, some in found.items() if leaks == "drop" else ():
+        gone = set(some)
+        rows[name].kept = [row for row in rows[name].kept if row not in gone]
+        if not rows[name].kept and name != "train":
+            del rows[name]
 
 
 def _enough(rows: dict[str, Rows], problems: Problems, findings: list[Finding]) -> bool:

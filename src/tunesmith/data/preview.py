@@ -22,4 +22,4 @@ def three_rows(table: Table, columns: Columns) -> list[str]:
 def _joined(value: Any, columns: Columns, limit: int) -> str:
     """Words, and the tags beside them, with spaces between."""
     listed = columns.words and isinstance(value, list)
-    return shown(" ".join(map(str, value)) if listed else value, limit)
+    return shown(" ".join(map(str, value)) if listed else value, limit) or "(empty)"

@@ -39,17 +39,32 @@ class Comparison:
 def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:
     """Percentile bootstrap over examples (Efron 1979).
 
-    Two corrections keep it honest where resampling is blind. The interval always holds the measured value, which
-    rare classes can otherwise push out of it. And where no resample differs (no mistake seen, say), each side is as
-    wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n), which for a
-    share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934).
+    Corrections keep it honest where resampling is blind. A share of the examples (accuracy) gets the wider of the
+    bootstrap's interval and the exact binomial one: near 0 and 1 the bootstrap is too sure. The interval always holds the
+    measured value, which rare classes can otherwise push out of it. And where no resample differs (no mistake seen, say),
+    each side is as wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n), which
+    for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934).
 
     Raises ValueError when there are no examples.
     """
     function = scores.metrics[metric]
     rows = _rows(scores)
     drawn = [function(_take(scores.columns, indices)) for indices in _resamples(rows, resamples, seed)]
-    return _interval(function(scores.columns), drawn, rows, confidence, (0.0, 1.0))
+    found = _interval(function(scores.columns), drawn, rows, confidence, (0.0, 1.0))
+    if metric not in scores.shares:
+        return found
+    exact = binomial(round(found.value * rows), rows, confidence)
+    return Interval(found.value, min(found.low, exact.low), max(found.high, exact.high))
+
+
+def binomial(hits: int, rows: int, confidence: float) -> Interval:
+    """The exact interval of a share of `rows` (Clopper and Pearson 1934)."""
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, hits, rows - hits + 1)) if hits > 0 else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, rows - hits)) if hits < rows else 1.0
+    return Interval(hits / rows, low, high)
 
 
 def paired_difference(a: Scores, b: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:

@@ -59,8 +59,16 @@ class OneClass(Target):
         counts = {name: Counter(split.targets[row] for row in split.kept) for name, split in rows.items()}
         places = _label_places(rows)
         if known is not None:
-            for problem in unseen({"train": Counter(known), **counts}, places, "the run"):
-                problems.add(problem)
+            named = ", ".join(f'"{shown(label, 40)}"' for label in known[:LISTED]) + (
+                ", ..." if len(known) > LISTED else ""
+            )
+            for name, labels in places.items():
+                for label in sorted(set(labels) - set(known))[:LISTED]:
+                    problems.add(
+                        f'{rows[name].table.path}: label "{shown(label, 60)}" ({counted(counts[name][label])}, first at '
+                        f"{labels[label][0]}) is none that the model knows, which are {named}; correct it, or remove these "
+                        "rows"
+                    )
             return
         _note_types(column, rows, findings)
         train, path = counts["train"], rows["train"].table.path

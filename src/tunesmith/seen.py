@@ -1,0 +1,48 @@
+"""Which texts a run's model was trained on, kept as hashes: so that measuring it on them is said."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tunesmith.data.audit import row_key
+from tunesmith.data.encode import Text
+
+FILE = "trained_on.parquet"
+
+
+def write_seen(run: Path, texts: Iterable[Text]) -> None:
+    """Writes one 64-bit hash for each training row into the run's folder, sorted, whole or not at all."""
+    import pyarrow
+    from pyarrow import parquet
+
+    path = run / FILE
+    unfinished = path.with_name(f".{FILE}.unfinished")
+    parquet.write_table(pyarrow.table({"row": pyarrow.array(sorted(map(_hash, texts)), pyarrow.uint64())}), unfinished)
+    with unfinished.open("rb+") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+def seen_line(run: Path, texts: Sequence[Text]) -> str:
+    """How many of these rows the model was trained on, as one line; "" for none, and where the run does not know."""
+    from pyarrow import parquet
+
+    path = run / FILE
+    if not path.is_file():
+        return ""
+    trained = set(parquet.read_table(path)["row"].to_pylist())
+    found = sum(_hash(text) in trained for text in texts)
+    if not found:
+        return ""
+    return (
+        f"the model was trained on {found:,} of these {len(texts):,} rows, which flatters every figure; measure it on rows "
+        "that it has not seen"
+    )
+
+
+def _hash(text: Text) -> int:
+    key = row_key((text,) if isinstance(text, str) else text)
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
