@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -130,3 +131,17 @@ def test_compare_holds_every_metric_of_every_model() -> None:
     assert found.baselines["majority"]["macro_f1"] == bootstrap(other, "macro_f1", 200, 0.95, 3)
     assert found.gains["majority"] == paired_difference(model, other, "accuracy", 200, 0.95, 3)
     assert found.of_baselines("accuracy") == {"majority": found.baselines["majority"]["accuracy"]}
+
+
+def test_nearly_equal_resamples_are_no_point_either() -> None:
+    """Two rows of thirty hold all that is counted: one resample in seven holds neither, and none says anything else."""
+    hits = np.zeros(30)
+    hits[:2] = 1
+
+    def of_those_found(columns: Mapping[str, np.ndarray]) -> float:
+        return float((columns["truth"] * columns["right"]).sum() / max(columns["truth"].sum(), 1) or 1.0)
+
+    measured = Scores({"truth": hits, "right": np.ones(30)}, {"f": of_those_found}, "f")
+    found = bootstrap(measured, "f", 500, 0.95, seed=0)
+    assert found.value == found.high == 1.0
+    assert found.low == pytest.approx(0.025 ** (1 / 30))

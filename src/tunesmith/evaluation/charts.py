@@ -69,7 +69,7 @@ def _round_step(rough: float) -> float:
 
 def _tick_text(value: float, ticks: Sequence[float]) -> str:
     step = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1.0)
-    if step < 1e-3:
+    if step < 1e-3 and max(abs(tick) for tick in ticks) < 0.01:
         return small(value)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return number(value, digits)

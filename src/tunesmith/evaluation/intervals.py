@@ -41,9 +41,9 @@ def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, se
 
     Corrections keep it honest where resampling is blind. A share of the examples (accuracy) gets the wider of the
     bootstrap's interval and the exact binomial one: near 0 and 1 the bootstrap is too sure. The interval always holds the
-    measured value, which rare classes can otherwise push out of it. And where no resample differs (no mistake seen, say),
-    each side is as wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n), which
-    for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934).
+    measured value, which rare classes can otherwise push out of it. And where hardly a resample differs (no mistake seen,
+    say), each side is as wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n),
+    which for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934).
 
     Raises ValueError when there are no examples.
     """
@@ -126,7 +126,7 @@ def _interval(value: float, drawn: list[float], rows: int, confidence: float, bo
     low, high = (float(edge) for edge in np.quantile(drawn, [tail, 1 - tail]))
     least, most = bounds
     # A metric that leaves its bounds is on another scale (perplexity, say), for which a share means nothing.
-    if min(drawn) == max(drawn) and least <= value <= most:
+    if low == high == value and least <= value <= most:
         unseen = 1 - tail ** (1 / rows)
         return Interval(value, max(least, value - unseen), min(most, value + unseen))
     return Interval(value, min(low, value), max(high, value))
