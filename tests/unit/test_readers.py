@@ -19,6 +19,7 @@ from tunesmith.data.csv_text import read_csv, read_tsv
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import read_data, read_table
 from tunesmith.data.table import Table, write_parquet
+from tunesmith.errors import TunesmithWarning
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS = {"text": ["one", "two"], "label": ["a", "b"]}
@@ -195,3 +196,10 @@ def test_real_sets_are_read_whole(name: str, sizes: dict[str, int], text: str, l
     assert {role: len(table) for role, table in tables.items()} == sizes
     found = find_columns(tables["train"])
     assert (found.text, found.label) == (text, label)
+
+
+def test_a_table_beside_train_and_test_is_named(tmp_path: Path) -> None:
+    for name in ("train", "test", "extra"):
+        (tmp_path / f"{name}.csv").write_text("text,label\na,b\n", encoding="utf-8")
+    with pytest.warns(TunesmithWarning, match=r"not read, being named neither train, validation nor test: extra\.csv"):
+        assert list(read_data(str(tmp_path))) == ["train", "test"]

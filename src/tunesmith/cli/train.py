@@ -23,6 +23,7 @@ from tunesmith.cli.options import (
     discard_output,
     label_of,
     part_names,
+    plain_warnings,
     recipe_of,
 )
 from tunesmith.cli.progress import view_for
@@ -137,7 +138,9 @@ def train(
     check_free(out)
     from tunesmith import pipeline
 
-    finish(follow(lambda stop: pipeline.start(recipe, out, stop=stop), json_lines), json_lines)
+    with plain_warnings():
+        ended = follow(lambda stop: pipeline.start(recipe, out, stop=stop), json_lines)
+    finish(ended, json_lines)
 
 
 def resume(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from tunesmith.data import conll, csv_text, json_text
 from tunesmith.data.hub import read_hub
 from tunesmith.data.table import AS_JSON, Table, from_records, shown
-from tunesmith.errors import DataError, did_you_mean
+from tunesmith.errors import DataError, TunesmithWarning, did_you_mean
 
 ROLES = {
     "train": "train",
@@ -126,6 +127,10 @@ def _read_folder(folder: Path) -> dict[str, Table]:
             "train, validation and test in the folder, joining parts into one"
         )
     if by_role:
+        unread = [file.name for file in files if _role(file.stem) is None]
+        if unread:
+            said = f"{folder}: not read, being named neither train, validation nor test: {', '.join(unread)}"
+            warnings.warn(said, TunesmithWarning, stacklevel=2)
         return {role: read_table(by_role[role][0]) for role in ("train", "validation", "test") if role in by_role}
     if len(files) > 1:
         raise DataError(
