@@ -44,7 +44,8 @@ def make_splits(
     `validation` and `test` are shares of the rows of `tables["train"]`, and are used only where that table is not
     given. Stratified by what `target` counts a row for: each class gives its share, to the nearest row over all classes,
     and keeps at least one training row. With `columns.group`, rows of one group stay together, and shares and strata are
-    met as nearly as whole groups allow. Rows of the same text (case and white space set aside) stay together always. A
+    met as nearly as whole groups allow: a side that would stay empty takes the smallest group that can be spared. Rows
+    of the same text (case and white space set aside) stay together always. A
     function of the rows and the seed alone. Raises DataError where a share above 0 cannot hold out one row.
     """
     train = tables["train"]
@@ -52,7 +53,9 @@ def make_splits(
     asked = {side: shares[side] for side in SIDES if side not in tables and shares[side] > 0}
     if sum(asked.values()) >= 1:
         raise DataError("data.validation and data.test together hold out every row; lower them to below 1 in all")
-    side_of = _allocate(train, columns, target, asked, seed) if asked else ["train"] * len(train)
+    side_of, filled = (
+        _allocate(train, columns, target, asked, seed) if asked else (["train"] * len(train), frozenset[str]())
+    )
     problems = Problems()
     made: dict[str, Table] = {}
     for side in ("train", "validation", "test"):
@@ -64,11 +67,16 @@ def make_splits(
             problems.add(_nothing_held_out(train, columns, target, side, asked[side]))
     problems.raise_as(DataError)
     why = {side: _why(side, tables, columns, target, asked, seed) for side in made}
+    for side in filled:
+        share = _percent(len(made[side]) / len(train))
+        why[side] += f"; it is the smallest {_kind(columns)} that can be spared, {share}"
     return Splits(made["train"], made["validation"], made["test"], why)
 
 
-def _allocate(train: Table, columns: Columns, target: Target, asked: dict[str, float], seed: int) -> list[str]:
-    """The side of each row."""
+def _allocate(
+    train: Table, columns: Columns, target: Target, asked: dict[str, float], seed: int
+) -> tuple[list[str], frozenset[str]]:
+    """The side of each row, and the sides that no whole unit was small enough for."""
     strata = target.strata(train.columns[columns.label])
     links = [[row_key(row) for row in zip(*(train.columns[name] for name in columns.texts), strict=True)]]
     if columns.group is not None:
@@ -79,11 +87,12 @@ def _allocate(train: Table, columns: Columns, target: Target, asked: dict[str, f
     place = _by_label if columns.group is None else _by_group
     side_of_unit = place(units, asked, seed)
     _return_lost_classes(units, side_of_unit)
+    filled = frozenset(side for side in asked if side not in side_of_unit and _fill(units, side_of_unit, side, seed))
     side_of = ["train"] * len(train)
     for unit, side in zip(units, side_of_unit, strict=True):
         for row in unit.rows:
             side_of[row] = side
-    return side_of
+    return side_of, filled
 
 
 def _components(links: list[list[str]], rows: int) -> list[tuple[int, ...]]:
@@ -197,6 +206,27 @@ def _return_lost_classes(units: list[_Unit], sides: list[str]) -> None:
         index = min(with_label, key=lambda index: (len(units[index].rows), index))
         sides[index] = "train"
         kept |= set(units[index].labels)
+
+
+def _fill(units: list[_Unit], sides: list[str], side: str, seed: int) -> bool:
+    """Gives an empty side the smallest training unit without which train keeps every class; whether there is one."""
+    having = Counter(
+        label for unit, its in zip(units, sides, strict=True) if its == "train" for label in set(unit.labels)
+    )
+    spare = [
+        index
+        for index, unit in enumerate(units)
+        if sides[index] == "train" and all(having[label] > 1 for label in unit.labels)
+    ]
+    if len(spare) == 0 or sides.count("train") < 2:
+        return False
+    random.Random(seed_of(seed, "fill", side)).shuffle(spare)
+    sides[min(spare, key=lambda index: len(units[index].rows))] = side
+    return True
+
+
+def _kind(columns: Columns) -> str:
+    return "group of equal texts" if columns.group is None else f'group of "{columns.group}"'
 
 
 def _why(
