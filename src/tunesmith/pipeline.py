@@ -137,14 +137,17 @@ class Session:
         from tunesmith.assembly import fit_probe, keep_frozen, make_run
         from tunesmith.training.loop import train
         from tunesmith.training.state import Checkpoints
+        from tunesmith.unused import unused_cache, unused_settings
 
         for finding in encoded.findings:
             yield Warned(finding.message)
-        for line in built.plan.warnings:
+        for line in (*built.plan.warnings, *unused_settings(self.recipe, prepared, built)):
             yield Warned(line)
         trains = f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train"
         yield Note("method", (trains, *built.plan.notes))
         trunk = keep_frozen(self.recipe, encoded, backbone, built, earlier)
+        for line in unused_cache(self.recipe, trunk):
+            yield Warned(line)
         if not self.stop():
             yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
         if self.stop():

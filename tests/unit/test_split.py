@@ -136,7 +136,7 @@ def test_groups_come_near_the_shares_and_the_strata(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_few_equal_groups_give_one_of_them_to_a_side_that_would_stay_empty(seed: int) -> None:
     """A tenth of 60 rows is half of the smallest group: it was said that no row can be held out, though one group can."""
-    authors = [f"author {i % 5}" for i in range(60)]
+    authors: list[str | None] = [f"author {i % 5}" for i in range(60)]
     train = table([f"t{i}" for i in range(60)], ["a" if i % 2 else "b" for i in range(60)], authors)
     held = Table("test.csv", {"text": ["x", "y"], "label": ["a", "b"], "group": ["q", "q"]}, (2, 3))
     splits = make_splits({"train": train, "test": held}, GROUPED, CLASSES, 0.1, 0.1, seed)
@@ -146,13 +146,14 @@ def test_few_equal_groups_give_one_of_them_to_a_side_that_would_stay_empty(seed:
 
 
 def test_a_group_that_alone_holds_a_class_is_not_taken_to_fill_a_side() -> None:
-    groups = [*("p" * 4), *("q" * 4), *("r" * 8)]
+    groups: list[str | None] = [*("p" * 4), *("q" * 4), *("r" * 8)]
     labels = [*"aaaa", *"bbbb", *"cdcdcdcd"]
-    train = table([f"t{i}" for i in range(16)], labels, list(groups))
+    texts = [f"t{i}" for i in range(16)]
+    train = table(texts, labels, groups)
     with pytest.raises(DataError, match="every class must keep a training row"):
         make_splits({"train": train}, GROUPED, CLASSES, 0.1, 0.0, 0)
     labels[8], labels[9] = "a", "b"  # now p and q can each be spared, r cannot
-    train = table([f"t{i}" for i in range(16)], labels, list(groups))
+    train = table(texts, labels, groups)
     splits = make_splits({"train": train}, GROUPED, CLASSES, 0.05, 0.05, 0)
     assert sorted([*set(splits.validation.columns["group"]), *set(splits.test.columns["group"])]) == ["p", "q"]
     assert set(splits.train.columns["label"]) == set("abcd")

@@ -26,6 +26,7 @@ class Splits:
     validation: Table
     test: Table
     why: dict[str, str]  # "train", "validation", "test" -> such as "10 % of train, stratified by label, seed 0"
+    given: frozenset[str] = frozenset()  # which of validation and test were tables of their own
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def make_splits(
     given. Stratified by what `target` counts a row for: each class gives its share, to the nearest row over all classes,
     and keeps at least one training row. With `columns.group`, rows of one group stay together, and shares and strata are
     met as nearly as whole groups allow: a side that would stay empty takes the smallest group that can be spared. Rows
-    of the same text (case and white space set aside) stay together always. A
-    function of the rows and the seed alone. Raises DataError where a share above 0 cannot hold out one row.
+    of the same text (case and white space set aside) stay together always. A function of the rows and the seed alone.
+    Raises DataError where a share above 0 cannot hold out one row.
     """
     train = tables["train"]
     shares = {"test": test, "validation": validation}
@@ -70,7 +71,7 @@ def make_splits(
     for side in filled:
         share = _percent(len(made[side]) / len(train))
         why[side] += f"; it is the smallest {_kind(columns)} that can be spared, {share}"
-    return Splits(made["train"], made["validation"], made["test"], why)
+    return Splits(made["train"], made["validation"], made["test"], why, frozenset(tables) - {"train"})
 
 
 def _allocate(

@@ -1,0 +1,44 @@
+"""Settings that somebody gave and that this run has no use for: said, since silence would look like obedience."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.preparing import Prepared
+from tunesmith.recipe import Recipe
+from tunesmith.training.trunk import Live, Trunk
+
+if TYPE_CHECKING:
+    from tunesmith.assembly import Built
+
+
+def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[str]:
+    """One line for each value that differs from its default and cannot change this run."""
+    reasons: dict[str, str] = {}
+    for side in ("validation", "test"):
+        if side in prepared.splits.given:
+            reasons[f"data.{side}"] = f"{side} rows are {prepared.splits.why[side]}"
+    if set(built.plan.trainable) <= built.network.fresh:
+        method = recipe.method.part_name()
+        reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
+    if len(prepared.splits.validation) == 0:
+        for key in ("training.patience", "evaluation.metric"):
+            reasons[key] = (
+                "there are no validation rows to measure on, so all epochs are done and the last state is kept"
+            )
+    return [line for key, why in reasons.items() if (line := _line(recipe, key, why))]
+
+
+def unused_cache(recipe: Recipe, trunk: Trunk) -> list[str]:
+    """The line for a cache that was asked for and keeps nothing; none where it keeps something."""
+    if recipe.training.cache != "memory" or not isinstance(trunk, Live):
+        return []
+    return [_line(recipe, "training.cache", trunk.why)]
+
+
+def _line(recipe: Recipe, key: str, why: str) -> str:
+    """ "" where the value is the default."""
+    group, _, name = key.partition(".")
+    spec = {"data": recipe.data, "training": recipe.training, "evaluation": recipe.evaluation}[group]
+    value: Any = spec.model_dump()[name]
+    return "" if value == type(spec).model_fields[name].default else f"not used: {key} = {value}: {why}"
