@@ -166,7 +166,8 @@ def test_a_hub_name_goes_to_the_hub_library(monkeypatch: pytest.MonkeyPatch, tmp
     library.__dict__.update(vars(SimpleNamespace(load_dataset=load, ClassLabel=ClassLabel)))
     monkeypatch.setitem(sys.modules, "datasets", library)
     monkeypatch.chdir(tmp_path)
-    tables = read_data("owner/some.set-1:plain")
+    with pytest.warns(TunesmithWarning, match=r"not read, .*: unsupervised \(2 rows\)$"):
+        tables = read_data("owner/some.set-1:plain")
     assert list(tables) == ["train"]
     assert tables["train"].columns == {"text": ["a", "b"], "label": ["yes", None]}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from tunesmith.data.table import Table, from_records, shown
-from tunesmith.errors import DataError, did_you_mean
+from tunesmith.errors import DataError, TunesmithWarning, did_you_mean
 
 SPLITS = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
 
@@ -14,7 +15,8 @@ def read_hub(name: str) -> dict[str, Table]:
     """The train, validation and test splits of "owner/name", or "owner/name:configuration".
 
     Labels stored as class numbers come back as class names (-1, the hub's mark for "not given", as missing). Lines
-    are row numbers. Raises DataError when `datasets` is not installed or the data set cannot be read.
+    are row numbers. Warns with a TunesmithWarning of splits that are not read, such as "unsupervised". Raises DataError when
+    `datasets` is not installed or the data set cannot be read.
     """
     try:
         import datasets  # pyright: ignore[reportMissingImports]
@@ -32,8 +34,12 @@ def read_hub(name: str) -> dict[str, Table]:
             "check the name, write owner/name:configuration where it has several, and check the network"
         ) from None
     found = {SPLITS[split]: split for split in loaded if split in SPLITS}
+    unread = [f"{split} ({len(loaded[split]):,} rows)" for split in loaded if split not in found.values()]
     if "train" not in found:
         raise DataError(f'{name}: the hub data set has no split called "train"; {did_you_mean("train", loaded)}')
+    if unread:
+        said = f"{name}: not read, being named neither train, validation nor test: {', '.join(unread)}"
+        warnings.warn(said, TunesmithWarning, stacklevel=2)
     return {role: _table(loaded[split], f"{name}/{split}", datasets.ClassLabel) for role, split in found.items()}
 
 
