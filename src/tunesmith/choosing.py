@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith.data.columns import Columns
 from tunesmith.data.targets.base import Target
-from tunesmith.data.targets.label_set import is_flag, separator_of
+from tunesmith.data.targets.label_set import as_list, is_flag, separator_of
 from tunesmith.data.targets.numbers import number_of
 from tunesmith.data.targets.tags import said_of
 from tunesmith.errors import RecipeError, did_you_mean
@@ -49,12 +49,15 @@ def _meant(values: Sequence[Any], columns: Columns) -> tuple[Task, str]:
     spans = [said_of(value) for value in filled]
     if all(said is not None and said.tags is None for said in spans) and any(said and said.spans for said in spans):
         return TokenClassification(), f"{read} and spans of it"
-    lists = [value for value in filled if isinstance(value, list)]
-    if lists:
+    lists = [found for value in filled if isinstance(found := as_list(value), list)]
+    if any(isinstance(value, list) for value in filled) or (lists and len(lists) == len(filled)):
         numbers = all(number_of(item) is not None and not isinstance(item, str) for value in lists for item in value)
+        written = "" if any(isinstance(value, list) for value in filled) else ", each written as a text"
+        if numbers and len({len(value) for value in lists}) == 1 and any(lists):
+            return Regression(), f"{read} and lists of numbers{written}"
         if numbers and any(lists):
-            return Regression(), f"{read} and lists of numbers"
-        return Multilabel(), f"{read} and lists of labels"
+            return Multilabel(), f"{read} and lists of numbers, not equally many a row: numbers of labels{written}"
+        return Multilabel(), f"{read} and lists of labels{written}"
     numbers = [number_of(value) for value in filled]
     if filled and None not in numbers:
         fractions = any(number != int(number) for number in numbers if number is not None)

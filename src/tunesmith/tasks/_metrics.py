@@ -137,8 +137,10 @@ def best_threshold(probability: np.ndarray, truth: np.ndarray, otherwise: float)
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + truth.sum())
     ends = np.append(sorted_shares[1:] < sorted_shares[:-1], True)  # equal probabilities are said together
     best = int(np.where(ends, f1, -1.0).argmax())
+    lowest = sorted_shares[best]
     below = sorted_shares[best + 1] if best + 1 < len(order) else 0.0
-    return float((sorted_shares[best] + below) / 2)
+    halfway = (lowest + below) / 2
+    return float(halfway if halfway > below else lowest)  # between neighbouring floats there is no other
 
 
 def correlation(columns: Mapping[str, np.ndarray]) -> float:
@@ -151,10 +153,26 @@ def correlation(columns: Mapping[str, np.ndarray]) -> float:
     truth, predicted = columns["truth"], columns["predicted"]
     if len(truth) == 0:
         return float("nan")
-    a, b = truth - truth.mean(axis=0), predicted - predicted.mean(axis=0)
+    a, b = _centred(truth), _centred(predicted)
     length = np.sqrt((a * a).sum(axis=0) * (b * b).sum(axis=0))
-    spread = np.minimum(np.abs(a).max(axis=0), np.abs(b).max(axis=0)) > 1e-12
+    spread = (np.abs(a).max(axis=0) > 0) & (np.abs(b).max(axis=0) > 0)
     return float(np.where(spread, (a * b).sum(axis=0) / np.where(spread, length, 1.0), 0.0).mean())
+
+
+def _centred(values: np.ndarray) -> np.ndarray:
+    """[examples, numbers] less their mean, each number in a unit of its own; 0 where it is constant.
+
+    The unit is a power of two, so that no digit changes, and squares neither vanish nor overflow. Constant is what spreads
+    by less than 1e-13 of its size, which are rounding errors (as in `scipy.stats.pearsonr`).
+    """
+    import numpy as np
+
+    _, power = np.frexp(np.abs(values).max(axis=0))
+    scaled = np.ldexp(values, -power)
+    off = scaled - scaled.mean(axis=0)
+    off = np.where(np.ptp(scaled, axis=0) > 1e-13, off, 0.0)
+    _, power = np.frexp(np.abs(off).max(axis=0))
+    return np.ldexp(off, -power)
 
 
 def rank_correlation(columns: Mapping[str, np.ndarray]) -> float:

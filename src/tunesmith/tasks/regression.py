@@ -13,6 +13,7 @@ from tunesmith.data.columns import Columns
 from tunesmith.data.encode import Batch, Example, Text
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.label_set import as_list
 from tunesmith.data.targets.numbers import Numbers
 from tunesmith.errors import DataError
 from tunesmith.tasks._metrics import correlation, rank_correlation, root_mean_square_error
@@ -44,7 +45,7 @@ class Regression(OutputTask):
 
     def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
         if len(names) == 1:
-            size = next((len(value) for value in values if isinstance(value, list)), 1)
+            size = next((len(found) for value in values if isinstance(found := as_list(value), list)), 1)
             names = names if size == 1 else [f"{names[0]} {place + 1}" for place in range(size)]
         return Numbers(tuple(known) if len(known) == len(names) else tuple(names))
 

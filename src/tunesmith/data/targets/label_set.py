@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -57,10 +58,9 @@ class LabelSet(Target):
 
     def _listed(self, value: Any) -> list[str] | None:
         """Raises ValueError for a list that holds other than names."""
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = _json_list(value)
+        value = as_list(value)
         if isinstance(value, list):
-            if any(item is None or isinstance(item, list) for item in value):
+            if any(item is None or item != item or isinstance(item, list | dict) for item in value):
                 raise ValueError
             return [label for item in value if (label := label_of(item))]
         name = label_of(value)
@@ -147,9 +147,21 @@ def is_flag(value: Any) -> bool:
     return label_of(value).lower() in FLAGS
 
 
-def _json_list(text: str) -> Any:
+def as_list(value: Any) -> Any:
+    """The list that a text writes out, as JSON or as Python does (pandas writes lists so); any other value as it is."""
+    if not isinstance(value, str) or value.strip()[:1] != "[":
+        return value
     try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    return found if isinstance(found, list) else text
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        found = _python_list(value.strip())
+    return found if isinstance(found, list) else value
+
+
+def _python_list(text: str) -> Any:
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    # numpy writes ['a' 'b'], which Python reads as ['ab']: only what Python would write itself is taken.
+    return found if repr(found) == text else None

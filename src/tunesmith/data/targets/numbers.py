@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from tunesmith.data.findings import Finding, Rows, counted
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.label_set import as_list
 from tunesmith.errors import Problems
 
 BINS = 10  # of equal rows, so that what is held out covers the same range as what is trained on
@@ -29,6 +30,7 @@ class Numbers(Target):
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         found, wrong, sizes = [], [], []
         for row, value in enumerate(table.columns[column]):
+            value = as_list(value)
             given = value if isinstance(value, list) else [value]
             missing = [item is None or item == "" for item in given]
             numbers = [None if gone else number_of(item) for item, gone in zip(given, missing, strict=True)]
@@ -51,7 +53,7 @@ class Numbers(Target):
         return found
 
     def name(self, target: Any) -> str:
-        return ", ".join(f"{number:g}" for number in target)
+        return ", ".join(_digits(number) for number in target)
 
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         return
@@ -90,8 +92,18 @@ def number_of(value: Any) -> float | None:
         return None
     if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
         return None
-    found = float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return None
     return found if math.isfinite(found) else None
+
+
+def _digits(number: float) -> str:
+    """The shortest text that reads back as this number."""
+    whole = number + 0.0  # -0.0 equals 0.0, and so must their names
+    short = f"{whole:g}"
+    return short if float(short) == whole else repr(whole)
 
 
 def _some(table: Table, rows: list[int], column: str) -> str:
