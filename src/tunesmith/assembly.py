@@ -148,12 +148,12 @@ def fit_probe(
     """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
     wanted = recipe.training.probe and not built.plan.started  # a head that goes on from earlier is not fitted anew
     measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
-    if not (wanted or measured):
+    if not (wanted or measured) or built.network.output is None:
         return
     import torch
 
     begun = time.perf_counter()
-    network, pad, last = built.network, backbone.processor.pad, built.network.output
+    network, pad, last = built.network, backbone.processor.pad, built.network.last
     splits = {name: rows for name, rows in encoded.examples.items() if rows and (name != "test" or measured)}
     features = {split: trunk.features(split, rows, pad) for split, rows in splits.items()}
     fitted = _fit_on(prepared.task, last, features, splits)

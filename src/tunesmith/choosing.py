@@ -1,11 +1,13 @@
-"""Which task a recipe means: as asked, or as the label column says."""
+"""Which task a recipe means: as asked, as the shape of the rows says, or as the label column says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.data.columns import Columns
+from tunesmith.data.columns import Asked, Columns, find_columns, gathered
+from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list, is_flag, separator_of
 from tunesmith.data.targets.numbers import number_of
@@ -22,22 +24,60 @@ MANY = 0.6  # share of distinct numbers above which they are measurements, not n
 FEW_ROWS = 20  # in tables up to this size such a share says nothing
 
 
-def choose_task(recipe: Recipe, values: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, Target, str]:
-    """The task, how its label column is read, and the reason. `values` are the raw labels, split by split.
+# Tasks that are known by the shape of the rows, whatever a label column holds; the first that knows them is meant.
+RECOGNISING: tuple[type[Task], ...] = ()
 
-    Raises RecipeError when the metric asked for is none of the task's.
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the rows are read for, and the rows so read."""
+
+    task: Task
+    target: Target
+    columns: Columns
+    tables: dict[str, Table]  # split by split
+    why: str  # the reason for the task
+
+
+def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> Chosen:
+    """The task, its columns, how its label column is read, and the reason. `base` gives the kind of base.
+
+    Raises DataError with every problem of the columns, and RecipeError when the metric asked for is none of the task's.
     """
-    every = [value for part in values for value in part]
-    task, why = (recipe.task, "as asked") if isinstance(recipe.task, Task) else _meant(every, columns)
+    wanted, main = recipe.data, next(iter(given.values()))
+    asked = Asked(wanted.text, wanted.label, wanted.group, wanted.pair, base)
+    known = [(kind, why) for kind in RECOGNISING if (why := kind.recognises(main, asked)) is not None]
+    if isinstance(recipe.task, Task):
+        task, why = recipe.task, "as asked"
+    elif known:
+        task, why = known[0][0](), known[0][1]
+    else:
+        task, why = None, ""
+    columns = (
+        find_columns(main, asked.text, asked.label, asked.group, asked.pair) if task is None else task.find(main, asked)
+    )
+    tables = {
+        name: gathered(part, columns) if task is None else task.read(part, columns) for name, part in given.items()
+    }
+    values = [part.columns.get(columns.label, []) for part in tables.values()]
+    if task is None:
+        task, why = meant(values, columns)
+    return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
+
+
+def checked_target(recipe: Recipe, task: Task, values: Sequence[Sequence[Any]], columns: Columns) -> Target:
+    """How the task reads its label column. Raises RecipeError when the metric asked for is none of the task's."""
     metric = recipe.evaluation.metric
     if metric not in ("auto", *task.metrics):
         raise RecipeError(
             f'evaluation.metric: task {task.part_name()} has no metric "{metric}"; {did_you_mean(metric, task.metrics)}'
         )
-    return task, task.target(every, columns.parts or (columns.label,)), why
+    return task.target([value for part in values for value in part], columns.parts or (columns.label,))
 
 
-def _meant(values: Sequence[Any], columns: Columns) -> tuple[Task, str]:
+def meant(parts: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, str]:
+    """The task that the raw labels of all splits mean, and why."""
+    values = [value for part in parts for value in part]
     read = "two text columns" if columns.pair is not None else "one text column"
     filled = [value for value in values if value is not None and value != ""]
     if columns.parts:

@@ -189,7 +189,7 @@ class Predictor:
         if not examples:
             return []
         card, pad = self.card, self.network.processor.pad
-        device = str(self.network.output.weight.device)
+        device = str(self.network.sample.device)
         found, _ = infer(lambda batch: self.network(batch.inputs), card.task, examples, card.labels, pad, device)
         return found
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.choosing import choose_task
+from tunesmith.choosing import choose
 from tunesmith.data.audit import clean
-from tunesmith.data.columns import Columns, find_columns, gathered
+from tunesmith.data.columns import Columns
 from tunesmith.data.encode import Example, Text
 from tunesmith.data.findings import Finding, counted
 from tunesmith.data.preview import three_rows
@@ -17,6 +18,7 @@ from tunesmith.data.split import Splits, make_splits
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.training.events import Note
@@ -76,12 +78,9 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     Raises DataError with every problem of the data.
     """
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
-    main = next(iter(given.values()))
-    asked = recipe.data
-    columns = find_columns(main, asked.text, asked.label, asked.group, asked.pair)
-    given = {name: gathered(part, columns) for name, part in given.items()}
+    chosen = choose(recipe, given, partial(local_kind, recipe.model))
+    given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     rows = tuple(three_rows(next(iter(given.values())), columns))
-    task, target, why = choose_task(recipe, [part.columns.get(columns.label, []) for part in given.values()], columns)
     tables, findings = clean(given, columns, target, recipe.data.leaks)
     validation = validation_share(recipe.data.validation, len(tables["train"]))
     splits = make_splits(tables, columns, target, validation, recipe.data.test, recipe.seed)
@@ -92,7 +91,7 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     notes = (
         Note("columns", (columns.why, *rows)),
         Note("data", tuple(f"{name}: {count:,} rows ({said})" for name, count, said in sizes if said)),
-        Note("task", (f"task: {task.part_name()}, {task.describe(labels)} ({why})",)),
+        Note("task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})",)),
         Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
     return Prepared(task, target, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
 from tunesmith.data.audit import clean
-from tunesmith.data.columns import find_columns, gathered
+from tunesmith.data.columns import Asked
 from tunesmith.data.readers import read_data
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
@@ -209,14 +209,14 @@ def evaluate_run(
     predictor = load(run)
     table, chosen = _rows_of(data)
     card = predictor.card
-    columns = find_columns(
-        table,
+    asked = Asked(
         _of_the_run(text, card.text_column, table),
         _of_the_run(label, card.label_column, table),
         None,
         card.pair_column,
     )
-    table, names = gathered(table, columns), card.labels.names
+    columns = card.task.find(table, asked)
+    table, names = card.task.read(table, columns), card.labels.names
     target = card.task.target(table.columns[columns.label], columns.parts or (columns.label,), names)
     tables, findings = clean({"test": table}, columns, target, known=names)
     if "test" not in tables:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from families import FAMILIES
 from tunesmith.errors import ModelError
 from tunesmith.models import hub
-from tunesmith.models.resolve import Source, check_folder, local_problems, resolve, weights_folder
+from tunesmith.models.resolve import Source, check_folder, local_kind, local_problems, resolve, weights_folder
 
 
 @pytest.fixture
@@ -235,3 +236,28 @@ def test_weights_in_the_part_that_modules_json_names(model: Path) -> None:
     modules = [{"idx": 0, "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
     (model / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
     assert weights_folder(resolve(str(model)).folder) == inner
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({"model_type": "bert"}, "encoder"),
+        ({"model_type": "modernbert"}, "encoder"),
+        ({"model_type": "llama"}, "decoder"),
+        ({"model_type": "gpt2"}, "decoder"),
+        ({"model_type": "t5"}, "encoder-decoder"),
+        ({"model_type": "bart", "is_encoder_decoder": True}, "encoder-decoder"),
+        ({"model_type": "resnet"}, "vision"),
+        ({"model_type": "wav2vec2"}, ""),
+        ({}, ""),
+        ([], ""),
+    ],
+)
+def test_the_kind_of_a_base_is_told_by_its_config(tmp_path: Path, config: Any, kind: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert local_kind(str(tmp_path)) == kind
+
+
+def test_a_base_that_is_not_here_has_no_kind(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    assert [local_kind(name) for name in (str(tmp_path), str(tmp_path / "none"), "someone/their-model")] == ["", "", ""]

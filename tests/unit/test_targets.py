@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tunesmith.choosing import choose_task
+from tunesmith.choosing import checked_target, meant
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Columns, find_columns, gathered
 from tunesmith.data.split import make_splits
@@ -198,7 +198,7 @@ def test_flags() -> None:
     ],
 )  # fmt: skip
 def test_the_task_that_a_column_means(labels: list[Any], task: str, reason: str) -> None:
-    chosen, _, why = choose_task(RECIPE, [labels], COLUMNS)
+    chosen, why = meant([labels], COLUMNS)
     assert (chosen.part_name(), why) == (task, f"one text column and {reason}")
 
 
@@ -206,12 +206,15 @@ def test_the_task_that_several_columns_mean() -> None:
     flags = table([0, 1] * 6, spam=[1, 0] * 6)
     columns = find_columns(flags, label=("label", "spam"))
     values = gathered(flags, columns).columns[columns.label]
-    task, target, why = choose_task(RECIPE, [values], columns)
+    task, why = meant([values], columns)
+    target = checked_target(RECIPE, task, [values], columns)
     assert (task.part_name(), why) == ("multilabel", "one text column and 2 columns of 0 and 1")
     assert target == LabelSet(None, ("label", "spam"))
     assert target.read(gathered(flags, columns), columns.label, Problems())[:2] == [("spam",), ("label",)]
     scores = table([0.5, 1.5] * 6, spam=[1, 0] * 6)
-    task, target, why = choose_task(RECIPE, [gathered(scores, columns).columns[columns.label]], columns)
+    values = gathered(scores, columns).columns[columns.label]
+    task, why = meant([values], columns)
+    target = checked_target(RECIPE, task, [values], columns)
     assert (task.part_name(), why) == ("regression", "one text column and 2 columns of numbers")
     assert target == Numbers(("label", "spam"))
 
@@ -221,7 +224,7 @@ def test_columns_of_pairs_and_of_flags_are_found() -> None:
     pair = Table("t.csv", {"sentence1": texts, "sentence2": texts[::-1], "score": [0.1 * i for i in range(12)]}, ())
     found = find_columns(pair)
     assert (found.text, found.pair, found.label, found.texts) == ("sentence1", "sentence2", "score", found.texts)
-    assert choose_task(RECIPE, [pair.columns["score"]], found)[2].startswith("two text columns and numbers")
+    assert meant([pair.columns["score"]], found)[1].startswith("two text columns and numbers")
     flags = Table("t.csv", {"comment": texts, "rude": [0, 1] * 6, "spam": [1, 0] * 6, "id": list(range(12))}, ())
     found = find_columns(flags)
     assert (found.text, found.parts, found.label) == ("comment", ("rude", "spam"), "rude + spam")

@@ -15,7 +15,7 @@ import pytest
 from families import FAMILIES
 from shortruns import HINTS, recipe_for, rows
 from tunesmith import evaluate, load
-from tunesmith.choosing import choose_task
+from tunesmith.choosing import meant
 from tunesmith.cli.predict import Asked, predict_with
 from tunesmith.data.columns import find_columns
 from tunesmith.data.encode import IGNORED, Example, by_unit, collate, unit_rows, unit_targets, windows
@@ -185,7 +185,7 @@ def test_the_task_is_inferred_and_the_reason_given(tmp_path: Path) -> None:
         (many, "multilabel", "one text column and lists of labels"),
     ):
         columns = find_columns(table)
-        task, _, said = choose_task(recipe_for(tmp_path, tmp_path), [table.columns[columns.label]], columns)
+        task, said = meant([table.columns[columns.label]], columns)
         assert (task.part_name(), said) == (name, why)
 
 

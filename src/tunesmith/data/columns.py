@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,22 @@ PAIRS = (
 NOT_LABELS = ("id", "index", "idx", "split", "fold", "date", "time", "timestamp", "url", "uuid", "guid", "")
 CLEARLY_LONGER = 1.5  # the longest text column must be this many times longer than the next to be taken by content
 FEW = 0.5  # a label's distinct values are at most this share of the rows that have one
+
+
+def unknown() -> str:
+    """Of a base that is not known yet."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of rows before they are looked at: the columns that were named, and the kind of base."""
+
+    text: str | None = None
+    label: str | tuple[str, ...] | None = None
+    group: str | None = None
+    pair: str | None = None
+    base: Callable[[], str] = unknown  # the kind of base, as models/resolve.py names kinds; asked only where it matters
 
 
 @dataclass(frozen=True)

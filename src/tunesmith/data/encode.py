@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 IGNORED = -100  # the target of a token that does not count: the number that torch and transformers leave out
-Text = str | tuple[str, str]  # what a model reads of a row: one text, or two that belong together
+Text = str | tuple[str, ...]  # what a model reads of a row: one text, or several that belong together
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch, Example, by_unit, collate, windows
+from tunesmith.data.encode import Batch, Example, collate, windows
 from tunesmith.data.order import by_tokens
 from tunesmith.errors import TrainingError
 from tunesmith.tasks.base import Labels, Prediction, Task
@@ -45,7 +45,7 @@ def infer(
             if not all(finite):  # such an output would be read as the first class
                 strange += [examples[row].source for row, good in zip(rows, finite, strict=True) if not good]
                 continue
-            found += task.predict(*by_unit(output, batch), labels)
+            found += task.judged(output, batch, labels)
             if known:
                 loss = task.loss(output, batch)
                 total += float(loss.total)

@@ -45,8 +45,20 @@ class Network(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def output(self) -> nn.Linear:
-        """The last linear map: width -> labels."""
+    def output(self) -> nn.Linear | None:
+        """The last linear map, width -> labels; None where there is none that could be fitted to features alone."""
+
+    @property
+    def last(self) -> nn.Linear:
+        """`output` of a network that has one."""
+        output = self.output
+        assert output is not None, f"{type(self).__name__} has no last linear map"
+        return output
+
+    @property
+    def sample(self) -> nn.Parameter:
+        """Any of the parameters: they all stand on one device, in one number format."""
+        return next(self.parameters())
 
     @abstractmethod
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -203,7 +215,7 @@ class TransformersNetwork(Network):
         return features[torch.arange(len(ids), device=ids.device), last]
 
     def base_features(self, inputs: dict[str, Tensor]) -> Tensor:
-        if self.fresh <= {f"model.{self.output_name}.{name}" for name, _ in self.output.named_parameters()}:
+        if self.fresh <= {f"model.{self.output_name}.{name}" for name, _ in self.last.named_parameters()}:
             return self.features(inputs)
         hidden = self.get_submodule(self.layout.body)(**inputs).last_hidden_state  # [rows, tokens, width]
         if self.per_token:

@@ -72,6 +72,39 @@ def local_problems(name: str) -> tuple[str, ...]:
     return ()
 
 
+def local_kind(name: str) -> str:
+    """The kind of a base by its config.json: "encoder", "decoder", "encoder-decoder" or "vision".
+
+    "" for what is none of these, cannot be read, or is not on this machine. Fetches nothing.
+    """
+    try:
+        source = _found_here(name)
+    except ModelError:
+        return ""
+    if source is None:
+        return ""
+    path = weights_folder(source.folder) / "config.json"
+    config = _json(path, Problems()) if path.is_file() else None
+    return _kind_of(config) if isinstance(config, dict) else ""
+
+
+def _kind_of(config: dict[str, Any]) -> str:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = config.get("model_type")
+    if config.get("is_encoder_decoder") or kind in ("t5", "mt5", "umt5", "longt5"):  # whose configs need not say so
+        return "encoder-decoder"
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:  # bert and its kin can be decoders too, and seldom are
+        return "encoder"
+    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return "decoder"
+    return "vision" if kind in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES else ""
+
+
 def _found_here(name: str) -> Source | None:
     """The folder or package of that name, unchecked; None for what can only be on the hub. Raises ModelError."""
     path = Path(name).expanduser()

@@ -54,12 +54,12 @@ class TextProcessor:
         self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
         self._frame: tuple[list[int], list[int]] | None = None  # looked up once: the marks before and after a text
 
-    def encode(self, text: str | tuple[str, str], max_length: int) -> tuple[dict[str, list[int]], int]:
+    def encode(self, text: str | tuple[str, ...], max_length: int) -> tuple[dict[str, list[int]], int]:
         """One row of each model input, and how many of the text's own tokens did not fit into `max_length`."""
         return self.encode_all([text], max_length)[0]
 
     def encode_all(
-        self, texts: Sequence[str | tuple[str, str]], max_length: int
+        self, texts: Sequence[str | tuple[str, ...]], max_length: int
     ) -> list[tuple[dict[str, list[int]], int]]:
         """`encode` of many texts, faster than one by one.
 
@@ -123,7 +123,7 @@ class TextProcessor:
             self._frame = (whole[:start], whole[start + len(bare) :])
         return self._frame
 
-    def _tokenize(self, texts: Sequence[str | tuple[str, str]], max_length: int | None) -> list[dict[str, list[int]]]:
+    def _tokenize(self, texts: Sequence[str | tuple[str, ...]], max_length: int | None) -> list[dict[str, list[int]]]:
         first = [self._cased(text if isinstance(text, str) else text[0]) for text in texts]
         second = [self._cased(text[1]) for text in texts if not isinstance(text, str)]
         given = self.tokenizer(

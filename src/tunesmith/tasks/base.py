@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tunesmith.catalog import Part
-from tunesmith.data.columns import Columns
-from tunesmith.data.encode import Batch, Example, Text
+from tunesmith.data.columns import Asked, Columns, find_columns, gathered
+from tunesmith.data.encode import Batch, Example, Text, by_unit
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Window
@@ -108,6 +108,22 @@ class Task(Part, ABC):
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
 
+    @classmethod
+    def recognises(cls, table: Table, asked: Asked) -> str | None:
+        """Why rows of this shape mean this task; None where they do not, or only their labels can tell."""
+        return None
+
+    def find(self, table: Table, asked: Asked) -> Columns:
+        """The columns that this task reads, as named or found by looking. Raises DataError with every problem.
+
+        They need not be there yet: `read` may make them.
+        """
+        return find_columns(table, asked.text, asked.label, asked.group, asked.pair)
+
+    def read(self, table: Table, columns: Columns) -> Table:
+        """The table with the columns that `find` named. Raises DataError with every row that cannot be read."""
+        return gathered(table, columns)
+
     @abstractmethod
     def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
         """How the label column is to be read, from all its raw values.
@@ -139,6 +155,10 @@ class Task(Part, ABC):
     @abstractmethod
     def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
         """What the network's output says of each row."""
+
+    def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
+        """What the output says of each row of a batch, or of each unit that counts: for tasks that judge by the target."""
+        return self.predict(*by_unit(output, batch), labels)
 
     def units(self, text: Text) -> int:
         """How many outputs count of what is said of a text: one, or one a word."""

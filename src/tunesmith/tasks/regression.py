@@ -102,7 +102,7 @@ class Regression(OutputTask):
     def fold(self, network: Network, labels: Labels) -> Labels:
         import torch
 
-        last = network.output
+        last = network.last
         far = max(abs(center) / scale for center, scale in zip(labels.center, labels.scale, strict=True))
         if last.bias is None or far > FAR:
             return labels

@@ -62,7 +62,7 @@ class _Room:
         self._network, self._task, self._trunk = network, task, trunk
         self._footprint: Footprint | None = None
         self._free = 0
-        if network.output.weight.device.type == "cpu":
+        if network.sample.device.type == "cpu":
             self._free = free_memory()
             if _reserved_bytes(network, source) <= self._free:  # else refused before a row is tried
                 self._footprint = self._unless_full(lambda: Footprint(self._pass, source.longest()))
@@ -117,7 +117,7 @@ def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows) -> bool
     reserved: list[Tensor] = []
     try:
         with torch_seed("preflight"):
-            if network.output.weight.device.type == "cpu" and _reserved_bytes(network, source) > free_memory():
+            if network.sample.device.type == "cpu" and _reserved_bytes(network, source) > free_memory():
                 raise MemoryError
             reserved += _reserve(network, _several(source))
             batch = source.longest()
@@ -177,7 +177,7 @@ def out_of_memory(error: BaseException) -> bool:
 def _free(network: Network) -> str:
     import torch
 
-    device = network.output.weight.device
+    device = network.sample.device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return f"{free / 1e9:.1f} GB of memory free"
 

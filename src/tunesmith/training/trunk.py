@@ -64,7 +64,7 @@ class PooledCache(Trunk):
 
         rows = torch.tensor(batch.rows)
         kept = self.kept[split][rows]  # [rows, width]
-        return self.network.classify(kept.to(self.network.output.weight.device, self.network.output.weight.dtype))
+        return self.network.classify(kept.to(self.network.sample.device, self.network.sample.dtype))
 
     def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
         return self.kept[split] if split in self.kept else pooled_features(self.network, examples, pad)
@@ -78,7 +78,7 @@ class TokenCache(Trunk):
 
     def forward(self, split: str, batch: Batch) -> Tensor:
         padded = _padded(self.kept[split], batch)
-        return self.network.classify(padded.to(self.network.output.weight.dtype))
+        return self.network.classify(padded.to(self.network.sample.dtype))
 
     def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
         import torch
@@ -132,7 +132,7 @@ def plan_trunk(
     if cache == "off":
         return Live(network, "off, as asked")
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    last = {names[id(parameter)] for parameter in network.output.parameters()}
+    last = set() if network.output is None else {names[id(parameter)] for parameter in network.output.parameters()}
     if set(plan.trainable) <= last and network.per_token:
         return _plan_tokens(network, splits, cache, pad)
     if set(plan.trainable) <= last:
@@ -145,7 +145,7 @@ def plan_trunk(
 
 def _plan_tokens(network: Network, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]) -> Trunk:
     tokens = sum(example.length for examples in splits.values() for example in examples)
-    needed, free = tokens * network.output.in_features * 4, free_memory()
+    needed, free = tokens * network.last.in_features * 4, free_memory()
     if cache == "auto" and needed > MEMORY_SHARE * free:
         return Live(network, f"nothing kept: {needed / 1e9:.1f} GB of vectors do not fit {free / 1e9:.1f} GB free")
     kept = {name: token_features(network, examples, pad) for name, examples in splits.items() if examples}
@@ -166,7 +166,7 @@ def _plan_hidden(
     if cut == 0:
         return Live(network, f"nothing kept: {reason}")
     width = network.layout.width
-    size = network.output.weight.element_size()
+    size = network.sample.element_size()
     needed = sum(len(side["input_ids"]) for example in examples for side in example.sides) * width * size
     free = free_memory()
     if cache == "auto" and needed > MEMORY_SHARE * free:
@@ -263,4 +263,4 @@ def _chunks(examples: Sequence[Example], device: str) -> Iterable[list[Example]]
 
 
 def _device(network: Network) -> str:
-    return str(network.output.weight.device)
+    return str(network.sample.device)

@@ -1,0 +1,73 @@
+"""A task may know its rows by their shape, and make the columns it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunesmith import choosing
+from tunesmith.choosing import choose
+from tunesmith.data.columns import Asked, Columns
+from tunesmith.data.table import Table
+from tunesmith.recipe import Recipe
+from tunesmith.tasks.classification import Classification
+
+
+class Reviews(Classification):
+    """Rows of marks out of ten, which no column names as a class."""
+
+    @classmethod
+    def recognises(cls, table: Table, asked: Asked) -> str | None:
+        return f"rows of marks, for a {asked.base()}" if "marks" in table.columns else None
+
+    def find(self, table: Table, asked: Asked) -> Columns:
+        return Columns("body", "(liked)", why="marks from 6 on are liked")
+
+    def read(self, table: Table, columns: Columns) -> Table:
+        liked = ["yes" if mark >= 6 else "no" for mark in table.columns["marks"]]
+        return Table(table.path, {**table.columns, columns.label: liked}, table.lines)
+
+
+def encoder() -> str:
+    return "encoder"
+
+
+def recipe(**more: object) -> Recipe:
+    return Recipe.parse({"model": "m", "data": {"path": "rows.csv"}, **more})
+
+
+def rows(**columns: list[object]) -> dict[str, Table]:
+    texts = ["a fine day", "a bad day", "so so", "good enough"]
+    return {"train": Table("rows.csv", {"body": texts, **columns}, (1, 2, 3, 4))}
+
+
+@pytest.fixture
+def knowing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    monkeypatch.setattr(choosing, "RECOGNISING", (Reviews,))
+    return encoder
+
+
+def test_a_task_knows_its_rows_and_makes_their_columns(knowing: Callable[[], str]) -> None:
+    chosen = choose(recipe(), rows(marks=[9, 2, 5, 6]), knowing)
+    assert (type(chosen.task), chosen.why) == (Reviews, "rows of marks, for a encoder")
+    assert chosen.tables["train"].columns[chosen.columns.label] == ["yes", "no", "no", "yes"]
+
+
+def test_rows_of_another_shape_are_known_by_their_labels(knowing: Callable[[], str]) -> None:
+    chosen = choose(recipe(), rows(label=["up", "down", "up", "down"]), knowing)
+    assert (chosen.task.part_name(), chosen.why) == ("classification", "one text column and one column of labels")
+
+
+def test_what_was_asked_for_goes_before_what_the_rows_look_like(knowing: Callable[[], str]) -> None:
+    asked = recipe(task="regression", data={"path": "rows.csv", "label": "marks"})
+    chosen = choose(asked, rows(marks=[9, 2, 5, 6]), knowing)
+    assert (chosen.task.part_name(), chosen.why, chosen.columns.label) == ("regression", "as asked", "marks")
+
+
+def test_no_task_that_knows_its_rows_is_left_out_of_the_catalog() -> None:
+    from tunesmith import catalog
+
+    for kind in choosing.RECOGNISING:
+        assert kind.part_name() in catalog.names("tasks"), Path(kind.__module__)
