@@ -106,6 +106,8 @@ def measure_result(
         scores=scores,
         labels=labels,
         views=task.views,
+        worst=task.worst,
+        truth_is=task.truth_is,
         mistakes=[task.mistake(item, true, labels) for item, true in zip(found, truth, strict=True)],
         texts=prepared.texts("test"),
         places=[prepared.splits.test.place(row) for row in range(len(found))],

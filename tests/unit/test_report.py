@@ -19,7 +19,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from tunesmith.data.findings import Finding
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
-from tunesmith.evaluation.charts import Scale, Whisker, whiskers
+from tunesmith.evaluation.charts import Scale, Whisker, scatter, whiskers
 from tunesmith.evaluation.intervals import compare
 from tunesmith.evaluation.page import render
 from tunesmith.evaluation.report import (
@@ -33,9 +33,12 @@ from tunesmith.evaluation.report import (
 )
 from tunesmith.evaluation.terminal import result_lines
 from tunesmith.evaluation.verdict import Cost, judge
+from tunesmith.evaluation.views.per_class import ratios, table_section
+from tunesmith.evaluation.wording import figures
 from tunesmith.tasks._metrics import accuracy, macro_f1
 from tunesmith.tasks.base import Labels, Mistake, Scores
 from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.regression import Regression
 
 HOSTILE = """</style></title><script>alert("x")</script><img src=x onerror='alert(1)'>&amp;\u202e"""
 
@@ -73,6 +76,8 @@ def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcom
         scores=model,
         labels=space,
         views=("confusion", "per_class"),
+        worst=Classification.worst,
+        truth_is=Classification.truth_is,
         mistakes=[
             Mistake(share, labels[true], labels[said], f"{share:.3f}") if true != said else None
             for true, said, share in zip(
@@ -264,3 +269,49 @@ def test_terminal_lines_are_aligned_and_plain() -> None:
     column = head.index("accuracy")
     assert all(re.match(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", row[column:]) for row in rows)
     assert "\n".join([verdict, head, *rows]).isascii()
+
+
+def test_a_metric_of_which_less_is_better_says_so() -> None:
+    given = outcome()
+    turned = replace(given.scores, lower=frozenset({"macro_f1"}))
+    report = build_report(replace(given, scores=turned))
+    assert "macro-F1 (lower is better)" in " ".join(result_lines(report))
+    assert "Macro-F1 (lower is better)" in " ".join(Seen(render(report)).words)
+    assert "lower is better" not in render(build_report(given))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0.9417, 0.93, 0.95), ("0.942", "0.930", "0.950")),
+        ((74714.2, 70000.0, 80000.4), ("74,714", "70,000", "80,000")),
+        ((123.46, 1.0), ("123.5", "1.0")),
+        ((2.14e-5, 1e-6), ("0.0000214", "0.0000010")),
+        ((2.14e-7, 1e-8), ("2.14e-07", "1.00e-08")),
+        ((0.0, 0.0), ("0.000", "0.000")),
+    ],
+)
+def test_figures_have_the_digits_that_suit_the_largest(values: tuple[float, ...], said: tuple[str, ...]) -> None:
+    assert figures(*values) == said
+
+
+def test_ticks_of_large_numbers_are_short() -> None:
+    drawn = scatter("sales", [(0.0, 0.0), (2e6, 1.5e6)])
+    assert "1.5\N{NO-BREAK SPACE}M" in drawn
+    assert "500,000" not in drawn and "2000000" not in drawn
+
+
+def test_labels_that_no_test_row_has_come_last_without_figures() -> None:
+    lines = ratios(("a", "b", "c"), np.array([1, 0, 0]), np.array([2, 0, 3]), np.array([1, 0, 1]))
+    words = Seen(table_section("Label", "x", "Labels", lines)).words
+    page = " ".join(words)
+    assert page.index(" c 0.000") < page.index(" a 0.667") < page.index(" b ")
+    assert "Last those that no test row has" in page
+
+
+def test_the_worst_mistakes_are_told_in_the_words_of_the_task() -> None:
+    given = replace(outcome(), worst=Regression.worst, truth_is=Regression.truth_is)
+    words = " ".join(Seen(render(build_report(given))).words)
+    assert "furthest from the true numbers" in words
+    assert "mislabelled" not in words
+    assert "labelled" not in words

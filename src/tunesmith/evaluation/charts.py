@@ -16,6 +16,7 @@ BINS = 120  # points of a line; more would be finer than the screen
 NUMBERED = 12  # classes up to which a confusion matrix shows its numbers
 CHARTED = 120  # classes up to which a confusion matrix shows all of them
 MINUS = "\N{MINUS SIGN}"
+LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def text(value: object) -> str:
@@ -69,8 +70,13 @@ def _round_step(rough: float) -> float:
 
 def _tick_text(value: float, ticks: Sequence[float]) -> str:
     step = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1.0)
-    if step < 1e-3 and max(abs(tick) for tick in ticks) < 0.01:
+    most = max(abs(tick) for tick in ticks)
+    if step < 1e-3 and most < 0.01:
         return small(value)
+    if most >= 1e5:  # such as "1.5 M": a million's digits would run into those of its neighbour
+        unit, name = next((unit, name) for unit, name in LARGE if most >= unit)
+        shown = _tick_text(value / unit, [tick / unit for tick in ticks])
+        return f"{shown}\N{NO-BREAK SPACE}{name}" if value else "0"
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return number(value, digits)
 
@@ -108,9 +114,9 @@ def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False) -> str:
 
 def _mark(row: Whisker, scale: Scale, strong: str) -> str:
     if row.high < scale.low:
-        return '<path class="off" d="M8 50H40M8 50l10 -18M8 50l10 18"/>'
+        return '<path class="off" d="M8 50H40M8 50l14 -13M8 50l14 13"/>'
     if row.low > scale.high:
-        return '<path class="off" d="M992 50H960M992 50l-10 -18M992 50l-10 18"/>'
+        return '<path class="off" d="M992 50H960M992 50l-14 -13M992 50l-14 13"/>'
     low, high = (min(1000.0, max(0.0, scale.at(edge))) for edge in (row.low, row.high))
     dot = f'<path class="dot{strong}" d="M{scale.at(row.value)} 50h0"/>'
     return f'<path class="whisker{strong}" d="M{low} 50H{high}"/>{dot}'
@@ -164,7 +170,7 @@ def curve(drawn: Curve) -> str:
 def scatter(title: str, points: Sequence[Sequence[float]]) -> str:
     """Dots of (true, predicted) on one scale both ways, with the line where they are equal."""
     scale = scale_of([value for point in points for value in point])
-    ticks = scale.ticks(5)
+    ticks = scale.ticks(7)
     body = "".join(
         f'<path class="grid" d="M0 {1000 - scale.at(tick)}H1000M{scale.at(tick)} 0V1000"/>' for tick in ticks
     )

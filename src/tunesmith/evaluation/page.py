@@ -35,6 +35,7 @@ from tunesmith.evaluation.views import view
 from tunesmith.evaluation.wording import (
     count,
     duration,
+    figures,
     gain_with_interval,
     metric_title,
     rows_of,
@@ -153,14 +154,19 @@ def _metrics(report: Mapping[str, Any], own: str) -> str:
     models += [(_first_upper(item["what"]), item["metrics"], item["seconds"]) for item in report["baselines"]]
     lines = []
     for what, metrics, seconds in models:
-        cells = "".join(
-            f'<td class="n">{number(metrics[name]["value"])} <small>[{number(metrics[name]["low"])}, '
-            f"{number(metrics[name]['high'])}]</small></td>"
-            for name in names
-        )
+        cells = "".join(f'<td class="n">{_with_small_interval(metrics[name])}</td>' for name in names)
         lines.append(f"<tr>{row_head(what)}{cells}{cell(duration(seconds), 'n')}</tr>")
-    heads = head_row("Model", *(f"#{_first_upper(metric_title(name))}" for name in names), "#Took")
+    heads = head_row("Model", *(f"#{_first_upper(metric_title(name, report['lower']))}" for name in names), "#Took")
     return f'<div class="scroll"><table class="metrics">{heads}<tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _with_small_interval(plain: Mapping[str, float | None]) -> str:
+    edges = [plain[key] for key in ("value", "low", "high")]
+    known = [edge for edge in edges if edge is not None]
+    if len(known) < len(edges):
+        return number(None)
+    value, low, high = map(_minus, figures(*known))
+    return f"{value} <small>[{low}, {high}]</small>"
 
 
 def _learning(report: Mapping[str, Any]) -> str:
@@ -173,9 +179,11 @@ def _learning(report: Mapping[str, Any]) -> str:
         drawn.append(Curve("Training loss", f"{rows_of(losses[-1]['step'], 'step')}", points, from_zero=True))
     if evaluations:
         kept = next((i for i, p in enumerate(evaluations) if p["step"] == curves["best_step"]), None)
-        title = f"Validation {metric_title(evaluations[0]['metric'])}"
+        title = f"Validation {metric_title(evaluations[0]['metric'], report['lower'])}"
         caption = (
-            "" if kept is None else f"kept: {evaluations[kept]['value']:.3f} at step {count(evaluations[kept]['step'])}"
+            ""
+            if kept is None
+            else f"kept: {figures(evaluations[kept]['value'])[0]} at step {count(evaluations[kept]['step'])}"
         )
         points = [(point["epoch"], point["value"]) for point in evaluations]
         drawn.append(Curve(title, caption, points, dots=True, marked=kept))

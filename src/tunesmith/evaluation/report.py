@@ -69,6 +69,8 @@ class Outcome:
     scores: Scores  # of the test rows
     labels: Labels
     views: Sequence[str]  # files of evaluation/views/
+    worst: str  # what is said over the worst mistakes
+    truth_is: str  # what a mistake's target is called
     texts: Sequence[Text]  # of the test rows, in the order of `scores`
     mistakes: Sequence[Mistake | None]  # of the test rows, in the same order
     places: Sequence[str]  # "file:line" of the test rows, in the same order
@@ -107,6 +109,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "derived": [asdict(item) for item in outcome.derived],
         "findings": [asdict(item) for item in outcome.findings],
         "primary": outcome.scores.primary,
+        "lower": sorted(outcome.scores.lower),
         "metrics": {name: asdict(interval) for name, interval in comparison.metrics.items()},
         "rows_tested": rows,
         "views": list(outcome.views),
@@ -120,6 +123,8 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
             "evaluations": [asdict(point) for point in outcome.evaluations],
             "best_step": outcome.best_step,
         },
+        "worst": outcome.worst,
+        "truth_is": outcome.truth_is,
         "mistakes": mistakes(outcome.mistakes, outcome.texts, outcome.places),
         "opens": outcome.opens,
     }

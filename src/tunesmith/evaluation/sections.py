@@ -52,21 +52,17 @@ def mistakes_section(report: Mapping[str, Any]) -> str:
     title = "Worst mistakes"
     if not report["mistakes"]:
         return section("mistakes", title, "There is none among the test rows.", "")
-    items = "".join(_mistake(item) for item in report["mistakes"])
     length = len(report["mistakes"])
     more = f' data-first="{MISTAKES_FIRST}" data-what="{length} mistakes"' if length > MISTAKES_FIRST else ""
-    lead = (
-        "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "
-        "mislabelled."
-    )
-    return section("mistakes", title, lead, f'<ol class="mistakes"{more}>{items}</ol>')
+    items = "".join(_mistake(item, report["truth_is"]) for item in report["mistakes"])
+    return section("mistakes", title, text(report["worst"]), f'<ol class="mistakes"{more}>{items}</ol>')
 
 
-def _mistake(item: Mapping[str, Any]) -> str:
+def _mistake(item: Mapping[str, Any], true: str) -> str:
     said = f'said <b dir="auto">{text(item["predicted"])}</b> <span class="n">{text(item["detail"])}</span>'
     return (
         f'<li><p class="said" dir="auto">{_with_marks(item)}</p><p class="gloss"><span>{said}</span>'
-        f'<span>labelled <b dir="auto">{text(item["truth"])}</b></span>'
+        f'<span>{text(true)} <b dir="auto">{text(item["truth"])}</b></span>'
         f'<span class="place">{text(item["place"])}</span></p></li>'
     )
 

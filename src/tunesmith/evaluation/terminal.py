@@ -14,7 +14,7 @@ def result_lines(report: dict[str, Any]) -> list[str]:
     `report` is what `build_report` gives.
     """
     metrics = list(report["metrics"])
-    rows = [["", *(metric_title(name) for name in metrics)]]
+    rows = [["", *(metric_title(name, report["lower"]) for name in metrics)]]
     rows.append([f"this model ({report['method']})", *(_cell(report["metrics"][name]) for name in metrics)])
     for baseline in report["baselines"]:
         rows.append([baseline["what"], *(_cell(baseline["metrics"][name]) for name in metrics)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
+
 from tunesmith.evaluation.intervals import Interval
 
 METRIC_TITLES = {
@@ -15,8 +18,10 @@ METRIC_TITLES = {
 }
 
 
-def metric_title(name: str) -> str:
-    return METRIC_TITLES.get(name, name.replace("_", " "))
+def metric_title(name: str, lower: Collection[str] = ()) -> str:
+    """The metric's name in words; of one in `lower` also that less is better."""
+    title = METRIC_TITLES.get(name, name.replace("_", " "))
+    return f"{title} (lower is better)" if name in lower else title
 
 
 def count(number: int) -> str:
@@ -37,9 +42,21 @@ def digits_for(*values: float) -> int:
     return digits
 
 
+def figures(*values: float) -> tuple[str, ...]:
+    """Each with the digits that suit the largest: 0.942; 74,714 of 1000 and more; 0.0000214 and 2.14e-07 of small units."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if 0 < largest < 1e-6:
+        return tuple(f"{value:.2e}" for value in values)
+    digits = 0 if largest >= 1000 else 1 if largest >= 100 else 3
+    if 0 < largest < 1e-3:
+        digits = 2 - math.floor(math.log10(largest))
+    return tuple(f"{value:,.{digits}f}" for value in values)
+
+
 def with_interval(interval: Interval) -> str:
     """ "0.942 [0.933, 0.950]" """
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    value, low, high = figures(interval.value, interval.low, interval.high)
+    return f"{value} [{low}, {high}]"
 
 
 def gain_with_interval(gain: Interval) -> str:

@@ -107,6 +107,12 @@ class Task(Part, ABC):
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
+    # What the report says over the worst of its predictions, and what it calls their targets.
+    worst: ClassVar[str] = (
+        "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "
+        "mislabelled."
+    )
+    truth_is: ClassVar[str] = "labelled"
 
     @classmethod
     def recognises(cls, table: Table, asked: Asked) -> str | None:

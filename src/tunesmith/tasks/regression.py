@@ -35,6 +35,10 @@ class Regression(OutputTask):
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "rmse")
     baselines: ClassVar[tuple[str, ...]] = ("median", "tfidf_ridge")
     views: ClassVar[tuple[str, ...]] = ("numbers",)
+    worst: ClassVar[str] = (
+        "The predictions furthest from the true numbers. Check these numbers first: such rows are often wrong in the data."
+    )
+    truth_is: ClassVar[str] = "true"
     # Numbers hold noise that a weak penalty would fit: STS-B with MiniLM 0.815 at 1 or weaker, 0.831 at 1/16.
     strengths: ClassVar[tuple[float, ...]] = (1 / 256, 1 / 64, 1 / 16, 0.25, 1.0, 4.0, 16.0)
     likely_strength: ClassVar[float] = 0.25

@@ -14,6 +14,8 @@ from tunesmith.tasks.base import Labels, Scores
 if TYPE_CHECKING:
     import numpy as np
 
+NONE = f'<td class="n" data-value="-1">{number(None)}</td>'  # sorted below 0
+
 
 def build(scores: Scores, labels: Labels) -> list[dict[str, Any]]:
     counts = class_counts(scores.columns, len(labels.names))
@@ -44,16 +46,29 @@ def ratios(names: Sequence[str], hits: np.ndarray, truth: np.ndarray, predicted:
 
 
 def table_section(head: str, what: str, title: str, found: Sequence[Mapping[str, Any]], counted: str = "#Rows") -> str:
-    """The table of `ratios`, weakest first, with a column more where each line has a threshold."""
-    lines = sorted(found, key=lambda line: (line["f1"], line["label"]))
+    """The table of `ratios`, weakest first, with a column more where each line has a threshold.
+
+    What no test row has comes last, without F1 and recall: nothing was there to be found.
+    """
+    lines = sorted(found, key=lambda line: (line["support"] == 0, line["f1"], line["label"]))
     thresholds = all("threshold" in line for line in found)
     rows = [
         row_head(line["label"])
-        + f'<td class="n bar"><i style="--share:{line["f1"]:.3f}"></i>{number(line["f1"])}</td>'
-        + "".join(cell(value, "n") for value in (number(line["precision"]), number(line["recall"])))
+        + (
+            f'<td class="n bar"><i style="--share:{line["f1"]:.3f}"></i>{number(line["f1"])}</td>'
+            if line["support"]
+            else NONE
+        )
+        + cell(number(line["precision"]), "n")
+        + (cell(number(line["recall"]), "n") if line["support"] else NONE)
         + (cell(number(line["threshold"]), "n") if thresholds else "")
         + cell(count(line["support"]), "n")
         for line in lines
     ]
-    heads = (head, "#F1", "#Precision", "#Recall", *(("#Said from",) if thresholds else ()), counted)
-    return section(what, title, "Weakest first.", long_table(heads, rows, what))
+    heads = (head, "#F1", "#Precision", "#Recall", *(("#Threshold",) if thresholds else ()), counted)
+    lead = "Weakest first."
+    if any(line["support"] == 0 for line in found):
+        lead += " Last those that no test row has."
+    if thresholds:
+        lead += " A label is said from its threshold on, which the validation rows chose."
+    return section(what, title, lead, long_table(heads, rows, what))
