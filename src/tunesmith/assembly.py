@@ -14,7 +14,7 @@ from tunesmith.data.order import LengthOrder
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
-from tunesmith.evaluation.verdict import COSINE, PHRASES
+from tunesmith.evaluation.verdict import BASE, COSINE, FREQUENT_ANSWER, PHRASES
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
@@ -196,6 +196,32 @@ def fit_probe(
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
     yield Note("probe", (said,))
+
+
+def measure_base(
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built
+) -> Iterator[Event]:
+    """What the base says of the test rows before anything trains, and what frequencies alone say of them."""
+    network, task, labels, test = built.network, prepared.task, prepared.labels, encoded.examples["test"]
+    if not (recipe.evaluation.baselines and task.judges_by_truth and test):
+        return
+    truth, device = prepared.truth("test"), built.runtime.device
+    begun = time.perf_counter()
+    network.eval()
+    found, loss = infer(
+        lambda batch: network(batch.inputs), task, test, labels, backbone.processor.pad, device,
+        prepared.splits.test.place,
+    )  # fmt: skip
+    scores = task.score(task.answered(found, test, network), truth, labels)
+    took = time.perf_counter() - begun
+    outputs = backbone.module.config.vocab_size
+    floor = task.floor(encoded.examples["train"], prepared.truth("train"), test, outputs)
+    rivals = [Baseline(BASE, PHRASES[BASE], scores, took)]
+    if floor:
+        scores = task.score(floor, truth, labels)
+        rivals.append(Baseline(FREQUENT_ANSWER, PHRASES[FREQUENT_ANSWER], scores, time.perf_counter() - begun - took))
+    built.base = (*built.base, *rivals)
+    yield Note("base", (f"the untouched base has loss {loss:.3f} on the test rows ({took:.1f} s)",))
 
 
 def _cosine(prepared: Prepared, network: Network, features: dict[str, Tensor], seconds: float) -> tuple[Baseline, ...]:

@@ -152,7 +152,7 @@ def baselines_of(recipe: Recipe, prepared: Prepared, built: Built) -> list[Basel
 
 def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> list[Prediction]:
     """Predicts a split's rows and writes them to predictions/. Cut texts were counted when the rows were encoded."""
-    found = predictor.quiet_predictions(prepared.texts(split))
+    found = predictor.judged(prepared.texts(split), prepared.truth(split), answers=split == "test")
     said = predictor.card.task.columns(found, predictor.card.labels)
     names = [prepared.target.name(target) for target in prepared.truth(split)]
     path = run / "predictions" / f"{split}.parquet"
@@ -226,9 +226,11 @@ def evaluate_run(
         raise DataError(f"{table.path}: no labelled rows are left to evaluate on", *said)
     rows = tables["test"]
     texts = texts_of(rows, columns)
-    found = predictor.predictions(texts)
+    truth = rows.columns[columns.label]
+    judged = card.task.judges_by_truth
+    found = predictor.judged(texts, truth, answers=True) if judged else predictor.predictions(texts)
     trained_on = seen_line(run, texts)
-    scores = card.task.score(found, rows.columns[columns.label], card.labels)
+    scores = card.task.score(found, truth, card.labels)
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
         f"{metric_title(name)} {with_interval(interval)} on {len(found):,} rows" for name, interval in intervals.items()

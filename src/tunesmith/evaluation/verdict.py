@@ -24,6 +24,7 @@ TFIDF_LABELS, FREQUENT = "tfidf_labels", "frequent_labels"
 TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
 FREQUENT_TAG = "frequent_tag"
+BASE, FREQUENT_ANSWER = "base", "frequent_answer"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
@@ -34,11 +35,14 @@ PHRASES = {
     MEDIAN: "always the median",
     COSINE: "the untouched base's cosine similarity",
     FREQUENT_TAG: "the most frequent tag of every word",
+    BASE: "the untouched base",
+    FREQUENT_ANSWER: "the most frequent token, and the most frequent answer",
 }
-FLOORS = (MAJORITY, FREQUENT, MEDIAN, FREQUENT_TAG)  # know nothing of the text, or of a word's neighbours
+FLOORS = (MAJORITY, FREQUENT, MEDIAN, FREQUENT_TAG, FREQUENT_ANSWER)  # know nothing of the text, or of a word's neighbours
 CHEAPER = {
     PROBE: "--method head",
     COSINE: "the base as it is, which needs no training,",
+    BASE: "the base as it is, which needs no training,",
     TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",

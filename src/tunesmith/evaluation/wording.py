@@ -15,6 +15,7 @@ METRIC_TITLES = {
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
     "rmse": "RMSE",
+    "rouge_l": "ROUGE-L",
 }
 
 

@@ -52,6 +52,7 @@ class Prediction:
     value: Any  # a class; a tuple of labels; a number, or a tuple of several; a tuple of spans
     evidence: tuple[float, ...]  # one for each output, of a size about 1: probabilities, or standardised numbers
     text: str = ""  # what was read, where the value speaks of places in it
+    counts: tuple[int, ...] = ()  # whole numbers that a score needs beside the evidence, such as tokens
 
 
 class Mark(NamedTuple):
@@ -107,6 +108,8 @@ class Task(Part, ABC):
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
+    learns_tokens: ClassVar[bool] = False  # whether a target is one a token: itself where it is learned, else IGNORED
+    judges_by_truth: ClassVar[bool] = False  # whether what is said of a row can only be judged beside its target
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
         "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "
@@ -165,6 +168,42 @@ class Task(Part, ABC):
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
         """What the output says of each row of a batch, or of each unit that counts: for tasks that judge by the target."""
         return self.predict(*by_unit(output, batch), labels)
+
+    def given(self, value: Any) -> Any:
+        """A row as a Python caller gives it, as the text that `encode` takes; as it is, by default.
+
+        Raises DataError for what looks like a row of this task and is none.
+        """
+        return value
+
+    def asked_in(self, table: Table, label: str | tuple[str, ...], text: str | None) -> list[str] | None:
+        """What a finished model is to answer in each row of a table, where its text is no column; None where it is one.
+
+        `label` names what it was trained on, `text` the column named now.
+        """
+        return None
+
+    @property
+    def drops_unfit(self) -> bool:
+        """Whether rows that cannot be encoded are left out, and counted, rather than refused."""
+        return False
+
+    def remarks(self, examples: Sequence[Example], limit: int) -> list[str]:
+        """What encoding made of the rows of all splits, a counted line each."""
+        return []
+
+    def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
+        """The predictions with what only the network itself can say: texts that it writes."""
+        return list(found)
+
+    def floor(
+        self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
+    ) -> list[Prediction]:
+        """What frequencies alone say of the test rows; none where the task has baselines for that.
+
+        `learned` are the targets of the training rows; `outputs` is how many the network has: tokens of its vocabulary.
+        """
+        return []
 
     def units(self, text: Text) -> int:
         """How many outputs count of what is said of a text: one, or one a word."""
