@@ -295,9 +295,7 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
     if isinstance(spans, list):
         lines = _span_lines(spans)
     elif not guess.ranked:
-        names = {
-            name: value if isinstance(value, str) else f"{value:.6g}" for name, value in guess.columns.items()
-        }
+        names = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in guess.columns.items()}
         width = max(map(len, names))
         lines = list(names.values()) if len(names) == 1 else [f"{name:<{width}}  {names[name]}" for name in names]
     else:

@@ -120,7 +120,10 @@ def _token_lines(row: PreviewedRow, colours: bool, width: int | None) -> list[st
         opened, closed = ("", "") if colours else marks[kind]
         pieces.append((kind, (opened if first else "") + token + (closed if last else "")))
     said = f"  {row.learned} learned" + (f", {row.cut_count} cut" if row.cut_count else "") + ":"
-    return [said, *("  " + line for line in _broken(pieces, colours, None if width is None else max(width, NARROWEST) - 2))]
+    return [
+        said,
+        *("  " + line for line in _broken(pieces, colours, None if width is None else max(width, NARROWEST) - 2)),
+    ]
 
 
 def _broken(pieces: list[tuple[str, str]], colours: bool, width: int | None) -> list[str]:
@@ -135,7 +138,9 @@ def _broken(pieces: list[tuple[str, str]], colours: bool, width: int | None) -> 
         lines[-1].append((kind, word))
     if not colours:
         return [" ".join(word for _, word in line) for line in lines]
-    runs = [[(kind, " ".join(word for _, word in run)) for kind, run in groupby(line, key=itemgetter(0))] for line in lines]
+    runs = [
+        [(kind, " ".join(word for _, word in run)) for kind, run in groupby(line, key=itemgetter(0))] for line in lines
+    ]
     return [" ".join(f"{kind}{words}{PLAIN}" for kind, words in line) for line in runs]
 
 

@@ -77,9 +77,7 @@ def find_chats(table: Table, asked: Asked) -> Columns:
     named = asked.label if isinstance(asked.label, tuple) else tuple(n for n in (asked.text, asked.label) if n)
     lost = [name for name in named if name not in table.columns and not isinstance(asked.label, tuple)]
     if lost:
-        raise DataError(
-            *(f'{table.path}: there is no column "{n}"; {did_you_mean(n, table.columns)}' for n in lost)
-        )
+        raise DataError(*(f'{table.path}: there is no column "{n}"; {did_you_mean(n, table.columns)}' for n in lost))
     if named:
         form = next((form for form in FORMS if set(form.needed) <= set(named)), None)
         why = "as asked" if form is None else f"as asked, {form.name}"

@@ -38,7 +38,13 @@ PHRASES = {
     BASE: "the untouched base",
     FREQUENT_ANSWER: "the most frequent token, and the most frequent answer",
 }
-FLOORS = (MAJORITY, FREQUENT, MEDIAN, FREQUENT_TAG, FREQUENT_ANSWER)  # know nothing of the text, or of a word's neighbours
+FLOORS = (
+    MAJORITY,
+    FREQUENT,
+    MEDIAN,
+    FREQUENT_TAG,
+    FREQUENT_ANSWER,
+)  # know nothing of the text, or of a word's neighbours
 CHEAPER = {
     PROBE: "--method head",
     COSINE: "the base as it is, which needs no training,",

@@ -17,9 +17,7 @@ ROWS = 16  # prompts that are continued together
 CLOSE = 1.5  # how many times as long as the shortest prompt of a batch its longest may be
 
 
-def generate(
-    network: Network, prompts: Sequence[Sequence[int]], most: int, ends: Collection[int]
-) -> list[list[int]]:
+def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends: Collection[int]) -> list[list[int]]:
     """The tokens that follow each of `prompts`, at most `most`, by always taking the likeliest (greedy).
 
     A text ends after the first of `ends`, which is given too, or of the model's own ends of text, or where the model has no

@@ -61,7 +61,9 @@ def named_function(path: str) -> Compare:
             f'task.metric: cannot import "{path}" ({error}); write package.module:function, of a module that Python finds'
         ) from None
     if not callable(found):
-        raise RecipeError(f'task.metric: "{path}" is no function; give one that takes (answer, wanted) and gives a number')
+        raise RecipeError(
+            f'task.metric: "{path}" is no function; give one that takes (answer, wanted) and gives a number'
+        )
     return found  # type: ignore[return-value]
 
 

@@ -110,6 +110,7 @@ class Task(Part, ABC):
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
     learns_tokens: ClassVar[bool] = False  # whether a target is one a token: itself where it is learned, else IGNORED
     judges_by_truth: ClassVar[bool] = False  # whether what is said of a row can only be judged beside its target
+    encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
         "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "
@@ -188,8 +189,8 @@ class Task(Part, ABC):
         """Whether rows that cannot be encoded are left out, and counted, rather than refused."""
         return False
 
-    def remarks(self, examples: Sequence[Example], limit: int) -> list[str]:
-        """What encoding made of the rows of all splits, a counted line each."""
+    def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
+        """What encoding made of the rows, split by split, a counted line each."""
         return []
 
     def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:

@@ -64,6 +64,7 @@ class Instruction(Task):
     views: ClassVar[tuple[str, ...]] = ("answers",)
     worst: ClassVar[str] = "The written answers furthest from those wanted, of the rows that answers were written for."
     truth_is: ClassVar[str] = "wanted"
+    encodes_apart: ClassVar[bool] = False  # every row that cannot be read is told at once
     judges_by_truth: ClassVar[bool] = True
     learns_tokens: ClassVar[bool] = True
 
@@ -94,7 +95,9 @@ class Instruction(Task):
         try:
             text = Path(value).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError, ValueError) as error:
-            raise ValueError(f"chatml, plain or a file of a jinja template, and {value} cannot be read ({error})") from None
+            raise ValueError(
+                f"chatml, plain or a file of a jinja template, and {value} cannot be read ({error})"
+            ) from None
         if "{%" not in text and "{{" not in text:
             raise ValueError(f"{value} holds no jinja template (no {{% or {{{{ in it)")
         return text
@@ -188,9 +191,10 @@ class Instruction(Task):
         for at in places:
             target[at] = ids[at]
         start = made.answers[-1][0]
+        left_out = sum(first >= kept for first, _ in made.answers)
         return ChatExample(
             row, _inputs(ids), target, len(made.ids) - kept, None, Window(row, "", places),
-            tuple(made.ids[kept : kept + REST]), prompt=min(start, kept), dropped=sum(first >= kept for first, _ in made.answers), clipped=clipped,
+            tuple(made.ids[kept : kept + REST]), prompt=min(start, kept), dropped=left_out, clipped=clipped,
             lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
 
@@ -217,8 +221,8 @@ class Instruction(Task):
     def drops_unfit(self) -> bool:
         return self.unfit == "drop"
 
-    def remarks(self, examples: Sequence[Example], limit: int) -> list[str]:
-        chats = [example for example in examples if isinstance(example, ChatExample)]
+    def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
+        chats = [example for part in examples.values() for example in part if isinstance(example, ChatExample)]
         learned = sum(example.units for example in chats)
         total = sum(example.length for example in chats)
         what = {"assistant": "what assistants say", "last": "the last answer of each", "all": "everything"}[self.learn]
@@ -234,7 +238,9 @@ class Instruction(Task):
             said.append(f"{clipped:,} conversations whose first answer does not fit {limit} tokens: its end is cut")
         for what in sorted({what for example in chats for what in example.lost}):
             count = sum(what in example.lost for example in chats)
-            said.append(f"{count:,} conversations hold {what}, which this chat template does not write: they are not read")
+            said.append(
+                f"{count:,} conversations hold {what}, which this chat template does not write: they are not read"
+            )
         return said
 
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
@@ -288,9 +294,7 @@ class Instruction(Task):
             for row, mean, count, hit in zip(batch.rows, means, counts.tolist(), hits.sum(1).tolist(), strict=True)
         ]
 
-    def answered(
-        self, found: Sequence[Prediction], examples: Sequence[Example], network: Network
-    ) -> list[Prediction]:
+    def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
         """The predictions with what the network writes after each prompt; of rows with known answers, of a sample."""
         from tunesmith.models.chat import Chat, template_of
         from tunesmith.models.generation import generate
@@ -327,7 +331,9 @@ class Instruction(Task):
         """The rows that answers are written for: all prompts, or a sample of the rows whose answers are known."""
         chats = [item for item in examples if isinstance(item, ChatExample)]
         asked = [item for item in chats if item.target is None]
-        return asked if asked else _spread([item for item in chats if not item.dropped and item.prompt > 0], self.sample)
+        return (
+            asked if asked else _spread([item for item in chats if not item.dropped and item.prompt > 0], self.sample)
+        )
 
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
         """Over tokens, each alike: accuracy (what the model would say after the true tokens before), mean loss in nats,

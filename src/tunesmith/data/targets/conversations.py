@@ -34,7 +34,9 @@ class Conversations(Target):
             ]
             after[name] = [row for row, target in known if target.last + 1 < len(target.turns)]
         find(findings, "weight_0", rows, silent, "an assistant's turn of weight 0: read, and not learned")
-        keys = {key for split in rows.values() for target in split.targets if target is not None for key in target.unread}
+        keys = {
+            key for split in rows.values() for target in split.targets if target is not None for key in target.unread
+        }
         for key in sorted(keys):
             having = {
                 name: [row for row, item in enumerate(split.targets) if item is not None and key in item.unread]

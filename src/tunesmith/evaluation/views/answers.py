@@ -31,6 +31,9 @@ def show(found: Mapping[str, Any], rows: int) -> str:
     if not found["metrics"]:
         return section("answers", "Answers", said, "")
     lines = "".join(
-        f"<tr>{row_head(metric_title(name))}{cell(figures(value)[0], 'n')}</tr>" for name, value in found["metrics"].items()
+        f"<tr>{row_head(metric_title(name))}{cell(figures(value)[0], 'n')}</tr>"
+        for name, value in found["metrics"].items()
     )
-    return section("answers", "Answers", said, f"<table>{head_row('Of written answers', '#Mean')}<tbody>{lines}</tbody></table>")
+    return section(
+        "answers", "Answers", said, f"<table>{head_row('Of written answers', '#Mean')}<tbody>{lines}</tbody></table>"
+    )
