@@ -61,6 +61,7 @@ def deliver(
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(source)
+    prepared.task.widen(backbone.processor, prepared.texts("train"))
     loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
     width = backbone.module.config.hidden_size
     rates, _, _ = resolve_rates(recipe, width, len(encoded.examples["train"]))

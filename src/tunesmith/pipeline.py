@@ -83,6 +83,9 @@ class Session:
         source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
         model_note = Note("model", (f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}",))
         yield model_note
+        widened = prepared.task.widen(backbone.processor, prepared.texts("train"))
+        if widened:
+            yield Note("tokens", (widened,))
         prepared, encoded = fitted(prepared, backbone.processor, self.recipe.training.max_length)
         manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
         check_same_run(self.run, stored, manifest)
@@ -147,7 +150,7 @@ class Session:
             yield Warned(line)
         trains = f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train"
         yield Note("method", (trains, *built.plan.notes))
-        trunk = keep_frozen(self.recipe, encoded, backbone, built, earlier)
+        trunk = keep_frozen(self.recipe, prepared, encoded, backbone, built, earlier)
         for line in unused_cache(self.recipe, trunk):
             yield Warned(line)
         if not self.stop():

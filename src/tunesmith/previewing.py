@@ -54,6 +54,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
     if of_model:
         raise ModelError(*of_model)
     processor = load_backbone(resolve(recipe.model)).processor
+    prepared.task.widen(processor, prepared.texts("train"))
     prepared, encoded = fitted(prepared, processor, recipe.training.max_length)
     rows = []
     for example in encoded.examples["train"][:count]:

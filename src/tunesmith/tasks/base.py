@@ -88,7 +88,7 @@ class Scores:
 
     columns: dict[str, np.ndarray]
     metrics: dict[str, Metric]
-    primary: str  # name of the metric that chooses and that the verdict is about; higher is better
+    primary: str  # name of the metric that chooses and that the verdict is about
     shares: frozenset[str] = frozenset()  # metrics that are a share of the examples, each a hit or a miss
     lower: frozenset[str] = frozenset()  # metrics of which less is better
 
@@ -108,6 +108,8 @@ class Task(Part, ABC):
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
+    floor_name: ClassVar[str] = "frequent_answer"  # what the verdict calls what `floor` gives
+    measures_general: ClassVar[bool] = False  # whether the loss on text of no task shows what is forgotten
     learns_tokens: ClassVar[bool] = False  # whether a target is one a token: itself where it is learned, else IGNORED
     judges_by_truth: ClassVar[bool] = False  # whether what is said of a row can only be judged beside its target
     encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
@@ -229,6 +231,22 @@ class Task(Part, ABC):
     @abstractmethod
     def describe(self, labels: Labels) -> str:
         """What is learned, in words: "77 classes"."""
+
+    def widen(self, processor: TextProcessor, texts: Sequence[Text]) -> str:
+        """Adds to the tokenizer what this task wants there, by the training texts; one line that says what, or ""."""
+        return ""
+
+    def packs(self) -> bool:
+        """Whether several short rows may share a window in training, each as if it stood alone."""
+        return False
+
+    def varies(self, frozen: bool) -> bool:
+        """Whether training rows are varied anew in every epoch; `frozen`: nothing of the base trains."""
+        return False
+
+    def varied(self, batch: Batch, seed: int, epoch: int, processor: TextProcessor) -> Batch:
+        """The rows as this epoch sees them: a function of (seed, epoch, row) alone."""
+        return batch
 
     def settle(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Labels:
         """`labels` with what can only be chosen by predictions on validation rows; none by default."""
