@@ -29,7 +29,7 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
     model = _writer(network)
     filler = network.processor.pad["input_ids"]
     own = model.generation_config.eos_token_id if model.generation_config is not None else None
-    stops = sorted({*ends, *([] if own is None else [own] if isinstance(own, int) else own)})
+    stops: list[int] = sorted({*ends, *([] if own is None else [own] if isinstance(own, int) else own)})
     found: list[list[int]] = [[]] * len(prompts)
     for rows in _batches([len(prompt) for prompt in prompts]):
         longest = len(prompts[rows[0]])

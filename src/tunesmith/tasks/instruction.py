@@ -52,6 +52,7 @@ class ChatExample(Example):
     prompt: int = 0  # tokens before the last answer; all of them where that answer is not known or was left out
     dropped: int = 0  # whole answers that the length limit took away, with all that stands around them
     clipped: bool = False  # whether the limit cut an answer in two
+    joined: bool = False  # whether the first letters of an answer share a token with what comes before it
     lost: tuple[str, ...] = ()  # what the conversation holds and the template does not write
 
 
@@ -195,7 +196,7 @@ class Instruction(Task):
         return ChatExample(
             row, _inputs(ids), target, len(made.ids) - kept, None, Window(row, "", places),
             tuple(made.ids[kept : kept + REST]), prompt=min(start, kept), dropped=left_out, clipped=clipped,
-            lost=chat.lost(as_messages(turns), tools),
+            joined=made.joined, lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
 
     def _asked(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
@@ -236,6 +237,12 @@ class Instruction(Task):
         clipped = sum(example.clipped for example in chats)
         if clipped:
             said.append(f"{clipped:,} conversations whose first answer does not fit {limit} tokens: its end is cut")
+        joined = sum(example.joined for example in chats)
+        if joined:
+            said.append(
+                f"{joined:,} conversations where the first letters of an answer share a token with what the template writes "
+                "before it: that token is not learned"
+            )
         for what in sorted({what for example in chats for what in example.lost}):
             count = sum(what in example.lost for example in chats)
             said.append(
