@@ -188,13 +188,15 @@ def test_each_wrong_row_is_refused(row: dict[str, Any], what: str) -> None:
 
 
 def test_an_empty_answer_beside_a_question_is_refused_and_an_empty_row_is_left_to_the_audit() -> None:
-    with pytest.raises(DataError, match='chat.jsonl:2: "output" is empty'):
+    with pytest.raises(DataError, match=r'chat\.jsonl:2: "output" is empty'):
         read([{"instruction": "a", "output": "b"}, {"instruction": "c", "output": " "}])
     assert read([{"instruction": "a", "output": "b"}, {"instruction": "", "output": None}]).columns[PROMPT][1] == ""
 
 
 def test_keys_that_are_not_read_are_kept_to_be_told() -> None:
-    made = only({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "thoughts": "c"}]})
+    made = only(
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "thoughts": "c"}]}
+    )
     assert made.unread == ("thoughts",)
 
 

@@ -40,7 +40,9 @@ class Rendered:
 
     ids: list[int]
     answers: tuple[tuple[int, int], ...]  # of each turn of the assistant: its first token, and the one after its last
-    joined: bool = False  # whether a token holds the end of what comes before an answer and its beginning, so is no answer's
+    joined: bool = (
+        False  # whether a token holds the end of what comes before an answer and its beginning, so is no answer's
+    )
 
 
 class Chat:
@@ -153,7 +155,9 @@ class Chat:
         return end
 
 
-def _first_token(ids: list[int], offsets: list[tuple[int, int]], text: str, border: int, tokens: Any) -> tuple[int, bool]:
+def _first_token(
+    ids: list[int], offsets: list[tuple[int, int]], text: str, border: int, tokens: Any
+) -> tuple[int, bool]:
     """The first token of which nothing stands before `border`, a place in `text`, and whether a token begins there."""
     alone = tokens(text[:border])
     if ids[: len(alone)] == alone:

@@ -41,6 +41,7 @@ class Network(nn.Module, ABC):
     processor: TextProcessor
     fresh: frozenset[str]
     source: Source | None = None
+    writes: bool = False  # whether its outputs are the whole vocabulary, so that no token may be missing
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
 
     @property
@@ -287,6 +288,7 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     Raises ArtifactError where something of it is not there, does not fit, or belongs to another model.
     """
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
@@ -294,7 +296,7 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     try:
         with quiet():
             config = read_config(folder, str(folder))
-            if any(name.endswith("ForCausalLM") for name in config.architectures or ()):
+            if set(config.architectures or ()) & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
                 from tunesmith.models.language import load_causal
 
                 return load_causal(folder, config), ()

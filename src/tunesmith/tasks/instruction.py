@@ -255,7 +255,7 @@ class Instruction(Task):
         from tunesmith.models.generation import ends_with
         from tunesmith.models.language import causal_network
 
-        network = causal_network(backbone)
+        network = causal_network(backbone, seed)
         processor = network.processor
         template = template_of(processor, self.template, backbone.source.name)
         processor.tokenizer.chat_template = template  # saved with the model
@@ -355,6 +355,7 @@ class Instruction(Task):
             "loss": np.array([item.counts[0] * item.evidence[0] for item in predictions], dtype=np.float64),
         }
         metrics: dict[str, Any] = {"token_accuracy": token_accuracy, "loss": mean_loss, "perplexity": perplexity}
+        written: dict[str, int] = {}
         if any(item.value is not None for item in predictions):
             pairs = [
                 None if item.value is None else self._compared(item.value, true)
@@ -368,7 +369,8 @@ class Instruction(Task):
             for name, function in functions.items():
                 columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
                 metrics[name] = _Written(name)
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}))
+                written[name] = sum(pair is not None for pair in pairs)
+        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}), written=written)
 
     def _compared(self, said: str, true: Conversation) -> tuple[str, str]:
         return compared(said, self.after), compared(answer_of(true), self.after)
