@@ -186,7 +186,7 @@ def template_of(processor: TextProcessor, asked: str | None, name: str) -> str:
         if not isinstance(own, str):
             raise ModelError(
                 f"{name}: its tokenizer has no chat template, so nothing says how a conversation is written for it; choose "
-                "an instruction-tuned base, or say how: --set task.template=plain (texts on lines of their own, for a base "
+                "an instruction-tuned base, or say how: --task instruction --set task.template=plain (texts on lines of their own, for a base "
                 "that only goes on with texts), chatml, or the file of a jinja template"
             )
         return own
