@@ -52,6 +52,7 @@ class ChatExample(Example):
     prompt: int = 0  # tokens before the last answer; all of them where that answer is not known or was left out
     dropped: int = 0  # whole answers that the length limit took away, with all that stands around them
     clipped: bool = False  # whether the limit cut an answer in two
+    joined: bool = False  # whether the first letters of an answer share a token with what comes before it
     lost: tuple[str, ...] = ()  # what the conversation holds and the template does not write
 
 
@@ -195,7 +196,7 @@ class Instruction(Task):
         return ChatExample(
             row, _inputs(ids), target, len(made.ids) - kept, None, Window(row, "", places),
             tuple(made.ids[kept : kept + REST]), prompt=min(start, kept), dropped=left_out, clipped=clipped,
-            lost=chat.lost(as_messages(turns), tools),
+            joined=made.joined, lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
 
     def _asked(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
@@ -236,6 +237,12 @@ class Instruction(Task):
         clipped = sum(example.clipped for example in chats)
         if clipped:
             said.append(f"{clipped:,} conversations whose first answer does not fit {limit} tokens: its end is cut")
+        joined = sum(example.joined for example in chats)
+        if joined:
+            said.append(
+                f"{joined:,} conversations where the first letters of an answer share a token with what the template writes "
+                "before it: that token is not learned"
+            )
         for what in sorted({what for example in chats for what in example.lost}):
             count = sum(what in example.lost for example in chats)
             said.append(
@@ -248,7 +255,7 @@ class Instruction(Task):
         from tunesmith.models.generation import ends_with
         from tunesmith.models.language import causal_network
 
-        network = causal_network(backbone)
+        network = causal_network(backbone, seed)
         processor = network.processor
         template = template_of(processor, self.template, backbone.source.name)
         processor.tokenizer.chat_template = template  # saved with the model
@@ -348,6 +355,7 @@ class Instruction(Task):
             "loss": np.array([item.counts[0] * item.evidence[0] for item in predictions], dtype=np.float64),
         }
         metrics: dict[str, Any] = {"token_accuracy": token_accuracy, "loss": mean_loss, "perplexity": perplexity}
+        written: dict[str, int] = {}
         if any(item.value is not None for item in predictions):
             pairs = [
                 None if item.value is None else self._compared(item.value, true)
@@ -361,7 +369,8 @@ class Instruction(Task):
             for name, function in functions.items():
                 columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
                 metrics[name] = _Written(name)
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}))
+                written[name] = sum(pair is not None for pair in pairs)
+        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}), written=written)
 
     def _compared(self, said: str, true: Conversation) -> tuple[str, str]:
         return compared(said, self.after), compared(answer_of(true), self.after)

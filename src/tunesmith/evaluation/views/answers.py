@@ -9,17 +9,14 @@ from tunesmith.evaluation.sections import cell, head_row, row_head, section
 from tunesmith.evaluation.wording import count, figures, metric_title
 from tunesmith.tasks.base import Labels, Scores
 
-OVER_TOKENS = ("token_accuracy", "loss", "perplexity")
-
 
 def build(scores: Scores, labels: Labels) -> dict[str, Any]:
     """Rows and tokens measured, rows with a written answer, and the metrics of these."""
-    written = [name for name in scores.metrics if name not in OVER_TOKENS]
-    rows = int((scores.columns[written[0]] == scores.columns[written[0]]).sum()) if written else 0
+    rows = max(scores.written.values(), default=0)
     return {
         "tokens": int(scores.columns["tokens"].sum()),
         "written": rows,
-        "metrics": {name: scores.value(name) for name in written},
+        "metrics": {name: scores.value(name) for name in scores.written},
     }
 
 
