@@ -92,8 +92,11 @@ class Chat:
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """The tokens that end an answer, as the template writes them; empty where it writes none."""
-        made = self.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], None)
+        """The tokens that end an answer, as the template writes them; empty where it writes none, or cannot be asked."""
+        try:
+            made = self.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], None)
+        except Unrenderable:
+            return frozenset()
         last = made.ids[made.answers[-1][1] - 1] if made.answers and made.answers[-1][1] > 0 else -1
         return frozenset({last} & set(self._tokenizer.all_special_ids) | {last} & self._added)
 
@@ -186,8 +189,8 @@ def template_of(processor: TextProcessor, asked: str | None, name: str) -> str:
         if not isinstance(own, str):
             raise ModelError(
                 f"{name}: its tokenizer has no chat template, so nothing says how a conversation is written for it; choose "
-                "an instruction-tuned base, or say how: --task instruction --set task.template=plain (texts on lines of their own, for a base "
-                "that only goes on with texts), chatml, or the file of a jinja template"
+                "an instruction-tuned base, or say how: --task instruction --set task.template=plain (texts on lines of "
+                "their own, for a base that only goes on with texts), chatml, or the file of a jinja template"
             )
         return own
     if asked not in NAMED:
