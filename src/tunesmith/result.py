@@ -137,7 +137,11 @@ def _of_a_sample(scores: Scores, rows: int) -> list[str]:
     """Which metrics are of written texts, and of how many rows."""
     names = ", ".join(metric_title(name) for name in scores.written)
     counts = set(scores.written.values())
-    return [f"{names}: of the answers written for {max(counts):,} of the {rows:,} test rows"] if counts else []
+    if not counts:
+        return []
+    going = int(scores.columns["going"].sum()) if "going" in scores.columns else 0
+    cut = f"; {going:,} of them were cut at the most tokens that may be written" if going else ""
+    return [f"{names}: of the answers written for {max(counts):,} of the {rows:,} test rows{cut}"]
 
 
 def _retained(built: Built, predictor: Predictor) -> list[Finding]:

@@ -92,8 +92,11 @@ class Chat:
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """The tokens that end an answer, as the template writes them; empty where it writes none."""
-        made = self.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], None)
+        """The tokens that end an answer, as the template writes them; empty where it writes none, or cannot be asked."""
+        try:
+            made = self.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], None)
+        except Unrenderable:
+            return frozenset()
         last = made.ids[made.answers[-1][1] - 1] if made.answers and made.answers[-1][1] > 0 else -1
         return frozenset({last} & set(self._tokenizer.all_special_ids) | {last} & self._added)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.conversations import Conversations
 from tunesmith.data.words import Window
-from tunesmith.errors import DataError, ModelError
+from tunesmith.errors import DataError, ModelError, TunesmithWarning
 from tunesmith.tasks._answers import compared, exact_match, measured, named_function, rouge_l
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
 
@@ -312,7 +313,20 @@ class Instruction(Task):
         prompts = [item.inputs["input_ids"][: item.prompt] for item in asked]
         written = generate(network, prompts, self.answer_tokens, chat.ends)
         said = {item.row: chat.decode(ids) for item, ids in zip(asked, written, strict=True)}
-        return [replace(item, value=said.get(item.row)) for item in found]
+        going = {item.row for item, ids in zip(asked, written, strict=True) if len(ids) >= self.answer_tokens}
+        if going and asked[0].target is None:
+            warnings.warn(
+                f"{len(going):,} of {len(asked):,} answers were not at their end after {self.answer_tokens} tokens, the most "
+                "that this model was told to write (task.answer_tokens)",
+                TunesmithWarning,
+                stacklevel=4,
+            )
+        return [
+            replace(item, value=said[item.row], counts=(*item.counts[:2], int(item.row in going)))
+            if item.row in said
+            else item
+            for item in found
+        ]
 
     def floor(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
@@ -366,6 +380,7 @@ class Instruction(Task):
                 own, path = named_function(self.metric), self.metric
                 name = path.rpartition(":")[2].rpartition(".")[2]
                 functions[name] = lambda said, wanted: measured(own, path, said, wanted)
+            columns["going"] = np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64)
             for name, function in functions.items():
                 columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
                 metrics[name] = _Written(name)

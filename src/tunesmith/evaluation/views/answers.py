@@ -16,6 +16,7 @@ def build(scores: Scores, labels: Labels) -> dict[str, Any]:
     return {
         "tokens": int(scores.columns["tokens"].sum()),
         "written": rows,
+        "cut": int(scores.columns["going"].sum()) if rows else 0,
         "metrics": {name: scores.value(name) for name in scores.written},
     }
 
@@ -23,7 +24,8 @@ def build(scores: Scores, labels: Labels) -> dict[str, Any]:
 def show(found: Mapping[str, Any], rows: int) -> str:
     said = (
         f"{count(found['tokens'])} tokens of answers in {count(rows)} test rows were foretold one by one, each after the "
-        f"true tokens before it; {count(found['written'])} answers were written from the prompt alone (greedy)."
+        f"true tokens before it; {count(found['written'])} answers were written from the prompt alone (greedy), and "
+        f"{count(found['cut'])} of these were cut at the most tokens that may be written."
     )
     if not found["metrics"]:
         return section("answers", "Answers", said, "")
