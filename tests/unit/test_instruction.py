@@ -276,3 +276,54 @@ def test_most_frequent_tokens_and_answers_are_the_floor() -> None:
         assert item.evidence[0] == pytest.approx(cost)
     assert [item.value for item in floor].count("YES") == 2 and [item.value for item in floor].count(None) == 1
     assert as_messages(made[0].turns)[1] == {"role": "assistant", "content": "YES"}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+def test_packed_conversations_teach_what_single_ones_do(family: str, model_folder: Callable[[str], Path]) -> None:
+    import torch
+
+    from tunesmith.data.packing import PAD, packed
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    task = Instruction(template="plain", packing=True)
+    assert task.packs() and not Instruction().packs()
+    network = task.head(load_backbone(resolve(str(model_folder(family)))), NONE, False, 0)
+    made = conversations(8, 3)
+    texts = [as_text(prompt_of(row)) for row in made]
+    examples = task.encode(texts, made, NONE, network.processor, 60)
+    windows = packed(examples, 60)
+    assert len(windows) < len(examples)
+    pad = {**network.processor.pad, **PAD}
+
+    def measured(batch: Any, joined: bool = False) -> tuple[float, float, torch.Tensor]:
+        network.zero_grad()
+        given = {name: value for name, value in batch.inputs.items() if not (joined and name in PAD)}
+        loss = task.loss(network(given), batch)
+        loss.total.backward()
+        grads = [value.grad.flatten() for value in network.parameters() if value.grad is not None]
+        return float(loss.total.detach()), float(loss.weight), torch.cat(grads)
+
+    single, weight, wanted = measured(collate(examples, pad))
+    together, same, found = measured(collate(windows, pad))
+    assert same == weight, "as many tokens are learned"
+    assert together == pytest.approx(single, rel=1e-5)
+    assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+    assert measured(collate(windows, pad), joined=True)[0] != pytest.approx(single, rel=1e-4), "the control"
+
+
+def test_a_packed_run_says_into_how_many_windows(
+    chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    from tunesmith import finetune
+
+    said: list[str] = []
+    finetune(
+        model_folder("llama"),
+        chats,
+        task={**PLAIN, "packing": True},
+        settings=settings(),
+        out=tmp_path / "run",
+        listen=lambda event: said.append(str(event)),
+    )
+    assert any("rows in" in line and "each row as if alone" in line for line in said)

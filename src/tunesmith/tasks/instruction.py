@@ -79,6 +79,9 @@ class Instruction(Task):
     unfit: Literal["refuse", "drop"] = Field(
         default="refuse", description="rows that the template refuses, or of which no token of an answer fits"
     )
+    packing: bool = Field(
+        default=False, description="several short conversations in one window, each as if it stood alone"
+    )
     sample: Annotated[int, Field(ge=0)] = Field(default=64, description="test rows for which answers are written")
     answer_tokens: Annotated[int, Field(ge=1)] = Field(default=256, description="most tokens of a written answer")
     after: Annotated[str, Field(min_length=1)] | None = Field(
@@ -218,6 +221,9 @@ class Instruction(Task):
             row, _inputs(ids), None, whole - len(ids), None, Window(row, ""), prompt=len(ids), dropped=dropped,
             clipped=len(ids) == room < whole, lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
+
+    def packs(self) -> bool:
+        return self.packing
 
     @property
     def drops_unfit(self) -> bool:
