@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
 from tunesmith.data.order import LengthOrder
 from tunesmith.data.stored import measures, tokens_in
+from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
@@ -151,6 +152,8 @@ def fit_probe(
     """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
     wanted = recipe.training.probe and not built.plan.started  # a head that goes on from earlier is not fitted anew
     measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
+    if measured and prepared.task.untrained:
+        built.base = (_untrained(prepared, encoded, built, backbone.processor.pad),)
     if not (wanted or measured) or built.network.output is None:
         return
     import torch
@@ -200,6 +203,16 @@ def fit_probe(
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
     yield Note("probe", (f"{said}{few}",))
+
+
+def _untrained(prepared: Prepared, encoded: Encoded, built: Built, pad: dict[str, int]) -> Baseline:
+    """The network as it is before the first step, on the test rows, by the task's own rules."""
+    begun, network, task = time.perf_counter(), built.network.eval(), prepared.task
+    found, _ = infer(
+        lambda batch: network(batch.inputs), task, encoded.examples["test"], prepared.labels, pad, built.runtime.device
+    )
+    scores = task.score(found, prepared.truth("test"), prepared.labels)
+    return Baseline(task.untrained, PHRASES[task.untrained], scores, time.perf_counter() - begun)
 
 
 def _enough(examples: Sequence[Example], trunk: Trunk, seed: int) -> tuple[Sequence[Example], Sequence[int], str]:
@@ -310,7 +323,7 @@ def evaluator(
     if not examples:
         return None
     task, labels = prepared.task, prepared.labels
-    metric = task.primary_metric if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
+    asked = None if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
 
     def evaluate() -> Measured:
         network.eval()
@@ -321,6 +334,11 @@ def evaluator(
         truth = prepared.truth("validation")
         settled = task.settle(found, truth, labels)
         scores = task.score(task.restate(found, settled), truth, settled)
+        metric = scores.primary if asked is None else asked
+        if metric not in scores.metrics:
+            raise RecipeError(
+                f'evaluation.metric: these rows have no metric "{metric}"; {did_you_mean(metric, [*scores.metrics])}'
+            )
         value = scores.value(metric)
         rank = -value if metric in scores.lower else value
         return Measured(metric, value, rank, standard_error(scores, metric), loss if loss is not None else 0.0)

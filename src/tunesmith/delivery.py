@@ -98,7 +98,7 @@ def deliver(
     check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
-    _compare(_evidence(written, texts)[: len(rows)], trained, allowed, partial)
+    _compare(_evidence(written, texts[: len(rows)]), trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
     sync_tree(partial)  # the weights, before the name that says the model is there
     partial.rename(final)
@@ -178,7 +178,7 @@ def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: TextPro
     if cut is None and encoded.limit <= LONGEST_PROBE:
         long = " ".join(text if isinstance(text, str) else " ".join(text) for text in chosen)
         while len(long) < MOST_LETTERS * encoded.limit:
-            made_up: Text = long if prepared.columns.pair is None else (long, long)
+            made_up: Text = long if prepared.columns.pair is None else (long,) * len(prepared.columns.texts)
             if processor.encode(made_up, encoded.limit)[1] > 0:
                 return rows, [*chosen, made_up]
             long = f"{long} {long}"

@@ -117,9 +117,9 @@ def table_in(splits: Splits, name: str) -> Table:
 
 
 def texts_of(table: Table, columns: Columns) -> list[Text]:
-    """What the model reads of each row: one text, or two."""
-    first = table.columns[columns.text]
-    return first if columns.pair is None else list(zip(first, table.columns[columns.pair], strict=True))
+    """What the model reads of each row: one text, two, or more."""
+    texts = [table.columns[name] for name in columns.texts]
+    return texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
 
 
 def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> Encoded:

@@ -10,6 +10,7 @@ from families import FAMILIES
 from shortruns import HINTS, rows
 from tunesmith import catalog
 from tunesmith.data.encode import Batch, Example, Text, collate
+from tunesmith.data.targets.related import RELATED
 from tunesmith.data.targets.tags import Entity
 from tunesmith.data.words import Words
 from tunesmith.methods.base import Method, Plan, Rates
@@ -32,6 +33,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
 TASK_VARIANTS["regression"] = [{}, {"error": "huber"}]
+TASK_VARIANTS["embedding"] = [{}, {"symmetric": True, "scale": 10.0}]
 
 
 def _pairs(count: int) -> list[tuple[Text, Any]]:
@@ -54,9 +56,18 @@ def _with_entities(count: int) -> list[tuple[Text, Any]]:
     return made
 
 
+def _triplets(count: int) -> list[tuple[Text, Any]]:
+    texts = [text for text, _ in rows(count)]
+    return [((text, texts[place - 1], texts[place - 2]), RELATED) for place, text in enumerate(texts)]
+
+
+# Tasks whose network is the base alone: with the base frozen there is nothing to train.
+HEADLESS = ("embedding",)
+
 # Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
+    "embedding": (_triplets(10), Labels((RELATED,), (10,))),
     "multilabel": (
         [(text, (label, "long") if len(text) % 2 else ()) for text, label in rows(10)],
         Labels(("blame", "long", "money", "praise"), (2, 5, 1, 2), thresholds=(0.5, 0.4, 0.6, 0.5)),
@@ -96,6 +107,8 @@ def all_cases() -> list[Case]:
         for place, task_options in enumerate(TASK_VARIANTS.get(task, [{}])):
             for family in FAMILIES if place == 0 else list(FAMILIES)[:1]:
                 for method in catalog.names("methods"):
+                    if method == "head" and task in HEADLESS:
+                        continue
                     for options in VARIANTS.get(method, [{}]):
                         found.append(Case(task, method, family, _plain(task_options), _plain(options)))
     return found

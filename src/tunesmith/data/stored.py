@@ -121,8 +121,8 @@ class StoredExamples(Sequence[Example]):
         target, places = _unpacked(json.loads(kept))
         source = int(self.measures.sources[row])
         window = None if places is None else Window(source, self.texts[source], places)  # type: ignore[arg-type]
-        second = sides[1] if self._sides == 2 else None
-        return Example(row, sides[0], target, int(self.measures.cuts[row]), second, window)
+        second = sides[1] if self._sides > 1 else None
+        return Example(row, sides[0], target, int(self.measures.cuts[row]), second, window, tuple(sides[2:]))
 
 
 def can_store(example: Example) -> bool:

@@ -15,6 +15,9 @@ METRIC_TITLES = {
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
     "rmse": "RMSE",
+    "accuracy_at_1": "accuracy@1",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
 }
 
 

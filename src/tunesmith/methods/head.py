@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from tunesmith.errors import ModelError
 from tunesmith.methods._groups import plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
@@ -22,6 +23,10 @@ class Head(Method):
         return Rates(1e-3, 1e-3, "1e-3, Adam's own default: a linear map on fixed features is a convex problem")
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
+        if network.output is None:
+            raise ModelError(
+                "method head: this task puts no head on the base, so nothing would train; take --method full, layers or lora"
+            )
         return plan_for(network, [], rates, self.cut(network.layout))
 
     def cut(self, layout: Layout) -> int:

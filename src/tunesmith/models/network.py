@@ -112,7 +112,7 @@ class EncoderNetwork(Network, ABC):
         self.body = body
         self.pooling = pooling
         self.processor = processor
-        self.unused = _take_pooler(body)  # trained by nobody, and written back, so that the folder stays whole
+        self.unused = take_pooler(body)  # trained by nobody, and written back, so that the folder stays whole
         self.dropout = nn.Dropout(_dropout_rate(body.config))
         self.head = nn.Linear(width, len(labels))
         self.layout = layout_of(body, "body")
@@ -288,6 +288,8 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     """
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+    from tunesmith.models.embedding import EmbeddingNetwork
+
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
     pooled = (folder / "modules.json").is_file()
@@ -314,6 +316,8 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:
                 return TransformersNetwork(model, processor, per_token).eval(), labels
+            if not _has_head(folder):
+                return EmbeddingNetwork(model, pooling, processor).eval(), ()
             return _load_pooled(folder, model, pooling, labels, processor), labels
     except ArtifactError:
         raise
@@ -380,6 +384,11 @@ def _transformers_network(
     return network.eval()
 
 
+def _has_head(folder: Path) -> bool:
+    """Whether a sentence-transformers folder of ours goes on after the vectors."""
+    return (folder / PAIR_HEAD).is_file() or any(folder.glob("*_Dense"))
+
+
 def _load_pooled(
     folder: Path, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor
 ) -> EncoderNetwork:
@@ -427,7 +436,7 @@ def _last_steps(model: PreTrainedModel) -> tuple[str, str | None, int]:
     return names[output], names[last], sum(module is last for module, _ in dropped) - 1
 
 
-def _take_pooler(body: PreTrainedModel) -> dict[str, Tensor]:
+def take_pooler(body: PreTrainedModel) -> dict[str, Tensor]:
     """Takes an unused pooler off the body, since it would never get a gradient, and returns its weights."""
     pooler: nn.Module | None = getattr(body, "pooler", None)
     if not isinstance(pooler, nn.Module):

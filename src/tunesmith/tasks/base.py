@@ -107,6 +107,10 @@ class Task(Part, ABC):
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
+    # What the network gives before any training is this baseline, by the verdict's name for it; "" for none.
+    untrained: ClassVar[str] = ""
+    joint: ClassVar[bool] = False  # whether a row's loss depends on the other rows of its step
+    several_texts: ClassVar[bool] = False  # whether what is predicted from may be one text, two, or more
     encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
