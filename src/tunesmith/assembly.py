@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
-from tunesmith.data.order import LengthOrder
 from tunesmith.data.stored import measures, tokens_in
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.baselines.base import Baseline
@@ -54,6 +53,7 @@ class Built:
     training: TrainingSpec  # every "auto" resolved
     derived: list[Derived]
     trainable: int  # parameters that may change
+    start: dict[str, Tensor]  # what trains as it was before, where some of it is kept in the end; else empty
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
     base: tuple[
         Baseline, ...
@@ -100,7 +100,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept."""
     asked = recipe.training
     width = backbone.module.config.hidden_size
-    rates, epochs, derived = resolve_rates(recipe, width, len(encoded.examples["train"]))
+    rates, epochs, derived = resolve_rates(recipe, width, prepared.task.epoch_rows(len(encoded.examples["train"])))
     network, plan = build_network(recipe, prepared, backbone, rates)
     if asked.precision == "auto" and "training.precision" in earlier:
         asked = asked.model_copy(update={"precision": earlier["training.precision"]})
@@ -129,7 +129,10 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         }
     )
     masters = Masters(network, plan, training, runtime.dtype)
-    return Built(network, plan, masters, runtime, training, derived, trainable, kept_rows)
+    start = {}
+    if prepared.task.kept() > 0:
+        start = {name: value.detach().clone() for name, value in masters.tensors.items() if name not in network.fresh}
+    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows)
 
 
 def keep_frozen(recipe: Recipe, encoded: Encoded, backbone: Backbone, built: Built, earlier: dict[str, Any]) -> Trunk:
@@ -163,7 +166,7 @@ def fit_probe(
     splits = {name: rows for name, rows in encoded.examples.items() if rows and (name != "test" or measured)}
     splits["train"], sources, few = _enough(splits["train"], trunk, recipe.seed)
     features = {split: trunk.features(split, rows, pad) for split, rows in splits.items()}
-    fitted = _fit_on(prepared.task, last, features, splits)
+    fitted = fit_on(prepared.task, last, features, splits)
     seconds = time.perf_counter() - begun
     if measured:
         alone = fitted
@@ -173,7 +176,7 @@ def fit_probe(
             # What reaches the last map went through layers that nothing has trained yet: no fair rival.
             features = {split: base_features(network, rows, pad) for split, rows in splits.items()}
             width = features["train"].shape[1]
-            alone = _fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
+            alone = fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
         labels = prepared.labels
 
         def predicted(split: str) -> list[Prediction]:
@@ -247,7 +250,7 @@ def _cosine(
     return (Baseline(COSINE, PHRASES[COSINE], scores, seconds),)
 
 
-def _fit_on(
+def fit_on(
     task: Task, last: nn.Linear, features: dict[str, Tensor], splits: dict[str, Sequence[Example]]
 ) -> ProbeResult:
     """Heads fitted on the training rows' features, chosen on the validation rows' where there are any."""
@@ -278,9 +281,10 @@ def make_run(
 ) -> Run:
     """What the loop needs. Runs the preflight, so it raises TrainingError when the longest batch does not fit."""
     network, task, pad = built.network, prepared.task, backbone.processor.pad
-    order = LengthOrder(
-        tuple(measures(encoded.examples["train"]).lengths.tolist()), recipe.training.batch_size, recipe.seed
-    )
+    read = measures(encoded.examples["train"])
+    targets = prepared.truth("train")
+    truth = [targets[row] for row in read.sources]
+    order = task.order(read.lengths.tolist(), truth, recipe.training.batch_size, recipe.seed)
 
     def source_of(size: int) -> FixedRows:
         return FixedRows(encoded.examples["train"], order, size, pad, built.runtime.device)

@@ -63,7 +63,7 @@ def deliver(
         backbone = load_backbone(source)
     loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
     width = backbone.module.config.hidden_size
-    rates, _, _ = resolve_rates(recipe, width, len(encoded.examples["train"]))
+    rates, _, _ = resolve_rates(recipe, width, prepared.task.epoch_rows(len(encoded.examples["train"])))
     network, plan = build_network(recipe, prepared, backbone, rates)
     parameters = dict(network.named_parameters())
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +84,15 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     rows = tuple(three_rows(next(iter(given.values())), columns))
     tables, findings = clean(given, columns, target, recipe.data.leaks)
-    validation = validation_share(recipe.data.validation, len(tables["train"]))
+    asked = 0.0 if recipe.data.validation == "auto" and not task.validates else recipe.data.validation
+    validation = validation_share(asked, len(tables["train"]))
     splits = make_splits(tables, columns, target, validation, recipe.data.test, recipe.seed)
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
     labels = task.check(splits.train, columns)
+    whole, added = task.enriched(splits.train, columns, labels)
+    why = {**splits.why, "train": f"{splits.why.get('train', '')}; {added}"} if added else splits.why
+    splits = replace(splits, train=whole, why=why)
     sizes = [(name, len(table_in(splits, name)), splits.why.get(name, "")) for name in SPLITS]
     notes = (
         Note("columns", (columns.why, *rows)),

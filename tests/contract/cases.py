@@ -68,6 +68,7 @@ HEADLESS = ("embedding",)
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
     "embedding": (_triplets(10), Labels((RELATED,), (10,))),
+    "few_shot": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
     "multilabel": (
         [(text, (label, "long") if len(text) % 2 else ()) for text, label in rows(10)],
         Labels(("blame", "long", "money", "praise"), (2, 5, 1, 2), thresholds=(0.5, 0.4, 0.6, 0.5)),

@@ -1,4 +1,4 @@
-"""Losses over vectors equal sentence-transformers' on the same batch, values and gradients; what only looks negative is out."""
+"""Losses over vectors equal sentence-transformers' on the same batch; what only looks like a negative is left out."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
+NO_CLASS = -1e4  # the logit of a class that is not there
 PAIR_HEAD = "pair_head.safetensors"
 TOKEN_SUFFIX = "ForTokenClassification"  # of transformers' classes with an output for every token
 TOKEN_MODEL = f"AutoModel{TOKEN_SUFFIX}"
@@ -41,6 +42,7 @@ class Network(nn.Module, ABC):
     processor: TextProcessor
     fresh: frozenset[str]
     source: Source | None = None
+    tells: bool = False  # whether in training the features are given beside the logits: see `told`
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
 
     @property
@@ -98,7 +100,19 @@ class Network(nn.Module, ABC):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [rows, tokens] -> logits [rows, labels]."""
-        return self.classify(self.features(inputs))
+        return self.told(self.features(inputs))
+
+    def told(self, features: Tensor) -> Tensor:
+        """[rows, width] -> logits [rows, labels]; in training, of a network that `tells`, [rows, 2, longer of both].
+
+        The first are then the logits, filled up with what no softmax sees; the second the features, filled up with 0.
+        """
+        logits = self.classify(features)
+        if not (self.tells and self.training):
+            return logits
+        longer = max(logits.shape[-1], features.shape[-1])
+        filled = nn.functional.pad(logits.float(), (0, longer - logits.shape[-1]), value=NO_CLASS)
+        return torch.stack([filled, nn.functional.pad(features.float(), (0, longer - features.shape[-1]))], dim=1)
 
 
 class EncoderNetwork(Network, ABC):
