@@ -38,6 +38,8 @@ def looks_related(table: Table, asked: Asked) -> str | None:
         return f'columns "{pair[0]}" and "{pair[1]}"'
     if asked.text is not None and asked.pair is not None:
         pair = (asked.text, asked.pair)
+    if pair is not None and simple(pair[0]) == "question" and simple(pair[1]) in WRITTEN:
+        return None
     rest = [names[name] for name in free if pair is None or names[name] not in pair]
     if pair is not None:
         there = all(name in table.columns for name in pair)

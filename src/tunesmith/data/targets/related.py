@@ -47,4 +47,4 @@ class Related(Target):
             )
 
     def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
-        return [()] * len(targets)
+        return [(RELATED,)] * len(targets)
