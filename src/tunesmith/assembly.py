@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
+import random
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
 from tunesmith.data.order import LengthOrder
+from tunesmith.data.stored import measures, tokens_in
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+
+MOST_PROBE_ROWS = 50_000  # of a run that keeps nothing: a linear map learns little from more
 
 
 @dataclass
@@ -112,8 +115,8 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     if asked.checkpointing:
         network.recompute_activations()
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    rows = itertools.chain.from_iterable(encoded.examples.values())
-    kept_rows = compact_embeddings(network, plan, rows, backbone.processor.pad)
+    used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
+    kept_rows = compact_embeddings(network, plan, used, backbone.processor.pad)
     training = recipe.training.model_copy(
         update={
             "epochs": epochs,
@@ -155,6 +158,7 @@ def fit_probe(
     begun = time.perf_counter()
     network, pad, last = built.network, backbone.processor.pad, built.network.last
     splits = {name: rows for name, rows in encoded.examples.items() if rows and (name != "test" or measured)}
+    splits["train"], sources, few = _enough(splits["train"], trunk, recipe.seed)
     features = {split: trunk.features(split, rows, pad) for split, rows in splits.items()}
     fitted = _fit_on(prepared.task, last, features, splits)
     seconds = time.perf_counter() - begun
@@ -181,7 +185,7 @@ def fit_probe(
         scores = prepared.task.score(prepared.task.restate(found, labels), prepared.truth("test"), labels)
         took = time.perf_counter() - begun
         probe = Baseline("probe", "frozen features with a new head", scores, took)
-        built.base = (*_cosine(prepared, network, features, took), probe)
+        built.base = (*_cosine(prepared, network, features, sources, took), probe)
     said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"
     if wanted:
         names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -195,10 +199,27 @@ def fit_probe(
         why = softer if base_trains else fitted.why
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
-    yield Note("probe", (said,))
+    yield Note("probe", (f"{said}{few}",))
 
 
-def _cosine(prepared: Prepared, network: Network, features: dict[str, Tensor], seconds: float) -> tuple[Baseline, ...]:
+def _enough(examples: Sequence[Example], trunk: Trunk, seed: int) -> tuple[Sequence[Example], Sequence[int], str]:
+    """The rows that a head is fitted to, where they stand in the table, and what is to be said of them.
+
+    All, unless they are very many and nothing is kept of them.
+
+    Their features would take more memory than training does, and as long as a third of an epoch.
+    """
+    if len(examples) <= MOST_PROBE_ROWS or not isinstance(trunk, Live):
+        return examples, measures(examples).sources.tolist(), ""
+    rows = sorted(random.Random(seed_of(seed, "probe")).sample(range(len(examples)), MOST_PROBE_ROWS))
+    taken = [examples[row] for row in rows]
+    said = f"; on {MOST_PROBE_ROWS:,} of the {len(examples):,} training rows"
+    return [replace(example, row=place) for place, example in enumerate(taken)], [row.source for row in taken], said
+
+
+def _cosine(
+    prepared: Prepared, network: Network, features: dict[str, Tensor], sources: Sequence[int], seconds: float
+) -> tuple[Baseline, ...]:
     """The base's own cosine of two texts, put on the scale of one number by least squares on the training rows."""
     import numpy as np
 
@@ -206,14 +227,16 @@ def _cosine(prepared: Prepared, network: Network, features: dict[str, Tensor], s
     train, test = network.cosine(features["train"]), network.cosine(features["test"])
     if train is None or test is None or len(labels.scale) != 1 or not isinstance(task, OutputTask):
         return ()
-    truth = (np.array(prepared.truth("train"))[:, 0] - labels.center[0]) / labels.scale[0]
+    truth = (np.array([prepared.truth("train")[row] for row in sources])[:, 0] - labels.center[0]) / labels.scale[0]
     slope, start = np.polyfit(train.numpy(), truth, 1)
     found = task.predictions((slope * test.numpy() + start)[:, None].tolist(), range(len(test)), labels)
     scores = task.score(found, prepared.truth("test"), labels)
     return (Baseline(COSINE, PHRASES[COSINE], scores, seconds),)
 
 
-def _fit_on(task: Task, last: nn.Linear, features: dict[str, Tensor], splits: dict[str, list[Example]]) -> ProbeResult:
+def _fit_on(
+    task: Task, last: nn.Linear, features: dict[str, Tensor], splits: dict[str, Sequence[Example]]
+) -> ProbeResult:
     """Heads fitted on the training rows' features, chosen on the validation rows' where there are any."""
     import torch
 
@@ -243,7 +266,7 @@ def make_run(
     """What the loop needs. Runs the preflight, so it raises TrainingError when the longest batch does not fit."""
     network, task, pad = built.network, prepared.task, backbone.processor.pad
     order = LengthOrder(
-        tuple(example.length for example in encoded.examples["train"]), recipe.training.batch_size, recipe.seed
+        tuple(measures(encoded.examples["train"]).lengths.tolist()), recipe.training.batch_size, recipe.seed
     )
 
     def source_of(size: int) -> FixedRows:

@@ -6,12 +6,13 @@ import json
 import shutil
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalog import build
 from tunesmith.data.encode import Example, Text
+from tunesmith.data.stored import PART_ROWS
 from tunesmith.data.words import words_of
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
 from tunesmith.tasks.base import Labels, Prediction, Task
@@ -134,8 +135,14 @@ class Predictor:
         return self._warned(texts)
 
     def quiet_predictions(self, texts: Sequence[Text]) -> list[Prediction]:
-        """`predictions` without the warning, for texts whose cuts were counted before."""
-        return self._predicted(self._encoded(texts))
+        """`predictions` without the warning, for texts whose cuts were counted before. Takes the memory of a part of them."""
+        if not self.card.task.encodes_apart:
+            return self._predicted(self._encoded(texts))
+        found: list[Prediction] = []
+        for first in range(0, len(texts), PART_ROWS):
+            part = self._predicted(self._encoded(texts[first : first + PART_ROWS]))
+            found += [replace(prediction, row=prediction.row + first) for prediction in part]
+        return found
 
     def predict(self, texts: Sequence[Text]) -> list[Any]:
         """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), or its entities.

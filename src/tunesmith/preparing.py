@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ from tunesmith.data.findings import Finding, counted
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
 from tunesmith.data.split import Splits, make_splits
+from tunesmith.data.stored import Measures, measures
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
+from tunesmith.encoding import encode_split
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
@@ -66,7 +68,7 @@ class Prepared:
 class Encoded:
     """Every split's rows as numbers."""
 
-    examples: dict[str, list[Example]]
+    examples: dict[str, Sequence[Example]]
     limit: int  # tokens kept of a text
     derived: tuple[Derived, ...]
     findings: tuple[Finding, ...]
@@ -130,32 +132,46 @@ def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> En
         raise RecipeError(f"training.max_length: {asked} tokens are more than the {most} this model has positions for")
     limit, why = (asked, "as asked") if isinstance(asked, int) else (processor.max_length, processor.why)
     task, labels = prepared.task, prepared.labels
-    examples = {
-        split: task.encode(prepared.texts(split), prepared.truth(split), labels, processor, limit) for split in SPLITS
-    }
-    findings = (*_cut_finding(prepared, examples, limit, most), *_window_finding(prepared, examples, limit))
-    return Encoded(examples, limit, (Derived("training.max_length", limit, why),), findings)
+    examples: dict[str, Sequence[Example]] = {}
+    derived = [Derived("training.max_length", limit, why)]
+    for split in SPLITS:
+        examples[split], kept = encode_split(
+            task, prepared.texts(split), prepared.truth(split), labels, processor, limit
+        )
+        if kept:
+            derived.append(Derived(f"data.encoded.{split}", len(examples[split]), kept))
+    found = {split: measures(part) for split, part in examples.items()}
+    findings = (*_cut_finding(prepared, found, limit, most), *_window_finding(prepared, found, limit))
+    return Encoded(examples, limit, tuple(derived), findings)
 
 
-def _window_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: int) -> tuple[Finding, ...]:
-    parts = {split: Counter(example.source for example in examples[split]) for split in SPLITS}
-    long = [(split, row) for split in SPLITS for row, count in parts[split].items() if count > 1]
+def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) -> tuple[Finding, ...]:
+    import numpy as np
+
+    long: list[tuple[str, int]] = []
+    windows = 0
+    for split, of in found.items():
+        rows, parts = np.unique(of.sources, return_counts=True)
+        several = parts > 1
+        long += [(split, int(row)) for row in rows[several]]
+        windows += int(parts[several].sum())
     if not long:
         return ()
-    windows = sum(parts[split][row] for split, row in long)
     message = f"{counted(len(long))} with more than {limit} tokens, read in {windows} overlapping windows"
     return (
         Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long[:20])),
     )
 
 
-def _cut_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: int, most: int) -> tuple[Finding, ...]:
-    cut = [(split, example) for split in SPLITS for example in examples[split] if example.cut > 0]
+def _cut_finding(prepared: Prepared, found: dict[str, Measures], limit: int, most: int) -> tuple[Finding, ...]:
+    import numpy as np
+
+    cut = [(split, int(row)) for split, of in found.items() for row in of.sources[of.cuts > 0]]
     if not cut:
         return ()
-    lost = sum(example.cut for _, example in cut)
-    total = sum(example.length + example.cut for part in examples.values() for example in part)
-    rows = sum(len({example.source for example in part}) for part in examples.values())
+    lost = sum(int(of.cuts.sum()) for of in found.values())
+    total = lost + sum(int(of.lengths.sum()) for of in found.values())
+    rows = sum(len(np.unique(of.sources)) for of in found.values())
     fix = (
         f"--set training.max_length={most} keeps more"
         if limit < most
@@ -164,5 +180,5 @@ def _cut_finding(prepared: Prepared, examples: dict[str, list[Example]], limit: 
     message = (
         f"{len(cut):,} of {rows:,} rows are longer than {limit} tokens: {lost / total:.1%} of all tokens are cut; {fix}"
     )
-    places = tuple(prepared.table(split).place(example.source) for split, example in cut[:20])
+    places = tuple(prepared.table(split).place(row) for split, row in cut[:20])
     return (Finding("cut_text", len(cut), message, places),)

@@ -9,6 +9,7 @@ import pytest
 
 from families import _wordpiece, _write
 from tunesmith.data.encode import Example, collate
+from tunesmith.data.stored import tokens_in
 from tunesmith.methods.base import Plan, Rates
 from tunesmith.methods.full import Full
 from tunesmith.models.backbone import load_backbone
@@ -72,8 +73,8 @@ def test_a_plan_that_decays_embeddings_keeps_every_row(albert: tuple[Network, Pl
     network, plan = albert
     pad = network.processor.pad
     decaying = replace(plan, groups=tuple(replace(group, decay=True) for group in plan.groups))
-    assert compact_embeddings(network, decaying, _examples(network), pad) == {}
-    kept = compact_embeddings(network, plan, _examples(network), pad)
+    assert compact_embeddings(network, decaying, tokens_in(_examples(network)), pad) == {}
+    kept = compact_embeddings(network, plan, tokens_in(_examples(network)), pad)
     used = {token for example in _examples(network) for token in example.inputs["input_ids"]} | {pad["input_ids"]}
     (rows,) = kept.values()
     assert rows.tolist() == sorted(used)

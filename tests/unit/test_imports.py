@@ -20,7 +20,18 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"training", "evaluation"}),
     frozenset({"selection", "export"}),
     frozenset(
-        {"choosing", "preparing", "previewing", "assembly", "delivery", "result", "predictor", "seen", "unused"}
+        {
+            "choosing",
+            "encoding",
+            "preparing",
+            "previewing",
+            "assembly",
+            "delivery",
+            "result",
+            "predictor",
+            "seen",
+            "unused",
+        }
         | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}
     ),
     frozenset({"cli", "serving", "studio"}),

@@ -116,4 +116,6 @@ def unit_targets(examples: Sequence[Example]) -> Tensor:
 
 def windows(examples: Sequence[Example]) -> dict[int, Window]:
     """The windows of examples that are such, by the examples' rows; none otherwise."""
+    if not examples or examples[0].window is None:
+        return {}
     return {example.row: example.window for example in examples if example.window is not None}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch, Example, collate, windows
 from tunesmith.data.order import by_tokens
+from tunesmith.data.stored import measures
 from tunesmith.errors import TrainingError
 from tunesmith.tasks.base import Labels, Prediction, Task
 
@@ -36,9 +37,9 @@ def infer(
     strange: list[int] = []
     total, weight = 0.0, 0.0
     budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
-    known = all(example.target is not None for example in examples)
+    known = len(examples) > 0 and examples[0].target is not None  # of one split: all or none
     with torch.inference_mode():
-        for rows in by_tokens([example.length for example in examples], budget):
+        for rows in by_tokens(measures(examples).lengths.tolist(), budget):
             batch = collate([examples[row] for row in rows], pad, device)
             output = forward(batch)
             finite = output.isfinite().flatten(1).all(dim=1).tolist()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tokenizers
+import transformers
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.errors import ModelError
 
@@ -53,6 +56,19 @@ class TextProcessor:
         self.apart = apart  # whether two texts of a row are read each on its own, as sentence encoders are trained to
         self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
         self._frame: tuple[list[int], list[int]] | None = None  # looked up once: the marks before and after a text
+
+    def fingerprint(self) -> str:
+        """sha256, in hex, of all that decides which numbers a text becomes."""
+        tokenizer = self.tokenizer
+        if isinstance(tokenizer, PreTrainedTokenizerFast):
+            whole: Any = json.loads(tokenizer.backend_tokenizer.to_str())
+            whole |= {"truncation": None, "padding": None}  # as the last call left them
+        else:
+            whole = sorted(tokenizer.get_vocab().items())
+        marks = sorted((name, str(mark)) for name, mark in tokenizer.special_tokens_map.items())
+        kind = [type(tokenizer).__name__, tokenizers.__version__, transformers.__version__]
+        said = json.dumps([kind, whole, marks, self.pad, self.lower, self.apart], default=str)
+        return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 
     def encode(self, text: str | tuple[str, ...], max_length: int) -> tuple[dict[str, list[int]], int]:
         """One row of each model input, and how many of the text's own tokens did not fit into `max_length`."""

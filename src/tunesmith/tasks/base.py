@@ -107,6 +107,7 @@ class Task(Part, ABC):
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
+    encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
         "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "

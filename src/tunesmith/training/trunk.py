@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch, Example, collate, places_of
 from tunesmith.data.order import by_tokens
+from tunesmith.data.stored import measures
 from tunesmith.memory import free_memory
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def hidden_states(replay: Replay, network: Network, examples: Sequence[Example],
 
 def _chunks(examples: Sequence[Example], device: str) -> Iterable[list[Example]]:
     budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
-    for rows in by_tokens([example.length for example in examples], budget):
+    for rows in by_tokens(measures(examples).lengths.tolist(), budget):
         yield [examples[row] for row in rows]
 
 

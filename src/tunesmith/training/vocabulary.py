@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from tunesmith.data.encode import Example
 from tunesmith.methods.base import Plan
 
 if TYPE_CHECKING:
@@ -40,12 +39,10 @@ class CompactEmbedding(nn.Embedding):
         return super().forward(self.place[input])
 
 
-def compact_embeddings(
-    network: Network, plan: Plan, examples: Iterable[Example], pad: dict[str, int]
-) -> dict[str, Tensor]:
+def compact_embeddings(network: Network, plan: Plan, tokens: Iterable[int], pad: dict[str, int]) -> dict[str, Tensor]:
     """Swaps the token embeddings for their rows in use, where they train without decay and most rows are not in use.
 
-    `examples` are all rows that the network will be given. Gives the kept token numbers by parameter name, which stays
+    `tokens` are all those that the network will be given. Gives the kept token numbers by parameter name, which stays
     as it was; empty when nothing was swapped.
     """
     body = network.get_submodule(network.layout.body)
@@ -54,7 +51,7 @@ def compact_embeddings(
     still = {name for group in plan.groups if not group.decay for name in group.parameters}  # without a gradient
     if owner is None or type(full) is not nn.Embedding or f"{owner}.weight" not in still:
         return {}
-    used = {token for example in examples for side in example.sides for token in side["input_ids"]} | {pad["input_ids"]}
+    used = {*tokens, pad["input_ids"]}
     if full.padding_idx is not None:
         used.add(full.padding_idx)
     if len(used) > (1 - WORTH_IT) * full.num_embeddings:
