@@ -17,6 +17,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.multilabel import Multilabel
+from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
 
@@ -25,7 +26,7 @@ FEW_ROWS = 20  # in tables up to this size such a share says nothing
 
 
 # Tasks that are known by the shape of the rows, whatever a label column holds; the first that knows them is meant.
-RECOGNISING: tuple[type[Task], ...] = ()
+RECOGNISING: tuple[type[Task], ...] = (QuestionAnswering,)
 
 
 @dataclass(frozen=True)

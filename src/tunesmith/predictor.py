@@ -47,6 +47,7 @@ class Card:
             "center": list(self.labels.center),
             "scale": list(self.labels.scale),
             "standardised": self.labels.standardised,
+            "longest": self.labels.longest,
             "text_column": self.text_column,
             "pair_column": self.pair_column,
             "label_column": self.label_column if isinstance(self.label_column, str) else list(self.label_column),
@@ -71,6 +72,7 @@ class Card:
                 tuple(plain["center"]),
                 tuple(plain["scale"]),
                 plain["standardised"],
+                plain.get("longest", 0),
             )
             label = plain["label_column"]
             column = label if isinstance(label, str) else tuple(label)
@@ -165,6 +167,8 @@ class Predictor:
                 "predict_proba: this model predicts entities, any number of them a text; use predict, which gives a score "
                 "with each"
             )
+        if self.card.task.unlike:
+            raise DataError(f"predict_proba: this model predicts {self.card.task.unlike}; use predict")
         if self.card.labels.scale:
             raise DataError("predict_proba: this model predicts numbers, which have no probabilities; use predict")
         rows = [prediction.evidence for prediction in self._warned(texts)]

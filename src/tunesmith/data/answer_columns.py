@@ -83,7 +83,12 @@ def find_answers(table: Table, asked: Asked) -> Columns:
     """
     problems = Problems()
     label = (asked.label,) if isinstance(asked.label, str) else asked.label or ()
-    for role, name in (("text", asked.text), ("pair", asked.pair), ("group", asked.group), *(("label", n) for n in label)):
+    for role, name in (
+        ("text", asked.text),
+        ("pair", asked.pair),
+        ("group", asked.group),
+        *(("label", n) for n in label),
+    ):
         if name is not None and name not in table.columns:
             near = did_you_mean(name, table.columns)
             problems.add(f'{table.path}: there is no column "{name}" (asked for as the {role}); {near}')
@@ -105,7 +110,9 @@ def find_answers(table: Table, asked: Asked) -> Columns:
     distinct = len({str(value) for value in table.columns[context]})
     if group is None and FEWEST_CONTEXTS <= distinct < len(table):
         group = context
-        reasons.append(f'group = "{group}" ({distinct} contexts: all questions of one stay together; --group names another)')
+        reasons.append(
+            f'group = "{group}" ({distinct} contexts: all questions of one stay together; --group names another)'
+        )
     why = ", ".join(reasons)
     return Columns(question, " + ".join(parts) if parts else answers, group, why, context, parts)
 

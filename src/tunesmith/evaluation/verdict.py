@@ -24,6 +24,7 @@ TFIDF_LABELS, FREQUENT = "tfidf_labels", "frequent_labels"
 TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
 FREQUENT_TAG = "frequent_tag"
+SLIDING_WINDOW = "sliding_window"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
@@ -34,6 +35,7 @@ PHRASES = {
     MEDIAN: "always the median",
     COSINE: "the untouched base's cosine similarity",
     FREQUENT_TAG: "the most frequent tag of every word",
+    SLIDING_WINDOW: "the words that stand nearest to the question's",
 }
 FLOORS = (MAJORITY, FREQUENT, MEDIAN, FREQUENT_TAG)  # know nothing of the text, or of a word's neighbours
 CHEAPER = {
@@ -42,6 +44,7 @@ CHEAPER = {
     TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",
+    SLIDING_WINDOW: "to take the words that stand nearest to the question's, which needs no pretrained model,",
 }
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)

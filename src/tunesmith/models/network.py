@@ -24,8 +24,8 @@ from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
 PAIR_HEAD = "pair_head.safetensors"
-TOKEN_SUFFIX = "ForTokenClassification"  # of transformers' classes with an output for every token
-TOKEN_MODEL = f"AutoModel{TOKEN_SUFFIX}"
+SEQUENCE, TOKEN, SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
+PER_TOKEN = (TOKEN, SPAN)  # transformers' classes, by their suffixes, with an output for every token
 # What the outputs are, by transformers' names.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -177,19 +177,26 @@ class PairNetwork(EncoderNetwork):
 
 
 class TransformersNetwork(Network):
-    """The family's own classifier, of whole texts or of each token. Saved as transformers saves it."""
+    """The family's own classifier of whole texts or of each token, or its finder of spans. Saved as transformers saves it."""
 
-    def __init__(self, model: PreTrainedModel, processor: TextProcessor, per_token: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, processor: TextProcessor, kind: str = SEQUENCE) -> None:
+        """`kind` is the suffix of transformers' auto class for it."""
         super().__init__()
         self.model = model
+        self.kind = kind
         self.processor = processor
         self.layout = layout_of(model.base_model, f"model.{model.base_model_prefix}")
         self.output_name, self.dropout_name, self.turn = _last_steps(model)
         self.fresh = frozenset()
-        self.per_token = per_token
+        self.per_token = kind in PER_TOKEN
 
     @property
-    def output(self) -> nn.Linear:
+    def output(self) -> nn.Linear | None:
+        """None of spans: their probabilities are over the tokens of a window together, not of each by itself."""
+        return None if self.kind == SPAN else self.last
+
+    @property
+    def last(self) -> nn.Linear:
         found = self.model.get_submodule(self.output_name)
         assert isinstance(found, nn.Linear)
         return found
@@ -225,13 +232,12 @@ class TransformersNetwork(Network):
     def classify(self, features: Tensor) -> Tensor:
         if self.dropout_name is not None:
             features = self.model.get_submodule(self.dropout_name)(features)
-        return self.output(features)
+        return self.last(features)
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         _name_labels(self.model.config, labels)
         save_model(self.model, self.processor, {}, folder, limit)
-        kind = TOKEN_MODEL if self.per_token else "AutoModelForSequenceClassification"
-        return f'opens with {kind}.from_pretrained("{folder}")'
+        return f'opens with AutoModel{self.kind}.from_pretrained("{folder}")'
 
 
 def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem, pair: bool, seed: int) -> Network:
@@ -246,7 +252,7 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
     kind = type(backbone.module.config)
     with quiet(), torch_seed(seed, "head"):
         if backbone.pooling is None and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            return _transformers_network(backbone, labels, problem, AutoModelForSequenceClassification)
+            return _transformers_network(backbone, labels, problem, AutoModelForSequenceClassification, SEQUENCE)
         body = copy.deepcopy(backbone.module)
         pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
         width = layout_of(body, "").width
@@ -278,7 +284,26 @@ def token_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Net
             "base, such as bert, roberta, deberta-v2, modernbert, llama or qwen3"
         )
     with quiet(), torch_seed(seed, "head"):
-        return _transformers_network(backbone, labels, None, AutoModelForTokenClassification)
+        return _transformers_network(backbone, labels, None, AutoModelForTokenClassification, TOKEN)
+
+
+def span_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Network:
+    """The backbone with the family's own two outputs a token, for where a span starts and ends, drawn from `seed`.
+
+    The weights are copied; a declared pooling plays no part. Raises ModelError where transformers has no such head, and
+    for an encoder-decoder, whose own head reads the decoder's tokens.
+    """
+    from transformers import AutoModelForQuestionAnswering
+    from transformers.models.auto.modeling_auto import MODEL_FOR_QUESTION_ANSWERING_MAPPING
+
+    config = backbone.module.config
+    if type(config) not in MODEL_FOR_QUESTION_ANSWERING_MAPPING or config.is_encoder_decoder:
+        raise ModelError(
+            f'{backbone.source.name}: there is no head for spans on "{config.model_type}"; choose another base, such as '
+            "bert, roberta, deberta-v2, modernbert, llama or qwen3"
+        )
+    with quiet(), torch_seed(seed, "head"):
+        return _transformers_network(backbone, labels, None, AutoModelForQuestionAnswering, SPAN)
 
 
 def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
@@ -286,7 +311,12 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
 
     Raises ArtifactError where something of it is not there, does not fit, or belongs to another model.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+    from transformers import (
+        AutoModel,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+    )
 
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
@@ -294,9 +324,16 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     try:
         with quiet():
             config = read_config(folder, str(folder))
-            per_token = any(name.endswith(TOKEN_SUFFIX) for name in config.architectures or ())
-            whole = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
-            family = AutoModel if pooled else whole
+            saved = next(
+                (kind for kind in PER_TOKEN for name in config.architectures or () if name.endswith(kind)), None
+            )
+            kind = SEQUENCE if saved is None else saved
+            kinds: dict[str, Any] = {
+                SEQUENCE: AutoModelForSequenceClassification,
+                TOKEN: AutoModelForTokenClassification,
+                SPAN: AutoModelForQuestionAnswering,
+            }
+            family = AutoModel if pooled else kinds[kind]
             names: Any = config.id2label
             labels = tuple(names[index] for index in range(len(names)))
             model, report = family.from_pretrained(
@@ -313,7 +350,7 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             processor = load_processor(folder, model)
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:
-                return TransformersNetwork(model, processor, per_token).eval(), labels
+                return TransformersNetwork(model, processor, kind).eval(), labels
             return _load_pooled(folder, model, pooling, labels, processor), labels
     except ArtifactError:
         raise
@@ -358,9 +395,9 @@ def _leave_at(turn: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
 
 
 def _transformers_network(
-    backbone: Backbone, labels: tuple[str, ...], problem: Problem | None, family: Any
+    backbone: Backbone, labels: tuple[str, ...], problem: Problem | None, family: Any, kind: str
 ) -> TransformersNetwork:
-    """`family` is transformers' auto class of the head; `problem` None stands for a head on every token."""
+    """`family` is transformers' auto class of the head, `kind` its suffix; `problem` None: a head on every token."""
     config = copy.deepcopy(backbone.module.config)
     _name_labels(config, labels)
     if problem is not None:
@@ -370,7 +407,7 @@ def _transformers_network(
     base = model.base_model
     given = backbone.module.state_dict()  # may hold more than the classifier's base: a pooler that it does not use
     base.load_state_dict({name: given[name] for name in base.state_dict()})
-    network = TransformersNetwork(model, backbone.processor, per_token=problem is None)
+    network = TransformersNetwork(model, backbone.processor, kind)
     network.source = backbone.source
     body = f"{network.layout.body}."
     missing = {f"{body}{name}" for name in backbone.fresh}

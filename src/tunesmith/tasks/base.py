@@ -13,6 +13,7 @@ from tunesmith.data.encode import Batch, Example, Text, by_unit
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Window
+from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,7 @@ class Labels:
     center: tuple[float, ...] = ()  # of numbers: mean over the training rows
     scale: tuple[float, ...] = ()  # of numbers: standard deviation over the training rows
     standardised: bool = False  # of numbers: whether an output counts in `scale`s from `center`
+    longest: int = 0  # of answers: characters of the longest one in the training rows
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Mark(NamedTuple):
     end: int
     label: str
     kind: str  # "right", "wrong", "missed"
+    part: int = 0  # of several texts the one that it stands in
 
 
 class Mistake(NamedTuple):
@@ -92,7 +95,13 @@ class Scores:
     lower: frozenset[str] = frozenset()  # metrics of which less is better
 
     def value(self, metric: str | None = None) -> float:
-        return self.metrics[metric or self.primary](self.columns)
+        """Raises RecipeError for a metric that has no meaning for these rows."""
+        name = metric or self.primary
+        if name not in self.metrics:
+            raise RecipeError(
+                f'evaluation.metric: "{name}" says nothing of these rows; use one of {", ".join(self.metrics)}'
+            )
+        return self.metrics[name](self.columns)
 
 
 class Task(Part, ABC):
@@ -108,6 +117,7 @@ class Task(Part, ABC):
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
     encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
+    unlike: ClassVar[str] = ""  # what is predicted, where it is nothing that a table of probabilities could hold
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
         "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "
@@ -147,6 +157,14 @@ class Task(Part, ABC):
         self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
     ) -> list[Example]:
         """Rows as numbers, `limit` tokens at most each; pure. `targets` is None where the labels are not known."""
+
+    def unlearned(self, examples: Sequence[Example], targets: Sequence[Any]) -> tuple[str, list[int]]:
+        """Rows whose targets the examples of a split do not hold as they are, and what was done about them."""
+        return "", []
+
+    def shows(self, example: Example, tokens: Sequence[str], labels: Labels) -> str | None:
+        """What an example teaches, in words, for a preview; None for what its target says by itself."""
+        return None
 
     @abstractmethod
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
