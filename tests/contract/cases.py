@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from families import FAMILIES
 from shortruns import HINTS, rows
 from tunesmith import catalog
+from tunesmith.data.answer_columns import Answer
 from tunesmith.data.encode import Batch, Example, Text, collate
 from tunesmith.data.targets.tags import Entity
 from tunesmith.data.words import Words
@@ -54,6 +55,18 @@ def _with_entities(count: int) -> list[tuple[Text, Any]]:
     return made
 
 
+def _with_answers(count: int) -> list[tuple[Text, Any]]:
+    """The first word of praise or blame in a context answers; some contexts are read in windows, some hold no answer."""
+    made: list[tuple[Text, Any]] = []
+    for place, (context, _) in enumerate(rows(count)):
+        words = context.split()
+        hits = [at for at, word in enumerate(words) if word in (*HINTS["praise"], *HINTS["blame"])]
+        starts = [len(" ".join(words[:at])) + (1 if at else 0) for at in hits]
+        answers = [Answer(start, start + len(words[at]), words[at]) for start, at in zip(starts, hits, strict=True)]
+        made.append((("what was it like" + " now" * (place % 3), context), tuple(answers[:2])))
+    return made
+
+
 # Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
@@ -65,6 +78,7 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
         _pairs(10),
         Labels(("up", "down"), (10, 10), center=(2.25, 5.5), scale=(1.4, 2.9), standardised=True),
     ),
+    "question_answering": (_with_answers(10), Labels(("start", "end"), (6, 4), (0.5,), longest=6)),
     "token_classification": (
         _with_entities(10),
         Labels(("O", "B-blame", "I-blame", "B-money", "I-money", "B-praise", "I-praise"), (40, 9, 9, 9, 9, 9, 9)),

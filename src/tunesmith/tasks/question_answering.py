@@ -222,7 +222,10 @@ class QuestionAnswering(Task):
             "exact": np.array([best("exact", gold, reply.text) for gold, reply in both], dtype=np.float64),
             "best_f1": np.array([best("f1", gold, reply.best) for gold, reply in both], dtype=np.float64),
         }
-        metrics: dict[str, Metric] = {"f1": partial(mean_where, name="f1"), "exact_match": partial(mean_where, name="exact")}
+        metrics: dict[str, Metric] = {
+            "f1": partial(mean_where, name="f1"),
+            "exact_match": partial(mean_where, name="exact"),
+        }
         if len(set(columns["truth"].tolist())) > 1:
             metrics |= {
                 "has_answer_f1": partial(mean_where, name="f1", answered=True),

@@ -53,7 +53,9 @@ def _prediction(row: int, text: Text, size: int, rarity: dict[str, float], unsee
     inside = np.convolve(worth, np.ones(size), "valid")  # [pieces]
     before, behind = _nearby(worth), _nearby(worth[::-1])[::-1]
     total = before[: len(inside)] + behind[size - 1 :] - inside
-    best = int(total.argmax())
+    letters = np.array([word[0].isalnum() for word in words])
+    whole = letters[: len(inside)] & letters[size - 1 :]  # no piece begins or ends with a sign
+    best = int(np.where(whole, total, total - total.max() - len(words)).argmax())
     # 1 where every word of the question stands right beside the piece
     score = float(np.clip(total[best] / sum(asked.values()), 0.0, 1.0))
     start, end = bounds[best][0], bounds[best + size - 1][1]
