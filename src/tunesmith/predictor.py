@@ -147,7 +147,8 @@ class Predictor:
         return found
 
     def predict(self, texts: Sequence[Text]) -> list[Any]:
-        """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), or its entities.
+        """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), its entities,
+        or the answer to a question (a `Reply`: text, start, end, score, best).
 
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
         list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with

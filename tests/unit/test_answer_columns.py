@@ -69,7 +69,10 @@ def test_squad_files_become_one_row_a_question(tmp_path: Path) -> None:
         (squad(question("Where?"), context=["a"]), '"context" is a list, not a text'),
         ({"data": [{"title": "x", "paragraphs": {"context": "y"}}]}, '"paragraphs" is an object, not a list'),
         ({"data": [{"paragraphs": [{"context": "y"}]}]}, '"qas" is missing, not a list'),
-        ({"data": [{"paragraphs": ["y"]}]}, "data[0].paragraphs[0] is a text, not a paragraph"),
+        (
+            {"data": [{"paragraphs": [{"context": "x", "qas": []}, "y"]}]},
+            "data[0].paragraphs[1] is a text, not a paragraph",
+        ),
         ({"data": [{"paragraphs": []}]}, "holds no question"),
     ],
 )
@@ -79,6 +82,14 @@ def test_wrong_nesting_is_named_by_its_place(value: Any, said: str, tmp_path: Pa
     with pytest.raises(DataError) as raised:
         read_data(str(path))
     assert said in "\n".join(raised.value.problems) and '"paragraphs": [{"context"' in str(raised.value)
+
+
+def test_a_column_called_paragraphs_is_no_nesting(tmp_path: Path) -> None:
+    rows = [{"paragraphs": "a text", "label": "x"}, {"paragraphs": "another", "label": "y"}]
+    (tmp_path / "train.json").write_text(json.dumps(rows))
+    assert read_data(str(tmp_path / "train.json"))["train"].columns["paragraphs"] == ["a text", "another"]
+    (tmp_path / "lists.json").write_text(json.dumps([{"paragraphs": ["a", "b"], "label": "x"}]))
+    assert read_data(str(tmp_path / "lists.json"))["train"].columns["paragraphs"] == [["a", "b"]]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,15 @@ def is_nested(value: Any) -> bool:
     """Whether a JSON value is a list of SQuAD's articles or paragraphs, or one of them."""
     records = [value] if isinstance(value, dict) else value
     return isinstance(records, list) and any(
-        isinstance(record, dict) and ("paragraphs" in record or "qas" in record) for record in records
+        isinstance(record, dict) and _holds_questions(record) for record in records
+    )
+
+
+def _holds_questions(record: dict[str, Any]) -> bool:
+    """Whether a record is an article or a paragraph, perhaps a wrong one; a column called paragraphs may hold plain texts."""
+    inside = record.get("paragraphs", record.get("qas"))
+    return isinstance(inside, dict) or (
+        isinstance(inside, list) and (not inside or any(isinstance(item, dict) for item in inside))
     )
 
 
