@@ -61,7 +61,10 @@ def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
 def _set_dropout(config: PreTrainedConfig, rate: float) -> None:
     """Every dropout rate by the names that transformers' text configs use."""
     for name in vars(config):
-        if name.endswith(("dropout", "dropout_prob", "_pdrop")) or name in ("seq_classif_dropout", "pooler_dropout"):
+        if name.endswith(("dropout", "dropout_prob", "dropout_rate", "_pdrop")) or name in (
+            "seq_classif_dropout",
+            "pooler_dropout",
+        ):
             setattr(config, name, rate)
 
 
