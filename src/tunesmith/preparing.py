@@ -195,8 +195,12 @@ def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> En
     if unfit:
         raise UnfitRows(prepared, unfit)
     found = {split: measures(part) for split, part in examples.items()}
-    findings = (*_cut_finding(prepared, found, limit, most), *_window_finding(prepared, found, limit))
     remarks = tuple(task.remarks(examples, limit))
+    findings = (
+        *_cut_finding(prepared, found, limit, most),
+        *_window_finding(prepared, found, limit),
+        *_unlearned_finding(prepared, examples),
+    )
     return Encoded(examples, limit, tuple(derived), findings, remarks)
 
 
@@ -218,6 +222,16 @@ def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) 
     return (
         Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long[:20])),
     )
+
+
+def _unlearned_finding(prepared: Prepared, examples: dict[str, Sequence[Example]]) -> tuple[Finding, ...]:
+    told = {split: prepared.task.unlearned(part, prepared.truth(split)) for split, part in examples.items()}
+    rows = [(split, row) for split, (_, some) in told.items() for row in some]
+    if not rows:
+        return ()
+    by_split = ", ".join(f"{split} {len(some)}" for split, (_, some) in told.items() if some)
+    places = tuple(prepared.table(split).place(row) for split, row in rows[:20])
+    return (Finding("unlearned", len(rows), f"{counted(len(rows))} ({by_split}): {told['train'][0]}", places),)
 
 
 def _cut_finding(prepared: Prepared, found: dict[str, Measures], limit: int, most: int) -> tuple[Finding, ...]:

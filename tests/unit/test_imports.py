@@ -22,6 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "choosing",
+            "retention",
             "encoding",
             "preparing",
             "previewing",
