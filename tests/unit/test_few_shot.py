@@ -22,7 +22,7 @@ Folder = Callable[[str], Path]
 
 
 def test_every_step_holds_two_rows_of_a_class_and_every_class_comes_as_often() -> None:
-    classes = tuple(place % 6 for place in range(40)) + (6,)
+    classes = (*(place % 6 for place in range(40)), 6)
     order = PairedOrder((5,) * 41, classes, 8, 56, seed=3)
     assert order.steps_per_epoch == 7
     epoch = [order.batch(step) for step in range(7)]
