@@ -12,6 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from tunesmith.data.table import Table
+from tunesmith.evaluation.baselines import base, tfidf
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.tasks.base import Labels, Prediction, Task
@@ -159,3 +160,29 @@ def test_truth_of_another_length_is_refused(tmp_path: Path) -> None:
     table = Table("t.csv", {"text": ["one", "two"]}, (2, 3))
     with pytest.raises(ValueError, match="1 true labels for 2"):
         write_predictions(tmp_path / "p.parquet", table, ["text"], ["l0"], predictions(2), {})
+
+
+def test_of_very_many_rows_a_baseline_learns_from_some_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"good thing {place}" if place % 2 else f"bad thing {place}" for place in range(40)]
+    truth = ["l1" if place % 2 else "l0" for place in range(40)]
+    labels = Labels(("l0", "l1"), (20, 20))
+    whole, test = Part(texts, truth), Part(["a good one", "a bad one"], ["l1", "l0"])
+    all_rows = measure_baseline("tfidf", TASK, whole, Part([], []), test, labels, 0)
+    monkeypatch.setattr(base, "MOST_ROWS", 10)
+    some = measure_baseline("tfidf", TASK, whole, Part([], []), test, labels, 0)
+    again = measure_baseline("tfidf", TASK, whole, Part([], []), test, labels, 0)
+    assert some.what == f"{all_rows.what}, on 10 of the 40 training rows"
+    assert some.scores.value() == all_rows.scores.value() == 1.0
+    assert np.array_equal(some.scores.columns["probability"], again.scores.columns["probability"])
+    assert not np.array_equal(some.scores.columns["probability"], all_rows.scores.columns["probability"])
+
+
+def test_tfidf_of_many_classes_keeps_to_its_most_frequent_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"good thing {place}" if place % 2 else f"bad thing {place}" for place in range(40)]
+    train = Part(texts, ["l1" if place % 2 else "l0" for place in range(40)])
+    test, labels = Part(["a good one", "a bad one"], ["l1", "l0"]), Labels(("l0", "l1"), (20, 20))
+    whole = measure_baseline("tfidf", TASK, train, Part([], []), test, labels, 0)
+    monkeypatch.setattr(tfidf, "MOST_WEIGHTS", 10)
+    found = measure_baseline("tfidf", TASK, train, Part([], []), test, labels, 0)
+    assert found.what == f"{whole.what} of its 5 most frequent features"
+    assert found.scores.value() == 1.0

@@ -20,11 +20,16 @@ class Words:
     two texts: the features of each, their product, and their cosine.
     """
 
-    def __init__(self, texts: Sequence[Text]) -> None:
+    def __init__(self, texts: Sequence[Text], most: int | None = None) -> None:
+        """`most`: how many features there may be, the most frequent ones; None for all."""
         plain = _flat(texts)
         self._words = by_words(texts)
-        self._vectorizer = _vectorizer(self._words)
+        self._vectorizer = _vectorizer(self._words, most)
         self._vectorizer.fit(plain)
+
+    @property
+    def count(self) -> int:
+        return len(self._vectorizer.vocabulary_)
 
     def features(self, texts: Sequence[Text]) -> Any:
         """Sparse [texts, features]."""
@@ -54,12 +59,12 @@ def _flat(texts: Sequence[Text]) -> list[str]:
     return [part for text in texts for part in ((text,) if isinstance(text, str) else text)]
 
 
-def _vectorizer(words: bool) -> TfidfVectorizer:
+def _vectorizer(words: bool, most: int | None) -> TfidfVectorizer:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     if words:  # single characters count as words: "I", "a" and digits carry sentiment and amounts
-        return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    return TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True)
+        return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", max_features=most)
+    return TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, max_features=most)
 
 
 def phrase(what: str, texts: Sequence[Text]) -> str:

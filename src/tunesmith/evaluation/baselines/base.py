@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
 from tunesmith.data.words import Window
+from tunesmith.seeds import seed_of
 from tunesmith.tasks.base import Labels, OutputTask, Prediction, Scores, Task
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+MOST_ROWS = 100_000  # that a baseline learns from: word counts of a million texts would take more memory than training
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,24 @@ def measure_baseline(
     rival = importlib.import_module(f"tunesmith.evaluation.baselines.{name}").make()
     assert isinstance(rival, Rival)
     started = time.perf_counter()
+    train, few = _enough(train, seed)
     held, wanted = rival.evidence(train, [validation.texts, test.texts], labels, seed)
     if validation.truth:
         seen = _predictions(task, held, validation.texts, labels)
         labels = task.settle(seen, validation.truth, labels)
     found = _predictions(task, wanted, test.texts, labels)
     scores = task.score(found, test.truth, labels)
-    return Baseline(name, rival.what(train), scores, time.perf_counter() - started)
+    return Baseline(name, f"{rival.what(train)}{few}", scores, time.perf_counter() - started)
+
+
+def _enough(train: Part, seed: int) -> tuple[Part, str]:
+    """At most `MOST_ROWS` of the rows, in their order, and what is to be said of that."""
+    count = len(train.texts)
+    if count <= MOST_ROWS:
+        return train, ""
+    rows = sorted(random.Random(seed_of(seed, "baseline")).sample(range(count), MOST_ROWS))
+    taken = Part([train.texts[row] for row in rows], [train.truth[row] for row in rows])
+    return taken, f", on {MOST_ROWS:,} of the {count:,} training rows"
 
 
 def _predictions(task: OutputTask, evidence: np.ndarray, texts: Sequence[Text], labels: Labels) -> list[Prediction]:
