@@ -27,6 +27,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "previewing",
             "assembly",
             "delivery",
+            "finishing",
             "result",
             "predictor",
             "seen",
