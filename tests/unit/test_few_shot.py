@@ -147,3 +147,19 @@ def test_the_head_is_the_best_one_for_the_delivered_features(model_folder: Folde
     (loss + (weight * length).square().sum() / (2 * strength)).backward()
     assert weight.grad is not None
     assert float(weight.grad.norm()) < 0.05 * float(features.norm() * 1.0)
+
+
+def test_classes_of_few_rows_are_told_of_the_task_and_many_are_not() -> None:
+    from tunesmith.preparing import prepare
+
+    def told(count: int) -> str:
+        texts = rows(count)
+        data = {
+            "text": [f"{text} {place}" for place, (text, _) in enumerate(texts)],
+            "label": [one for _, one in texts],
+        }
+        recipe = Recipe.parse({"model": "m", "data": {"path": "rows"}})
+        return "\n".join(line for note in prepare(recipe, data).notes for line in note.lines)
+
+    assert "--task few_shot is made for that" in told(24)
+    assert "few_shot" not in told(120)
