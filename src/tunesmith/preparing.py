@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.choosing import choose
@@ -23,12 +24,14 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
+from tunesmith.tasks.classification import Classification
 from tunesmith.training.events import Note
 
 if TYPE_CHECKING:
     from tunesmith.models.backbone import TextProcessor
 
 MOST_VALIDATION_ROWS = 500
+FEW_OF_A_CLASS = 16  # training rows, median over the classes
 SPLITS = ("train", "validation", "test")
 LISTED = 10
 
@@ -99,10 +102,21 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     notes = (
         Note("columns", (columns.why, *rows)),
         Note("data", tuple(f"{name}: {count:,} rows ({said})" for name, count, said in sizes if said)),
-        Note("task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})",)),
+        Note(
+            "task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})", *_few(recipe, task, labels))
+        ),
         Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
     return Prepared(task, target, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
+
+
+def _few(recipe: Recipe, task: Task, labels: Labels) -> tuple[str, ...]:
+    """What to try where nobody asked for a task, and the classes have few rows each."""
+    if recipe.task != "auto" or not isinstance(task, Classification) or median(labels.counts) > FEW_OF_A_CLASS:
+        return ()
+    return (
+        f"half of the classes have {median(labels.counts):g} training rows or fewer: --task few_shot is made for that",
+    )
 
 
 def _with_places(finding: Finding) -> str:

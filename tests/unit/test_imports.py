@@ -28,6 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "previewing",
             "assembly",
             "delivery",
+            "finishing",
             "result",
             "predictor",
             "seen",

@@ -295,7 +295,7 @@ def test_a_run_from_a_file_to_answers(model_folder: Callable[[str], Path], tmp_p
     report = run.report
     assert report["task"] == "question_answering" and set(report["metrics"]) == set(TASK.metrics)
     assert [item["name"] for item in report["baselines"]] == ["sliding_window"]
-    asked = sum(sum(report["answers"][kind].values()) for kind in ("answer", "none"))
+    asked = sum(sum(report["spans"][kind].values()) for kind in ("answer", "none"))
     assert asked == report["rows_tested"]
     kinds = {item["kind"] for item in report["findings"]}
     assert {"no_answer", "windows"} <= kinds
