@@ -94,7 +94,7 @@ class Tunesmith(Contender):
         clock = _Phases()
         built = build(recipe, prepared, encoded, backbone, {})
         clock.end("network, method, choice of number format")
-        trunk = keep_frozen(recipe, encoded, backbone, built, {})
+        trunk = keep_frozen(recipe, prepared, encoded, backbone, built, {})
         clock.end("frozen outputs")
         for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
             pass

@@ -105,7 +105,7 @@ def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Ben
     backbone = load_backbone(resolve(recipe.model), recipe.training.dropout)
     encoded = encode(prepared, backbone.processor, recipe.training.max_length)
     built = build(recipe, prepared, encoded, backbone, {})
-    trunk = keep_frozen(recipe, encoded, backbone, built, {})
+    trunk = keep_frozen(recipe, prepared, encoded, backbone, built, {})
     for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
         pass
     run = make_run(recipe, prepared, encoded, backbone, built, trunk, folder, stop, {})

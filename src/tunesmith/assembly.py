@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
 from tunesmith.data.order import LengthOrder
+from tunesmith.data.packing import PAD, packed
 from tunesmith.data.stored import measures, tokens_in
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
-from tunesmith.evaluation.verdict import COSINE, PHRASES
+from tunesmith.evaluation.verdict import BASE, COSINE, PHRASES
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
+from tunesmith.retention import general_perplexity
 from tunesmith.seeds import seed_of
 from tunesmith.tasks.base import OutputTask, Prediction, Task
 from tunesmith.training.events import Event, Note
@@ -54,6 +56,7 @@ class Built:
     derived: list[Derived]
     trainable: int  # parameters that may change
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
+    general: float | None = None  # perplexity of the untouched base on text of no task
     base: tuple[
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
@@ -131,7 +134,9 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     return Built(network, plan, masters, runtime, training, derived, trainable, kept_rows)
 
 
-def keep_frozen(recipe: Recipe, encoded: Encoded, backbone: Backbone, built: Built, earlier: dict[str, Any]) -> Trunk:
+def keep_frozen(
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, earlier: dict[str, Any]
+) -> Trunk:
     """Computes what is frozen for every row that will be asked for, and says how; a resumed run does as it did."""
     wanted = ["train", "validation"]
     if recipe.evaluation.baselines and method_of(recipe).part_name() == "head":
@@ -140,7 +145,10 @@ def keep_frozen(recipe: Recipe, encoded: Encoded, backbone: Backbone, built: Bui
     cache = recipe.training.cache
     if "training.cache" in earlier:
         cache = "off" if earlier["training.cache"] == Live.__name__ else "memory"
-    trunk = plan_trunk(built.network, built.plan, splits, cache, backbone.processor.pad)
+    if prepared.task.varies(method_of(recipe).part_name() == "head"):
+        trunk: Trunk = Live(built.network, "nothing kept: rows are varied anew in every epoch")
+    else:
+        trunk = plan_trunk(built.network, built.plan, splits, cache, backbone.processor.pad)
     built.derived.append(Derived("training.cache", type(trunk).__name__, trunk.why))
     return trunk
 
@@ -200,6 +208,34 @@ def fit_probe(
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
     yield Note("probe", (f"{said}{few}",))
+
+
+def measure_base(
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built
+) -> Iterator[Event]:
+    """What the base says of the test rows before anything trains, and what frequencies alone say of them."""
+    network, task, labels, test = built.network, prepared.task, prepared.labels, encoded.examples["test"]
+    if not (recipe.evaluation.baselines and task.judges_by_truth and test):
+        return
+    truth, device = prepared.truth("test"), built.runtime.device
+    begun = time.perf_counter()
+    network.eval()
+    found, loss = infer(
+        lambda batch: network(batch.inputs), task, test, labels, backbone.processor.pad, device,
+        prepared.splits.test.place,
+    )  # fmt: skip
+    scores = task.score(task.answered(found, test, network), truth, labels)
+    took = time.perf_counter() - begun
+    outputs = max(backbone.module.config.vocab_size, len(backbone.processor.tokenizer))
+    if task.measures_general:
+        built.general = general_perplexity(task, labels, network, encoded.limit)
+    floor = task.floor(encoded.examples["train"], prepared.truth("train"), test, outputs)
+    rivals = [Baseline(BASE, PHRASES[BASE], scores, took)]
+    if floor:
+        scores = task.score(floor, truth, labels)
+        rivals.append(Baseline(task.floor_name, PHRASES[task.floor_name], scores, time.perf_counter() - begun - took))
+    built.base = (*built.base, *rivals)
+    yield Note("base", (f"the untouched base has loss {loss:.3f} on the test rows ({took:.1f} s)",))
 
 
 def _enough(examples: Sequence[Example], trunk: Trunk, seed: int) -> tuple[Sequence[Example], Sequence[int], str]:
@@ -265,12 +301,18 @@ def make_run(
 ) -> Run:
     """What the loop needs. Runs the preflight, so it raises TrainingError when the longest batch does not fit."""
     network, task, pad = built.network, prepared.task, backbone.processor.pad
-    order = LengthOrder(
-        tuple(measures(encoded.examples["train"]).lengths.tolist()), recipe.training.batch_size, recipe.seed
-    )
+    examples = encoded.examples["train"]
+    if task.packs():
+        examples, pad = _packed(encoded, built, trunk, pad)
+    order = LengthOrder(tuple(measures(examples).lengths.tolist()), recipe.training.batch_size, recipe.seed)
+
+    def varied(batch: Batch, epoch: int) -> Batch:
+        return task.varied(batch, recipe.seed, epoch, backbone.processor)
+
+    vary = varied if task.varies(method_of(recipe).part_name() == "head") else None
 
     def source_of(size: int) -> FixedRows:
-        return FixedRows(encoded.examples["train"], order, size, pad, built.runtime.device)
+        return FixedRows(examples, order, size, pad, built.runtime.device, vary)
 
     asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
     sizes = [asked] if isinstance(asked, int) else halvings(recipe.training.batch_size)
@@ -289,11 +331,32 @@ def make_run(
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
-        place=lambda row: prepared.splits.train.place(encoded.examples["train"][row].source),
+        place=lambda row: prepared.splits.train.place(examples[row].source),
         stop=stop,
         resume_command=resume_command(folder),
         state=State(),
     )
+
+
+def _packed(
+    encoded: Encoded, built: Built, trunk: Trunk, pad: dict[str, int]
+) -> tuple[Sequence[Example], dict[str, int]]:
+    """The training rows with several in one window, where that changes nothing else, and their fillers."""
+    from tunesmith.models.language import can_pack
+
+    rows = encoded.examples["train"]
+    said = "not packed: "
+    if not isinstance(trunk, Live):
+        said += "what is frozen is kept row by row"
+    elif not can_pack(built.network, encoded.limit):
+        said += "this base does not keep two rows in one window apart"
+    else:
+        found = packed(rows, encoded.limit)
+        said = f"{len(rows):,} rows in {len(found):,} windows of {encoded.limit} tokens at most, each row as if alone"
+        built.derived.append(Derived("task.packing", len(found), said))
+        return found, {**pad, **PAD}
+    built.derived.append(Derived("task.packing", None, said))
+    return rows, pad
 
 
 def evaluator(

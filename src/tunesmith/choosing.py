@@ -15,7 +15,10 @@ from tunesmith.data.targets.tags import said_of
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Task
+from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.instruction import Instruction
+from tunesmith.tasks.masked_lm import MaskedLm
 from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
@@ -25,7 +28,7 @@ FEW_ROWS = 20  # in tables up to this size such a share says nothing
 
 
 # Tasks that are known by the shape of the rows, whatever a label column holds; the first that knows them is meant.
-RECOGNISING: tuple[type[Task], ...] = ()
+RECOGNISING: tuple[type[Task], ...] = (Instruction, CausalLm, MaskedLm)
 
 
 @dataclass(frozen=True)

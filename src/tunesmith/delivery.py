@@ -61,6 +61,7 @@ def deliver(
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(source)
+    prepared.task.widen(backbone.processor, prepared.texts("train"))
     loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
     width = backbone.module.config.hidden_size
     rates, _, _ = resolve_rates(recipe, width, len(encoded.examples["train"]))
@@ -190,9 +191,17 @@ def _as_trained(
 ) -> list[list[float]]:
     """The evidence of some rows of a split by the very network that was trained, cache and all."""
     loop.network.eval()
+    task = prepared.task
+    if task.judges_by_truth:  # judged without their targets, as the model that was read back judges them
+        texts = [prepared.texts(split)[row] for row in rows]
+        alone = task.encode(texts, None, prepared.labels, loop.network.processor, encoded.limit)
+        found, _ = infer(
+            lambda batch: loop.network(batch.inputs), task, alone, prepared.labels, pad, loop.source.device
+        )
+        return [list(prediction.evidence) for prediction in found]
     found, _ = infer(
         lambda batch: loop.trunk.forward(split, batch),
-        prepared.task,
+        task,
         [example for example in encoded.examples[split] if example.source in rows],
         prepared.labels,
         pad,
@@ -229,7 +238,7 @@ def _how_to_use(recipe: Recipe, card: Card, final: Path, opens: str) -> str:
     )
     return (
         f"# {recipe.model}, fine-tuned by Tunesmith\n\n"
-        f"Task: {card.task.part_name()}, {card.task.describe(card.labels)} ({names}).\n"
+        f"Task: {card.task.part_name()}, {card.task.describe(card.labels)}{f' ({names})' if names else ''}.\n"
         f"Method: {method_of(recipe).part_name()}. What it was worth is in the run's report.html.\n\n"
         f'- `tunesmith predict {final} {text}`, or `tunesmith.load("{final}").predict([{entry}])` in Python.\n'
         f"- This folder {opens}.\n{units}"

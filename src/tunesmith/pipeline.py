@@ -67,7 +67,7 @@ class Session:
         from tunesmith.assembly import build
         from tunesmith.manifest import check_same_run, manifest_of
         from tunesmith.models.resolve import local_problems
-        from tunesmith.preparing import encode, prepare
+        from tunesmith.preparing import fitted, prepare
 
         of_model = local_problems(self.recipe.model)
         try:
@@ -83,7 +83,10 @@ class Session:
         source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
         model_note = Note("model", (f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}",))
         yield model_note
-        encoded = encode(prepared, backbone.processor, self.recipe.training.max_length)
+        widened = prepared.task.widen(backbone.processor, prepared.texts("train"))
+        if widened:
+            yield Note("tokens", (widened,))
+        prepared, encoded = fitted(prepared, backbone.processor, self.recipe.training.max_length)
         manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
         check_same_run(self.run, stored, manifest)
         earlier = {} if ledger is None else ledger.resolved()
@@ -134,22 +137,25 @@ class Session:
         built: Built,
         earlier: dict[str, Any],
     ) -> Iterator[Event]:
-        from tunesmith.assembly import fit_probe, keep_frozen, make_run
+        from tunesmith.assembly import fit_probe, keep_frozen, make_run, measure_base
         from tunesmith.training.loop import train
         from tunesmith.training.state import Checkpoints
         from tunesmith.unused import unused_cache, unused_settings
 
         for finding in encoded.findings:
             yield Warned(finding.message)
+        if encoded.remarks:
+            yield Note("encoded", encoded.remarks)
         for line in (*built.plan.warnings, *unused_settings(self.recipe, prepared, built)):
             yield Warned(line)
         trains = f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train"
         yield Note("method", (trains, *built.plan.notes))
-        trunk = keep_frozen(self.recipe, encoded, backbone, built, earlier)
+        trunk = keep_frozen(self.recipe, prepared, encoded, backbone, built, earlier)
         for line in unused_cache(self.recipe, trunk):
             yield Warned(line)
         if not self.stop():
             yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
+            yield from measure_base(self.recipe, prepared, encoded, backbone, built)
         if self.stop():
             saved = Checkpoints(self.run / "checkpoints").steps()  # of an earlier session; none in a new run
             why = "asked to stop before the first step" + (" of this session" if saved else "")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.catalog import build
 from tunesmith.data.encode import Example, Text
 from tunesmith.data.stored import PART_ROWS
+from tunesmith.data.table import Table
 from tunesmith.data.words import words_of
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
 from tunesmith.tasks.base import Labels, Prediction, Task
@@ -113,8 +114,13 @@ class Predictor:
         """Whether a text may be given as a list of words."""
         return self.card.task.reads_words
 
+    def asked_in(self, table: Table, text: str | None) -> list[str] | None:
+        """What this model is to answer in each row of a table, where its text is no column; None where it is one."""
+        return self.card.task.asked_in(table, self.card.label_column, text)
+
     def read(self, given: Any) -> Any:
-        """A text, a pair of texts or a list of words as the task takes it; what is none of these as it is."""
+        """A text, a pair of texts, a list of words or of messages as the task takes it; what is none of these as it is."""
+        given = self.card.task.given(given)
         if not isinstance(given, tuple | list):
             return given
         if not self.reads_words:
@@ -144,6 +150,18 @@ class Predictor:
             found += [replace(prediction, row=prediction.row + first) for prediction in part]
         return found
 
+    def judged(self, texts: Sequence[Text], truth: Sequence[Any], answers: bool) -> list[Prediction]:
+        """`quiet_predictions` of rows whose targets are known, beside them where the task judges so.
+
+        `answers`: whether the model also writes texts, where the task has it do so for a sample of the rows.
+        """
+        card = self.card
+        if not card.task.judges_by_truth:
+            return self.quiet_predictions(texts)
+        examples = card.task.encode(texts, truth, card.labels, self.network.processor, card.max_length)
+        found = self._predicted(examples)
+        return card.task.answered(found, examples, self.network) if answers else found
+
     def predict(self, texts: Sequence[Text]) -> list[Any]:
         """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), or its entities.
 
@@ -165,6 +183,8 @@ class Predictor:
                 "predict_proba: this model predicts entities, any number of them a text; use predict, which gives a score "
                 "with each"
             )
+        if not self.labels:
+            raise DataError("predict_proba: this model writes texts, which have no probabilities; use predict")
         if self.card.labels.scale:
             raise DataError("predict_proba: this model predicts numbers, which have no probabilities; use predict")
         rows = [prediction.evidence for prediction in self._warned(texts)]
@@ -175,7 +195,7 @@ class Predictor:
         said = cut_line(examples, self.card.max_length)
         if said:
             warnings.warn(said, TunesmithWarning, stacklevel=CALLER)
-        return self._predicted(examples)
+        return self.card.task.answered(self._predicted(examples), examples, self.network)
 
     def _encoded(self, texts: Sequence[Text]) -> list[Example]:
         card = self.card

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.choosing import choose
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Columns
-from tunesmith.data.encode import Example, Text
+from tunesmith.data.encode import BadRows, Example, Text
 from tunesmith.data.findings import Finding, counted
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_VALIDATION_ROWS = 500
 SPLITS = ("train", "validation", "test")
+LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Encoded:
     limit: int  # tokens kept of a text
     derived: tuple[Derived, ...]
     findings: tuple[Finding, ...]
+    remarks: tuple[str, ...] = ()  # what the task says of its encoded rows
 
 
 def prepare(recipe: Recipe, table: Any = None) -> Prepared:
@@ -122,6 +124,47 @@ def texts_of(table: Table, columns: Columns) -> list[Text]:
     return first if columns.pair is None else list(zip(first, table.columns[columns.pair], strict=True))
 
 
+class UnfitRows(DataError):
+    """Rows that cannot be encoded, by split and place in its table: what is wrong with each."""
+
+    def __init__(self, prepared: Prepared, rows: dict[str, dict[int, str]]) -> None:
+        said = [
+            f"{prepared.table(split).place(row)}: {what}"
+            for split, found in rows.items()
+            for row, what in found.items()
+        ]
+        more = [f"{len(said):,} rows in all cannot be encoded"] if len(said) > LISTED else []
+        super().__init__(*said[:LISTED], *more)
+        self.rows = rows
+
+
+def fitted(prepared: Prepared, processor: TextProcessor, asked: int | str) -> tuple[Prepared, Encoded]:
+    """`encode`, and the rows that were encoded: where the task has it so, less those that cannot be, which are counted.
+
+    Raises DataError where the task has it otherwise, or where none is left for training.
+    """
+    try:
+        return prepared, encode(prepared, processor, asked)
+    except UnfitRows as error:
+        if not prepared.task.drops_unfit:
+            raise
+        unfit, said = error.rows, error.problems[0]
+    tables = {
+        split: prepared.table(split).take(
+            [row for row in range(len(prepared.table(split))) if row not in unfit.get(split, ())]
+        )
+        for split in SPLITS
+    }
+    if len(tables["train"]) == 0:
+        raise DataError(f"no training row is left without those that cannot be encoded, such as {said}")
+    places = [prepared.table(split).place(row) for split, found in unfit.items() for row in found]
+    finding = Finding("unfit", len(places), f"{counted(len(places))} left out, such as {said}", tuple(places[:20]))
+    splits = replace(prepared.splits, train=tables["train"], validation=tables["validation"], test=tables["test"])
+    prepared = replace(prepared, splits=splits)
+    encoded = encode(prepared, processor, asked)
+    return prepared, replace(encoded, findings=(finding, *encoded.findings))
+
+
 def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> Encoded:
     """Encodes every split at the asked length limit, or the model's own.
 
@@ -134,15 +177,23 @@ def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> En
     task, labels = prepared.task, prepared.labels
     examples: dict[str, Sequence[Example]] = {}
     derived = [Derived("training.max_length", limit, why)]
+    unfit: dict[str, dict[int, str]] = {}
     for split in SPLITS:
-        examples[split], kept = encode_split(
-            task, prepared.texts(split), prepared.truth(split), labels, processor, limit
-        )
+        try:
+            examples[split], kept = encode_split(
+                task, prepared.texts(split), prepared.truth(split), labels, processor, limit
+            )
+        except BadRows as error:
+            unfit[split] = error.rows
+            continue
         if kept:
             derived.append(Derived(f"data.encoded.{split}", len(examples[split]), kept))
+    if unfit:
+        raise UnfitRows(prepared, unfit)
     found = {split: measures(part) for split, part in examples.items()}
     findings = (*_cut_finding(prepared, found, limit, most), *_window_finding(prepared, found, limit))
-    return Encoded(examples, limit, tuple(derived), findings)
+    remarks = tuple(task.remarks(examples, limit))
+    return Encoded(examples, limit, tuple(derived), findings, remarks)
 
 
 def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) -> tuple[Finding, ...]:
@@ -150,6 +201,8 @@ def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) 
 
     long: list[tuple[str, int]] = []
     windows = 0
+    if prepared.task.learns_tokens:
+        return ()  # the task's own remarks say it
     for split, of in found.items():
         rows, parts = np.unique(of.sources, return_counts=True)
         several = parts > 1

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Example, Text
+from tunesmith.data.encode import IGNORED, Example, Text
 from tunesmith.errors import ModelError, TunesmithError
-from tunesmith.preparing import Prepared, encode, prepare
+from tunesmith.preparing import Prepared, fitted, prepare
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Labels
 
@@ -27,6 +27,7 @@ class PreviewedRow:
     tokens: tuple[str, ...]  # what the model reads, special tokens included
     cut: tuple[str, ...]  # the first of the tokens that did not fit
     cut_count: int
+    trained: tuple[bool, ...] = ()  # of each token whether it is learned, where what is learned are the tokens
 
 
 @dataclass(frozen=True)
@@ -53,24 +54,31 @@ def preview(recipe: Recipe, count: int) -> Preview:
     if of_model:
         raise ModelError(*of_model)
     processor = load_backbone(resolve(recipe.model)).processor
-    encoded = encode(prepared, processor, recipe.training.max_length)
+    prepared.task.widen(processor, prepared.texts("train"))
+    prepared, encoded = fitted(prepared, processor, recipe.training.max_length)
     rows = []
     for example in encoded.examples["train"][:count]:
         text = prepared.texts("train")[example.source]
         read = [token for side in example.sides for token in processor.tokens(side)]
-        rest = _left_out(_whole(processor, text, example), read) if example.cut else []
+        if example.rest:
+            rest = processor.tokens({"input_ids": list(example.rest)})
+        else:
+            rest = _left_out(_whole(processor, text, example), read) if example.cut else []
+        trained = tuple(item != IGNORED for item in example.target) if prepared.task.learns_tokens else ()
         rows.append(
             PreviewedRow(
                 prepared.splits.train.place(example.source),
                 prepared.target.name(prepared.truth("train")[example.source]),
-                _learned(example, read, prepared.labels),
+                f"{sum(trained)} of {len(trained)} tokens" if trained else _learned(example, read, prepared.labels),
                 tuple(read),
                 tuple(rest[:CUT_SHOWN]),
                 example.cut,
+                trained,
             )
         )
     lines = tuple(line for note in prepared.notes for line in _noted(note.topic, note.lines, prepared))
-    return Preview(lines, tuple(rows), encoded.limit, tuple(finding.message for finding in encoded.findings))
+    findings = (*(finding.message for finding in encoded.findings), *encoded.remarks)
+    return Preview(lines, tuple(rows), encoded.limit, findings)
 
 
 def _noted(topic: str, lines: tuple[str, ...], prepared: Prepared) -> list[str]:

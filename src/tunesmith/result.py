@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith import __version__
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked
+from tunesmith.data.findings import Finding
 from tunesmith.data.readers import read_data
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
@@ -30,6 +31,7 @@ from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import metric_title, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
+from tunesmith.retention import TEXTS, general_perplexity, retention_line
 from tunesmith.seen import seen_line, write_seen
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
@@ -88,7 +90,9 @@ def measure_result(
         recipe.method.part_name(),
         confidence=chosen.confidence,
         counted=scores.primary in scores.shares,
+        lower=scores.primary in scores.lower,
     )
+    retained = _retained(built, predictor)
     losses, evaluations, best = _curves(ledger)
     outcome = Outcome(
         version=__version__,
@@ -117,16 +121,25 @@ def measure_result(
         cost=cost,
         opens=opens,
         derived=built.derived,
-        findings=[*prepared.findings, *encoded.findings],
+        findings=[*prepared.findings, *encoded.findings, *retained],
         losses=losses,
         evaluations=evaluations,
         best_step=best,
     )
     report = build_report(outcome)
     write_report(report, run)
-    yield Note("verdict", (verdict.paragraph,))
+    yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained)))
     yield Note("result", tuple(result_lines(report)[2:]))
     yield Note("model", (f"{run / 'model'} {opens}",))
+
+
+def _retained(built: Built, predictor: Predictor) -> list[Finding]:
+    """What became of the perplexity on text of no task; none where it was not measured before."""
+    if built.general is None:
+        return []
+    card = predictor.card
+    after = general_perplexity(card.task, card.labels, predictor.network, card.max_length)
+    return [] if after is None else [Finding("retention", TEXTS, retention_line(built.general, after), ())]
 
 
 def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) -> Cost:
@@ -152,7 +165,7 @@ def baselines_of(recipe: Recipe, prepared: Prepared, built: Built) -> list[Basel
 
 def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> list[Prediction]:
     """Predicts a split's rows and writes them to predictions/. Cut texts were counted when the rows were encoded."""
-    found = predictor.quiet_predictions(prepared.texts(split))
+    found = predictor.judged(prepared.texts(split), prepared.truth(split), answers=split == "test")
     said = predictor.card.task.columns(found, predictor.card.labels)
     names = [prepared.target.name(target) for target in prepared.truth(split)]
     path = run / "predictions" / f"{split}.parquet"
@@ -226,9 +239,11 @@ def evaluate_run(
         raise DataError(f"{table.path}: no labelled rows are left to evaluate on", *said)
     rows = tables["test"]
     texts = texts_of(rows, columns)
-    found = predictor.predictions(texts)
+    truth = rows.columns[columns.label]
+    judged = card.task.judges_by_truth
+    found = predictor.judged(texts, truth, answers=True) if judged else predictor.predictions(texts)
     trained_on = seen_line(run, texts)
-    scores = card.task.score(found, rows.columns[columns.label], card.labels)
+    scores = card.task.score(found, truth, card.labels)
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
         f"{metric_title(name)} {with_interval(interval)} on {len(found):,} rows" for name, interval in intervals.items()

@@ -36,6 +36,8 @@ class Model(Protocol):
     @property
     def pair_column(self) -> str | None: ...
 
+    def asked_in(self, table: Table, text: str | None) -> list[str] | None: ...  # where its text is no column
+
     def read(self, given: Any) -> Any: ...  # a list of words as a text, where the model reads words
 
     def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]: ...  # columns; "p:<label>" hold probabilities
@@ -108,8 +110,12 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
         return
     table = _lines_table("standard input", source.read()) if file is None else read_texts(file)
     model = load()
-    columns = _columns_of(table, file, model, asked)
-    rows = list(zip(*(table.columns[column] for column in columns), strict=True))
+    prompts = None if _is_lines(table, file) else model.asked_in(table, asked.text)
+    if prompts is None:
+        columns = _columns_of(table, file, model, asked)
+        rows = list(zip(*(table.columns[column] for column in columns), strict=True))
+    else:
+        rows = [(prompt,) for prompt in prompts]
     found = guesses(model, [_text_of_row(model, row) for row in rows])
     empty = [table.place(row) for row, guess in enumerate(found) if not guess.known]
     if empty:
@@ -289,7 +295,7 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
     if isinstance(spans, list):
         lines = _span_lines(spans)
     elif not guess.ranked:
-        names = {name: f"{value:.6g}" for name, value in guess.columns.items()}
+        names = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in guess.columns.items()}
         width = max(map(len, names))
         lines = list(names.values()) if len(names) == 1 else [f"{name:<{width}}  {names[name]}" for name in names]
     else:

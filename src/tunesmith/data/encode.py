@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.words import Window
+from tunesmith.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +27,7 @@ class Example:
     cut: int = 0  # tokens of the text that the length limit took away
     second: dict[str, list[int]] | None = None  # the other text of a row, where a base reads each on its own
     window: Window | None = None  # where outputs are one a token: which of them count, and of which text
+    rest: tuple[int, ...] = ()  # the first of the tokens cut, where these cannot be found by reading the text again
 
     @property
     def length(self) -> int:
@@ -46,6 +48,14 @@ class Example:
     def units(self) -> int:
         """Outputs that count: one, or one a word."""
         return 1 if self.window is None else len(self.window.places)
+
+
+class BadRows(DataError):
+    """Rows that cannot be encoded: by the place of each in what was given, what is wrong with it."""
+
+    def __init__(self, rows: Mapping[int, str]) -> None:
+        super().__init__(*(f"entry {row}: {said}" for row, said in rows.items()))
+        self.rows = dict(rows)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from tunesmith.data import conll, csv_text, json_text
+from tunesmith.data import conll, csv_text, json_text, passages
 from tunesmith.data.hub import read_hub
 from tunesmith.data.table import AS_JSON, Table, from_records, shown
 from tunesmith.errors import DataError, TunesmithWarning, did_you_mean
@@ -23,8 +23,9 @@ ROLES = {
     "dev": "validation",
     "test": "test",
 }
-FORMATS = "csv, tsv, jsonl, ndjson, json, parquet, and conll or txt (a word and its tag a line)"
+FORMATS = "csv, tsv, jsonl, ndjson, json, parquet, conll (a word and its tag a line), and txt or md (text)"
 LOOSE = ".txt"  # beside other tables of a folder more often a note to the reader than a table
+PROSE = (LOOSE, ".md")
 
 
 def read_data(path: str) -> dict[str, Table]:
@@ -78,8 +79,14 @@ def _readers() -> dict[str, Callable[[bytes, str], Table]]:
         ".json": json_text.read_json,
         ".parquet": _read_parquet,
         ".conll": conll.read_conll,
-        LOOSE: conll.read_conll,
+        LOOSE: _read_loose,
+        ".md": passages.read_passages,
     }
+
+
+def _read_loose(data: bytes, path: str) -> Table:
+    """Words with tags, or prose."""
+    return passages.read_passages(data, path) if passages.is_prose(data, path) else conll.read_conll(data, path)
 
 
 def _read_parquet(data: bytes, path: str) -> Table:
@@ -110,7 +117,7 @@ def _read_parquet(data: bytes, path: str) -> Table:
 
 def _read_folder(folder: Path) -> dict[str, Table]:
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _readers() and file.is_file())
-    files = [file for file in files if file.suffix.lower() != LOOSE] or files
+    files = [file for file in files if file.suffix.lower() not in PROSE] or files
     if not files:
         inside = ", ".join(sorted(file.name for file in folder.iterdir())[:20]) or "nothing"
         raise DataError(f"{folder}: there is no table in this folder ({FORMATS} are read); it holds: {inside}")
@@ -133,6 +140,9 @@ def _read_folder(folder: Path) -> dict[str, Table]:
             warnings.warn(said, TunesmithWarning, stacklevel=2)
         return {role: read_table(by_role[role][0]) for role in ("train", "validation", "test") if role in by_role}
     if len(files) > 1:
+        tables = [read_table(file) for file in files] if all(file.suffix.lower() in PROSE for file in files) else []
+        if tables and all(passages.PART in table.columns for table in tables):
+            return {"train": passages.joined(tables, str(folder))}
         raise DataError(
             f"{folder}: which table is for training? It holds: {listed}; name one of them, or call them "
             "train, validation and test"

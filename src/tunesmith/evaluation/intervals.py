@@ -68,7 +68,8 @@ def binomial(hits: int, rows: int, confidence: float) -> Interval:
 
 
 def paired_difference(a: Scores, b: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:
-    """Interval of metric(a) - metric(b), both taken on the same resampled examples.
+    """Interval of metric(a) - metric(b), both taken on the same resampled examples; of metric(b) - metric(a) where less
+    is better, so that more is a gain.
 
     Paired, so that examples easy or hard for both cancel out. Raises ValueError unless `a` and `b` score the same
     examples in the same order.
@@ -78,18 +79,21 @@ def paired_difference(a: Scores, b: Scores, metric: str, resamples: int, confide
     if _rows(a) != _rows(b) or not np.array_equal(a.columns["truth"], b.columns["truth"]):
         raise ValueError("a paired difference needs two scores of the same examples in the same order")
     first, second = a.metrics[metric], b.metrics[metric]
-    rows = _rows(a)
+    rows, sign = _rows(a), -1.0 if metric in a.lower else 1.0
     drawn = [
-        first(_take(a.columns, indices)) - second(_take(b.columns, indices))
+        sign * (first(_take(a.columns, indices)) - second(_take(b.columns, indices)))
         for indices in _resamples(rows, resamples, seed)
     ]
-    return _interval(first(a.columns) - second(b.columns), drawn, rows, confidence, (-1.0, 1.0))
+    return _interval(sign * (first(a.columns) - second(b.columns)), drawn, rows, confidence, (-1.0, 1.0))
 
 
 def compare(
     scores: Scores, baselines: Mapping[str, Scores], resamples: int, confidence: float, seed: int
 ) -> Comparison:
-    """Intervals of every metric of the model and of each baseline, and the paired gains in the primary metric."""
+    """Intervals of every metric of the model and of each baseline, and the paired gains in the primary metric.
+
+    More of a gain is better, whatever the metric.
+    """
     return Comparison(
         {name: bootstrap(scores, name, resamples, confidence, seed) for name in scores.metrics},
         {

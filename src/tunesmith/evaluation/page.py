@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from importlib import resources
@@ -44,6 +45,7 @@ from tunesmith.evaluation.wording import (
 
 STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
+FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
 TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
 
 
@@ -115,8 +117,7 @@ def _result(report: Mapping[str, Any]) -> str:
     own = f"This model ({report['method']})"
     marks = [(own, _interval(report["metrics"][primary]))]
     marks += [(_first_upper(item["what"]), _interval(item["metrics"][primary])) for item in baselines]
-    best = max(interval.value for _, interval in marks)
-    near = [edge for _, i in marks if i.value > best - NEAR for edge in (i.low, i.high)]
+    near = [edge for i in _near([i for _, i in marks], primary in report["lower"]) for edge in (i.low, i.high)]
     rows = [Whisker(name, i.value, i.low, i.high, with_interval(i), name == own) for name, i in marks]
     share = 100 * report["confidence"]
     body = f"<h3>{text(_first_upper(metric_title(primary)))}</h3>{whiskers(rows, scale_of(near, *_bounds(marks)))}"
@@ -132,8 +133,16 @@ def _result(report: Mapping[str, Any]) -> str:
 
 def _bounds(marks: list[tuple[str, Interval]]) -> tuple[float, float]:
     """Metrics between -1 and 1 have nothing beyond; those between 0 and 1 nothing below."""
-    least = min(interval.low for _, interval in marks)
-    return (-1.0 if least < 0 else 0.0), 1.0
+    least, most = min(interval.low for _, interval in marks), max(interval.high for _, interval in marks)
+    return (-1.0 if least < 0 else 0.0), 1.0 if most <= 1 else math.inf
+
+
+def _near(marks: list[Interval], lower: bool) -> list[Interval]:
+    """Those close enough to the best one to share a scale with it."""
+    best = (min if lower else max)(interval.value for interval in marks)
+    if max(interval.high for interval in marks) > 1:  # no share of anything: told apart by ratio
+        return [i for i in marks if best / FOLD <= i.value <= best * FOLD]
+    return [i for i in marks if abs(i.value - best) < NEAR]
 
 
 def _gains(report: Mapping[str, Any]) -> str:
@@ -142,7 +151,13 @@ def _gains(report: Mapping[str, Any]) -> str:
     reach = min(max(abs(i.low), abs(i.high)) for i in gains.values())
     near = [edge for i in gains.values() if abs(i.value) <= TIMES * reach for edge in (i.low, i.high)]
     rows = [
-        Whisker(f"over {named[name]}", i.value, i.low, i.high, _minus(gain_with_interval(i)))
+        Whisker(
+            f"over {named[name]}",
+            i.value,
+            i.low,
+            i.high,
+            _minus(gain_with_interval(i, report["primary"] in report["lower"])),
+        )
         for name, i in gains.items()
     ]
     return whiskers(rows, scale_of([0.0, *near]), zero=True)

@@ -11,6 +11,7 @@ from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import (
     count,
     duration,
+    figures,
     gain_with_interval,
     memory,
     metric_title,
@@ -24,6 +25,7 @@ TFIDF_LABELS, FREQUENT = "tfidf_labels", "frequent_labels"
 TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
 FREQUENT_TAG = "frequent_tag"
+BASE, FREQUENT_ANSWER, FREQUENT_TOKEN = "base", "frequent_answer", "frequent_token"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
@@ -34,11 +36,22 @@ PHRASES = {
     MEDIAN: "always the median",
     COSINE: "the untouched base's cosine similarity",
     FREQUENT_TAG: "the most frequent tag of every word",
+    BASE: "the untouched base",
+    FREQUENT_TOKEN: "every token by its frequency",
+    FREQUENT_ANSWER: "the most frequent token, and the most frequent answer",
 }
-FLOORS = (MAJORITY, FREQUENT, MEDIAN, FREQUENT_TAG)  # know nothing of the text, or of a word's neighbours
+FLOORS = (
+    MAJORITY,
+    FREQUENT,
+    MEDIAN,
+    FREQUENT_TAG,
+    FREQUENT_ANSWER,
+    FREQUENT_TOKEN,
+)  # know nothing of the text, or of a word's neighbours
 CHEAPER = {
     PROBE: "--method head",
     COSINE: "the base as it is, which needs no training,",
+    BASE: "the base as it is, which needs no training,",
     TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",
@@ -94,6 +107,7 @@ def judge(
     floor: Interval | None = None,
     confidence: float = 0.95,
     counted: bool = True,
+    lower: bool = False,
 ) -> Verdict:
     """The verdict against the best baseline.
 
@@ -102,6 +116,7 @@ def judge(
     floor: the majority class where it was not run as a baseline; a result that does not clear it is said to.
     confidence: coverage of the intervals.
     counted: whether the metric is a share of the test rows, each a hit or a miss.
+    lower: whether less of the metric is better; `gains` are then how much less.
 
     It helped, or did not pay, only when the paired interval leaves out 0 and, for a counted metric, the difference is at
     least as many test rows as an exact sign test needs (McNemar 1947): the percentile bootstrap alone is too sure of a
@@ -109,30 +124,30 @@ def judge(
     """
     rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
-    closing = [_cost(cost), *_warnings(result, rivals, rows_tested, floor, counted), _brackets(confidence)]
+    closing = [_cost(cost), *_warnings(result, rivals, rows_tested, floor, counted, lower), _brackets(confidence)]
     if not rivals:
         opening = f"There is nothing to compare with: {measured}, and no baseline was run."
         advice = "Set evaluation.baselines to true to learn whether it was worth it."
         return Verdict(None, " ".join([opening, advice, *closing]))
-    best = max(rivals, key=lambda name: rivals[name].value)
+    best = (min if lower else max)(rivals, key=lambda name: rivals[name].value)
     gain = gains[best]
     words = _FROZEN if method == "head" else _CHANGED
-    against = f"against {rivals[best].value:.3f} for {PHRASES.get(best, best)}"
+    against = f"against {figures(rivals[best].value)[0]} for {PHRASES.get(best, best)}"
     # What changing the base brought is a question of its own where a model without any base is the best rival.
     frozen = (
-        [f"Against {PHRASES[PROBE]} it is {gain_with_interval(gains[PROBE])}."]
+        [f"Against {PHRASES[PROBE]} it is {gain_with_interval(gains[PROBE], lower)}."]
         if PROBE in rivals and best != PROBE
         else []
     )
     needed = _sign_test_rows(confidence) if counted else 0
     enough = abs(gain.value) * rows_tested > needed - 0.5
     if gain.low > 0 and enough:
-        opening = f"{words.yes}: {measured}, {against} ({gain_with_interval(gain)})."
+        opening = f"{words.yes}: {measured}, {against} ({gain_with_interval(gain, lower)})."
         return Verdict(True, " ".join([opening, *frozen, *closing]))
     if gain.high < 0 and enough:
-        opening = f"{words.no}: {measured}, {against} ({gain_with_interval(gain)})."
+        opening = f"{words.no}: {measured}, {against} ({gain_with_interval(gain, lower)})."
         return Verdict(False, " ".join([opening, *frozen, _advice(best), *closing]))
-    opening = f"{words.unclear}: {measured}, {against} ({gain_with_interval(gain)})."
+    opening = f"{words.unclear}: {measured}, {against} ({gain_with_interval(gain, lower)})."
     reason = _reason(gain, rows_tested, needed)
     more = _rows_to_tell(gain, rows_tested, needed, confidence)
     return Verdict(None, " ".join([opening, *frozen, reason, more, _advice(best), *closing]))
@@ -174,6 +189,8 @@ def _rows_to_tell(gain: Interval, rows_tested: int, needed: int, confidence: flo
 
 
 def _advice(best: str) -> str:
+    if best in (FREQUENT_ANSWER, FREQUENT_TOKEN):
+        return "Train longer (training.epochs), raise training.rate, or give more text first."
     if best in FLOORS:
         return "Check the label column, the learning rate and the number of epochs first."
     return f"For now {CHEAPER.get(best, best)} is the cheaper choice."
@@ -204,16 +221,21 @@ def _cost(cost: Cost) -> str:
 
 
 def _warnings(
-    result: Interval, rivals: Mapping[str, Interval], rows_tested: int, floor: Interval | None, counted: bool
+    result: Interval,
+    rivals: Mapping[str, Interval],
+    rows_tested: int,
+    floor: Interval | None,
+    counted: bool,
+    lower: bool,
 ) -> list[str]:
     lines = []
     name = next((name for name in FLOORS if name in rivals), MAJORITY)
     least = rivals.get(name, floor)
-    if least is not None and result.low <= least.value:
+    if least is not None and (result.high >= least.value if lower else result.low <= least.value):
         lines.append(
-            f"Warning: it has not been shown to do better than {PHRASES[name]} ({least.value:.3f}); do not use it."
+            f"Warning: it has not been shown to do better than {PHRASES[name]} ({figures(least.value)[0]}); do not use it."
         )
-    if result.value == 1.0:
+    if result.value == 1.0 and not lower:
         lines.append(
             "Warning: not one mistake in the test rows; make sure that they are new to the model and that the text "
             "does not hold the label."

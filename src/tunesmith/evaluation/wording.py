@@ -15,6 +15,9 @@ METRIC_TITLES = {
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
     "rmse": "RMSE",
+    "loss": "loss a token",
+    "bits_per_byte": "bits a byte",
+    "rouge_l": "ROUGE-L",
 }
 
 
@@ -59,8 +62,11 @@ def with_interval(interval: Interval) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def gain_with_interval(gain: Interval) -> str:
-    """ "+0.012 [+0.005, +0.018]" """
+def gain_with_interval(gain: Interval, lower: bool = False) -> str:
+    """ "+0.012 [+0.005, +0.018]"; where less is better "12.3 [10.2, 14.4] lower" """
+    if lower:
+        value, low, high = figures(gain.value, gain.low, gain.high)
+        return f"{value} [{low}, {high}] lower"
     digits = digits_for(gain.value, gain.low, gain.high)
     return f"{signed(gain.value, digits)} [{signed(gain.low, digits)}, {signed(gain.high, digits)}]"
 

@@ -294,6 +294,10 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     try:
         with quiet():
             config = read_config(folder, str(folder))
+            if any(name.endswith(("ForCausalLM", "ForMaskedLM")) for name in config.architectures or ()):
+                from tunesmith.models.language import load_language
+
+                return load_language(folder, config), ()
             per_token = any(name.endswith(TOKEN_SUFFIX) for name in config.architectures or ())
             whole = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
             family = AutoModel if pooled else whole

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class TextProcessor:
         self.apart = apart  # whether two texts of a row are read each on its own, as sentence encoders are trained to
         self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
         self._frame: tuple[list[int], list[int]] | None = None  # looked up once: the marks before and after a text
+        self.added: dict[int, list[int]] = {}  # words made tokens of their own: what each was before
 
     def fingerprint(self) -> str:
         """sha256, in hex, of all that decides which numbers a text becomes."""
@@ -111,6 +113,48 @@ class TextProcessor:
         unknown = self.tokenizer.unk_token_id
         filler = unknown if isinstance(unknown, int) else self.pad["input_ids"]
         return [found if found else [filler] for found in self._bare(given)]
+
+    def bare(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token numbers of each whole text, without the marks that go around it."""
+        return self._bare(texts) if texts else []
+
+    def marks(self) -> tuple[list[int], list[int]]:
+        """The token numbers that go before a text and after it."""
+        before, after = self._marks()
+        return list(before), list(after)
+
+    @property
+    def mask(self) -> int:
+        """The token that stands for a hidden one. Raises ModelError where the tokenizer has none."""
+        found = self.tokenizer.mask_token_id
+        if not isinstance(found, int):
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: the tokenizer has no mask token, so tokens cannot be hidden; choose a base "
+                "that was pretrained with masks (bert, roberta, modernbert)"
+            )
+        return found
+
+    @property
+    def folds_case(self) -> bool:
+        """Whether capitals make no difference."""
+        one, other = self._bare(["word", "WORD"])
+        return one == other
+
+    def forget(self) -> None:
+        """What was looked up of a tokenizer that has changed since."""
+        self._frame = None
+        for name in ("special_tokens", "ordinary_tokens"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def special_tokens(self) -> list[int]:
+        """Numbers of the tokens that are no text."""
+        return sorted({int(number) for number in self.tokenizer.all_special_ids})
+
+    @cached_property
+    def ordinary_tokens(self) -> list[int]:
+        """Numbers of all other tokens."""
+        return sorted(set(range(len(self.tokenizer))) - set(self.special_tokens))
 
     @property
     def special(self) -> int:

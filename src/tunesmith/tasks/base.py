@@ -52,6 +52,7 @@ class Prediction:
     value: Any  # a class; a tuple of labels; a number, or a tuple of several; a tuple of spans
     evidence: tuple[float, ...]  # one for each output, of a size about 1: probabilities, or standardised numbers
     text: str = ""  # what was read, where the value speaks of places in it
+    counts: tuple[int, ...] = ()  # whole numbers that a score needs beside the evidence, such as tokens
 
 
 class Mark(NamedTuple):
@@ -87,7 +88,7 @@ class Scores:
 
     columns: dict[str, np.ndarray]
     metrics: dict[str, Metric]
-    primary: str  # name of the metric that chooses and that the verdict is about; higher is better
+    primary: str  # name of the metric that chooses and that the verdict is about
     shares: frozenset[str] = frozenset()  # metrics that are a share of the examples, each a hit or a miss
     lower: frozenset[str] = frozenset()  # metrics of which less is better
 
@@ -107,6 +108,10 @@ class Task(Part, ABC):
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
+    floor_name: ClassVar[str] = "frequent_answer"  # what the verdict calls what `floor` gives
+    measures_general: ClassVar[bool] = False  # whether the loss on text of no task shows what is forgotten
+    learns_tokens: ClassVar[bool] = False  # whether a target is one a token: itself where it is learned, else IGNORED
+    judges_by_truth: ClassVar[bool] = False  # whether what is said of a row can only be judged beside its target
     encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
@@ -167,6 +172,42 @@ class Task(Part, ABC):
         """What the output says of each row of a batch, or of each unit that counts: for tasks that judge by the target."""
         return self.predict(*by_unit(output, batch), labels)
 
+    def given(self, value: Any) -> Any:
+        """A row as a Python caller gives it, as the text that `encode` takes; as it is, by default.
+
+        Raises DataError for what looks like a row of this task and is none.
+        """
+        return value
+
+    def asked_in(self, table: Table, label: str | tuple[str, ...], text: str | None) -> list[str] | None:
+        """What a finished model is to answer in each row of a table, where its text is no column; None where it is one.
+
+        `label` names what it was trained on, `text` the column named now.
+        """
+        return None
+
+    @property
+    def drops_unfit(self) -> bool:
+        """Whether rows that cannot be encoded are left out, and counted, rather than refused."""
+        return False
+
+    def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
+        """What encoding made of the rows, split by split, a counted line each."""
+        return []
+
+    def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
+        """The predictions with what only the network itself can say: texts that it writes."""
+        return list(found)
+
+    def floor(
+        self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
+    ) -> list[Prediction]:
+        """What frequencies alone say of the test rows; none where the task has baselines for that.
+
+        `learned` are the targets of the training rows; `outputs` is how many the network has: tokens of its vocabulary.
+        """
+        return []
+
     def units(self, text: Text) -> int:
         """How many outputs count of what is said of a text: one, or one a word."""
         return 1
@@ -190,6 +231,22 @@ class Task(Part, ABC):
     @abstractmethod
     def describe(self, labels: Labels) -> str:
         """What is learned, in words: "77 classes"."""
+
+    def widen(self, processor: TextProcessor, texts: Sequence[Text]) -> str:
+        """Adds to the tokenizer what this task wants there, by the training texts; one line that says what, or ""."""
+        return ""
+
+    def packs(self) -> bool:
+        """Whether several short rows may share a window in training, each as if it stood alone."""
+        return False
+
+    def varies(self, frozen: bool) -> bool:
+        """Whether training rows are varied anew in every epoch; `frozen`: nothing of the base trains."""
+        return False
+
+    def varied(self, batch: Batch, seed: int, epoch: int, processor: TextProcessor) -> Batch:
+        """The rows as this epoch sees them: a function of (seed, epoch, row) alone."""
+        return batch
 
     def settle(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Labels:
         """`labels` with what can only be chosen by predictions on validation rows; none by default."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.data.encode import Batch, Example, collate
@@ -18,6 +18,7 @@ class FixedRows:
     micro_batch: int
     pad: dict[str, int]
     device: str
+    vary: Callable[[Batch, int], Batch] | None = None  # (rows, epoch) -> the rows as this epoch sees them
 
     @property
     def steps_per_epoch(self) -> int:
@@ -26,10 +27,12 @@ class FixedRows:
     def batch(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
         rows = self.order.batch(step)
-        return [
+        found = [
             collate([self.examples[row] for row in part], self.pad, self.device)
             for part in split_evenly(rows, self.micro_batch)
         ]
+        epoch = step // self.steps_per_epoch
+        return found if self.vary is None else [self.vary(batch, epoch) for batch in found]
 
     def longest(self) -> Batch:
         """The micro-batch that needs the most memory."""

@@ -49,6 +49,9 @@ def compact_embeddings(network: Network, plan: Plan, tokens: Iterable[int], pad:
     full = body.get_input_embeddings()  # type: ignore[operator]
     owner = next((name for name, module in network.named_modules() if module is full), None)
     still = {name for group in plan.groups if not group.decay for name in group.parameters}  # without a gradient
+    names = [name for name, value in network.named_parameters(remove_duplicate=False) if value is full.weight]
+    if len(names) > 1:
+        return {}  # the output reads the same table, and every row of it gets a gradient there
     if owner is None or type(full) is not nn.Embedding or f"{owner}.weight" not in still:
         return {}
     used = {*tokens, pad["input_ids"]}

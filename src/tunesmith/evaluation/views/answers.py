@@ -1,0 +1,39 @@
+"""Answers that were written for a sample of the test rows: how many, and how near they came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunesmith.evaluation.sections import cell, head_row, row_head, section
+from tunesmith.evaluation.wording import count, figures, metric_title
+from tunesmith.tasks.base import Labels, Scores
+
+OVER_TOKENS = ("token_accuracy", "loss", "perplexity")
+
+
+def build(scores: Scores, labels: Labels) -> dict[str, Any]:
+    """Rows and tokens measured, rows with a written answer, and the metrics of these."""
+    written = [name for name in scores.metrics if name not in OVER_TOKENS]
+    rows = int((scores.columns[written[0]] == scores.columns[written[0]]).sum()) if written else 0
+    return {
+        "tokens": int(scores.columns["tokens"].sum()),
+        "written": rows,
+        "metrics": {name: scores.value(name) for name in written},
+    }
+
+
+def show(found: Mapping[str, Any], rows: int) -> str:
+    said = (
+        f"{count(found['tokens'])} tokens of answers in {count(rows)} test rows were foretold one by one, each after the "
+        f"true tokens before it; {count(found['written'])} answers were written from the prompt alone (greedy)."
+    )
+    if not found["metrics"]:
+        return section("answers", "Answers", said, "")
+    lines = "".join(
+        f"<tr>{row_head(metric_title(name))}{cell(figures(value)[0], 'n')}</tr>"
+        for name, value in found["metrics"].items()
+    )
+    return section(
+        "answers", "Answers", said, f"<table>{head_row('Of written answers', '#Mean')}<tbody>{lines}</tbody></table>"
+    )

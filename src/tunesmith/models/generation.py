@@ -1,0 +1,104 @@
+"""Writing: what a language model says after a prompt, many prompts at a time."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, GenerationMixin
+
+from tunesmith.errors import ModelError
+from tunesmith.models.backbone import quiet
+from tunesmith.models.network import Network
+
+ROWS = 16  # prompts that are continued together
+CLOSE = 1.5  # how many times as long as the shortest prompt of a batch its longest may be
+
+
+def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends: Collection[int]) -> list[list[int]]:
+    """The tokens that follow each of `prompts`, at most `most`, by always taking the likeliest (greedy).
+
+    A text ends after the first of `ends`, which is given too, or of the model's own ends of text, or where the model has no
+    more positions. Prompts of like length are continued together, filled on the left, and the keys and values of tokens
+    that were read are kept: the same tokens come as one by one. Raises ValueError for an empty prompt.
+    """
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError("a prompt without a token has nothing to go on from")
+    model = _writer(network)
+    filler = network.processor.pad["input_ids"]
+    own = model.generation_config.eos_token_id if model.generation_config is not None else None
+    stops = sorted({*ends, *([] if own is None else [own] if isinstance(own, int) else own)})
+    found: list[list[int]] = [[]] * len(prompts)
+    for rows in _batches([len(prompt) for prompt in prompts]):
+        longest = len(prompts[rows[0]])
+        room = min(most, network.processor.positions - longest)
+        if room < 1:
+            continue
+        ids = torch.full((len(rows), longest), filler)
+        mask = torch.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, longest - len(prompts[row]) :] = torch.tensor(prompts[row])
+            mask[place, longest - len(prompts[row]) :] = 1
+        config = GenerationConfig(
+            max_new_tokens=room, do_sample=False, num_beams=1, use_cache=True, pad_token_id=filler,
+            eos_token_id=stops if stops else None, bos_token_id=None,
+        )  # fmt: skip
+        device = network.sample.device
+        with torch.inference_mode(), quiet(), _plain_defaults(model):
+            said = model.generate(
+                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+            )  # [rows, tokens]
+        for place, row in enumerate(rows):
+            found[row] = _until(said[place, longest:].tolist(), stops)
+    return found
+
+
+def ends_with(network: Network, ends: Collection[int]) -> None:
+    """Lets other tools that open the saved model end a text at `ends` too, beside the model's own ends of text."""
+    model = _writer(network)
+    own = model.generation_config.eos_token_id
+    before = [] if own is None else [own] if isinstance(own, int) else list(own)
+    every = [*before, *sorted(set(ends) - set(before))]
+    if every:
+        model.generation_config.eos_token_id = every if len(every) > 1 else every[0]
+
+
+def _writer(network: Network) -> Any:
+    """transformers' own model inside, which can write. Raises ModelError where it cannot."""
+    model = getattr(network, "model", None)
+    if not isinstance(model, GenerationMixin):
+        raise ModelError(f"{type(network).__name__} holds no model that writes texts; choose a decoder as the base")
+    return model
+
+
+class _plain_defaults:
+    """Inside, the model's own generation settings (a penalty of repetitions, say) are the plain ones."""
+
+    def __init__(self, model: Any) -> None:
+        self._model, self._own = model, None
+
+    def __enter__(self) -> None:
+        self._own = copy.deepcopy(self._model.generation_config)
+        self._model.generation_config = GenerationConfig()
+
+    def __exit__(self, *raised: object) -> None:
+        self._model.generation_config = self._own
+
+
+def _batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows in batches of like length, longest first."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if batches and len(batches[-1]) < ROWS and lengths[batches[-1][0]] <= CLOSE * lengths[row]:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def _until(ids: list[int], stops: Collection[int]) -> list[int]:
+    """Up to and with the first stop: what follows it is filler."""
+    place = next((at for at, token in enumerate(ids) if token in stops), len(ids) - 1)
+    return ids[: place + 1]

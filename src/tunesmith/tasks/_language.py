@@ -1,0 +1,257 @@
+"""Learning what texts say: what masked and causal language modelling share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from tunesmith.data.columns import Asked, Columns
+from tunesmith.data.encode import IGNORED, Batch, Example, Text
+from tunesmith.data.passages import PART, TEXT
+from tunesmith.data.table import Table
+from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.plain_text import PlainText
+from tunesmith.data.words import Window
+from tunesmith.errors import ModelError
+from tunesmith.tasks._language_scores import mean_loss, perplexity, token_accuracy
+from tunesmith.tasks._text_column import text_column
+from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.models.text import TextProcessor
+
+LEARNED = "(text)"  # the column of what is learned, which is the text itself
+SHOWN = 300  # characters of a text among the worst
+
+
+class LanguageTask(Task, ABC):
+    """A row is a document. Each is read in windows of its own; what a window holds is never seen from another."""
+
+    primary_metric: ClassVar[str] = "perplexity"
+    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "token_accuracy", "bits_per_byte")
+    baselines: ClassVar[tuple[str, ...]] = ()
+    views: ClassVar[tuple[str, ...]] = ()
+    worst: ClassVar[str] = (
+        "The texts that the model expects least, by their mean loss a token. Look whether they belong here at all."
+    )
+    truth_is: ClassVar[str] = "length"
+    judges_by_truth: ClassVar[bool] = True
+    learns_tokens: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]]  # of base that fit
+    measures_general: ClassVar[bool] = True
+    floor_name: ClassVar[str] = "frequent_token"
+
+    packing: bool = Field(
+        default=True,
+        description="several short texts in one window, each as if it stood alone, where the base takes it",
+    )
+    new_tokens: tuple[str, ...] | Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="words to add to the vocabulary, or how many: the most frequent ones that take three tokens or more",
+    )
+
+    @classmethod
+    def recognises(cls, table: Table, asked: Asked) -> str | None:
+        if asked.label is not None or set(table.columns) != {TEXT, PART}:
+            return None
+        kind = asked.base()
+        return f"plain text, and a base that is {_a(kind)}" if kind in cls.kinds else None
+
+    def find(self, table: Table, asked: Asked) -> Columns:
+        kind = asked.base()
+        if kind not in (*self.kinds, ""):
+            raise ModelError(
+                f'model: {self.part_name()} needs a base of kind {" or ".join(self.kinds)}, and this one is "{kind}"; '
+                f"choose {self._suits()}"
+            )
+        text, why = text_column(table, asked)
+        group = asked.group if asked.group is not None else PART if PART in table.columns else None
+        parts = "; whole files or parts of them are held out" if group == PART else ""
+        return Columns(text, LEARNED, group, f'text = "{text}" ({why}){parts}')
+
+    @abstractmethod
+    def _suits(self) -> str:
+        """Which bases do, by name."""
+
+    def read(self, table: Table, columns: Columns) -> Table:
+        if columns.text not in table.columns:
+            return table  # said where every column is checked
+        return Table(table.path, {**table.columns, LEARNED: list(table.columns[columns.text])}, table.lines)
+
+    def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
+        return PlainText()
+
+    def check(self, train: Table, columns: Columns) -> Labels:
+        return Labels((), ())
+
+    def describe(self, labels: Labels) -> str:
+        return "what the texts say"
+
+    @abstractmethod
+    def window(self, ids: list[int], row: int, source: int, processor: TextProcessor, asked: bool) -> Example:
+        """One example of the tokens of a text, or a part of one, with what is learned of them.
+
+        `asked`: whether the model is to say something of it, rather than to learn it.
+        """
+
+    @abstractmethod
+    def cuts(self, ids: list[int], processor: TextProcessor, limit: int) -> list[list[int]]:
+        """A text's tokens, less the tokenizer's marks, as windows of `limit` tokens at most; none is lost."""
+
+    def encode(
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+    ) -> list[Example]:
+        """The windows of every text. The text is its own target, so that it is learned whether `targets` are given or not."""
+        made: list[Example] = []
+        read = [str(text) for text in texts]
+        for source, ids in enumerate(processor.bare(read)):
+            for part in self.cuts(ids, processor, limit):
+                example = self.window(part, len(made), source, processor, asked=targets is None)
+                assert example.window is not None
+                shown_text = read[source] if targets is None else ""
+                made.append(replace(example, window=replace(example.window, text=shown_text)))
+        return made
+
+    def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
+        rows = [(split, example.source) for split, part in examples.items() for example in part]
+        texts = len(set(rows))
+        if len(rows) == texts:
+            return []
+        return [f"{texts:,} texts in {len(rows):,} windows of {limit} tokens at most; no token is lost"]
+
+    def widen(self, processor: TextProcessor, texts: Sequence[Text]) -> str:
+        from tunesmith.models.new_tokens import add_words, worth_adding
+
+        asked = self.new_tokens
+        words = worth_adding([str(text) for text in texts], processor, asked) if isinstance(asked, int) else asked
+        if not words:
+            return (
+                ""
+                if asked in (0, ())
+                else "no word is worth a token of its own: none takes three and occurs five times"
+            )
+        processor.added = add_words(processor, words)
+        known = len(words) - len(processor.added)
+        old = f"; {known:,} of those asked for are tokens already" if known else ""
+        shown_words = ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
+        return f"{len(processor.added):,} words made tokens, each from the mean of its pieces: {shown_words}{old}"
+
+    def packs(self) -> bool:
+        return self.packing
+
+    def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
+        raise AssertionError("what a model says of a text can only be judged with its tokens: see `judged`")
+
+    @abstractmethod
+    def aligned(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and the tokens that they should have said, place by place: [rows, places, vocabulary], [rows, places]."""
+
+    def loss(self, output: Tensor, batch: Batch) -> LossSum:
+        """Summed over learned tokens, each a weight of 1: the mean is that of transformers' own heads."""
+        from torch.nn.functional import cross_entropy
+
+        assert batch.target is not None
+        logits, target = self.aligned(output, batch.target)
+        learned = target != IGNORED
+        return LossSum(
+            cross_entropy(logits[learned].float(), target[learned], reduction="sum"), learned.sum().float(), {}
+        )
+
+    def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
+        """Evidence: mean loss of a window's learned tokens, in nats. `counts`: those tokens, and how many were expected."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        assert batch.target is not None
+        logits, target = self.aligned(output, batch.target)
+        learned = target != IGNORED
+        said = logits[learned].float()
+        each, hits = (torch.zeros(target.shape, device=output.device) for _ in range(2))
+        each[learned] = cross_entropy(said, target[learned], reduction="none")
+        hits[learned] = (said.argmax(-1) == target[learned]).float()
+        counts = learned.sum(1)
+        means = (each.sum(1) / counts.clamp(min=1)).tolist()
+        return [
+            Prediction(row, None, (mean,), counts=(int(count), int(hit)))
+            for row, mean, count, hit in zip(batch.rows, means, counts.tolist(), hits.sum(1).tolist(), strict=True)
+        ]
+
+    def whole(self, found: Sequence[Prediction], windows: Mapping[int, Window], labels: Labels) -> list[Prediction]:
+        """The windows of each text together."""
+        sums: dict[int, list[float]] = {}
+        for item in found:
+            of = sums.setdefault(windows[item.row].source, [0.0, 0, 0])
+            tokens, hits = item.counts
+            of[0] += item.evidence[0] * tokens
+            of[1] += tokens
+            of[2] += hits
+        return [
+            Prediction(source, None, (total / max(tokens, 1),), counts=(int(tokens), int(hits)))
+            for source, (total, tokens, hits) in sorted(sums.items())
+        ]
+
+    def floor(
+        self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
+    ) -> list[Prediction]:
+        """Every token by its share of the learned ones, one more of each (Laplace)."""
+        import numpy as np
+
+        seen = np.ones(outputs)
+        for example in train:
+            np.add.at(seen, _learned(example), 1)
+        cost, usual = -np.log(seen / seen.sum()), int(seen.argmax())
+        found = []
+        for example in test:
+            tokens = _learned(example)
+            mean = float(cost[tokens].mean()) if tokens else 0.0
+            hits = sum(token == usual for token in tokens)
+            found.append(Prediction(example.row, None, (mean,), counts=(len(tokens), hits)))
+        windows = {example.row: example.window for example in test if example.window is not None}
+        return self.whole(found, windows, Labels((), ()))
+
+    def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
+        """Over tokens, each alike: perplexity, mean loss in nats, accuracy; and bits for each byte of the texts."""
+        import numpy as np
+
+        columns = {
+            "truth": np.arange(len(predictions)),
+            "tokens": np.array([item.counts[0] for item in predictions], dtype=np.float64),
+            "hits": np.array([item.counts[1] for item in predictions], dtype=np.float64),
+            "loss": np.array([item.counts[0] * item.evidence[0] for item in predictions], dtype=np.float64),
+            "bytes": np.array([len(str(text).encode("utf-8", "replace")) for text in truth], dtype=np.float64),
+        }
+        metrics: dict[str, Any] = {"perplexity": perplexity, "loss": mean_loss, "token_accuracy": token_accuracy}
+        metrics |= self.further()
+        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"perplexity", "loss", "bits_per_byte"}))
+
+    def further(self) -> dict[str, Any]:
+        """Metrics that only some language models have."""
+        return {}
+
+    def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
+        said = [item.value for item in predictions]
+        table: dict[str, list[Any]] = {
+            "loss": [item.evidence[0] for item in predictions],
+            "tokens": [item.counts[0] for item in predictions],
+        }
+        return {"said": said, **table} if any(value is not None for value in said) else table
+
+    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
+        import math
+
+        mean = prediction.evidence[0]
+        return Mistake(mean, f"{prediction.counts[0]:,} tokens", f"perplexity {math.exp(min(mean, 50)):,.1f}", "")
+
+
+def _learned(example: Example) -> list[int]:
+    return [token for token in example.target if token != IGNORED]
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind.startswith("e") else f"a {kind}"
