@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tunesmith.errors import TrainingError
+from tunesmith.errors import RecipeError, TrainingError
 from tunesmith.recipe import Recipe, set_key
 from tunesmith.runs import Run
 from tunesmith.training.events import Event, Stopped
@@ -23,6 +23,7 @@ def finetune(
     pair: str | None = None,
     label: str | Sequence[str] | None = None,
     group: str | None = None,
+    metric: Callable[[str, str], float] | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     out: str | PathLike[str] | None = None,
@@ -32,8 +33,10 @@ def finetune(
 
     data: a path (file, folder, hub data set name), a pandas DataFrame, a mapping of columns, a list of mappings or of
     (text, label) pairs. text, pair, label: columns, found by looking when not given; several for `label` are several
-    labels (of 0 and 1) or numbers. settings: further recipe keys, such as {"training.epochs": 3}. `listen` is called
-    with every event as it happens. Raises TunesmithError kinds, each naming every problem found.
+    labels (of 0 and 1) or numbers. metric: for a task that writes texts, a function of (what was written, what was wanted)
+    that gives a number, more is better; name the task beside it. settings: further recipe keys, such as
+    {"training.epochs": 3}. `listen` is called with every event as it happens. Raises TunesmithError kinds, each naming every
+    problem found.
     """
     from tunesmith.pipeline import start
 
@@ -52,6 +55,10 @@ def finetune(
         "task": task,
         "seed": seed,
     }
+    if metric is not None:
+        if task == "auto":
+            raise RecipeError('metric: name the task beside it, as in task="instruction"')
+        set_key(plain, "task.metric", _path_of(metric))
     for key, value in (settings or {}).items():
         set_key(plain, key, value)
     session = start(Recipe.parse(plain), None if out is None else Path(out), None if is_path else data)
@@ -73,6 +80,16 @@ def evaluate(
 
     columns = label if label is None or isinstance(label, str) else tuple(label)
     return evaluate_run(Path(run), data, text, columns)
+
+
+def _path_of(function: Callable[[str, str], float]) -> str:
+    """ "module:name", by which a recipe can hold a function. Raises RecipeError for one that has no such name."""
+    if not callable(function) or "<" in function.__qualname__:
+        raise RecipeError(
+            "metric: a recipe holds functions by name, and this one has none; define it with def in a module, or at "
+            "the top of the script"
+        )
+    return f"{function.__module__}:{function.__qualname__}"
 
 
 def _through(session: Any, listen: Callable[[Event], None] | None) -> Run:

@@ -148,6 +148,9 @@ class Session:
             yield Note("encoded", encoded.remarks)
         for line in (*built.plan.warnings, *unused_settings(self.recipe, prepared, built)):
             yield Warned(line)
+        if built.network.writes and built.network.fresh:
+            lacking = ", ".join(sorted(name.removeprefix("model.") for name in built.network.fresh)[:3])
+            yield Warned(f"the checkpoint has no {lacking}: it is drawn at random, and trains with the rest")
         trains = f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train"
         yield Note("method", (trains, *built.plan.notes))
         trunk = keep_frozen(self.recipe, prepared, encoded, backbone, built, earlier)

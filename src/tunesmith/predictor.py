@@ -162,12 +162,13 @@ class Predictor:
         found = self._predicted(examples)
         return card.task.answered(found, examples, self.network) if answers else found
 
-    def predict(self, texts: Sequence[Text]) -> list[Any]:
+    def predict(self, texts: Sequence[Any]) -> list[Any]:
         """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), or its entities.
 
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
         list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with
-        single spaces between), label, score, text, words.
+        single spaces between), label, score, text, words. A model that was trained on conversations takes a question, or
+        a list of messages with "role" and "content", and gives the answer.
         """
         return [prediction.value for prediction in self._warned(texts)]
 

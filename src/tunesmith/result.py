@@ -28,7 +28,7 @@ from tunesmith.evaluation.report import (
 )
 from tunesmith.evaluation.terminal import result_lines
 from tunesmith.evaluation.verdict import Cost, judge
-from tunesmith.evaluation.wording import metric_title, with_interval
+from tunesmith.evaluation.wording import metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
 from tunesmith.retention import TEXTS, general_perplexity, retention_line
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tunesmith.assembly import Built
     from tunesmith.predictor import Predictor
     from tunesmith.preparing import Encoded, Prepared
-    from tunesmith.tasks.base import Prediction
+    from tunesmith.tasks.base import Prediction, Scores
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,19 @@ def measure_result(
     report = build_report(outcome)
     write_report(report, run)
     yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained)))
-    yield Note("result", tuple(result_lines(report)[2:]))
+    yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))))
     yield Note("model", (f"{run / 'model'} {opens}",))
+
+
+def _of_a_sample(scores: Scores, rows: int) -> list[str]:
+    """Which metrics are of written texts, and of how many rows."""
+    names = ", ".join(metric_title(name) for name in scores.written)
+    counts = set(scores.written.values())
+    if not counts:
+        return []
+    going = int(scores.columns["going"].sum()) if "going" in scores.columns else 0
+    cut = f"; {going:,} of them were cut at the most tokens that may be written" if going else ""
+    return [f"{names}: of the answers written for {max(counts):,} of the {rows:,} test rows{cut}"]
 
 
 def _retained(built: Built, predictor: Predictor) -> list[Finding]:
@@ -246,7 +257,9 @@ def evaluate_run(
     scores = card.task.score(found, truth, card.labels)
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
-        f"{metric_title(name)} {with_interval(interval)} on {len(found):,} rows" for name, interval in intervals.items()
+        f"{metric_title(name)} {with_interval(interval)} on "
+        + (rows_of(scores.written[name], "written answer") if name in scores.written else f"{len(found):,} rows")
+        for name, interval in intervals.items()
     ]
     return {
         "metrics": {

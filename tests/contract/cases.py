@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from families import FAMILIES
 from shortruns import HINTS, rows
 from tunesmith import catalog
+from tunesmith.data.conversation import Conversation, Turn, as_text, prompt_of
 from tunesmith.data.encode import Batch, Example, Text, collate
 from tunesmith.data.targets.tags import Entity
 from tunesmith.data.words import Words
@@ -31,6 +32,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "lora": [{"rank": 4}, {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"}],
 }
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
+TASK_VARIANTS["instruction"] = [{"template": "plain"}, {"template": "plain", "learn": "all"}]
 TASK_VARIANTS["regression"] = [{}, {"error": "huber"}]
 
 
@@ -54,6 +56,14 @@ def _with_entities(count: int) -> list[tuple[Text, Any]]:
     return made
 
 
+def _chats(count: int) -> list[tuple[Text, Any]]:
+    made: list[tuple[Text, Any]] = []
+    for text, label in rows(count):
+        whole = Conversation((Turn("user", text), Turn("assistant", label)))
+        made.append((as_text(prompt_of(whole)), whole))
+    return made
+
+
 # Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
@@ -65,10 +75,23 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
         _pairs(10),
         Labels(("up", "down"), (10, 10), center=(2.25, 5.5), scale=(1.4, 2.9), standardised=True),
     ),
+    "instruction": (_chats(10), Labels((), ())),
+    "causal_lm": ([(text, text) for text, _ in rows(10)], Labels((), ())),
+    "masked_lm": ([(text, text) for text, _ in rows(10)], Labels((), ())),
     "token_classification": (
         _with_entities(10),
         Labels(("O", "B-blame", "I-blame", "B-money", "I-money", "B-praise", "I-praise"), (40, 9, 9, 9, 9, 9, 9)),
     ),
+}
+
+
+# Families that a task can be built on, where these are not all.
+HEADLESS = {("instruction", "gpt2"), ("causal_lm", "gpt2")}  # everything is pretrained: method head is refused
+DECODERS = ("llama", "qwen3", "gpt2")
+FITTING: dict[str, tuple[str, ...]] = {
+    "instruction": DECODERS,
+    "causal_lm": DECODERS,
+    "masked_lm": ("bert", "roberta", "distilbert", "mpnet", "electra", "modernbert", "deberta-v2"),
 }
 
 
@@ -79,6 +102,11 @@ class Case:
     family: str
     task_options: tuple[tuple[str, Any], ...]
     options: tuple[tuple[str, Any], ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether its task is tried as it usually is."""
+        return self.task_options == _plain(TASK_VARIANTS.get(self.task, [{}])[0])
 
     def __str__(self) -> str:
         said = ",".join(f"{key}={value}" for key, value in (*self.task_options, *self.options))
@@ -94,8 +122,11 @@ def all_cases() -> list[Case]:
     found = []
     for task in catalog.names("tasks"):
         for place, task_options in enumerate(TASK_VARIANTS.get(task, [{}])):
-            for family in FAMILIES if place == 0 else list(FAMILIES)[:1]:
+            families = FITTING.get(task, tuple(FAMILIES))
+            for family in families if place == 0 else families[:1]:
                 for method in catalog.names("methods"):
+                    if method == "head" and (task, family) in HEADLESS:
+                        continue
                     for options in VARIANTS.get(method, [{}]):
                         found.append(Case(task, method, family, _plain(task_options), _plain(options)))
     return found

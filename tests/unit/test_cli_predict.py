@@ -25,6 +25,9 @@ class Colours:
     text_column = "words"
     pair_column = None
 
+    def asked_in(self, table: object, text: str | None) -> None:
+        return None
+
     def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
         assert all(isinstance(text, str) and text.strip() for text in texts)
         red = [str(text).count("r") / len(text) for text in texts]

@@ -28,6 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "assembly",
             "delivery",
             "result",
+            "retention",
             "predictor",
             "seen",
             "unused",

@@ -1,271 +1,385 @@
-"""Language modelling: losses as transformers' own, packed rows as single ones, masks drawn as BERT's."""
+"""Learning what texts say: nothing is lost, nothing is seen that should not be, and the numbers are the reference's."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
 
-from families import FAMILIES, WORDS
-from tunesmith.data.encode import IGNORED, Example, collate
-from tunesmith.data.packing import PAD, packed
+from shortruns import rows
+from tunesmith import finetune, load
+from tunesmith.choosing import choose
+from tunesmith.data.encode import IGNORED, Batch, Example, collate
+from tunesmith.data.packing import PAD, SEGMENTS, packed
+from tunesmith.data.passages import MANY_FILES, PART, PARTS, PASSAGE, is_prose, read_passages
+from tunesmith.data.readers import read_data
+from tunesmith.data.words import Window
+from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.models.backbone import Backbone, load_backbone
+from tunesmith.models.language import causal_network, masked_network
+from tunesmith.models.new_tokens import add_words, worth_adding
+from tunesmith.models.resolve import resolve
+from tunesmith.recipe import Recipe
 from tunesmith.tasks._language import LanguageTask
 from tunesmith.tasks.base import Labels
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.masked_lm import MaskedLm
 
-if TYPE_CHECKING:
-    from tunesmith.models.backbone import Backbone
-
-DECODERS = ("llama", "qwen3", "gpt2")
 NONE = Labels((), ())
-LONG = " ".join(WORDS)
-TEXTS = [LONG, "the a of", "to and in is it you that", "money", "lost my bank card " * 6]
+TEXTS = [text for text, _ in rows(12)]
+LONG = " ".join(TEXTS)
+WORD = "likemoneybadlook"  # of several pieces in every tokenizer of bytes
 
 
-def _backbone(kind: str, model_folder: Callable[[str], Path]) -> Backbone:
-    from tunesmith.models.backbone import load_backbone
-    from tunesmith.models.resolve import resolve
-
-    return load_backbone(resolve(str(model_folder(kind))))
+def base(model_folder: Callable[[str], Path], family: str) -> Backbone:
+    return load_backbone(resolve(str(model_folder(family))))
 
 
-def _task(kind: str) -> LanguageTask:
-    return CausalLm() if kind in DECODERS else MaskedLm()
+def task_of(family: str) -> LanguageTask:
+    return CausalLm() if family in ("llama", "qwen3", "gpt2") else MaskedLm()
 
 
-def _encoded(task: LanguageTask, texts: list[str], backbone: Backbone, limit: int = 40) -> list[Example]:
-    return task.encode(texts, texts, NONE, backbone.processor, limit)
+# Reading
 
 
-def _gradients(network: Any) -> dict[str, Any]:
-    found = {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
-    network.zero_grad()
-    return found
+@given(st.text(alphabet="ab \n.", min_size=1, max_size=400).filter(str.strip), st.integers(20, 90))
+@settings(max_examples=60, deadline=None)
+def test_passages_hold_every_word_in_order(text: str, size: int) -> None:
+    from tunesmith.data import passages as module
+
+    whole, module.PASSAGE = module.PASSAGE, size
+    try:
+        table = read_passages(text.encode(), "t.txt")
+    finally:
+        module.PASSAGE = whole
+    said = "".join("".join(passage.split()) for passage in table.columns["text"])
+    assert said == "".join(text.split())
+    assert all(len(passage) <= size for passage in table.columns["text"])
+    lines = text.split("\n")
+    for passage, line in zip(table.columns["text"], table.lines, strict=True):
+        assert (
+            lines[line - 1].strip().endswith(passage.split("\n")[0].strip())
+            or passage.split("\n")[0].strip() in lines[line - 1]
+        )
 
 
-def _agree(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    largest = max(float(value.abs().max()) for value in wanted.values())
-    assert found.keys() == wanted.keys()
-    assert max(float((found[name] - value).abs().max()) for name, value in wanted.items()) < 1e-5 * max(1.0, largest)
+def test_a_file_of_prose_is_cut_where_lines_are_empty() -> None:
+    blocks = [f"Block {place}. " + "word " * 300 for place in range(6)]
+    table = read_passages("\n\n".join(blocks).encode(), "t.txt")
+    assert all(text.startswith("Block") for text in table.columns["text"])
+    assert max(map(len, table.columns["text"])) <= PASSAGE
+    assert table.columns[PART] == sorted(table.columns[PART], key=lambda part: int(part.split()[2]))
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_loss_and_gradients_are_those_of_transformers_own_head(kind: str, model_folder: Callable[[str], Path]) -> None:
-    """Over rows of unequal length, where a mean over rows would weigh the tokens otherwise."""
-    import torch
-
-    backbone, task = _backbone(kind, model_folder), _task(kind)
-    network: Any = task.head(backbone, NONE, False, 1)
-    batch = collate(_encoded(task, TEXTS, backbone), backbone.processor.pad)
-    assert batch.target is not None
-    found = task.loss(network(batch.inputs), batch)
-    (found.total / found.weight).backward()
-    ours = _gradients(network)
-    real = batch.inputs["attention_mask"] == 1
-    labels = batch.target
-    if isinstance(
-        task, CausalLm
-    ):  # transformers moves the labels itself; each row is a window of its own, and its first is no target
-        labels = torch.where(real, batch.inputs["input_ids"], IGNORED)
-    wanted = network.model(**batch.inputs, labels=labels).loss
-    wanted.backward()
-    assert float(found.total.detach() / found.weight) == pytest.approx(float(wanted.detach()), rel=1e-6)
-    assert int(found.weight) == int((labels[:, 1:] if isinstance(task, CausalLm) else labels).ne(IGNORED).sum())
-    _agree(ours, _gradients(network))
+@pytest.mark.parametrize(
+    ("text", "prose"),
+    [
+        ("EU B-ORG\nrejects O\n\nPeter B-PER\n", False),
+        ("EU\tB-ORG\nthe European\tO\n", False),
+        ("It was a dark night.\nThe rain fell in torrents, as it had for days.\nNobody came.\n", True),
+        ("One long line of a text that goes on and on without any end at all", True),
+        ("", False),
+    ],
+)
+def test_words_with_tags_are_told_from_prose(text: str, prose: bool) -> None:
+    if not text:
+        with pytest.raises(DataError):
+            is_prose(b"", "t.txt")
+        return
+    assert is_prose(text.encode(), "t.txt") is prose
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "deberta-v2"])
-def test_packed_rows_learn_what_single_ones_do(kind: str, model_folder: Callable[[str], Path]) -> None:
-    backbone, task = _backbone(kind, model_folder), _task(kind)
-    network: Any = task.head(backbone, NONE, False, 1)
-    rows = _encoded(task, TEXTS, backbone)
-    windows = packed(rows, 40)
-    assert len(windows) < len(rows)
-    assert sorted(token for row in rows for token in row.inputs["input_ids"]) == sorted(
-        token for window in windows for token in window.inputs["input_ids"]
+def test_a_folder_of_texts_is_one_table(tmp_path: Path) -> None:
+    for place in range(MANY_FILES + 1):
+        (tmp_path / f"{place:02}.md").write_text(f"# Title {place}\n\nSome words of file number {place}, and more.\n")
+    table = read_data(str(tmp_path))["train"]
+    assert len(table) == len(set(table.columns[PART])) == MANY_FILES + 1
+    for path in list(tmp_path.iterdir())[2:]:
+        path.unlink()
+    few = read_data(str(tmp_path))["train"]
+    assert all(f"of {PARTS}" in part for part in few.columns[PART])
+
+
+@pytest.mark.parametrize(("family", "task"), [("llama", "causal_lm"), ("bert", "masked_lm")])
+def test_plain_text_means_the_task_of_its_base(
+    family: str, task: str, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    (tmp_path / "book.txt").write_text("A first sentence.\n\nAnd a second one, which is longer.\n" * 9)
+    recipe = Recipe.parse({"model": str(model_folder(family)), "data": {"path": str(tmp_path / "book.txt")}})
+    kind = {"llama": "decoder", "bert": "encoder"}[family]
+    chosen = choose(recipe, read_data(recipe.data.path), lambda: kind)
+    assert chosen.task.part_name() == task
+    assert chosen.why.startswith("plain text, and a base that is a")
+    assert chosen.columns.group == PART
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"), [("causal_lm", "encoder"), ("masked_lm", "decoder"), ("masked_lm", "vision")]
+)
+def test_a_base_of_the_wrong_kind_is_refused_with_those_that_fit(task: str, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("A first sentence.\n\nAnd a second one, which is longer.\n" * 9)
+    recipe = Recipe.parse({"model": "m", "task": task, "data": {"path": str(tmp_path / "book.txt")}})
+    with pytest.raises(ModelError, match=f'{task} needs a base of kind .*, and this one is "{kind}"; choose an? '):
+        choose(recipe, read_data(recipe.data.path), lambda: kind)
+
+
+# Encoding
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "roberta"])
+@pytest.mark.parametrize("limit", [8, 17, 64])
+def test_no_token_is_lost_and_each_is_in_one_place(
+    family: str, limit: int, model_folder: Callable[[str], Path]
+) -> None:
+    processor, task = base(model_folder, family).processor, task_of(family)
+    examples = task.encode([LONG, TEXTS[0]], [LONG, TEXTS[0]], NONE, processor, limit)
+    assert max(example.length for example in examples) <= limit
+    assert [example.row for example in examples] == list(range(len(examples)))
+    ids = processor.bare([LONG])[0]
+    mine = [example for example in examples if example.source == 0]
+    if isinstance(task, CausalLm):
+        before, _ = processor.marks()
+        whole = [*before, *ids]
+        learned = [token for example in mine for token in example.target if token != IGNORED]
+        assert learned == whole[1:]  # each token but the first is learned once, in order
+        for earlier, later in pairwise(mine):
+            assert later.inputs["input_ids"][0] == earlier.inputs["input_ids"][-1]
+    else:
+        before, after = processor.marks()
+        read = [
+            true if true != IGNORED else shown
+            for example in mine
+            for shown, true in list(zip(example.inputs["input_ids"], example.target, strict=True))[
+                len(before) : example.length - len(after)
+            ]
+        ]
+        assert read == ids
+
+
+def test_masks_are_fifteen_in_a_hundred_and_never_of_marks(model_folder: Callable[[str], Path]) -> None:
+    processor, task = base(model_folder, "bert").processor, MaskedLm()
+    texts = [f"{text} {LONG}" for text in TEXTS]
+    examples = task.encode(texts, texts, NONE, processor, 64)
+    hidden = [
+        (shown, true)
+        for example in examples
+        for shown, true in zip(example.inputs["input_ids"], example.target, strict=True)
+        if true != IGNORED
+    ]
+    total = sum(example.length - 2 for example in examples)
+    assert len(hidden) / total == pytest.approx(0.15, abs=0.02)
+    assert sum(shown == processor.mask for shown, _ in hidden) / len(hidden) == pytest.approx(0.8, abs=0.06)
+    assert all(true not in processor.special_tokens for _, true in hidden)
+    assert task.encode(texts, texts, NONE, processor, 64) == examples, "the same every time"
+
+
+def test_other_tokens_are_hidden_in_every_epoch_by_seed_epoch_and_row(model_folder: Callable[[str], Path]) -> None:
+    processor, task = base(model_folder, "bert").processor, MaskedLm()
+    examples = task.encode(TEXTS, TEXTS, NONE, processor, 32)
+    batch = collate(examples, processor.pad)
+
+    def whole(some: Batch) -> torch.Tensor:
+        assert some.target is not None
+        return torch.where(some.target == IGNORED, some.inputs["input_ids"], some.target)
+
+    one, two = (task.varied(batch, 0, epoch, processor) for epoch in (0, 1))
+    assert torch.equal(whole(one), whole(batch)) and torch.equal(whole(two), whole(batch))
+    assert not torch.equal(one.inputs["input_ids"], two.inputs["input_ids"])
+    alone = task.varied(collate(examples[3:4], processor.pad), 0, 1, processor)
+    length = examples[3].length
+    assert alone.target is not None and two.target is not None
+    assert torch.equal(alone.target[0, :length], two.target[3, :length]), "whatever else is in the batch"
+    special = torch.tensor(processor.special_tokens)
+    assert not torch.isin(one.target[one.target != IGNORED], special).any()  # type: ignore[index]
+
+
+# Packing
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=40))
+def test_packed_windows_hold_every_row_once(sizes: list[int]) -> None:
+    examples = [
+        Example(row, {"input_ids": [row] * size}, [row] * size, window=Window(row, "", tuple(range(size))))
+        for row, size in enumerate(sizes)
+    ]
+    windows = packed(examples, 30)
+    assert all(window.length <= 30 for window in windows)
+    assert sorted(token for window in windows for token in window.inputs["input_ids"]) == sorted(
+        row for row, size in enumerate(sizes) for _ in range(size)
     )
-    single = collate(rows, backbone.processor.pad)
-    wanted = task.loss(network(single.inputs), single)
-    wanted.total.backward()
-    apart = _gradients(network)
-    together = collate(windows, {**backbone.processor.pad, **PAD})
-    found = task.loss(network(together.inputs), together)
-    found.total.backward()
-    assert float(found.weight) == float(wanted.weight)
-    assert float(found.total.detach()) == pytest.approx(float(wanted.total.detach()), rel=1e-5)
-    _agree(_gradients(network), apart)
-    seen = {name: value for name, value in together.inputs.items() if name not in PAD}
-    joined = task.loss(network(seen), together)  # the control: the same tokens, with nothing that keeps them apart
-    assert abs(float(joined.total.detach()) - float(wanted.total.detach())) > 1e-3
+    for window in windows:
+        runs = [len([n for n in window.inputs[SEGMENTS] if n == number]) for number in set(window.inputs[SEGMENTS])]
+        assert window.inputs["position_ids"] == [place for size in runs for place in range(size)]
+    assert sum(example.length for example in windows) == sum(sizes)
 
 
-@pytest.mark.parametrize("text", [LONG, "money", ""])
-@pytest.mark.parametrize("kind", DECODERS)
-def test_every_token_but_the_first_is_learned_once(kind: str, text: str, model_folder: Callable[[str], Path]) -> None:
-    backbone = _backbone(kind, model_folder)
-    (ids,) = backbone.processor.bare([text])
-    for limit in (4, 17, 40, 1000):
-        rows = _encoded(CausalLm(), [text], backbone, limit)
-        assert [token for row in rows for token in row.target if token != IGNORED] == ids[1:]
-        assert all(row.length <= limit for row in rows)
-        for row in rows:
-            learned = [(at, token) for at, token in enumerate(row.target) if token != IGNORED]
-            assert all(row.inputs["input_ids"][at] == token for at, token in learned)
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "bert", "roberta", "modernbert"])
+def test_packed_loss_and_gradients_are_those_of_single_rows(family: str, model_folder: Callable[[str], Path]) -> None:
+    backbone, task = base(model_folder, family), task_of(family)
+    network = task.head(backbone, NONE, False, 0)
+    examples = task.encode(TEXTS, TEXTS, NONE, network.processor, 60)
+    pad = {**network.processor.pad, **PAD}
+
+    def measured(some: list[Example], drop: bool = False) -> tuple[float, torch.Tensor]:
+        network.zero_grad()
+        batch = collate(some, pad)
+        inputs = {name: value for name, value in batch.inputs.items() if not (drop and name in PAD)}
+        loss = task.loss(network(inputs), batch)
+        loss.total.backward()
+        grads = [value.grad.flatten() for value in network.parameters() if value.grad is not None]
+        return float(loss.total.detach() / loss.weight), torch.cat(grads)
+
+    windows = packed(examples, 60)
+    assert len(windows) < len(examples)
+    (single, wanted), (together, found) = measured(examples), measured(windows)
+    assert together == pytest.approx(single, rel=1e-5)
+    assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+    assert measured(windows, drop=True)[0] != pytest.approx(single, rel=1e-4), "the control: joined without care"
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta"])
-def test_no_token_of_a_long_text_is_lost_to_windows(kind: str, model_folder: Callable[[str], Path]) -> None:
-    backbone = _backbone(kind, model_folder)
-    processor = backbone.processor
-    (ids,) = processor.bare([LONG])
-    rows = _encoded(MaskedLm(), [LONG], backbone, 17)
-    whole = [_shown_before(row)[1:-1] for row in rows]
-    assert [token for part in whole for token in part] == ids
-    assert all(row.length <= 17 for row in rows)
+# Reference
 
 
-def _shown_before(row: Example) -> list[int]:
-    """The tokens of a row before any was hidden."""
-    pairs = zip(row.inputs["input_ids"], row.target, strict=True)
-    return [shown if token == IGNORED else token for shown, token in pairs]
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert", "modernbert"])
+def test_loss_and_gradients_are_transformers_own(family: str, model_folder: Callable[[str], Path]) -> None:
+    backbone, task = base(model_folder, family), task_of(family)
+    network = task.head(backbone, NONE, False, 0)
+    examples = task.encode(TEXTS[:4], TEXTS[:4], NONE, network.processor, 60)
+    batch = collate(examples, network.processor.pad)
+    loss = task.loss(network(batch.inputs), batch)
+    (loss.total / loss.weight).backward()
+    mine = {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
+    network.zero_grad()
+    theirs: Any = network.model(**batch.inputs, labels=batch.target)  # type: ignore[operator]
+    theirs.loss.backward()
+    assert float(loss.total.detach() / loss.weight) == pytest.approx(float(theirs.loss.detach()), rel=1e-6)
+    assert mine
+    for name, value in network.named_parameters():
+        if value.grad is not None:
+            assert torch.allclose(mine[name], value.grad, atol=1e-6), name
 
 
-def _shares(rows: list[tuple[list[int], list[int]]], ordinary: int, mask: int) -> tuple[float, float, float]:
-    """Of (shown, target) rows: learned of all ordinary tokens, and of these shown as the mask and as they are."""
-    learned = [(shown, token) for row in rows for shown, token in zip(*row, strict=True) if token != IGNORED]
-    masks = sum(shown == mask for shown, _ in learned)
-    return len(learned) / ordinary, masks / len(learned), sum(a == b for a, b in learned) / len(learned)
-
-
-def test_masks_are_drawn_as_berts(model_folder: Callable[[str], Path]) -> None:
-    """15 % of the tokens, of which 80 % as the mask, 10 % at random and 10 % as they are (Devlin 2019, section 3.1)."""
-    backbone, task = _backbone("bert", model_folder), MaskedLm()
-    processor = backbone.processor
-    mixed = (*WORDS, "[SEP]", "[UNK]", "[MASK]")
-    texts = [" ".join((*mixed[place:], *mixed[:place])) for place in range(len(mixed))]
-    rows = _encoded(task, texts, backbone, 60)
-    marks = set(processor.special_tokens)
-    ordinary = sum(token not in marks for row in rows for token in _shown_before(row))
-    fixed = [(row.inputs["input_ids"], row.target) for row in rows]
-    assert fixed == [(row.inputs["input_ids"], row.target) for row in _encoded(task, texts, backbone, 60)]
-    batch = collate(rows, processor.pad)
-    drawn = []
-    for epoch in (0, 1):
-        varied = task.varied(batch, 3, epoch, processor)
-        assert varied.target is not None
-        drawn.append([*zip(varied.inputs["input_ids"].tolist(), varied.target.tolist(), strict=True)])
-    for found in (fixed, *drawn):
-        learned, masks, kept = _shares([(list(a), list(b)) for a, b in found], ordinary, processor.mask)
-        assert learned == pytest.approx(0.15, abs=0.01)
-        assert masks == pytest.approx(0.8, abs=0.03)
-        assert kept == pytest.approx(0.1, abs=0.03)
-        assert not marks & {token for _, target in found for token in target}, "no special token is ever learned"
-    assert drawn[0] != drawn[1]
-
-
-def test_masks_depend_on_nothing_but_seed_epoch_and_row(model_folder: Callable[[str], Path]) -> None:
-    backbone, task = _backbone("bert", model_folder), MaskedLm()
-    processor = backbone.processor
-    rows = _encoded(task, TEXTS, backbone)
-    whole = task.varied(collate(rows, processor.pad), 3, 1, processor)
-    assert whole.target is not None
-    for row in rows:
-        alone = task.varied(collate([row], processor.pad), 3, 1, processor)
-        assert alone.target is not None
-        assert alone.target[0].tolist() == whole.target[row.row, : row.length].tolist()
-        assert alone.inputs["input_ids"][0].tolist() == whole.inputs["input_ids"][row.row, : row.length].tolist()
-    again = task.varied(task.varied(collate(rows, processor.pad), 3, 0, processor), 3, 1, processor)
-    assert again.inputs["input_ids"].tolist() == whole.inputs["input_ids"].tolist(), "the text is always found again"
-
-
-@pytest.mark.parametrize("kind", ["llama", "bert"])
-def test_figures_of_texts_are_those_of_their_tokens(kind: str, model_folder: Callable[[str], Path]) -> None:
-    """Windows are put together text by text; perplexity counts each token alike, not each text."""
-    import torch
-
+def test_scores_are_those_of_all_tokens_alike(model_folder: Callable[[str], Path]) -> None:
+    backbone, task = base(model_folder, "llama"), CausalLm()
+    network = task.head(backbone, NONE, False, 0)
+    texts = [LONG, *TEXTS[:3]]
     from tunesmith.evaluation.infer import infer
 
-    backbone, task = _backbone(kind, model_folder), _task(kind)
-    network: Any = task.head(backbone, NONE, False, 1)
-    rows = _encoded(task, TEXTS, backbone)
-    found, _ = infer(lambda batch: network(batch.inputs), task, rows, NONE, backbone.processor.pad, "cpu")
-    assert [item.row for item in found] == list(range(len(TEXTS)))
-    total, tokens = [0.0] * len(TEXTS), [0] * len(TEXTS)
-    for row in rows:
-        batch = collate([row], backbone.processor.pad)
+    examples = task.encode(texts, texts, NONE, network.processor, 20)
+    found, _ = infer(lambda batch: network(batch.inputs), task, examples, NONE, network.processor.pad, "cpu")
+    scores = task.score(found, texts, NONE)
+    total, tokens, hits = 0.0, 0, 0
+    for example in examples:
+        batch = collate([example], network.processor.pad)
         with torch.no_grad():
-            loss = task.loss(network(batch.inputs), batch)
-        total[row.source] += float(loss.total)
-        tokens[row.source] += int(loss.weight)
-    assert [item.counts[0] for item in found] == tokens
-    assert [item.evidence[0] * item.counts[0] for item in found] == pytest.approx(total, rel=1e-5)
-    scores = task.score(found, TEXTS, NONE)
-    assert scores.value("perplexity") == pytest.approx(math.exp(sum(total) / sum(tokens)), rel=1e-5)
-    if isinstance(task, CausalLm):
-        size = sum(len(text.encode()) for text in TEXTS)
-        assert scores.value("bits_per_byte") == pytest.approx(sum(total) / math.log(2) / size, rel=1e-5)
-    assert scores.lower >= {"perplexity", "loss"}
+            logits = network(batch.inputs)[0, :-1]
+        target = torch.tensor(example.target[1:])
+        total += float(cross_entropy(logits, target, reduction="sum"))
+        hits += int((logits.argmax(-1) == target).sum())
+        tokens += len(target)
+    assert len(found) == len(texts)
+    assert scores.value("perplexity") == pytest.approx(math.exp(total / tokens), rel=1e-5)
+    assert scores.value("token_accuracy") == pytest.approx(hits / tokens)
+    assert scores.value("bits_per_byte") == pytest.approx(total / math.log(2) / len("".join(texts).encode()), rel=1e-5)
+    assert {"perplexity", "loss", "bits_per_byte"} == scores.lower
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "bert", "modernbert"])
-def test_a_saved_model_opens_in_transformers(kind: str, model_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    import torch
-    import transformers
+# New words
 
-    from tunesmith.models.network import load_network
 
-    backbone, task = _backbone(kind, model_folder), _task(kind)
-    network: Any = task.head(backbone, NONE, False, 1)
-    batch = collate(_encoded(task, TEXTS, backbone), backbone.processor.pad)
-    assert "For" in network.save(tmp_path, (), 40)
-    family: Any = transformers.AutoModelForCausalLM if isinstance(task, CausalLm) else transformers.AutoModelForMaskedLM
+@pytest.mark.parametrize("family", ["llama", "gpt2", "roberta", "modernbert"])
+def test_new_words_start_as_the_mean_of_their_pieces(family: str, model_folder: Callable[[str], Path]) -> None:
+    plain, wide = base(model_folder, family), base(model_folder, family)
+    word = WORD
+    pieces = wide.processor.pieces([word])[0]
+    added = add_words(wide.processor, [word])
+    assert len(pieces) > 1 and list(added.values()) == [pieces]
+    wide.processor.added = added
+    make = causal_network if family in ("llama", "gpt2") else masked_network
+    before, after = make(plain, 0), make(wide, 0)
+    number = next(iter(added))
+    assert wide.processor.bare([f"a {word} b"])[0].count(number) == 1
+    table = next(after.model.get_input_embeddings().parameters())
+    assert torch.allclose(table[number], table[pieces].mean(0))
+    ids = torch.tensor([plain.processor.bare([TEXTS[0]])[0]])
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     with torch.no_grad():
-        wanted = network(batch.inputs)
-        assert torch.equal(family.from_pretrained(tmp_path).eval()(**batch.inputs).logits, wanted)
-        assert torch.equal(load_network(tmp_path)[0](batch.inputs), wanted)
+        one, two = before(given), after(given)
+    others = [token for token in range(one.shape[-1]) if token != number]  # its row may have been spare
+    assert torch.allclose(one[..., others], two[..., others], atol=1e-6), "what was there says what it said"
+    assert torch.allclose(two[..., number], two[..., pieces].mean(-1), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
-def test_texts_without_a_token_are_answered_with_nothing(kind: str, model_folder: Callable[[str], Path]) -> None:
-    from tunesmith.predictor import Card, Predictor
-
-    backbone, task = _backbone(kind, model_folder), _task(kind)
-    network: Any = task.head(backbone, NONE, False, 1)
-    predictor = Predictor(Path("."), network, Card(task, NONE, "text", None, "(text)", 40))
-    for texts in ([""], ["", "the a of"], ["the a of", "", LONG]):
-        said = predictor.predict(texts)
-        assert len(said) == len(texts)
-        assert all(value is None for value, text in zip(said, texts, strict=True) if not text)
+def test_the_words_worth_most_are_found(model_folder: Callable[[str], Path]) -> None:
+    processor = base(model_folder, "llama").processor
+    usual, second, rare = WORD, f"{WORD}{WORD}", f"{WORD}x"
+    texts = [f"{usual} and more"] * 20 + [f"{second} once"] * 5 + [f"{rare} rare"] * 2
+    assert len(processor.pieces([usual])[0]) >= 3
+    found = worth_adding(texts, processor, 9)
+    assert found[0] == usual and second in found and rare not in found
+    assert worth_adding(texts, processor, 1) == [usual]
 
 
-def test_new_tokens_that_nothing_would_train_are_refused(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    from tunesmith.errors import RecipeError
-    from tunesmith.pipeline import start
-    from tunesmith.recipe import Recipe
-    from tunesmith.training.events import Note
+# Whole runs
 
-    (tmp_path / "t.jsonl").write_text("".join(f'{{"text": "{word} banking {word} film"}}\n' for word in WORDS[:60]))
-    for method, fits in (("lora", False), ("head", False), ("full", True)):
-        given = {
-            "model": str(model_folder("bert")),
-            "data": {"path": str(tmp_path / "t.jsonl")},
-            "task": {"name": "masked_lm", "new_tokens": ["banking"]},
-            "method": method,
-            "training": {"epochs": 1},
-        }
-        session = start(Recipe.parse(given), tmp_path / method)
-        if fits:
-            said = [line for event in session.events() if isinstance(event, Note) for line in event.lines]
-            assert any(line.startswith("1 words made tokens") for line in said), "the run ends well"
-            assert any("its checkpoint lacks the head" in line for line in said)
-            rivals = json.loads((tmp_path / method / "report.json").read_text(encoding="utf-8"))["baselines"]
-            assert [rival["name"] for rival in rivals] == ["frequent_token"], "a random head is no rival"
-            continue
-        with pytest.raises(RecipeError, match="new tokens would stay the mean"):
-            list(session.events())
-        assert not (tmp_path / method).exists()
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_text("\n\n".join(f"{LONG} {WORD} {place} times." for place in range(60)))
+    return path
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bert"])  # gpt2's head is its embeddings; the tiny bert has none
+def test_a_whole_run_learns_from_a_text_file(
+    family: str, book: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    settings_of: dict[str, Any] = {"training.epochs": 2, "training.max_length": 48, "training.rate": 1e-2}
+    settings_of |= {"task.new_tokens": [WORD]} if family == "gpt2" else {}
+    task = task_of(family).part_name()
+    run = finetune(model_folder(family), book, task=task, settings=settings_of, out=tmp_path / "run")
+    report = run.report
+    assert report["task"] == task
+    names = {item["name"]: item["metrics"]["perplexity"]["value"] for item in report["baselines"]}
+    general = any("perplexity on general text" in finding["message"] for finding in report["findings"])
+    if family == "gpt2":
+        assert set(names) == {"base", "frequent_token"}
+        assert report["metrics"]["perplexity"]["value"] < names["base"]
+        assert report["gains"]["base"]["value"] > 0, "a fall is a gain"
+        assert general
+    else:
+        assert set(names) == {"frequent_token"}, "a head that was drawn at random is no rival"
+        assert not general, "nor can anything be forgotten that it never knew"
+    model = load(tmp_path / "run")
+    asked = f"{TEXTS[0]} [MASK]" if family == "bert" else TEXTS[0]
+    assert isinstance(model.predict([asked])[0], str)
+    if family == "bert":
+        assert model.predict([TEXTS[0]]) == [None], "nothing is hidden"
+    assert (WORD in model.network.processor.tokenizer.get_vocab()) is (family == "gpt2")
+    family_of: Any = __import__("transformers")
+    opened = getattr(family_of, "AutoModelForCausalLM" if family == "gpt2" else "AutoModelForMaskedLM")
+    again = opened.from_pretrained(tmp_path / "run" / "model").eval()
+    ids = torch.tensor([model.network.processor.bare([TEXTS[1]])[0]])
+    with torch.no_grad():
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        assert torch.equal(again(**given).logits, model.network(given))
+
+
+def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path, model_folder: Callable[[str], Path]) -> None:
+    processor = base(model_folder, "llama").processor
+    with pytest.raises(ModelError, match="has no mask token, so tokens cannot be hidden; choose a base"):
+        MaskedLm().encode(TEXTS, TEXTS, NONE, processor, 20)
+
+
+@pytest.mark.parametrize("wrong", [{"masked": 0}, {"masked": 1.5}, {"new_tokens": -1}, {"packing": "maybe"}])
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=next(iter(wrong))):
+        Recipe.parse({"model": "m", "data": "d.txt", "task": {"name": "masked_lm", **wrong}})

@@ -90,7 +90,7 @@ def from_text(text: str) -> Conversation:
     value = json.loads(text)
     messages, tools = (value["messages"], value.get("tools")) if isinstance(value, dict) else (value, None)
     problems: list[str] = []
-    turns = read_turns(messages, problems, set())
+    turns = read_turns(messages, problems, set()) if messages else ()
     if problems:
         raise ValueError("; ".join(problems))
     return Conversation(turns, "" if not tools else json.dumps(tools, ensure_ascii=False))

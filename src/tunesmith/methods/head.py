@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from tunesmith.errors import ModelError
 from tunesmith.methods._groups import plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
@@ -22,6 +23,12 @@ class Head(Method):
         return Rates(1e-3, 1e-3, "1e-3, Adam's own default: a linear map on fixed features is a convex problem")
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
+        """Raises ModelError where the network has no head that starts untrained."""
+        if not network.fresh:
+            raise ModelError(
+                "method head: every part of this network is pretrained already, so there is no head to train; use lora, "
+                "layers or full"
+            )
         return plan_for(network, [], rates, self.cut(network.layout))
 
     def cut(self, layout: Layout) -> int:

@@ -40,6 +40,9 @@ class Rendered:
 
     ids: list[int]
     answers: tuple[tuple[int, int], ...]  # of each turn of the assistant: its first token, and the one after its last
+    joined: bool = (
+        False  # whether a token holds the end of what comes before an answer and its beginning, so is no answer's
+    )
 
 
 class Chat:
@@ -75,21 +78,25 @@ class Chat:
         """
         whole = self.text(messages, tools, ask=False)
         ids, offsets = self._tokens(whole)
-        found = []
+        found, joined = [], False
         speaks = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
         for place in speaks[-1:] if only_last else speaks:
             before, after = self.text(messages[:place], tools, True), self.text(messages[: place + 1], tools, False)
             if not (whole.startswith(before) and whole.startswith(after) and after.startswith(before)):
                 return self._by_marks(messages, tools, place)
-            start = _first_token(ids, offsets, whole, len(before), lambda text: self._tokens(text)[0])
+            start, exact = _first_token(ids, offsets, whole, len(before), lambda text: self._tokens(text)[0])
+            joined = joined or not exact
             end = sum(first < len(after) for first, _ in offsets)
             found.append((start, self._ended(ids, start, end)))
-        return Rendered(ids, tuple(found))
+        return Rendered(ids, tuple(found), joined)
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """The tokens that end an answer, as the template writes them; empty where it writes none."""
-        made = self.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], None)
+        """The tokens that end an answer, as the template writes them; empty where it writes none, or cannot be asked."""
+        try:
+            made = self.render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}], None)
+        except Unrenderable:
+            return frozenset()
         last = made.ids[made.answers[-1][1] - 1] if made.answers and made.answers[-1][1] > 0 else -1
         return frozenset({last} & set(self._tokenizer.all_special_ids) | {last} & self._added)
 
@@ -128,7 +135,7 @@ class Chat:
                 "may strip thoughts), so what the assistant sees in training is not what it will see; "
                 "--set task.learn=last learns the last answer alone, whose prompt is as it will be"
             )
-        given = self._tokenizer.apply_chat_template(
+        given: Any = self._tokenizer.apply_chat_template(
             [dict(message) for message in messages],
             tools=list(tools) if tools else None,
             chat_template=self._template,
@@ -151,15 +158,17 @@ class Chat:
         return end
 
 
-def _first_token(ids: list[int], offsets: list[tuple[int, int]], text: str, border: int, tokens: Any) -> int:
-    """The first token of which nothing stands before `border`, a place in `text`."""
+def _first_token(
+    ids: list[int], offsets: list[tuple[int, int]], text: str, border: int, tokens: Any
+) -> tuple[int, bool]:
+    """The first token of which nothing stands before `border`, a place in `text`, and whether a token begins there."""
     alone = tokens(text[:border])
     if ids[: len(alone)] == alone:
-        return len(alone)
+        return len(alone), True
     place = sum(first < border for first, _ in offsets)
     same = next((at for at, (one, two) in enumerate(zip(ids, alone, strict=False)) if one != two), 0)
     # A tokenizer may leave the space before a word out of the word's offsets.
-    return place + 1 if place == same and text[border - 1 : border].isspace() else place
+    return place + 1 if place == same and text[border - 1 : border].isspace() else place, False
 
 
 def template_of(processor: TextProcessor, asked: str | None, name: str) -> str:
@@ -180,8 +189,8 @@ def template_of(processor: TextProcessor, asked: str | None, name: str) -> str:
         if not isinstance(own, str):
             raise ModelError(
                 f"{name}: its tokenizer has no chat template, so nothing says how a conversation is written for it; choose "
-                "an instruction-tuned base, or say how: --set task.template=plain (texts on lines of their own, for a base "
-                "that only goes on with texts), chatml, or the file of a jinja template"
+                "an instruction-tuned base, or say how: --task instruction --set task.template=plain (texts on lines of "
+                "their own, for a base that only goes on with texts), chatml, or the file of a jinja template"
             )
         return own
     if asked not in NAMED:

@@ -29,9 +29,9 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
     model = _writer(network)
     filler = network.processor.pad["input_ids"]
     own = model.generation_config.eos_token_id if model.generation_config is not None else None
-    stops = sorted({*ends, *([] if own is None else [own] if isinstance(own, int) else own)})
+    stops: list[int] = sorted({*ends, *([] if own is None else [own] if isinstance(own, int) else own)})
     found: list[list[int]] = [[]] * len(prompts)
-    for rows in _batches([len(prompt) for prompt in prompts]):
+    for rows in _batches([len(prompt) for prompt in prompts], network.processor.positions - most):
         longest = len(prompts[rows[0]])
         room = min(most, network.processor.positions - longest)
         if room < 1:
@@ -87,11 +87,13 @@ class _plain_defaults:
         self._model.generation_config = self._own
 
 
-def _batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows in batches of like length, longest first."""
+def _batches(lengths: Sequence[int], free: int) -> list[list[int]]:
+    """Rows in batches of like length, longest first; of those longer than `free`, which have less room, of one length."""
     batches: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        if batches and len(batches[-1]) < ROWS and lengths[batches[-1][0]] <= CLOSE * lengths[row]:
+        longest = lengths[batches[-1][0]] if batches else 0
+        like = longest <= CLOSE * lengths[row] and (longest <= free or longest == lengths[row])
+        if batches and len(batches[-1]) < ROWS and like:
             batches[-1].append(row)
         else:
             batches.append([row])

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tunesmith.data.packing import POSITIONS, SEGMENTS
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.layout import layout_of
@@ -18,11 +17,15 @@ from tunesmith.models.network import Network
 from tunesmith.models.new_tokens import widen
 from tunesmith.models.resolve import weights_folder
 from tunesmith.models.saving import save_model
-from tunesmith.models.segments import apart, keeps_apart
+from tunesmith.models.segments import POSITIONS, SEGMENTS, apart, keeps_apart
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
-CAUSAL_SUFFIX, MASKED_SUFFIX = "ForCausalLM", "ForMaskedLM"
+CAUSAL, MASKED = "causal", "masked"
+FITTING = {
+    CAUSAL: "choose a decoder, such as llama, qwen3 or gpt2",
+    MASKED: "choose an encoder, such as bert, roberta or modernbert",
+}
 
 
 class LanguageNetwork(Network):
@@ -37,6 +40,13 @@ class LanguageNetwork(Network):
         self.layout = layout_of(model.base_model, f"model.{model.base_model_prefix}")
         self.fresh = frozenset()
         self.per_token = True
+        self.writes = True
+
+    @property
+    def body(self) -> PreTrainedModel:
+        found = self.model.base_model
+        assert isinstance(found, PreTrainedModel)
+        return found
 
     @property
     def output(self) -> nn.Linear | None:
@@ -57,14 +67,13 @@ class LanguageNetwork(Network):
         """The model's own arguments; of packed rows those that keep each segment to itself."""
         if SEGMENTS not in inputs:
             return inputs
-        body = self.model.base_model
         kept = {name: value for name, value in inputs.items() if name not in (SEGMENTS, POSITIONS, "attention_mask")}
-        return kept | apart(body, self.causal, inputs[SEGMENTS], inputs[POSITIONS])
+        return kept | apart(self.body, self.causal, inputs[SEGMENTS], inputs[POSITIONS])
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         save_model(self.model, self.processor, {}, folder, limit)
-        suffix = CAUSAL_SUFFIX if self.causal else MASKED_SUFFIX
-        return f'opens with AutoModel{suffix}.from_pretrained("{folder}")'
+        family = "AutoModelForCausalLM" if self.causal else "AutoModelForMaskedLM"
+        return f'opens with {family}.from_pretrained("{folder}")'
 
 
 class CausalNetwork(LanguageNetwork):
@@ -82,11 +91,13 @@ class MaskedNetwork(LanguageNetwork):
         raise AssertionError("a masked language model's head is more than one linear map: call the network")
 
 
-def causal_network(backbone: Backbone) -> CausalNetwork:
-    """The family's language model with the weights of its checkpoint. Raises ModelError where there is none."""
-    network = CausalNetwork(_read(backbone, CAUSAL_SUFFIX)[0], backbone.processor)
-    network.source = backbone.source
-    return network.eval()
+def causal_network(backbone: Backbone, seed: int) -> CausalNetwork:
+    """The family's language model with the weights of its checkpoint; a head that it lacks is drawn from `seed`.
+
+    Raises ModelError where the family has no such model.
+    """
+    model, lacking = _read(backbone, CAUSAL, seed)
+    return _begun(CausalNetwork(model, backbone.processor), backbone, lacking)
 
 
 def masked_network(backbone: Backbone, seed: int) -> MaskedNetwork:
@@ -94,50 +105,67 @@ def masked_network(backbone: Backbone, seed: int) -> MaskedNetwork:
 
     Raises ModelError where the family has none.
     """
-    with torch_seed(seed, "head"):
-        model, missing = _read(backbone, MASKED_SUFFIX)
-    network = MaskedNetwork(model, backbone.processor)
+    model, lacking = _read(backbone, MASKED, seed)
+    return _begun(MaskedNetwork(model, backbone.processor), backbone, lacking)
+
+
+def _begun(network: Any, backbone: Backbone, lacking: set[str]) -> Any:
     network.source = backbone.source
-    names = {name for name, _ in network.named_parameters()}
-    network.fresh = frozenset({f"model.{name}" for name in missing} & names)
+    network.fresh = frozenset(name for name, _ in network.named_parameters() if name in lacking)
     return network.eval()
 
 
-def _read(backbone: Backbone, suffix: str) -> tuple[PreTrainedModel, set[str]]:
-    """The family's model of this kind and the names of the weights that its checkpoint lacks."""
-    import transformers
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
-
+def _read(backbone: Backbone, kind: str, seed: int) -> tuple[PreTrainedModel, set[str]]:
+    """The family's model of this kind, and the network's names of the weights that its checkpoint lacks."""
     config = copy.deepcopy(backbone.module.config)
-    causal = suffix == CAUSAL_SUFFIX
-    if type(config) not in (MODEL_FOR_CAUSAL_LM_MAPPING if causal else MODEL_FOR_MASKED_LM_MAPPING):
-        kind = "causal" if causal else "masked"
-        raise ModelError(f'{backbone.source.name}: transformers has no {kind} language model for "{config.model_type}"')
-    family: Any = getattr(transformers, f"AutoModel{suffix}")
-    with quiet():
-        model, report = family.from_pretrained(
+    if type(config).model_type not in _families(kind):
+        raise ModelError(
+            f'{backbone.source.name}: transformers has no {kind} language model for "{config.model_type}"; {FITTING[kind]}'
+        )
+    with quiet(), torch_seed(seed, "head"):
+        model, report = _auto(kind).from_pretrained(
             weights_folder(backbone.source.folder), config=config, dtype=torch.float32, use_safetensors=True,
             local_files_only=True, trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
     widen(model, backbone.processor.added)
-    return model, set(report["missing_keys"])
+    return model, {f"model.{name}" for name in report["missing_keys"]}
 
 
-def load_language(folder: Path, config: PreTrainedConfig) -> LanguageNetwork:
-    """What `LanguageNetwork.save` wrote."""
-    import transformers
+def language_kind(config: PreTrainedConfig) -> str | None:
+    """Which kind of language model a saved config is of, by transformers' class names; None for another model."""
+    named = set(config.architectures or ())
+    return next((kind for kind in (CAUSAL, MASKED) if named & set(_families(kind).values())), None)
 
-    causal = any(name.endswith(CAUSAL_SUFFIX) for name in config.architectures or ())
-    family: Any = getattr(transformers, f"AutoModel{CAUSAL_SUFFIX if causal else MASKED_SUFFIX}")
-    model = family.from_pretrained(
+
+def load_language(folder: Path, config: PreTrainedConfig, kind: str) -> LanguageNetwork:
+    """What `LanguageNetwork.save` wrote, in evaluation mode."""
+    model = _auto(kind).from_pretrained(
         folder, config=config, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
     )
-    kind = CausalNetwork if causal else MaskedNetwork
-    return kind(model, load_processor(folder, model)).eval()
+    made = CausalNetwork if kind == CAUSAL else MaskedNetwork
+    return made(model, load_processor(folder, model)).eval()
+
+
+def _families(kind: str) -> dict[str, str]:
+    """transformers' class of this kind for each model type."""
+    from transformers.models.auto import modeling_auto
+
+    found: Any = (
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if kind == CAUSAL
+        else modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    )
+    return dict(found)
+
+
+def _auto(kind: str) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    return AutoModelForCausalLM if kind == CAUSAL else AutoModelForMaskedLM
 
 
 def can_pack(network: Network, limit: int) -> bool:
     """Whether two rows in one window of `limit` tokens give what each gives alone: tried, since families differ."""
     if not isinstance(network, LanguageNetwork):
         return False
-    return keeps_apart(network.model.base_model, network.causal, network.processor.ordinary_tokens, limit)
+    return keeps_apart(network.body, network.causal, network.processor.ordinary_tokens, limit)

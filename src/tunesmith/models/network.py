@@ -41,6 +41,7 @@ class Network(nn.Module, ABC):
     processor: TextProcessor
     fresh: frozenset[str]
     source: Source | None = None
+    writes: bool = False  # whether its outputs are the whole vocabulary, so that no token may be missing
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
 
     @property
@@ -288,16 +289,17 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     """
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+    from tunesmith.models.language import language_kind, load_language
+
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
     pooled = (folder / "modules.json").is_file()
     try:
         with quiet():
             config = read_config(folder, str(folder))
-            if any(name.endswith(("ForCausalLM", "ForMaskedLM")) for name in config.architectures or ()):
-                from tunesmith.models.language import load_language
-
-                return load_language(folder, config), ()
+            kind = language_kind(config)
+            if kind is not None:
+                return load_language(folder, config, kind), ()
             per_token = any(name.endswith(TOKEN_SUFFIX) for name in config.architectures or ())
             whole = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
             family = AutoModel if pooled else whole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tunesmith.catalog import Part
@@ -91,6 +91,7 @@ class Scores:
     primary: str  # name of the metric that chooses and that the verdict is about
     shares: frozenset[str] = frozenset()  # metrics that are a share of the examples, each a hit or a miss
     lower: frozenset[str] = frozenset()  # metrics of which less is better
+    written: Mapping[str, int] = field(default_factory=dict)  # metrics of texts written for that many of the rows only
 
     def value(self, metric: str | None = None) -> float:
         return self.metrics[metric or self.primary](self.columns)

@@ -52,7 +52,7 @@ class CausalLm(LanguageTask):
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.language import causal_network
 
-        return causal_network(backbone)
+        return causal_network(backbone, seed)
 
     def aligned(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return output[:, :-1], target[:, 1:]

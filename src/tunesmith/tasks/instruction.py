@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.conversations import Conversations
 from tunesmith.data.words import Window
-from tunesmith.errors import DataError, ModelError
+from tunesmith.errors import DataError, ModelError, TunesmithWarning
 from tunesmith.tasks._answers import compared, exact_match, measured, named_function, rouge_l
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
 
@@ -52,6 +53,7 @@ class ChatExample(Example):
     prompt: int = 0  # tokens before the last answer; all of them where that answer is not known or was left out
     dropped: int = 0  # whole answers that the length limit took away, with all that stands around them
     clipped: bool = False  # whether the limit cut an answer in two
+    joined: bool = False  # whether the first letters of an answer share a token with what comes before it
     lost: tuple[str, ...] = ()  # what the conversation holds and the template does not write
 
 
@@ -76,6 +78,9 @@ class Instruction(Task):
     )
     unfit: Literal["refuse", "drop"] = Field(
         default="refuse", description="rows that the template refuses, or of which no token of an answer fits"
+    )
+    packing: bool = Field(
+        default=False, description="several short conversations in one window, each as if it stood alone"
     )
     sample: Annotated[int, Field(ge=0)] = Field(default=64, description="test rows for which answers are written")
     answer_tokens: Annotated[int, Field(ge=1)] = Field(default=256, description="most tokens of a written answer")
@@ -195,7 +200,7 @@ class Instruction(Task):
         return ChatExample(
             row, _inputs(ids), target, len(made.ids) - kept, None, Window(row, "", places),
             tuple(made.ids[kept : kept + REST]), prompt=min(start, kept), dropped=left_out, clipped=clipped,
-            lost=chat.lost(as_messages(turns), tools),
+            joined=made.joined, lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
 
     def _asked(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
@@ -217,6 +222,9 @@ class Instruction(Task):
             clipped=len(ids) == room < whole, lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
 
+    def packs(self) -> bool:
+        return self.packing
+
     @property
     def drops_unfit(self) -> bool:
         return self.unfit == "drop"
@@ -236,6 +244,12 @@ class Instruction(Task):
         clipped = sum(example.clipped for example in chats)
         if clipped:
             said.append(f"{clipped:,} conversations whose first answer does not fit {limit} tokens: its end is cut")
+        joined = sum(example.joined for example in chats)
+        if joined:
+            said.append(
+                f"{joined:,} conversations where the first letters of an answer share a token with what the template writes "
+                "before it: that token is not learned"
+            )
         for what in sorted({what for example in chats for what in example.lost}):
             count = sum(what in example.lost for example in chats)
             said.append(
@@ -248,7 +262,7 @@ class Instruction(Task):
         from tunesmith.models.generation import ends_with
         from tunesmith.models.language import causal_network
 
-        network = causal_network(backbone)
+        network = causal_network(backbone, seed)
         processor = network.processor
         template = template_of(processor, self.template, backbone.source.name)
         processor.tokenizer.chat_template = template  # saved with the model
@@ -305,7 +319,20 @@ class Instruction(Task):
         prompts = [item.inputs["input_ids"][: item.prompt] for item in asked]
         written = generate(network, prompts, self.answer_tokens, chat.ends)
         said = {item.row: chat.decode(ids) for item, ids in zip(asked, written, strict=True)}
-        return [replace(item, value=said.get(item.row)) for item in found]
+        going = {item.row for item, ids in zip(asked, written, strict=True) if len(ids) >= self.answer_tokens}
+        if going and asked[0].target is None:
+            warnings.warn(
+                f"{len(going):,} of {len(asked):,} answers were not at their end after {self.answer_tokens} tokens, the most "
+                "that this model was told to write (task.answer_tokens)",
+                TunesmithWarning,
+                stacklevel=4,
+            )
+        return [
+            replace(item, value=said[item.row], counts=(*item.counts[:2], int(item.row in going)))
+            if item.row in said
+            else item
+            for item in found
+        ]
 
     def floor(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
@@ -348,6 +375,7 @@ class Instruction(Task):
             "loss": np.array([item.counts[0] * item.evidence[0] for item in predictions], dtype=np.float64),
         }
         metrics: dict[str, Any] = {"token_accuracy": token_accuracy, "loss": mean_loss, "perplexity": perplexity}
+        written: dict[str, int] = {}
         if any(item.value is not None for item in predictions):
             pairs = [
                 None if item.value is None else self._compared(item.value, true)
@@ -358,10 +386,12 @@ class Instruction(Task):
                 own, path = named_function(self.metric), self.metric
                 name = path.rpartition(":")[2].rpartition(".")[2]
                 functions[name] = lambda said, wanted: measured(own, path, said, wanted)
+            columns["going"] = np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64)
             for name, function in functions.items():
                 columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
                 metrics[name] = _Written(name)
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}))
+                written[name] = sum(pair is not None for pair in pairs)
+        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}), written=written)
 
     def _compared(self, said: str, true: Conversation) -> tuple[str, str]:
         return compared(said, self.after), compared(answer_of(true), self.after)

@@ -9,24 +9,23 @@ from tunesmith.evaluation.sections import cell, head_row, row_head, section
 from tunesmith.evaluation.wording import count, figures, metric_title
 from tunesmith.tasks.base import Labels, Scores
 
-OVER_TOKENS = ("token_accuracy", "loss", "perplexity")
-
 
 def build(scores: Scores, labels: Labels) -> dict[str, Any]:
     """Rows and tokens measured, rows with a written answer, and the metrics of these."""
-    written = [name for name in scores.metrics if name not in OVER_TOKENS]
-    rows = int((scores.columns[written[0]] == scores.columns[written[0]]).sum()) if written else 0
+    rows = max(scores.written.values(), default=0)
     return {
         "tokens": int(scores.columns["tokens"].sum()),
         "written": rows,
-        "metrics": {name: scores.value(name) for name in written},
+        "cut": int(scores.columns["going"].sum()) if rows else 0,
+        "metrics": {name: scores.value(name) for name in scores.written},
     }
 
 
 def show(found: Mapping[str, Any], rows: int) -> str:
     said = (
         f"{count(found['tokens'])} tokens of answers in {count(rows)} test rows were foretold one by one, each after the "
-        f"true tokens before it; {count(found['written'])} answers were written from the prompt alone (greedy)."
+        f"true tokens before it; {count(found['written'])} answers were written from the prompt alone (greedy), and "
+        f"{count(found['cut'])} of these were cut at the most tokens that may be written."
     )
     if not found["metrics"]:
         return section("answers", "Answers", said, "")

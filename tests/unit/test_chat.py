@@ -1,0 +1,212 @@
+"""What is learned of a conversation: every token that an assistant says, its end of turn, and never one of a prompt."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from chatting import CHATML, INST, MARKED, PREFIXED, STRICT, THINKING, conversations, processor
+from tunesmith.data.conversation import ASSISTANT, Conversation, Turn, as_messages, as_text, prompt_of
+from tunesmith.data.encode import IGNORED, BadRows
+from tunesmith.errors import ModelError
+from tunesmith.tasks.base import Labels
+from tunesmith.tasks.instruction import ChatExample, Instruction
+
+NONE = Labels((), ())
+
+
+def encoded(task: Instruction, rows: list[Conversation], template: str | None, limit: int = 4096) -> list[ChatExample]:
+    found = task.encode([as_text(prompt_of(row)) for row in rows], rows, NONE, processor(template), limit)
+    assert all(isinstance(item, ChatExample) for item in found)
+    return found  # type: ignore[return-value]
+
+
+def learned(example: ChatExample) -> list[int]:
+    return [at for at, token in enumerate(example.target) if token != IGNORED]
+
+
+@pytest.mark.parametrize("name", PREFIXED)
+@pytest.mark.parametrize("seed", range(4))
+def test_exactly_what_assistants_say_is_learned(name: str, seed: int) -> None:
+    """By another way: in the rendered text answers alone hold capitals, and every token knows its place in the text."""
+    template = PREFIXED[name]
+    rows = conversations(25, seed, tools=name == "chatml")
+    rows = [row for row in rows if name != "strict" or all(turn.role != "tool" for turn in row.turns)]
+    tokenizer = processor(template).tokenizer
+    for row, example in zip(rows, encoded(Instruction(), rows, template), strict=True):
+        text = str(tokenizer.apply_chat_template(as_messages(row.turns), tokenize=False))
+        given = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        assert example.inputs["input_ids"] == given["input_ids"] and example.cut == 0
+        wanted, others, at = set(), set(), 0
+        for turn in row.turns:
+            said = turn.content.strip() if turn.content else '{"name": "LOOK", "arguments": {"AT": "THIS"}}'
+            start = text.index(said, at)
+            at = start + len(said)
+            learns = turn.role == ASSISTANT and turn.weight
+            (wanted if learns else others).update(range(start, at))
+        for mark in ("<|im_start|>user\n", "<|im_start|>assistant\n", "[INST]", "[/INST]", "user:\n", "assistant:\n"):
+            others |= {place for found in re.finditer(re.escape(mark), text) for place in range(*found.span())}
+        chosen = learned(example)
+        covered = {place for token in chosen for place in range(*given["offset_mapping"][token])}
+        assert {place for place in wanted if not text[place].isspace()} <= covered, "all that an answer says is learned"
+        assert not others & covered, "nothing of a prompt is learned"
+        assert example.target == [
+            token if place in set(chosen) else IGNORED for place, token in enumerate(example.inputs["input_ids"])
+        ]
+
+
+@pytest.mark.parametrize("name", PREFIXED)
+def test_the_end_of_turn_is_learned_and_what_the_template_writes_after_it_is_not(name: str) -> None:
+    rows = [Conversation((Turn("user", "go"), Turn(ASSISTANT, "YES"), Turn("user", "and"), Turn(ASSISTANT, "NO")))]
+    (example,) = encoded(Instruction(), rows, PREFIXED[name])
+    tokens = processor(PREFIXED[name]).tokenizer.convert_ids_to_tokens(example.inputs["input_ids"])
+    end = "<|im_end|>" if name == "chatml" else "</s>"
+    spans = "".join(tokens[at] if at in learned(example) else "\0" for at in range(len(tokens)))
+    parts = [part.replace("Ġ", "") for part in spans.split("\0") if part]
+    assert parts == [f"YES{end}", f"NO{end}"]
+
+
+def test_a_token_that_joins_the_prompt_with_the_answer_is_not_learned() -> None:
+    """Where a template ends a prompt with a space, BPE joins that space with the answer's first letters."""
+    template = "{% for m in messages %}{{ m['content'] + (' ' if m['role'] == 'user' else '</s>') }}{% endfor %}"
+    rows = [Conversation((Turn("user", "hot"), Turn(ASSISTANT, "the word")))]
+    (example,) = encoded(Instruction(), rows, template)
+    tokens = processor(template).tokenizer.convert_ids_to_tokens(example.inputs["input_ids"])
+    joined = next(at for at, token in enumerate(tokens) if token.startswith("Ġ") and len(token) > 1)
+    assert joined not in learned(example) and example.joined
+    assert learned(example) == list(range(joined + 1, len(tokens)))
+
+
+def test_learn_last_and_all() -> None:
+    rows = conversations(20, 7)
+    rows = [row._replace(turns=(*row.turns[:-1], row.turns[-1]._replace(weight=1))) for row in rows]
+    last = encoded(Instruction(learn="last"), rows, CHATML)
+    every = encoded(Instruction(learn="all"), rows, CHATML)
+    usual = encoded(Instruction(), rows, CHATML)
+    for one, two, three, row in zip(last, every, usual, rows, strict=True):
+        assert learned(two) == list(range(1, two.length))
+        assert set(learned(one)) <= set(learned(three))
+        assert learned(one)[0] == one.prompt
+        alone = Conversation((*row.turns[:-1], row.turns[-1]))
+        assert learned(one) == list(learned(encoded(Instruction(learn="last"), [alone], CHATML)[0]))
+        assert learned(one) == list(range(learned(one)[0], learned(one)[-1] + 1))
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused_with_what_would_do() -> None:
+    rows = [Conversation((Turn("user", "a"), Turn(ASSISTANT, "B"), Turn("user", "c"), Turn(ASSISTANT, "D")))]
+    with pytest.raises(BadRows, match=r"rewrites turn 2 .*task.learn=last"):
+        encoded(Instruction(), rows, THINKING)
+    (example,) = encoded(Instruction(learn="last"), rows, THINKING)
+    tokens = processor(THINKING).tokenizer
+    assert tokens.decode([example.inputs["input_ids"][at] for at in learned(example)]) == (
+        "<think>\n\n</think>\n\nD<|im_end|>"
+    )
+
+
+def test_generation_marks_serve_where_prefixes_do_not() -> None:
+    rows = [Conversation((Turn("user", "a"), Turn(ASSISTANT, "B"), Turn("user", "c"), Turn(ASSISTANT, "D")))]
+    (example,) = encoded(Instruction(), rows, MARKED)
+    tokens = processor(MARKED).tokenizer
+    assert tokens.decode([example.inputs["input_ids"][at] for at in learned(example)]) == "BD<|im_end|>"
+
+
+def test_what_a_template_says_against_a_row_is_told_with_the_row() -> None:
+    good = Conversation((Turn("user", "a"), Turn(ASSISTANT, "B")))
+    bad = Conversation((Turn("user", "a"), Turn("user", "b"), Turn(ASSISTANT, "B")))
+    with pytest.raises(BadRows) as caught:
+        encoded(Instruction(), [good, bad, good, bad], STRICT)
+    assert list(caught.value.rows) == [1, 3]
+    assert "roles must alternate" in caught.value.rows[1]
+    assert encoded(Instruction(), [bad], CHATML)[0].units > 0, "two users in a row are the template's business"
+
+
+def test_without_a_template_the_error_offers_the_explicit_choices() -> None:
+    row = Conversation((Turn("user", "a"), Turn(ASSISTANT, "B")))
+    with pytest.raises(ModelError, match=r"no chat template.*task.template=plain.*chatml.*jinja"):
+        encoded(Instruction(), [row], None)
+    decode = processor(None).tokenizer.decode
+    plain = encoded(Instruction(template="plain"), [row], None)[0]
+    assert decode(plain.inputs["input_ids"]) == "<s>a\nB</s>"
+    assert decode([plain.inputs["input_ids"][at] for at in learned(plain)]) == "B</s>"
+    chatml = encoded(Instruction(template="chatml"), [row], None)[0]
+    assert decode(chatml.inputs["input_ids"]) == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n"
+    assert decode([chatml.inputs["input_ids"][at] for at in learned(chatml)]) == "B<|im_end|>"
+
+
+def test_a_template_file_is_read_once_and_then_the_text_is_the_option(tmp_path: Any) -> None:
+    path = tmp_path / "my.jinja"
+    path.write_text(INST, encoding="utf-8")
+    assert Instruction(template=str(path)).template == INST
+    assert Instruction(template=INST).template == INST
+    with pytest.raises(ValueError, match="cannot be read"):
+        Instruction(template=str(tmp_path / "none.jinja"))
+    path.write_text("nothing", encoding="utf-8")
+    with pytest.raises(ValueError, match="no jinja template"):
+        Instruction(template=str(path))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whole_turns_are_left_out_from_the_end_and_counted(seed: int) -> None:
+    rows = conversations(30, seed)
+    whole = encoded(Instruction(), rows, CHATML)
+    for limit in (24, 40, 64):
+        kept, fitting = [], []
+        for row, full in zip(rows, whole, strict=True):
+            try:
+                kept.append(encoded(Instruction(), [row], CHATML, limit)[0])
+                fitting.append(full)
+            except BadRows as error:
+                assert "no token to learn" in str(error)
+                assert min(learned(full)) >= limit
+        for full, part in zip(fitting, kept, strict=True):
+            assert part.length <= limit and part.cut == full.length - part.length
+            assert part.inputs["input_ids"] == full.inputs["input_ids"][: part.length]
+            assert part.target == full.target[: part.length]
+            if part.cut and not part.clipped:
+                assert learned(part)[-1] == part.length - 1, "ends with the end of a turn"
+                assert part.dropped > 0
+            if part.clipped:
+                assert part.length == limit
+            assert part.cut == 0 or list(part.rest) == full.inputs["input_ids"][part.length : part.length + 20]
+
+
+def test_a_row_without_a_learned_token_says_why() -> None:
+    silent = Conversation((Turn("user", "a"), Turn(ASSISTANT, "B", 0)))
+    long = Conversation((Turn("user", "a " * 50), Turn(ASSISTANT, "B")))
+    with pytest.raises(BadRows) as caught:
+        encoded(Instruction(), [silent, long], CHATML, 32)
+    assert "weight 0" in caught.value.rows[0]
+    assert "tokens come before its first answer, and 32 are read" in caught.value.rows[1]
+
+
+def test_a_prompt_to_answer_keeps_the_system_and_the_latest_turns_and_leaves_room() -> None:
+    turns = [Turn("system", "be kind")]
+    for number in range(12):
+        turns += [Turn("user", f"go {number} now"), Turn(ASSISTANT, "OK")]
+    asked = Conversation((*turns, Turn("user", "last one")))
+    task = Instruction(answer_tokens=20)
+    (short,) = task.encode([as_text(asked)], None, NONE, processor(CHATML), 90)
+    assert isinstance(short, ChatExample)
+    text = str(processor(CHATML).tokenizer.decode(short.inputs["input_ids"]))
+    assert text.startswith("<|im_start|>system\nbe kind<|im_end|>\n<|im_start|>user\n")
+    assert text.endswith("<|im_start|>user\nlast one<|im_end|>\n<|im_start|>assistant\n")
+    assert short.length <= 70 and short.dropped > 0 and not short.clipped
+    (whole,) = task.encode([as_text(asked)], None, NONE, processor(CHATML), 4096)
+    assert short.cut == whole.length - short.length > 0 and whole.cut == 0
+    (cut,) = task.encode(["word " * 200], None, NONE, processor(CHATML), 90)
+    assert isinstance(cut, ChatExample) and cut.length == 70 and cut.clipped
+
+
+def test_remarks_count_what_became_of_the_rows() -> None:
+    rows = conversations(30, 1)
+    examples = encoded(Instruction(), [row for row in rows if row.turns[1].weight], CHATML, 64)
+    said = Instruction().remarks({"train": examples}, 64)
+    count = sum(len(learned(example)) for example in examples)
+    total = sum(example.length for example in examples)
+    assert said[0].startswith(f"{count:,} of {total:,} tokens are learned")
+    assert f"{sum(example.dropped > 0 for example in examples)} conversations longer" in said[1]
+    tools = Conversation((Turn("user", "a"), Turn(ASSISTANT, "B")), '[{"name": "f"}]')
+    lost = Instruction().remarks({"train": encoded(Instruction(), [tools], CHATML)}, 64)
+    assert lost[-1] == "1 conversations hold tools, which this chat template does not write: they are not read"

@@ -1,0 +1,329 @@
+"""Instruction tuning from rows to answers: the loss, a whole run, what is saved, what is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatting import CHATML, conversations
+from shortruns import rows
+from tunesmith.cli.main import run
+from tunesmith.cli.preview import preview_lines
+from tunesmith.data.conversation import Conversation, Turn, as_messages, as_text, prompt_of
+from tunesmith.data.encode import IGNORED, collate
+from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.tasks.base import Labels
+from tunesmith.tasks.instruction import Instruction
+
+NONE = Labels((), ())
+PLAIN = {"name": "instruction", "template": "plain", "sample": 5, "answer_tokens": 6}
+
+
+def length_of(said: str, wanted: str) -> float:
+    """A metric for tests: how long the answer is."""
+    return float(len(said))
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    """60 short exchanges as OpenAI chat."""
+    path = tmp_path / "chat.jsonl"
+    lines = [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": label}]}
+        for text, label in rows(60)
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return path
+
+
+def settings(**more: Any) -> dict[str, Any]:
+    usual = {"training.epochs": 2, "training.precision": "float32", "evaluation.resamples": 100, "data.test": 0.2}
+    return {**usual, "training.device": "cpu", **more}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+def test_loss_and_gradients_are_those_of_transformers(family: str, model_folder: Callable[[str], Path]) -> None:
+    """AutoModelForCausalLM given labels=, in which -100 stands wherever no assistant speaks."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    task = Instruction(template="plain")
+    backbone = load_backbone(resolve(str(model_folder(family))))
+    network = task.head(backbone, NONE, False, 0)
+    made = conversations(6, 2)
+    texts = [as_text(prompt_of(row)) for row in made]
+    examples = task.encode(texts, made, NONE, network.processor, 60)
+    batch = collate(examples, network.processor.pad)
+    oracle = AutoModelForCausalLM.from_pretrained(model_folder(family), dtype=torch.float32).eval()
+    oracle.load_state_dict(network.get_submodule("model").state_dict())
+    assert batch.target is not None and (batch.target != IGNORED).any() and (batch.target == IGNORED).any()
+    theirs = oracle(**batch.inputs, labels=batch.target).loss
+    theirs.backward()
+    theirs = theirs.detach()
+    found = task.loss(network(batch.inputs), batch)
+    (found.total / found.weight).backward()
+    assert float((found.total / found.weight).detach()) == pytest.approx(float(theirs), rel=1e-6)
+    ours = dict(network.get_submodule("model").named_parameters())
+    for name, parameter in oracle.named_parameters():
+        here, there = ours[name].grad, parameter.grad
+        assert here is not None and there is not None
+        assert torch.allclose(here, there, rtol=1e-4, atol=1e-6), name
+    judged = task.judged(network(batch.inputs), batch, NONE)
+    each = [
+        oracle(**one.inputs, labels=one.target).loss
+        for one in (collate([row], network.processor.pad) for row in examples)
+    ]
+    assert [item.evidence[0] for item in judged] == pytest.approx([float(value) for value in each], rel=1e-4)
+    assert [item.counts[0] for item in judged] == [sum(at != IGNORED for at in row.target[1:]) for row in examples]
+    scores = task.score(judged, made, NONE)
+    assert scores.value("loss") == pytest.approx(float(theirs), rel=1e-5)
+    assert scores.value("perplexity") == pytest.approx(float(theirs.exp()), rel=1e-5)
+    logits = oracle(**batch.inputs).logits[:, :-1].argmax(-1)
+    right = (logits == batch.target[:, 1:])[batch.target[:, 1:] != IGNORED].float().mean()
+    assert scores.value("token_accuracy") == pytest.approx(float(right))
+
+
+def test_control_a_loss_over_prompts_too_would_be_noticed(model_folder: Callable[[str], Path]) -> None:
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    backbone = load_backbone(resolve(str(model_folder("llama"))))
+    made = conversations(6, 2)
+    values = []
+    for task in (Instruction(template="plain"), Instruction(template="plain", learn="all")):
+        network = task.head(backbone, NONE, False, 0)
+        examples = task.encode([as_text(prompt_of(row)) for row in made], made, NONE, network.processor, 60)
+        batch = collate(examples, network.processor.pad)
+        loss = task.loss(network(batch.inputs), batch)
+        values.append(float(loss.total / loss.weight))
+    assert abs(values[0] - values[1]) > 1e-3
+
+
+@pytest.mark.parametrize("method", ["full", {"name": "lora", "rank": 4}])
+def test_a_run_learns_writes_and_is_saved_with_its_template(
+    method: Any, chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import tunesmith
+
+    base = model_folder("llama")
+    made = tunesmith.finetune(
+        base,
+        chats,
+        method,
+        task=PLAIN,
+        metric=length_of,
+        settings=settings(**{"training.rate": 1e-3}),
+        out=tmp_path / "r",
+    )
+    report = made.report
+    assert set(report["metrics"]) == {"token_accuracy", "loss", "perplexity", "exact_match", "rouge_l", "length_of"}
+    assert [item["name"] for item in report["baselines"]] == ["base", "frequent_answer"]
+    untouched = report["baselines"][0]["metrics"]["loss"]["value"]
+    assert report["metrics"]["loss"]["value"] < untouched
+    assert report["answers"]["written"] == 5 and report["rows_tested"] == 12
+    assert report["answers"]["cut"] == 5, "an untrained model writes on for all of its 6 tokens"
+    assert report["mistakes"] and {"text", "truth", "predicted", "place"} <= report["mistakes"][0].keys()
+    model = tunesmith.load(made.path)
+    asked = [{"role": "user", "content": "hot word"}]
+    with pytest.warns(tunesmith.errors.TunesmithWarning, match="3 of 3 answers were not at their end after 6 tokens"):
+        alone, chat, again = model.predict(["hot word", asked, "hot word"])
+    assert alone == chat == again
+    tokenizer = AutoTokenizer.from_pretrained(made.path / "model")
+    opened: Any = AutoModelForCausalLM.from_pretrained(made.path / "model").eval()
+    ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    with torch.no_grad():
+        said = opened.generate(**ids, max_new_tokens=6, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    assert tokenizer.decode(said, skip_special_tokens=True).strip() == alone
+    measured = tunesmith.evaluate(made.path, chats)
+    assert measured["rows"] == 60 and measured["metrics"]["loss"]["value"] > 0
+    again = tunesmith.evaluate(made.path, [json.loads(line) for line in chats.read_text().splitlines()])
+    assert again["metrics"] == measured["metrics"]
+    with pytest.raises(DataError, match="writes texts"):
+        model.predict_proba(["a"])
+    with pytest.raises(DataError, match='message 1 has the unknown role "x"'):
+        model.predict([[{"role": "x", "content": "a"}]])
+
+
+def test_the_command_line_prints_an_answer_and_fills_a_table(
+    chats: Path, tmp_path: Path, model_folder: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tunesmith
+
+    out = tmp_path / "r"
+    tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=settings(), out=out)
+    expected = tunesmith.load(out).predict(["hot word"])[0]
+
+    def said(*words: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            run([str(word) for word in words])
+        printed = capsys.readouterr()
+        assert end.value.code == 0, printed.err
+        return printed.out
+
+    assert said("predict", str(out), "hot word").strip() == expected
+    assert said("predict", str(out), '[{"role": "user", "content": "hot word"}]').strip() == expected
+    table = tmp_path / "ask.jsonl"
+    table.write_text('{"messages": [{"role": "user", "content": "hot word"}]}\n', encoding="utf-8")
+    lines = said("predict", str(out), str(table), "--json").splitlines()
+    assert [json.loads(line)["answer"] for line in lines] == [expected]
+    told = said("evaluate", str(out), str(chats))
+    assert "token accuracy" in told and "on 5 written answers" in told
+
+
+def test_the_wrong_base_and_impossible_options_are_told_before_anything_runs(
+    chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    import tunesmith
+
+    with pytest.raises(ModelError, match=r'kind "encoder" .*choose a decoder'):
+        tunesmith.finetune(model_folder("bert"), chats, task=PLAIN, out=tmp_path / "a")
+    with pytest.raises(ModelError, match="no chat template"):
+        tunesmith.finetune(model_folder("llama"), chats, out=tmp_path / "b")
+    with pytest.raises(ModelError, match="method head: every part"):
+        tunesmith.finetune(model_folder("gpt2"), chats, "head", task=PLAIN, out=tmp_path / "c")
+    with pytest.raises(RecipeError, match=r"task.metric: cannot import"):
+        tunesmith.finetune(model_folder("llama"), chats, task={**PLAIN, "metric": "no.such:f"}, out=tmp_path / "d")
+    with pytest.raises(RecipeError, match="holds functions by name"):
+        tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, metric=lambda a, b: 1.0, out=tmp_path / "e")
+    with pytest.raises(RecipeError, match='no metric "rouge_l"'):
+        told = settings(**{"evaluation.metric": "rouge_l"})
+        tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=told, out=tmp_path / "f")
+    assert not any((tmp_path / name).exists() for name in "abcdef")
+
+
+def test_rows_that_cannot_be_learned_are_refused_by_line_or_left_out_and_counted(
+    chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    import tunesmith
+
+    long = {"messages": [{"role": "user", "content": "hot " * 300}, {"role": "assistant", "content": "good"}]}
+    chats.write_text(f"{chats.read_text(encoding='utf-8')}\n{json.dumps(long)}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"chat.jsonl:61: no token to learn: \d+ tokens come before"):
+        tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=settings(), out=tmp_path / "a")
+    events: list[Any] = []
+    task = {**PLAIN, "unfit": "drop"}
+    made = tunesmith.finetune(
+        model_folder("llama"), chats, task=task, settings=settings(), out=tmp_path / "b", listen=events.append
+    )
+    lines = [line for event in events for line in getattr(event, "lines", (getattr(event, "message", ""),))]
+    assert any("1 row left out" in line and "chat.jsonl:61" in line for line in lines)
+    assert any("tokens are learned" in line for line in lines)
+    assert sum(split["rows"] for split in made.report["data"]["splits"]) == 60
+
+
+def test_preview_marks_what_is_learned_and_what_is_cut(chats: Path, model_folder: Callable[[str], Path]) -> None:
+    import re
+
+    from tunesmith.previewing import preview
+    from tunesmith.recipe import Recipe
+
+    recipe = Recipe.parse({"model": str(model_folder("llama")), "data": str(chats), "task": PLAIN})
+    short = recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_length": 24})})
+    short = short.model_copy(update={"task": Instruction(template="plain", unfit="drop")})
+    for found in (preview(recipe, 4), preview(short, 40)):
+        plain = preview_lines(found, colours=False)
+        assert "legend: {learned} read only [cut]" in plain
+        bodies = [
+            line.strip() for line in plain[plain.index("legend: {learned} read only [cut]") :] if line[:2] == "  "
+        ]
+        shown = [line for line in bodies if not re.match(r"\d+ of \d+ tokens learned", line)]
+        assert len(shown) == len(found.rows)
+        for row, line in zip(found.rows, shown, strict=True):
+            inside, state = [], False
+            for word in line.split(" "):
+                state = state or word.startswith("{")
+                inside += [state] if len(inside) < len(row.tokens) else []
+                state = state and not word.endswith("}")
+            assert tuple(inside) == row.trained
+            assert ("[" in line) == (row.cut_count > 0)
+        narrow = preview_lines(found, colours=True, width=40)
+        bare = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in narrow]
+        start = next(at for at, line in enumerate(bare) if line.startswith("legend:"))
+        assert max(map(len, [line for line in bare[start:] if line.startswith("  ")])) <= 40
+        assert any("\x1b[1;32m" in line for line in narrow) and all(
+            line.count("\x1b[0m") == len(re.findall(r"\x1b\[[^0]", line)) for line in narrow
+        )
+        words = [line.split() for line in bare[start:] if line.startswith("  ") and "tokens learned" not in line]
+        assert [word for line in words for word in line] == [
+            re.sub(r"^[{\[]|[}\]]$", "", word) if len(word) > 1 else word for line in shown for word in line.split()
+        ]
+
+
+def test_most_frequent_tokens_and_answers_are_the_floor() -> None:
+    import math
+
+    from chatting import processor
+
+    turns = [("a", "YES"), ("b", "YES"), ("c", "NO")]
+    made = [Conversation((Turn("user", one), Turn("assistant", two))) for one, two in turns]
+    task = Instruction(sample=2)
+    examples = task.encode([as_text(prompt_of(row)) for row in made], made, NONE, processor(CHATML), 64)
+    tokens = [token for row in examples for token in row.target if token != IGNORED]
+    floor = task.floor(examples, made, examples, 400)
+    for item, row in zip(floor, examples, strict=True):
+        own = [token for token in row.target if token != IGNORED]
+        cost = -sum(math.log((tokens.count(token) + 1) / (len(tokens) + 400)) for token in own) / len(own)
+        assert item.evidence[0] == pytest.approx(cost)
+    assert [item.value for item in floor].count("YES") == 2 and [item.value for item in floor].count(None) == 1
+    assert as_messages(made[0].turns)[1] == {"role": "assistant", "content": "YES"}
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2"])
+def test_packed_conversations_teach_what_single_ones_do(family: str, model_folder: Callable[[str], Path]) -> None:
+    import torch
+
+    from tunesmith.data.packing import PAD, packed
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    task = Instruction(template="plain", packing=True)
+    assert task.packs() and not Instruction().packs()
+    network = task.head(load_backbone(resolve(str(model_folder(family)))), NONE, False, 0)
+    made = conversations(8, 3)
+    texts = [as_text(prompt_of(row)) for row in made]
+    examples = task.encode(texts, made, NONE, network.processor, 60)
+    windows = packed(examples, 60)
+    assert len(windows) < len(examples)
+    pad = {**network.processor.pad, **PAD}
+
+    def measured(batch: Any, joined: bool = False) -> tuple[float, float, torch.Tensor]:
+        network.zero_grad()
+        given = {name: value for name, value in batch.inputs.items() if not (joined and name in PAD)}
+        loss = task.loss(network(given), batch)
+        loss.total.backward()
+        grads = [value.grad.flatten() for value in network.parameters() if value.grad is not None]
+        return float(loss.total.detach()), float(loss.weight), torch.cat(grads)
+
+    single, weight, wanted = measured(collate(examples, pad))
+    together, same, found = measured(collate(windows, pad))
+    assert same == weight, "as many tokens are learned"
+    assert together == pytest.approx(single, rel=1e-5)
+    assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+    assert measured(collate(windows, pad), joined=True)[0] != pytest.approx(single, rel=1e-4), "the control"
+
+
+def test_a_packed_run_says_into_how_many_windows(
+    chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    from tunesmith import finetune
+
+    said: list[str] = []
+    finetune(
+        model_folder("llama"),
+        chats,
+        task={**PLAIN, "packing": True},
+        settings=settings(),
+        out=tmp_path / "run",
+        listen=lambda event: said.append(str(event)),
+    )
+    assert any("rows in" in line and "each row as if alone" in line for line in said)
