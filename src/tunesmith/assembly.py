@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +105,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     width = backbone.module.config.hidden_size
     rates, epochs, derived = resolve_rates(recipe, width, prepared.task.epoch_rows(len(encoded.examples["train"])))
     network, plan = build_network(recipe, prepared, backbone, rates)
+    _new_tokens_train(recipe, network, plan, backbone.processor.added)
     if asked.precision == "auto" and "training.precision" in earlier:
         asked = asked.model_copy(update={"precision": earlier["training.precision"]})
     if asked.device == "auto" and "training.device" in earlier:
@@ -136,6 +137,18 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     if prepared.task.kept() > 0:
         start = {name: value.detach().clone() for name, value in masters.tensors.items() if name not in network.fresh}
     return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows)
+
+
+def _new_tokens_train(recipe: Recipe, network: Network, plan: Plan, added: Mapping[int, Sequence[int]]) -> None:
+    """Raises RecipeError where the vocabulary grew and its embeddings stay as they are: new tokens learn nothing."""
+    table = network.get_submodule(network.layout.body).get_input_embeddings().weight  # type: ignore[operator]
+    name = next(name for name, value in network.named_parameters() if value is table) if added else ""
+    if added and name not in plan.trainable:
+        raise RecipeError(
+            f"task.new_tokens: method {method_of(recipe).part_name()} leaves the embeddings as they are, so {len(added):,} "
+            "new tokens would stay the mean of their pieces; use --method full, or layers with method.embeddings=true, or "
+            "leave task.new_tokens out"
+        )
 
 
 def keep_frozen(
@@ -233,15 +246,18 @@ def measure_base(
     scores = task.score(task.answered(found, test, network), truth, labels)
     took = time.perf_counter() - begun
     outputs = max(backbone.module.config.vocab_size, len(backbone.processor.tokenizer))
-    if task.measures_general:
+    if task.measures_general and not network.fresh:
         built.general = general_perplexity(task, labels, network, encoded.limit)
     floor = task.floor(encoded.examples["train"], prepared.truth("train"), test, outputs)
-    rivals = [Baseline(BASE, PHRASES[BASE], scores, took)]
+    rivals = [] if network.fresh else [Baseline(BASE, PHRASES[BASE], scores, took)]
     if floor:
         scores = task.score(floor, truth, labels)
         rivals.append(Baseline(task.floor_name, PHRASES[task.floor_name], scores, time.perf_counter() - begun - took))
     built.base = (*built.base, *rivals)
-    yield Note("base", (f"the untouched base has loss {loss:.3f} on the test rows ({took:.1f} s)",))
+    said = f"the untouched base has loss {loss:.3f} on the test rows ({took:.1f} s)"
+    if network.fresh:  # what untrained weights say is no rival, and nothing that could be forgotten
+        said += "; its checkpoint lacks the head, so that is what a random one says, and nothing is compared with it"
+    yield Note("base", (said,))
 
 
 def _untrained(prepared: Prepared, encoded: Encoded, built: Built, pad: dict[str, int]) -> Baseline:

@@ -18,8 +18,8 @@ from families import FAMILIES, WORDS
 from tunesmith.data.answer_columns import Answer
 from tunesmith.data.encode import collate, windows
 from tunesmith.data.words import Passage, most_tokens, passages_of
-from tunesmith.tasks._spans import best, exact, token_f1
 from tunesmith.tasks._metrics import best_threshold_by
+from tunesmith.tasks._spans import best, exact, token_f1
 from tunesmith.tasks.base import Labels, Prediction
 from tunesmith.tasks.question_answering import QuestionAnswering, Reply, _best_piece
 

@@ -294,7 +294,7 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
     said, spans = guess.columns.get("labels"), guess.columns.get("spans")
     if isinstance(spans, list):
         lines = _span_lines(spans)
-    elif "answer" in guess.columns:
+    elif {"answer", "score", "start"} <= guess.columns.keys():
         lines = [_answer_line(guess.columns)]
     elif not guess.ranked:
         names = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in guess.columns.items()}

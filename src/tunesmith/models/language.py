@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tunesmith.data.packing import POSITIONS, SEGMENTS
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.layout import layout_of
@@ -18,7 +17,7 @@ from tunesmith.models.network import Network
 from tunesmith.models.new_tokens import widen
 from tunesmith.models.resolve import weights_folder
 from tunesmith.models.saving import save_model
-from tunesmith.models.segments import apart, keeps_apart
+from tunesmith.models.segments import POSITIONS, SEGMENTS, apart, keeps_apart
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 

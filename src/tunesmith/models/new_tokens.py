@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from tokenizers import AddedToken
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith.errors import ModelError
 from tunesmith.models.text import TextProcessor
 
 PIECES = 3  # tokens from which a word is worth one of its own
 OFTEN = 5  # times it must occur: a token that is seen less learns nothing
+TRIED = "the {} of {}, {}."  # in which a new token must be found wherever the word stands
 WORD = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -31,14 +34,40 @@ def worth_adding(texts: Sequence[str], processor: TextProcessor, most: int) -> l
 def add_words(processor: TextProcessor, words: Sequence[str]) -> dict[int, list[int]]:
     """Makes each word a token of the tokenizer, and gives by its number the tokens that it was before.
 
-    A word that is one token already is left as it is.
+    A word that is one token already is left as it is. Raises ModelError, before anything has changed, for a tokenizer
+    that would not give a text back: those that put a space before each part of a text (of llama 2 and its kin) put one
+    after each new token too.
     """
     before = {word: ids for word, ids in zip(words, processor.pieces(words), strict=True) if len(ids) > 1}
-    tokenizer = processor.tokenizer
+    tokenizer = copy.deepcopy(processor.tokenizer)
     added: list[Any] = [AddedToken(word, single_word=True, normalized=processor.folds_case) for word in before]
     tokenizer.add_tokens(added)
+    vocabulary = tokenizer.get_vocab()
+    numbers = {word: vocabulary[word] for word in before}
+    _check(processor.tokenizer, tokenizer, numbers)
+    processor.tokenizer = tokenizer
     processor.forget()
-    return {int(tokenizer.convert_tokens_to_ids(word)): ids for word, ids in before.items()}  # type: ignore[arg-type]
+    return {numbers[word]: ids for word, ids in before.items()}
+
+
+def _check(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, numbers: Mapping[str, int]) -> None:
+    lost, changed = [], []
+    for word, number in numbers.items():
+        text = TRIED.format(word, word, word)
+        before, after = (list(one(text, add_special_tokens=False)["input_ids"]) for one in (old, new))
+        if after.count(number) != 3:
+            lost.append(word)
+        elif old.decode(before) != new.decode(after):
+            changed.append(word)
+    problems = [f"the tokenizer does not find {shown_words(lost)} as tokens of their own"] if lost else []
+    problems += [f"with {shown_words(changed)} the tokenizer no longer gives a text back as it was"] if changed else []
+    if problems:
+        raise ModelError(*(f"task.new_tokens: {said}; leave them out, or choose another base" for said in problems))
+
+
+def shown_words(words: Sequence[str]) -> str:
+    """The first few, for a line."""
+    return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
 
 
 def widen(model: PreTrainedModel, pieces: dict[int, list[int]]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+SEGMENTS, POSITIONS = "segments", "position_ids"  # inputs of packed rows, as data/packing.py names them
 SAME = 1e-4  # share of the largest hidden state by which rounding may part packed and single texts, in float32
 SAME_BFLOAT16 = 0.05
 SHORT = 7  # tokens of a text tried where nothing local asks for more

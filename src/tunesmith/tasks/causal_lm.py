@@ -40,6 +40,8 @@ class CausalLm(LanguageTask):
         return [whole[start : start + limit] for start in range(0, max(len(whole) - 1, 1), limit - 1)]
 
     def window(self, ids: list[int], row: int, source: int, processor: TextProcessor, asked: bool) -> Example:
+        if not ids:  # a text without a token, of a tokenizer without marks: a row needs one
+            return Example(row, processor.wrapped([])[0], [IGNORED], window=Window(source, ""))
         target = [IGNORED, *ids[1:]]
         inputs = {
             name: {"input_ids": ids, "attention_mask": [1] * len(ids)}.get(name, [0] * len(ids))
@@ -70,4 +72,4 @@ class CausalLm(LanguageTask):
         written = generate(network, prompts, self.answer_tokens, ())
         decode = network.processor.tokenizer.decode
         said = {source: str(decode(ids, skip_special_tokens=True)) for source, ids in zip(ends, written, strict=True)}
-        return [replace(item, value=said[item.row]) for item in found]
+        return [replace(item, value=said.get(item.row)) for item in found]

@@ -46,14 +46,15 @@ class MaskedLm(LanguageTask):
     def window(self, ids: list[int], row: int, source: int, processor: TextProcessor, asked: bool) -> Example:
         inputs, before = processor.wrapped(ids)
         whole = inputs["input_ids"]
-        plain = range(before, before + len(ids))
+        marks = set(processor.special_tokens)  # of a text that spells one out too
+        plain = [place for place in range(before, before + len(ids)) if whole[place] not in marks]
         if asked and processor.mask in ids:  # what is hidden was hidden by who asks
             return Example(row, inputs, [IGNORED] * len(whole), window=Window(source, ""))
         hidden = self._hidden([whole[at] for at in plain], seed_of("mask", *ids[:64], len(ids)), processor)
         shown, target = list(whole), [IGNORED] * len(whole)
-        for at, (place, shows) in enumerate(zip(plain, hidden, strict=True)):
+        for place, shows in zip(plain, hidden, strict=True):
             if shows is not None:
-                shown[place], target[place] = shows, ids[at]
+                shown[place], target[place] = shows, whole[place]
         places = tuple(place for place in plain if target[place] != IGNORED)
         return Example(row, {**inputs, "input_ids": shown}, target, window=Window(source, "", places))
 
