@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
-from tunesmith.data.order import LengthOrder
 from tunesmith.data.packing import PAD, packed
 from tunesmith.data.stored import measures, tokens_in
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
@@ -56,6 +55,7 @@ class Built:
     training: TrainingSpec  # every "auto" resolved
     derived: list[Derived]
     trainable: int  # parameters that may change
+    start: dict[str, Tensor]  # what trains as it was before, where some of it is kept in the end; else empty
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
     general: float | None = None  # perplexity of the untouched base on text of no task
     base: tuple[
@@ -103,7 +103,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept."""
     asked = recipe.training
     width = backbone.module.config.hidden_size
-    rates, epochs, derived = resolve_rates(recipe, width, len(encoded.examples["train"]))
+    rates, epochs, derived = resolve_rates(recipe, width, prepared.task.epoch_rows(len(encoded.examples["train"])))
     network, plan = build_network(recipe, prepared, backbone, rates)
     _new_tokens_train(recipe, network, plan, backbone.processor.added)
     if asked.precision == "auto" and "training.precision" in earlier:
@@ -133,7 +133,10 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         }
     )
     masters = Masters(network, plan, training, runtime.dtype)
-    return Built(network, plan, masters, runtime, training, derived, trainable, kept_rows)
+    start = {}
+    if prepared.task.kept() > 0:
+        start = {name: value.detach().clone() for name, value in masters.tensors.items() if name not in network.fresh}
+    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows)
 
 
 def _new_tokens_train(recipe: Recipe, network: Network, plan: Plan, added: Mapping[int, Sequence[int]]) -> None:
@@ -173,6 +176,8 @@ def fit_probe(
     """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
     wanted = recipe.training.probe and not built.plan.started  # a head that goes on from earlier is not fitted anew
     measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
+    if measured and prepared.task.untrained:
+        built.base = (_untrained(prepared, encoded, built, backbone.processor.pad),)
     if not (wanted or measured) or built.network.output is None:
         return
     import torch
@@ -182,7 +187,7 @@ def fit_probe(
     splits = {name: rows for name, rows in encoded.examples.items() if rows and (name != "test" or measured)}
     splits["train"], sources, few = _enough(splits["train"], trunk, recipe.seed)
     features = {split: trunk.features(split, rows, pad) for split, rows in splits.items()}
-    fitted = _fit_on(prepared.task, last, features, splits)
+    fitted = fit_on(prepared.task, last, features, splits)
     seconds = time.perf_counter() - begun
     if measured:
         alone = fitted
@@ -192,7 +197,7 @@ def fit_probe(
             # What reaches the last map went through layers that nothing has trained yet: no fair rival.
             features = {split: base_features(network, rows, pad) for split, rows in splits.items()}
             width = features["train"].shape[1]
-            alone = _fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
+            alone = fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
         labels = prepared.labels
 
         def predicted(split: str) -> list[Prediction]:
@@ -255,6 +260,16 @@ def measure_base(
     yield Note("base", (said,))
 
 
+def _untrained(prepared: Prepared, encoded: Encoded, built: Built, pad: dict[str, int]) -> Baseline:
+    """The network as it is before the first step, on the test rows, by the task's own rules."""
+    begun, network, task = time.perf_counter(), built.network.eval(), prepared.task
+    found, _ = infer(
+        lambda batch: network(batch.inputs), task, encoded.examples["test"], prepared.labels, pad, built.runtime.device
+    )
+    scores = task.score(found, prepared.truth("test"), prepared.labels)
+    return Baseline(task.untrained, PHRASES[task.untrained], scores, time.perf_counter() - begun)
+
+
 def _enough(examples: Sequence[Example], trunk: Trunk, seed: int) -> tuple[Sequence[Example], Sequence[int], str]:
     """The rows that a head is fitted to, where they stand in the table, and what is to be said of them.
 
@@ -287,7 +302,7 @@ def _cosine(
     return (Baseline(COSINE, PHRASES[COSINE], scores, seconds),)
 
 
-def _fit_on(
+def fit_on(
     task: Task, last: nn.Linear, features: dict[str, Tensor], splits: dict[str, Sequence[Example]]
 ) -> ProbeResult:
     """Heads fitted on the training rows' features, chosen on the validation rows' where there are any."""
@@ -321,7 +336,9 @@ def make_run(
     examples = encoded.examples["train"]
     if task.packs():
         examples, pad = _packed(encoded, built, trunk, pad)
-    order = LengthOrder(tuple(measures(examples).lengths.tolist()), recipe.training.batch_size, recipe.seed)
+    read, targets = measures(examples), prepared.truth("train")
+    truth = [targets[row] for row in read.sources]
+    order = task.order(read.lengths.tolist(), truth, recipe.training.batch_size, recipe.seed)
 
     def varied(batch: Batch, epoch: int) -> Batch:
         return task.varied(batch, recipe.seed, epoch, backbone.processor)
@@ -390,7 +407,7 @@ def evaluator(
     if not examples:
         return None
     task, labels = prepared.task, prepared.labels
-    metric = task.primary_metric if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
+    asked = None if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
 
     def evaluate() -> Measured:
         network.eval()
@@ -401,6 +418,11 @@ def evaluator(
         truth = prepared.truth("validation")
         settled = task.settle(found, truth, labels)
         scores = task.score(task.restate(found, settled), truth, settled)
+        metric = scores.primary if asked is None else asked
+        if metric not in scores.metrics:
+            raise RecipeError(
+                f'evaluation.metric: these rows have no metric "{metric}"; {did_you_mean(metric, [*scores.metrics])}'
+            )
         value = scores.value(metric)
         rank = -value if metric in scores.lower else value
         return Measured(metric, value, rank, standard_error(scores, metric), loss if loss is not None else 0.0)

@@ -64,7 +64,7 @@ def deliver(
     prepared.task.widen(backbone.processor, prepared.texts("train"))
     loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
     width = backbone.module.config.hidden_size
-    rates, _, _ = resolve_rates(recipe, width, len(encoded.examples["train"]))
+    rates, _, _ = resolve_rates(recipe, width, prepared.task.epoch_rows(len(encoded.examples["train"])))
     network, plan = build_network(recipe, prepared, backbone, rates)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
@@ -99,7 +99,7 @@ def deliver(
     check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
-    _compare(_evidence(written, texts)[: len(rows)], trained, allowed, partial)
+    _compare(_evidence(written, texts[: len(rows)]), trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
     sync_tree(partial)  # the weights, before the name that says the model is there
     partial.rename(final)
@@ -179,7 +179,7 @@ def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: TextPro
     if cut is None and encoded.limit <= LONGEST_PROBE:
         long = " ".join(text if isinstance(text, str) else " ".join(text) for text in chosen)
         while len(long) < MOST_LETTERS * encoded.limit:
-            made_up: Text = long if prepared.columns.pair is None else (long, long)
+            made_up: Text = long if prepared.columns.pair is None else (long,) * len(prepared.columns.texts)
             if processor.encode(made_up, encoded.limit)[1] > 0:
                 return rows, [*chosen, made_up]
             long = f"{long} {long}"

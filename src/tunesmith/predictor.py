@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ class Predictor:
 
     def quiet_predictions(self, texts: Sequence[Text]) -> list[Prediction]:
         """`predictions` without the warning, for texts whose cuts were counted before. Takes the memory of a part of them."""
-        if not self.card.task.encodes_apart:
+        if not self.card.task.encodes_apart or self.card.task.joint:  # ranks are among all rows
             return self._predicted(self._encoded(texts))
         found: list[Prediction] = []
         for first in range(0, len(texts), PART_ROWS):
@@ -165,12 +165,29 @@ class Predictor:
     def predict(self, texts: Sequence[Any]) -> list[Any]:
         """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), or its entities.
 
+        A model of embeddings gives the cosine of each (text, pair), and of single texts their vectors; see `encode`.
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
         list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with
         single spaces between), label, score, text, words. A model that was trained on conversations takes a question, or
         a list of messages with "role" and "content", and gives the answer.
         """
         return [prediction.value for prediction in self._warned(texts)]
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """[texts, width] float32: the vector of each text, as the run's folder gives it in sentence-transformers.
+
+        Raises DataError for a model that was not trained to give vectors, and for entries that are not texts.
+        """
+        import numpy as np
+
+        if not self.card.task.several_texts:
+            raise DataError(
+                "encode: this model does not give vectors; use predict, or train one that does with --task embedding"
+            )
+        if isinstance(texts, str) or not all(map(is_text, texts)):
+            raise DataError("encode: expected a list of texts")
+        found = [prediction.evidence for prediction in self._warned(texts)]
+        return np.array(found, dtype=np.float32).reshape(len(found), -1)
 
     def predict_proba(self, texts: Sequence[Text]) -> np.ndarray:
         """[texts, labels] probabilities, columns in the order of `labels`; of one class a row, each row sums to 1.
@@ -186,6 +203,10 @@ class Predictor:
             )
         if not self.labels:
             raise DataError("predict_proba: this model writes texts, which have no probabilities; use predict")
+        if self.card.task.several_texts:
+            raise DataError(
+                "predict_proba: this model gives vectors and cosines, not probabilities; use predict or encode"
+            )
         if self.card.labels.scale:
             raise DataError("predict_proba: this model predicts numbers, which have no probabilities; use predict")
         rows = [prediction.evidence for prediction in self._warned(texts)]
@@ -202,10 +223,13 @@ class Predictor:
         card = self.card
         fits = is_text if card.pair_column is None else is_pair
         rows = texts if isinstance(texts, str) else [self.read(text) for text in texts]
+        if card.task.several_texts and not isinstance(texts, str):
+            fits = _like(rows[0]) if rows else fits
         wrong = [place for place, text in enumerate(rows) if not fits(text)]
         if isinstance(texts, str) or wrong:
             wanted = "texts" if card.pair_column is None else "(text, pair) tuples of texts"
             wanted += ", or lists of words without an empty one" if self.reads_words else ""
+            wanted += ", or of texts, all rows alike" if card.task.several_texts else ""
             raise DataError(
                 f"predict: expected a list of {wanted}; not so: {'entry ' + str(wrong[0]) if wrong else texts!r}"
             )
@@ -245,6 +269,13 @@ class Predictor:
             why = str(error).splitlines()[0][:200]
             raise ArtifactError(f"{target}: the model cannot be copied there ({why}); give a new folder") from None
         return target
+
+
+def _like(first: Any) -> Callable[[Any], bool]:
+    """What a row must be where the first one is `first`: a text, or as many texts."""
+    if isinstance(first, str):
+        return is_text
+    return lambda value: is_pair(value[:2]) and len(value) == len(first) and all(map(is_text, value))
 
 
 def is_text(value: Any) -> bool:

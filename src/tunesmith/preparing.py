@@ -86,11 +86,15 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     rows = tuple(three_rows(next(iter(given.values())), columns))
     tables, findings = clean(given, columns, target, recipe.data.leaks)
-    validation = validation_share(recipe.data.validation, len(tables["train"]))
+    asked = 0.0 if recipe.data.validation == "auto" and not task.validates else recipe.data.validation
+    validation = validation_share(asked, len(tables["train"]))
     splits = make_splits(tables, columns, target, validation, recipe.data.test, recipe.seed)
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
     labels = task.check(splits.train, columns)
+    whole, added = task.enriched(splits.train, columns, labels)
+    why = {**splits.why, "train": f"{splits.why.get('train', '')}; {added}"} if added else splits.why
+    splits = replace(splits, train=whole, why=why)
     sizes = [(name, len(table_in(splits, name)), splits.why.get(name, "")) for name in SPLITS]
     notes = (
         Note("columns", (columns.why, *rows)),
@@ -119,9 +123,9 @@ def table_in(splits: Splits, name: str) -> Table:
 
 
 def texts_of(table: Table, columns: Columns) -> list[Text]:
-    """What the model reads of each row: one text, or two."""
-    first = table.columns[columns.text]
-    return first if columns.pair is None else list(zip(first, table.columns[columns.pair], strict=True))
+    """What the model reads of each row: one text, two, or more."""
+    texts = [table.columns[name] for name in columns.texts]
+    return texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
 
 
 class UnfitRows(DataError):

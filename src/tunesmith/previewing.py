@@ -114,6 +114,8 @@ def _learned(example: Example, read: list[str], labels: Labels) -> str:
         return ", ".join(f"{token}={tag}" for token, tag in tags)
     if isinstance(target, int):
         return f'output {target + 1} of {len(labels.names)}, "{labels.names[target]}", is right'
+    if len(target) != len(labels.names):  # of texts that belong together: what tells equal ones from others
+        return labels.names[0]
     named = [f'"{name}" = {value:.3g}' for name, value in zip(labels.names, target, strict=True) if value != 0]
     rest = len(target) - len(named)
     return ", ".join([*named, f"{rest} outputs = 0"] if rest else named)

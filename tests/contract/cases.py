@@ -11,6 +11,7 @@ from shortruns import HINTS, rows
 from tunesmith import catalog
 from tunesmith.data.conversation import Conversation, Turn, as_text, prompt_of
 from tunesmith.data.encode import Batch, Example, Text, collate
+from tunesmith.data.targets.related import RELATED
 from tunesmith.data.targets.tags import Entity
 from tunesmith.data.words import Words
 from tunesmith.methods.base import Method, Plan, Rates
@@ -34,6 +35,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
 TASK_VARIANTS["instruction"] = [{"template": "plain"}, {"template": "plain", "learn": "all"}]
 TASK_VARIANTS["regression"] = [{}, {"error": "huber"}]
+TASK_VARIANTS["embedding"] = [{}, {"symmetric": True, "scale": 10.0}]
 
 
 def _pairs(count: int) -> list[tuple[Text, Any]]:
@@ -64,9 +66,16 @@ def _chats(count: int) -> list[tuple[Text, Any]]:
     return made
 
 
+def _triplets(count: int) -> list[tuple[Text, Any]]:
+    texts = [text for text, _ in rows(count)]
+    return [((text, texts[place - 1], texts[place - 2]), RELATED) for place, text in enumerate(texts)]
+
+
 # Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
+    "embedding": (_triplets(10), Labels((RELATED,), (10,))),
+    "few_shot": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
     "multilabel": (
         [(text, (label, "long") if len(text) % 2 else ()) for text, label in rows(10)],
         Labels(("blame", "long", "money", "praise"), (2, 5, 1, 2), thresholds=(0.5, 0.4, 0.6, 0.5)),
@@ -87,12 +96,18 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
 
 # Families that a task can be built on, where these are not all.
 HEADLESS = {("instruction", "gpt2"), ("causal_lm", "gpt2")}  # everything is pretrained: method head is refused
+BARE = ("embedding",)  # the network is the base alone: with the base frozen there is nothing to train
 DECODERS = ("llama", "qwen3", "gpt2")
 FITTING: dict[str, tuple[str, ...]] = {
     "instruction": DECODERS,
     "causal_lm": DECODERS,
     "masked_lm": ("bert", "roberta", "distilbert", "mpnet", "electra", "modernbert", "deberta-v2"),
 }
+
+
+def headless(task: str, family: str) -> bool:
+    """Whether method head has nothing to train."""
+    return task in BARE or (task, family) in HEADLESS
 
 
 @dataclass(frozen=True)
@@ -125,7 +140,7 @@ def all_cases() -> list[Case]:
             families = FITTING.get(task, tuple(FAMILIES))
             for family in families if place == 0 else families[:1]:
                 for method in catalog.names("methods"):
-                    if method == "head" and (task, family) in HEADLESS:
+                    if method == "head" and headless(task, family):
                         continue
                     for options in VARIANTS.get(method, [{}]):
                         found.append(Case(task, method, family, _plain(task_options), _plain(options)))

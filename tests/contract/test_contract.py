@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from cases import FITTING, SAMPLES, Case, Set, all_cases, set_up
+from cases import BARE, FITTING, SAMPLES, Case, Set, all_cases, set_up
 
 from families import FAMILIES
 from tunesmith import catalog
@@ -137,14 +137,17 @@ def _check_loss(made: Set, output: Tensor) -> None:
         "causal_lm": lambda: functional.cross_entropy(output[:, :-1].flatten(0, 1), target[:, 1:].flatten()),
         "masked_lm": lambda: functional.cross_entropy(output.flatten(0, 1), target.flatten()),
     }
-    assert float(found.total / found.weight) == pytest.approx(float(oracles[made.case.task]()), rel=1e-6)
+    if made.case.task in oracles:  # the others' losses are held against their references in tests/unit
+        assert float(found.total / found.weight) == pytest.approx(float(oracles[made.case.task]()), rel=1e-6)
     said = predicted(made, output, made.labels)
     assert [item.row for item in said] == list(range(len(SAMPLES[made.case.task][0])))
     if made.case.task == "classification":
         assert [sum(item.evidence) for item in said] == pytest.approx([1.0] * len(said), abs=1e-5)
     truth = [target for _, target in SAMPLES[made.case.task][0]]
     scores = made.task.score(said, truth, made.labels)
-    assert set(scores.metrics) == set(made.task.metrics)
+    # Of pairs some are of scores alone: they are measured in tests/unit/test_embedding.py.
+    known = set(made.task.metrics) - ({"spearman", "pearson"} if made.case.task == "embedding" else set())
+    assert set(scores.metrics) == known
     assert all(scores.value(name) == scores.value(name) for name in scores.metrics), "no metric is nan"
     assert all(len(values) == len(said) for values in made.task.columns(said, made.labels).values())
     settled = made.task.settle(said, truth, made.labels)
@@ -169,7 +172,7 @@ def _check_saved(made: Set, folder: Path) -> None:
         made.network.save(folder / "model", made.labels.names, 40)
         loaded, labels = load_network(folder / "model")
         reloaded = loaded(made.batch.inputs)
-    assert labels == made.labels.names
+    assert labels == (() if made.network.output is None else made.labels.names)
     assert (reloaded - trained).abs().max().item() <= (0.0 if made.method.part_name() != "lora" else 2e-6)
 
 
@@ -217,7 +220,7 @@ def _gradients(made: Set, trunk: Trunk, batch: Batch) -> dict[str, Tensor]:
     return {"loss": loss.total.detach(), **{name: value for name, value in gradients.items() if value is not None}}
 
 
-@pytest.mark.parametrize("task", catalog.names("tasks"))
+@pytest.mark.parametrize("task", [name for name in catalog.names("tasks") if name not in BARE])
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_loss_equals_transformers_own(family: str, task: str, backbone_of: Callable[[str], Backbone]) -> None:
     """The family's classifier in transformers, given labels=, computes the same mean loss."""

@@ -29,6 +29,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "delivery",
             "result",
             "retention",
+            "finishing",
             "predictor",
             "seen",
             "unused",

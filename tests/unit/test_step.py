@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -11,12 +11,13 @@ from tunesmith.data.encode import Batch
 from tunesmith.errors import TrainingError
 from tunesmith.methods.base import Group, Plan
 from tunesmith.recipe import TrainingSpec
+from tunesmith.tasks.base import LossSum
 from tunesmith.tasks.classification import Classification
 from tunesmith.training.optim import Masters
 from tunesmith.training.step import StepResult, optimizer_step
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PLAN = Plan((Group("all", ("weight", "bias"), 0.1, False),), frozenset(), 0)
 
@@ -125,3 +126,67 @@ def test_a_gradient_that_is_not_finite_is_told_apart() -> None:
             0,
             4,
         )
+
+
+class _Together(Classification):
+    """Rows are told apart from each other: the loss of one depends on all of its step."""
+
+    joint: ClassVar[bool] = True
+
+    def loss(self, output: Tensor, batch: Batch) -> LossSum:
+        import torch
+
+        assert batch.target is not None
+        unit = torch.nn.functional.normalize(output, dim=-1)
+        total = torch.nn.functional.cross_entropy(5.0 * unit @ unit.T, batch.target % len(output), reduction="sum")
+        return LossSum(total, torch.tensor(float(len(output))), {})
+
+
+class _Noisy:
+    """A linear map behind dropout, as a base in training is."""
+
+    def __init__(self) -> None:
+        self.network = _linear()
+
+    def __call__(self, batch: Batch) -> Tensor:
+        from torch.nn.functional import dropout
+
+        return self.network(dropout(batch.inputs["input_ids"], 0.3, training=True))
+
+
+def test_a_joint_loss_over_parts_is_the_loss_over_all_their_rows() -> None:
+    """Loss, norm and weights after the step equal those of one graph over all parts, with each part's own dropout."""
+    import torch
+
+    from tunesmith.seeds import torch_seed
+
+    parts = _parts((4, 4, 2))
+    made, plain = _Noisy(), _Noisy()
+    masters = Masters(made.network, PLAN, TrainingSpec(optimizer="sgd", weight_decay=0.0), torch.float32)
+    result = optimizer_step(_Together(), made, parts, masters, 0.5, None, 3, 2)
+    outputs = []
+    for part, batch in enumerate(parts):
+        with torch_seed(3, "dropout", 2, part):
+            outputs.append(plain(batch))
+    loss = _Together().loss(torch.cat(outputs), _parts((10,))[0])
+    (loss.total / loss.weight).backward()
+    assert result.loss == pytest.approx(float(loss.total / loss.weight), rel=1e-6)
+    for moved, start in zip(made.network.parameters(), plain.network.parameters(), strict=True):
+        assert start.grad is not None
+        assert float(start.grad.abs().max()) > 1e-3
+        assert torch.allclose(moved, start - 0.05 * start.grad, atol=1e-6)
+
+
+def test_control_a_sum_over_parts_is_another_loss() -> None:
+    class Apart(_Together):
+        joint: ClassVar[bool] = False
+
+    import torch
+
+    def loss(task: Classification) -> float:
+        masters = Masters(network := _linear(), PLAN, TrainingSpec(optimizer="sgd"), torch.float32)
+        return optimizer_step(
+            task, lambda batch: network(batch.inputs["input_ids"]), _parts((5, 5)), masters, 0.5, None, 0, 0
+        ).loss
+
+    assert loss(Apart()) != pytest.approx(loss(_Together()), rel=1e-3)

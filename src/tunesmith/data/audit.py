@@ -62,9 +62,10 @@ def _check_columns(splits: dict[str, Table], columns: Columns, measured: bool, p
     if "train" not in splits and not measured:
         there = ", ".join(table.path for table in splits.values())
         problems.add(f"there are no training rows, only {there}; add a file called train, or name the training table")
-    asked = {"text": columns.text, "label": columns.label, "pair": columns.pair, "group": columns.group}
+    asked = [("text", columns.text), ("label", columns.label), ("pair", columns.pair), ("group", columns.group)]
+    asked += [("negative", name) for name in columns.more]
     for table in splits.values():
-        for role, name in asked.items():
+        for role, name in asked:
             if name is None or (role == "group" and table is not splits.get("train")):
                 continue  # groups matter only where rows are still to be split
             if name not in table.columns:

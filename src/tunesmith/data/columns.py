@@ -74,10 +74,11 @@ class Columns:
     pair: str | None = None  # a second text, read together with the first
     parts: tuple[str, ...] = ()  # the columns that `label` stands for, where it is several
     words: bool = False  # whether the text is given as lists of words
+    more: tuple[str, ...] = ()  # further texts of a row, after the pair
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return (self.text,) if self.pair is None else (self.text, self.pair)
+        return (self.text,) if self.pair is None else (self.text, self.pair, *self.more)
 
     @property
     def asked_label(self) -> str | tuple[str, ...]:
@@ -138,7 +139,7 @@ def find_columns(
     """
     asked = (label,) if isinstance(label, str) else label or ()
     roles = [("text", text), ("pair", pair), *(("label", name) for name in asked), ("group", group)]
-    _check_named(table, [(role, name) for role, name in roles if name is not None])
+    check_named(table, [(role, name) for role, name in roles if name is not None])
     looks = [_look(name, values) for name, values in table.columns.items()]
     problems, reasons = Problems(), []
     tagged = find_tags(table, text, asked, (pair, group)) if text is None or not asked else None
@@ -179,7 +180,7 @@ def find_columns(
 
 
 def _usual_pair(table: Table, taken: Sequence[str | None]) -> tuple[str, str] | None:
-    free = {_simple(name): name for name in table.columns if name not in taken}
+    free = {simple(name): name for name in table.columns if name not in taken}
     return next(((free[one], free[two]) for one, two in PAIRS if one in free and two in free), None)
 
 
@@ -188,7 +189,7 @@ def find_text(table: Table, text: str | None, trained: str) -> str:
 
     Raises DataError when a named column is absent, and when looking finds none or several.
     """
-    _check_named(table, [] if text is None else [("text", text)])
+    check_named(table, [] if text is None else [("text", text)])
     if text is not None:
         return text
     if trained in table.columns:
@@ -200,7 +201,8 @@ def find_text(table: Table, text: str | None, trained: str) -> str:
     return found
 
 
-def _check_named(table: Table, named: Sequence[tuple[str, str]]) -> None:
+def check_named(table: Table, named: Sequence[tuple[str, str]]) -> None:
+    """Raises DataError for each (role, column) that is not there, and for a column in two roles."""
     problems = Problems()
     for place, (role, name) in enumerate(named):
         if name not in table.columns:
@@ -261,7 +263,7 @@ def _choose_label(
             return (found[0].name,), f"by its name, {_spread(found[0])}"
         if found:
             return _tied_labels(table, found, looks, problems)
-    rest = [look for look in free if _simple(look.name) not in NOT_LABELS]
+    rest = [look for look in free if simple(look.name) not in NOT_LABELS]
     likely = [look for look in rest if look.is_label]
     found = [look for look in likely if look.distinct > 1] or likely
     measured = [look for look in rest if look.numbers and not look.is_label]  # measurements seldom repeat
@@ -290,10 +292,11 @@ def _tied_labels(
 
 
 def _named(looks: list[_Look], names: tuple[str, ...]) -> list[_Look]:
-    return [look for look in looks if _simple(look.name) in names]
+    return [look for look in looks if simple(look.name) in names]
 
 
-def _simple(name: str) -> str:
+def simple(name: str) -> str:
+    """A column's name as usual names are written here."""
     return name.strip().casefold().replace(" ", "_").replace("-", "_")
 
 

@@ -28,16 +28,17 @@ class Example:
     second: dict[str, list[int]] | None = None  # the other text of a row, where a base reads each on its own
     window: Window | None = None  # where outputs are one a token: which of them count, and of which text
     rest: tuple[int, ...] = ()  # the first of the tokens cut, where these cannot be found by reading the text again
+    more: tuple[dict[str, list[int]], ...] = ()  # further texts of a row, each read on its own like the second
 
     @property
     def length(self) -> int:
-        """Tokens after the cut; of two texts read apart, those of the longer one."""
+        """Tokens after the cut; of several texts read apart, those of the longest one."""
         return max(len(side["input_ids"]) for side in self.sides)
 
     @property
     def sides(self) -> tuple[dict[str, list[int]], ...]:
-        """What the base reads in turn: one text, or two."""
-        return (self.inputs,) if self.second is None else (self.inputs, self.second)
+        """What the base reads in turn: one text, two, or more."""
+        return (self.inputs,) if self.second is None else (self.inputs, self.second, *self.more)
 
     @property
     def source(self) -> int:
@@ -63,7 +64,9 @@ class Batch:
     """Rows padded to the longest of them, on one device."""
 
     rows: tuple[int, ...]
-    inputs: dict[str, Tensor]  # each [rows, tokens]; [2 rows, tokens] of two texts read apart: all first, all second
+    inputs: dict[
+        str, Tensor
+    ]  # each [rows, tokens]; [2 rows, tokens] of two texts read apart: all first, all second ...
     # [rows] for one class each, [rows, outputs] for numbers, [rows, tokens] for one a token; None where one is not known
     target: Tensor | None
     counted: Tensor | None = None  # [rows, tokens] bool: where outputs are one a token, those that count
@@ -94,6 +97,25 @@ def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu
         if known:
             target[place, : example.length] = torch.tensor(example.target)
     return Batch(rows, inputs, target.to(device) if known else None, counted.to(device))
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of several batches as one, without their inputs: what a loss that couples rows is counted over."""
+    import torch
+
+    targets = [batch.target for batch in batches if batch.target is not None]
+    target = torch.cat(targets) if len(targets) == len(batches) else None
+    return Batch(tuple(row for batch in batches for row in batch.rows), {}, target)
+
+
+def per_row(output: Tensor, rows: int) -> Tensor:
+    """What was said of each text, all first ones and then all second ones, put together by row.
+
+    [texts, ...] -> [rows, texts of a row, ...]; an output that is one a row already as it is.
+    """
+    if len(output) == rows:
+        return output
+    return output.unflatten(0, (-1, rows)).transpose(0, 1)
 
 
 def places_of(example: Example) -> tuple[int, ...]:

@@ -40,6 +40,55 @@ class LengthOrder:
         return tuple(ranked[: self.batch_size])
 
 
+@dataclass(frozen=True)
+class PairedOrder:
+    """Batches of two rows a class, so that each row has another one to be near to; every class as often as any other.
+
+    The classes take turns in shuffled rounds, and the rows of a class in shuffled rounds of their own. An epoch is a
+    fixed number of rows, however many pairs the rows could make: a class with few rows gives each of them several times.
+    """
+
+    lengths: tuple[int, ...]  # tokens of each row
+    classes: tuple[int, ...]  # of each row
+    batch_size: int
+    rows: int  # of an epoch
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def batch(self, step: int) -> tuple[int, ...]:
+        """Rows of optimizer step `step` (from 0)."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return _paired_epoch(self, epoch)[place]
+
+    def longest(self) -> tuple[int, ...]:
+        """The longest rows, some more than once where there are fewer than a batch takes."""
+        ranked = sorted(range(len(self.lengths)), key=lambda row: (-self.lengths[row], row))
+        return tuple((ranked * -(-self.batch_size // len(ranked)))[: self.batch_size])
+
+
+Order = LengthOrder | PairedOrder
+
+
+@lru_cache(maxsize=4)
+def _paired_epoch(order: PairedOrder, epoch: int) -> tuple[tuple[int, ...], ...]:
+    draw = random.Random(seed_of(order.seed, "pairs", epoch))
+    of_class: dict[int, list[int]] = {}
+    for row, name in enumerate(order.classes):
+        of_class.setdefault(name, []).append(row)
+    rounds: dict[int, list[int]] = {name: [] for name in of_class}
+    found: list[int] = []
+    while len(found) < order.rows:
+        for name in draw.sample(sorted(of_class), len(of_class)):
+            for _ in range(2):
+                if not rounds[name]:
+                    rounds[name] = draw.sample(of_class[name], len(of_class[name]))
+                found.append(rounds[name].pop())
+    return tuple(tuple(part) for part in split_evenly(found[: order.rows], order.batch_size))
+
+
 @lru_cache(maxsize=4)
 def _epoch(order: LengthOrder, epoch: int) -> tuple[tuple[int, ...], ...]:
     draw = random.Random(seed_of(order.seed, "order", epoch))

@@ -121,8 +121,8 @@ class StoredExamples(Sequence[Example]):
         target, places = _unpacked(json.loads(kept))
         source = int(self.measures.sources[row])
         window = None if places is None else Window(source, self.texts[source], places)  # type: ignore[arg-type]
-        second = sides[1] if self._sides == 2 else None
-        return Example(row, sides[0], target, int(self.measures.cuts[row]), second, window)
+        second = sides[1] if self._sides > 1 else None
+        return Example(row, sides[0], target, int(self.measures.cuts[row]), second, window, more=tuple(sides[2:]))
 
 
 def can_store(example: Example) -> bool:
@@ -131,6 +131,7 @@ def can_store(example: Example) -> bool:
     return (
         type(example) is Example
         and plain
+        and not example.rest
         and all(isinstance(number, int) for side in example.sides for numbers in side.values() for number in numbers)
         and (example.window is None or type(example.window) is Window)
         and _is_plain(example.target)

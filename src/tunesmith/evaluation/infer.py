@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch, Example, collate, windows
+from tunesmith.data.encode import Batch, Example, collate, per_row, windows
 from tunesmith.data.order import by_tokens
 from tunesmith.data.stored import measures
 from tunesmith.errors import TrainingError
@@ -42,7 +42,7 @@ def infer(
         for rows in by_tokens(measures(examples).lengths.tolist(), budget):
             batch = collate([examples[row] for row in rows], pad, device)
             output = forward(batch)
-            finite = output.isfinite().flatten(1).all(dim=1).tolist()
+            finite = per_row(output, len(batch.rows)).isfinite().flatten(1).all(dim=1).tolist()
             if not all(finite):  # such an output would be read as the first class
                 strange += [examples[row].source for row, good in zip(rows, finite, strict=True) if not good]
                 continue

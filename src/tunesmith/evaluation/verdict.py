@@ -26,6 +26,7 @@ TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
 FREQUENT_TAG = "frequent_tag"
 BASE, FREQUENT_ANSWER, FREQUENT_TOKEN = "base", "frequent_answer", "frequent_token"
+TFIDF_COSINE = "tfidf_cosine"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
@@ -39,6 +40,7 @@ PHRASES = {
     BASE: "the untouched base",
     FREQUENT_TOKEN: "every token by its frequency",
     FREQUENT_ANSWER: "the most frequent token, and the most frequent answer",
+    TFIDF_COSINE: "the cosine similarity of TF-IDF",
 }
 FLOORS = (
     MAJORITY,
@@ -55,6 +57,7 @@ CHEAPER = {
     TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",
+    TFIDF_COSINE: "the cosine similarity of TF-IDF, which needs no pretrained model,",
 }
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)

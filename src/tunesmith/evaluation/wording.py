@@ -18,6 +18,9 @@ METRIC_TITLES = {
     "loss": "loss a token",
     "bits_per_byte": "bits a byte",
     "rouge_l": "ROUGE-L",
+    "accuracy_at_1": "accuracy@1",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
 }
 
 

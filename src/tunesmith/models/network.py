@@ -23,6 +23,7 @@ from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
+NO_CLASS = -1e4  # the logit of a class that is not there
 PAIR_HEAD = "pair_head.safetensors"
 TOKEN_SUFFIX = "ForTokenClassification"  # of transformers' classes with an output for every token
 TOKEN_MODEL = f"AutoModel{TOKEN_SUFFIX}"
@@ -42,6 +43,7 @@ class Network(nn.Module, ABC):
     fresh: frozenset[str]
     source: Source | None = None
     writes: bool = False  # whether its outputs are the whole vocabulary, so that no token may be missing
+    tells: bool = False  # whether in training the features are given beside the logits: see `told`
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
 
     @property
@@ -99,7 +101,19 @@ class Network(nn.Module, ABC):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [rows, tokens] -> logits [rows, labels]."""
-        return self.classify(self.features(inputs))
+        return self.told(self.features(inputs))
+
+    def told(self, features: Tensor) -> Tensor:
+        """[rows, width] -> logits [rows, labels]; in training, of a network that `tells`, [rows, 2, longer of both].
+
+        The first are then the logits, filled up with what no softmax sees; the second the features, filled up with 0.
+        """
+        logits = self.classify(features)
+        if not (self.tells and self.training):
+            return logits
+        longer = max(logits.shape[-1], features.shape[-1])
+        filled = nn.functional.pad(logits.float(), (0, longer - logits.shape[-1]), value=NO_CLASS)
+        return torch.stack([filled, nn.functional.pad(features.float(), (0, longer - features.shape[-1]))], dim=1)
 
 
 class EncoderNetwork(Network, ABC):
@@ -113,7 +127,7 @@ class EncoderNetwork(Network, ABC):
         self.body = body
         self.pooling = pooling
         self.processor = processor
-        self.unused = _take_pooler(body)  # trained by nobody, and written back, so that the folder stays whole
+        self.unused = take_pooler(body)  # trained by nobody, and written back, so that the folder stays whole
         self.dropout = nn.Dropout(_dropout_rate(body.config))
         self.head = nn.Linear(width, len(labels))
         self.layout = layout_of(body, "body")
@@ -289,6 +303,7 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     """
     from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+    from tunesmith.models.embedding import EmbeddingNetwork
     from tunesmith.models.language import language_kind, load_language
 
     if not (folder / "config.json").is_file():
@@ -320,6 +335,8 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:
                 return TransformersNetwork(model, processor, per_token).eval(), labels
+            if not _has_head(folder):
+                return EmbeddingNetwork(model, pooling, processor).eval(), ()
             return _load_pooled(folder, model, pooling, labels, processor), labels
     except ArtifactError:
         raise
@@ -386,6 +403,11 @@ def _transformers_network(
     return network.eval()
 
 
+def _has_head(folder: Path) -> bool:
+    """Whether a sentence-transformers folder of ours goes on after the vectors."""
+    return (folder / PAIR_HEAD).is_file() or any(folder.glob("*_Dense"))
+
+
 def _load_pooled(
     folder: Path, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor
 ) -> EncoderNetwork:
@@ -433,7 +455,7 @@ def _last_steps(model: PreTrainedModel) -> tuple[str, str | None, int]:
     return names[output], names[last], sum(module is last for module, _ in dropped) - 1
 
 
-def _take_pooler(body: PreTrainedModel) -> dict[str, Tensor]:
+def take_pooler(body: PreTrainedModel) -> dict[str, Tensor]:
     """Takes an unused pooler off the body, since it would never get a gradient, and returns its weights."""
     pooler: nn.Module | None = getattr(body, "pooler", None)
     if not isinstance(pooler, nn.Module):

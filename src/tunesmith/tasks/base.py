@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from tunesmith.catalog import Part
 from tunesmith.data.columns import Asked, Columns, find_columns, gathered
 from tunesmith.data.encode import Batch, Example, Text, by_unit
+from tunesmith.data.order import LengthOrder, Order
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Window
@@ -113,6 +114,14 @@ class Task(Part, ABC):
     measures_general: ClassVar[bool] = False  # whether the loss on text of no task shows what is forgotten
     learns_tokens: ClassVar[bool] = False  # whether a target is one a token: itself where it is learned, else IGNORED
     judges_by_truth: ClassVar[bool] = False  # whether what is said of a row can only be judged beside its target
+    # What the network gives before any training is this baseline, by the verdict's name for it; "" for none.
+    untrained: ClassVar[str] = ""
+    joint: ClassVar[bool] = False  # whether a row's loss depends on the other rows of its step
+    several_texts: ClassVar[bool] = False  # whether what is predicted from may be one text, two, or more
+    validates: ClassVar[bool] = (
+        True  # whether rows are held out to choose the checkpoint by, where nobody says how many
+    )
+    refits: ClassVar[bool] = False  # whether the last linear map is fitted again to the features after training
     encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
@@ -147,6 +156,22 @@ class Task(Part, ABC):
     @abstractmethod
     def check(self, train: Table, columns: Columns) -> Labels:
         """What the outputs will mean. Raises DataError naming column and rows when there is nothing to learn."""
+
+    def enriched(self, train: Table, columns: Columns, labels: Labels) -> tuple[Table, str]:
+        """The training rows with those that the task adds, and one line about them; "" where it adds none."""
+        return train, ""
+
+    def order(self, lengths: Sequence[int], truth: Sequence[Any], batch_size: int, seed: int) -> Order:
+        """Which rows make up each step, from the tokens and the targets of the training rows."""
+        return LengthOrder(tuple(lengths), batch_size, seed)
+
+    def epoch_rows(self, rows: int) -> int:
+        """Rows of one epoch, where there are so many to train on."""
+        return rows
+
+    def kept(self) -> float:
+        """The share of the base's own weights in what is delivered: trained weights are averaged with it."""
+        return 0.0
 
     @abstractmethod
     def encode(

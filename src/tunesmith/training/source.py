@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.data.encode import Batch, Example, collate
-from tunesmith.data.order import LengthOrder, split_evenly
+from tunesmith.data.order import Order, split_evenly
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class FixedRows:
     """The rows of a training split, in the order that (seed, step) gives."""
 
     examples: Sequence[Example]
-    order: LengthOrder
+    order: Order
     micro_batch: int
     pad: dict[str, int]
     device: str

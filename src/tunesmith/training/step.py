@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch
+from tunesmith.data.encode import Batch, joined, per_row
 from tunesmith.errors import TrainingError
 from tunesmith.seeds import torch_seed
 from tunesmith.tasks.base import Task
@@ -38,19 +38,16 @@ def optimizer_step(
 ) -> StepResult:
     """Sums loss and gradients over the micro-batches, divides once by their weight, clips, moves.
 
+    Where the loss of a row depends on the others of its step (`Task.joint`), it is counted over all of them at once, in no
+    more memory than a micro-batch takes: see `_joint`.
+
     Raises TrainingError, before anything has moved, when loss or gradient is not finite: it names the rows, each by what
     `place` says of its number.
     """
     import torch
 
-    total, weight = 0.0, 0.0
-    for part, batch in enumerate(batches):
-        with torch_seed(seed, "dropout", step, part):
-            loss = task.loss(forward(batch), batch)
-            loss.total.backward()
-        masters.collect()
-        total += float(loss.total.detach())
-        weight += float(loss.weight)
+    accumulate = _joint if task.joint and len(batches) > 1 else _summed
+    total, weight = accumulate(task, forward, batches, masters, seed, step)
     gradients = masters.gradients()
     norm = float(torch.nn.utils.get_total_norm(gradients)) / weight
     if not (_finite(total) and _finite(norm)):
@@ -64,6 +61,47 @@ def optimizer_step(
     rows = sum(len(batch.rows) for batch in batches)
     tokens = sum(batch.inputs["input_ids"].numel() for batch in batches)
     return StepResult(total / weight, norm, rate, rows, tokens)
+
+
+def _summed(
+    task: Task, forward: Callable[[Batch], Tensor], batches: Sequence[Batch], masters: Masters, seed: int, step: int
+) -> tuple[float, float]:
+    """Gradients of the losses of the micro-batches, one after another; the sum of these, and of their weights."""
+    total, weight = 0.0, 0.0
+    for part, batch in enumerate(batches):
+        with torch_seed(seed, "dropout", step, part):
+            loss = task.loss(forward(batch), batch)
+            loss.total.backward()
+        masters.collect()
+        total += float(loss.total.detach())
+        weight += float(loss.weight)
+    return total, weight
+
+
+def _joint(
+    task: Task, forward: Callable[[Batch], Tensor], batches: Sequence[Batch], masters: Masters, seed: int, step: int
+) -> tuple[float, float]:
+    """Gradients of one loss over the outputs of all micro-batches, by the chain rule in two passes (Gao 2021, GradCache).
+
+    The first pass keeps the outputs alone, and the loss over all of them gives the gradient at each; the second runs
+    every micro-batch again, with the same dropout, and carries that gradient on to the parameters.
+    """
+    import torch
+
+    outputs = []
+    for part, batch in enumerate(batches):
+        with torch_seed(seed, "dropout", step, part), torch.no_grad():
+            outputs.append(per_row(forward(batch), len(batch.rows)))
+    whole = torch.cat(outputs).requires_grad_(True)
+    loss = task.loss(whole, joined(batches))
+    loss.total.backward()
+    assert whole.grad is not None
+    sizes = [len(output) for output in outputs]
+    for part, (batch, gradient) in enumerate(zip(batches, whole.grad.split(sizes), strict=True)):
+        with torch_seed(seed, "dropout", step, part):
+            per_row(forward(batch), len(batch.rows)).backward(gradient)
+        masters.collect()
+    return float(loss.total.detach()), float(loss.weight)
 
 
 def _finite(number: float) -> bool:

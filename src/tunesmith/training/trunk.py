@@ -65,7 +65,7 @@ class PooledCache(Trunk):
 
         rows = torch.tensor(batch.rows)
         kept = self.kept[split][rows]  # [rows, width]
-        return self.network.classify(kept.to(self.network.sample.device, self.network.sample.dtype))
+        return self.network.told(kept.to(self.network.sample.device, self.network.sample.dtype))
 
     def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
         return self.kept[split] if split in self.kept else pooled_features(self.network, examples, pad)

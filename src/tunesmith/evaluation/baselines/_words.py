@@ -43,6 +43,10 @@ class Words:
         both = one.multiply(two).tocsr()
         return hstack([one, two, both, csr_matrix(both.sum(axis=1))]).tocsr()
 
+    def sides(self, texts: Sequence[Text]) -> list[Any]:
+        """Of rows of several texts: sparse [texts, features], each row of length 1 (or 0), one for each text of a row."""
+        return [self._vectorizer.transform([text[side] for text in texts]) for side in range(len(texts[0]))]
+
 
 def by_words(texts: Sequence[Text]) -> bool:
     """Whether the texts hold words with spaces between them."""
