@@ -151,15 +151,15 @@ def _decoder_config(kind: str) -> Any:
     return t.LlamaConfig(**plain) if kind == "llama" else t.Qwen3Config(**plain)
 
 
-def _write(folder: Path, config: Any, tokenizer: Any) -> Path:
+def _write(folder: Path, config: Any, tokenizer: Any, family: str = "AutoModel") -> Path:
     import torch
-    from transformers import AutoModel
+    import transformers
 
     from tunesmith.models.backbone import quiet
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = AutoModel.from_config(config, dtype=torch.float32)
+        model = getattr(transformers, family).from_config(config, dtype=torch.float32)
         for parameter in model.parameters():  # zero biases and unit norms would hide a swapped or forgotten one
             parameter.data += 0.05 * torch.randn_like(parameter)
     with quiet():
@@ -174,6 +174,22 @@ def _encoder(kind: str, wordpiece: bool) -> Callable[[Path], Path]:
 
 def _decoder(kind: str) -> Callable[[Path], Path]:
     return lambda folder: _write(folder, _decoder_config(kind), _byte_pairs(False))
+
+
+def _both(kind: str) -> Callable[[Path], Path]:
+    """Encoder-decoders, as their whole checkpoints hold them."""
+    import transformers as t
+
+    ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    if kind == "t5":
+        config = t.T5Config(
+            d_model=WIDTH, num_layers=LAYERS, num_decoder_layers=2, num_heads=4, d_kv=8, d_ff=48, vocab_size=220, **ends
+        )
+    else:
+        sides = {"layers": LAYERS, "attention_heads": 4, "ffn_dim": 48}
+        parts = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in sides.items()}
+        config = t.BartConfig(d_model=WIDTH, vocab_size=220, max_position_embeddings=80, **parts, **ends)
+    return lambda folder: _write(folder, config, _byte_pairs(True), "AutoModelForSeq2SeqLM")
 
 
 def _sentence(folder: Path) -> Path:
@@ -211,6 +227,8 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "llama": _decoder("llama"),
     "qwen3": _decoder("qwen3"),
     "gpt2": _decoder("gpt2"),
+    "t5": lambda folder: _both("t5")(folder),
+    "bart": lambda folder: _both("bart")(folder),
     "sentence": _sentence,
 }
 

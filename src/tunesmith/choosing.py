@@ -21,6 +21,7 @@ from tunesmith.tasks.embedding import Embedding
 from tunesmith.tasks.instruction import Instruction
 from tunesmith.tasks.masked_lm import MaskedLm
 from tunesmith.tasks.multilabel import Multilabel
+from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
 
@@ -29,7 +30,13 @@ FEW_ROWS = 20  # in tables up to this size such a share says nothing
 
 
 # Tasks that are known by the shape of the rows, whatever a label column holds; the first that knows them is meant.
-RECOGNISING: tuple[type[Task], ...] = (Instruction, CausalLm, MaskedLm, Embedding)
+RECOGNISING: tuple[type[Task], ...] = (
+    QuestionAnswering,
+    Instruction,
+    CausalLm,
+    MaskedLm,
+    Embedding,
+)
 
 
 @dataclass(frozen=True)

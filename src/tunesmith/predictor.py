@@ -48,6 +48,7 @@ class Card:
             "center": list(self.labels.center),
             "scale": list(self.labels.scale),
             "standardised": self.labels.standardised,
+            "longest": self.labels.longest,
             "text_column": self.text_column,
             "pair_column": self.pair_column,
             "label_column": self.label_column if isinstance(self.label_column, str) else list(self.label_column),
@@ -72,6 +73,7 @@ class Card:
                 tuple(plain["center"]),
                 tuple(plain["scale"]),
                 plain["standardised"],
+                plain.get("longest", 0),
             )
             label = plain["label_column"]
             column = label if isinstance(label, str) else tuple(label)
@@ -163,7 +165,8 @@ class Predictor:
         return card.task.answered(found, examples, self.network) if answers else found
 
     def predict(self, texts: Sequence[Any]) -> list[Any]:
-        """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), or its entities.
+        """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), its entities,
+        or the answer to a question (a `Reply`: text, start, end, score, best).
 
         A model of embeddings gives the cosine of each (text, pair), and of single texts their vectors; see `encode`.
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
@@ -207,6 +210,8 @@ class Predictor:
             raise DataError(
                 "predict_proba: this model gives vectors and cosines, not probabilities; use predict or encode"
             )
+        if self.card.task.unlike:
+            raise DataError(f"predict_proba: this model predicts {self.card.task.unlike}; use predict")
         if self.card.labels.scale:
             raise DataError("predict_proba: this model predicts numbers, which have no probabilities; use predict")
         rows = [prediction.evidence for prediction in self._warned(texts)]

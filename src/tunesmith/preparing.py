@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.choosing import choose
@@ -23,12 +24,14 @@ from tunesmith.errors import DataError, RecipeError
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
+from tunesmith.tasks.classification import Classification
 from tunesmith.training.events import Note
 
 if TYPE_CHECKING:
     from tunesmith.models.backbone import TextProcessor
 
 MOST_VALIDATION_ROWS = 500
+FEW_OF_A_CLASS = 16  # training rows, median over the classes
 SPLITS = ("train", "validation", "test")
 LISTED = 10
 
@@ -99,10 +102,21 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     notes = (
         Note("columns", (columns.why, *rows)),
         Note("data", tuple(f"{name}: {count:,} rows ({said})" for name, count, said in sizes if said)),
-        Note("task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})",)),
+        Note(
+            "task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})", *_few(recipe, task, labels))
+        ),
         Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
     return Prepared(task, target, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
+
+
+def _few(recipe: Recipe, task: Task, labels: Labels) -> tuple[str, ...]:
+    """What to try where nobody asked for a task, and the classes have few rows each."""
+    if recipe.task != "auto" or not isinstance(task, Classification) or median(labels.counts) > FEW_OF_A_CLASS:
+        return ()
+    return (
+        f"half of the classes have {median(labels.counts):g} training rows or fewer: --task few_shot is made for that",
+    )
 
 
 def _with_places(finding: Finding) -> str:
@@ -195,8 +209,12 @@ def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> En
     if unfit:
         raise UnfitRows(prepared, unfit)
     found = {split: measures(part) for split, part in examples.items()}
-    findings = (*_cut_finding(prepared, found, limit, most), *_window_finding(prepared, found, limit))
     remarks = tuple(task.remarks(examples, limit))
+    findings = (
+        *_cut_finding(prepared, found, limit, most),
+        *_window_finding(prepared, found, limit),
+        *_unlearned_finding(prepared, examples),
+    )
     return Encoded(examples, limit, tuple(derived), findings, remarks)
 
 
@@ -218,6 +236,16 @@ def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) 
     return (
         Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long[:20])),
     )
+
+
+def _unlearned_finding(prepared: Prepared, examples: dict[str, Sequence[Example]]) -> tuple[Finding, ...]:
+    told = {split: prepared.task.unlearned(part, prepared.truth(split)) for split, part in examples.items()}
+    rows = [(split, row) for split, (_, some) in told.items() for row in some]
+    if not rows:
+        return ()
+    by_split = ", ".join(f"{split} {len(some)}" for split, (_, some) in told.items() if some)
+    places = tuple(prepared.table(split).place(row) for split, row in rows[:20])
+    return (Finding("unlearned", len(rows), f"{counted(len(rows))} ({by_split}): {told['train'][0]}", places),)
 
 
 def _cut_finding(prepared: Prepared, found: dict[str, Measures], limit: int, most: int) -> tuple[Finding, ...]:

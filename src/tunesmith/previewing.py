@@ -9,7 +9,7 @@ from tunesmith.data.encode import IGNORED, Example, Text
 from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.preparing import Prepared, fitted, prepare
 from tunesmith.recipe import Recipe
-from tunesmith.tasks.base import Labels
+from tunesmith.tasks.base import Labels, Task
 
 if TYPE_CHECKING:
     from tunesmith.models.text import TextProcessor
@@ -69,7 +69,9 @@ def preview(recipe: Recipe, count: int) -> Preview:
             PreviewedRow(
                 prepared.splits.train.place(example.source),
                 prepared.target.name(prepared.truth("train")[example.source]),
-                f"{sum(trained)} of {len(trained)} tokens" if trained else _learned(example, read, prepared.labels),
+                f"{sum(trained)} of {len(trained)} tokens"
+                if trained
+                else _learned(prepared.task, example, read, prepared.labels),
                 tuple(read),
                 tuple(rest[:CUT_SHOWN]),
                 example.cut,
@@ -107,7 +109,10 @@ def _whole(processor: TextProcessor, text: Text, example: Example) -> list[str]:
     ]
 
 
-def _learned(example: Example, read: list[str], labels: Labels) -> str:
+def _learned(task: Task, example: Example, read: list[str], labels: Labels) -> str:
+    told = task.shows(example, read, labels)
+    if told is not None:
+        return told
     target = example.target
     if example.window is not None:
         tags = [(read[place], labels.names[target[place]]) for place in example.window.places]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from families import FAMILIES
 from shortruns import HINTS, rows
 from tunesmith import catalog
+from tunesmith.data.answer_columns import Answer
 from tunesmith.data.conversation import Conversation, Turn, as_text, prompt_of
 from tunesmith.data.encode import Batch, Example, Text, collate
 from tunesmith.data.targets.related import RELATED
@@ -71,6 +72,18 @@ def _triplets(count: int) -> list[tuple[Text, Any]]:
     return [((text, texts[place - 1], texts[place - 2]), RELATED) for place, text in enumerate(texts)]
 
 
+def _with_answers(count: int) -> list[tuple[Text, Any]]:
+    """The first word of praise or blame in a context answers; some contexts are read in windows, some hold no answer."""
+    made: list[tuple[Text, Any]] = []
+    for place, (context, _) in enumerate(rows(count)):
+        words = context.split()
+        hits = [at for at, word in enumerate(words) if word in (*HINTS["praise"], *HINTS["blame"])]
+        starts = [len(" ".join(words[:at])) + (1 if at else 0) for at in hits]
+        answers = [Answer(start, start + len(words[at]), words[at]) for start, at in zip(starts, hits, strict=True)]
+        made.append((("what was it like" + " now" * (place % 3), context), tuple(answers[:2])))
+    return made
+
+
 # Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
@@ -87,6 +100,7 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "instruction": (_chats(10), Labels((), ())),
     "causal_lm": ([(text, text) for text, _ in rows(10)], Labels((), ())),
     "masked_lm": ([(text, text) for text, _ in rows(10)], Labels((), ())),
+    "question_answering": (_with_answers(10), Labels(("start", "end"), (6, 4), (0.5,), longest=6)),
     "token_classification": (
         _with_entities(10),
         Labels(("O", "B-blame", "I-blame", "B-money", "I-money", "B-praise", "I-praise"), (40, 9, 9, 9, 9, 9, 9)),
@@ -94,7 +108,6 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
 }
 
 
-# Families that a task can be built on, where these are not all.
 HEADLESS = {("instruction", "gpt2"), ("causal_lm", "gpt2")}  # everything is pretrained: method head is refused
 BARE = ("embedding",)  # the network is the base alone: with the base frozen there is nothing to train
 DECODERS = ("llama", "qwen3", "gpt2")
@@ -102,12 +115,22 @@ FITTING: dict[str, tuple[str, ...]] = {
     "instruction": DECODERS,
     "causal_lm": DECODERS,
     "masked_lm": ("bert", "roberta", "distilbert", "mpnet", "electra", "modernbert", "deberta-v2"),
-}
+}  # families that a task is built on, where these are few
 
 
 def headless(task: str, family: str) -> bool:
     """Whether method head has nothing to train."""
     return task in BARE or (task, family) in HEADLESS
+
+
+# Families on which a task has no head; they are refused by name.
+UNFIT: dict[str, tuple[str, ...]] = {"question_answering": ("t5", "bart")}
+# What T5's frozen blocks hand on is more than hidden states, and BART's encoder drops out embeddings outside its blocks.
+NOT_REPLAYED = ("t5", "bart")
+
+
+def families_of(task: str) -> list[str]:
+    return [family for family in FITTING.get(task, FAMILIES) if family not in UNFIT.get(task, ())]
 
 
 @dataclass(frozen=True)
@@ -137,7 +160,7 @@ def all_cases() -> list[Case]:
     found = []
     for task in catalog.names("tasks"):
         for place, task_options in enumerate(TASK_VARIANTS.get(task, [{}])):
-            families = FITTING.get(task, tuple(FAMILIES))
+            families = families_of(task)
             for family in families if place == 0 else families[:1]:
                 for method in catalog.names("methods"):
                     if method == "head" and headless(task, family):

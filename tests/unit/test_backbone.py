@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +104,56 @@ def test_a_checkpoint_without_pooler(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_what_is_no_text_model_is_named(tmp_path: Path) -> None:
-    from transformers import CLIPConfig, T5Config, T5ForConditionalGeneration
+    from transformers import CLIPConfig
 
     with quiet():
         vision_body("vit").save_pretrained(tmp_path / "vit")
-        small = T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, vocab_size=20)
-        T5ForConditionalGeneration(small).save_pretrained(tmp_path / "t5")
     CLIPConfig().save_pretrained(tmp_path / "clip")
-    expected = {"vit": "a vision model", "t5": "an encoder-decoder", "clip": "takes more than text"}
+    expected = {"vit": "a vision model", "clip": "takes more than text"}
     for name, words in expected.items():
         with pytest.raises(ModelError) as caught:
             load_backbone(Source(name, tmp_path / name, "folder", None))
         first, second = caught.value.problems  # and the tokenizer is missing too
         assert words in first and "choose a text encoder" in first
         assert "looked for tokenizer.json, vocab.txt" in second
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("per_token", [False, True])
+def test_the_encoder_of_an_encoder_decoder_is_the_whole_models_own(
+    family: str, per_token: bool, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Its hidden states, what is saved of it, and what transformers opens from there."""
+    import transformers
+
+    from tunesmith.models.encoder_part import HEAD, class_name
+    from tunesmith.models.network import load_network, sequence_network, span_network, token_network
+
+    folder = model_folder(family)
+    backbone = load_backbone(resolve(str(folder)))
+    assert backbone.fresh == () and backbone.pooling is None
+    with quiet():
+        whole = transformers.AutoModel.from_pretrained(folder).eval()
+    inputs = {name: torch.tensor([row]) for name, row in backbone.processor.encode("a good film", 20)[0].items()}
+    with torch.no_grad():
+        wanted = whole.get_encoder()(**inputs).last_hidden_state
+        assert torch.equal(backbone.module(**inputs).last_hidden_state, wanted)
+        if per_token:
+            network = token_network(backbone, ("O", "B-x", "I-x"), 3)
+        else:
+            network = sequence_network(backbone, ("a", "b", "c"), "single_label_classification", False, 3)
+        logits = network.last(wanted if per_token else wanted.mean(dim=1))
+        assert torch.allclose(network(inputs), logits, atol=1e-6)
+        said = network.save(tmp_path, ("a", "b", "c"), 20)
+        assert class_name(backbone.module.config) in said and HEAD in said
+        again, labels = load_network(tmp_path)
+        assert labels == ("a", "b", "c") and again.per_token == per_token
+        assert torch.equal(again(inputs), network(inputs))
+        with quiet():
+            opened = getattr(transformers, class_name(backbone.module.config)).from_pretrained(tmp_path).eval()
+        assert torch.equal(opened.get_encoder()(**inputs).last_hidden_state, wanted)
+    with pytest.raises(ModelError, match="no head for spans"):
+        span_network(backbone, ("start", "end"), 3)
 
 
 def test_folders_that_do_not_fit_together(tmp_path: Path) -> None:

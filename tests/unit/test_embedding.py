@@ -182,7 +182,7 @@ def test_triplets_and_scores_run_to_their_end(model_folder: Folder, tmp_path: Pa
     from tunesmith import evaluate
 
     assert set(evaluate(run, scored)["metrics"]) == {"spearman", "pearson"}
-    with pytest.raises(DataError, match=r"trained on pairs with a score|trained on pairs without a score"):
+    with pytest.raises(DataError, match="trained on pairs with a score"):
         evaluate(run, {"sentence1": scored["sentence1"], "sentence2": scored["sentence2"]})
 
 

@@ -22,7 +22,7 @@ Folder = Callable[[str], Path]
 
 
 def test_every_step_holds_two_rows_of_a_class_and_every_class_comes_as_often() -> None:
-    classes = (*tuple(place % 6 for place in range(40)), 6)
+    classes = (*(place % 6 for place in range(40)), 6)
     order = PairedOrder((5,) * 41, classes, 8, 56, seed=3)
     assert order.steps_per_epoch == 7
     epoch = [order.batch(step) for step in range(7)]
@@ -147,3 +147,19 @@ def test_the_head_is_the_best_one_for_the_delivered_features(model_folder: Folde
     (loss + (weight * length).square().sum() / (2 * strength)).backward()
     assert weight.grad is not None
     assert float(weight.grad.norm()) < 0.05 * float(features.norm() * 1.0)
+
+
+def test_classes_of_few_rows_are_told_of_the_task_and_many_are_not() -> None:
+    from tunesmith.preparing import prepare
+
+    def told(count: int) -> str:
+        texts = rows(count)
+        data = {
+            "text": [f"{text} {place}" for place, (text, _) in enumerate(texts)],
+            "label": [one for _, one in texts],
+        }
+        recipe = Recipe.parse({"model": "m", "data": {"path": "rows"}})
+        return "\n".join(line for note in prepare(recipe, data).notes for line in note.lines)
+
+    assert "--task few_shot is made for that" in told(24)
+    assert "few_shot" not in told(120)

@@ -22,14 +22,14 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "choosing",
+            "retention",
             "encoding",
             "preparing",
             "previewing",
             "assembly",
             "delivery",
-            "result",
-            "retention",
             "finishing",
+            "result",
             "predictor",
             "seen",
             "unused",

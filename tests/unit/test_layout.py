@@ -26,6 +26,8 @@ BLOCKS = {
     "qwen3": "layers",
     "gpt2": "h",
     "sentence": "encoder.layer",
+    "t5": "block",
+    "bart": "layers",
     "vit": "layers",
     "dinov2": "encoder.layer",
     "convnext": "encoder.stages",

@@ -62,8 +62,8 @@ def test_saved_and_read_back(family: str, tmp_path: Path) -> None:
 
 
 def test_transformers_opens_it(family: str, tmp_path: Path) -> None:
-    if family == "sentence":
-        pytest.skip("opened by sentence-transformers")
+    if family in ("sentence", "t5", "bart"):
+        pytest.skip("opened by sentence-transformers, or an encoder alone: see test_backbone.py")
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     network = sequence_network(
@@ -128,7 +128,7 @@ def test_halves_make_the_whole(family: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     body = set(network.get_submodule(network.layout.body).modules())
     drops = any(module.p > 0 for module in network.modules() if isinstance(module, nn.Dropout) and module not in body)
-    assert drops == (family not in ("llama", "qwen3", "gpt2", "modernbert"))
+    assert drops == (family not in ("llama", "qwen3", "gpt2", "modernbert", "t5", "bart"))
     assert drops != torch.equal(network(inputs), network(inputs))
     alone = {name: value[1:2] for name, value in inputs.items()}
     network.eval()
@@ -145,7 +145,7 @@ def test_base_features_hold_nothing_untrained(family: str, tmp_path: Path) -> No
             nn.init.normal_(network.get_parameter(name), std=0.5)
         assert torch.equal(network.base_features(inputs), found)
         pretrained = torch.equal(network.features(inputs), features)
-        assert pretrained == (family in ("bert", "sentence", "gpt2", "llama", "qwen3"))
+        assert pretrained == (family in ("bert", "sentence", "gpt2", "llama", "qwen3", "t5", "bart"))
         if pretrained:
             assert torch.equal(found, features)
             return

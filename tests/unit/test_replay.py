@@ -16,6 +16,8 @@ from tunesmith.models.network import Network, sequence_network
 from tunesmith.models.replay import Replay, supported_cut
 from tunesmith.models.resolve import resolve
 
+# Refused with the reason: T5's blocks hand on more than hidden states, BART's encoder drops out outside its blocks.
+REFUSED = {"t5": "gives more than its hidden states", "bart": "gave another result"}
 TEXTS = ("the good bank lost my card", "a great film " * 9, "no")
 
 
@@ -34,7 +36,7 @@ def batch_of(network: Network) -> dict[str, Tensor]:
     return collate([Example(i, x, None, cut) for i, (x, cut) in enumerate(encoded)], network.processor.pad).inputs
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in REFUSED])
 def test_text_families(family: str, tmp_path: Path) -> None:
     network = network_of(family, tmp_path)
     inputs = batch_of(network)
@@ -51,6 +53,13 @@ def test_text_families(family: str, tmp_path: Path) -> None:
         assert not torch.equal(fresh.forward(inputs, hidden.flip(0)), live)  # the control
         assert supported_cut(network, cut, inputs) == (cut, "")
         previous = hidden
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_families_that_cannot_be_replayed_are_told(family: str, tmp_path: Path) -> None:
+    network = network_of(family, tmp_path)
+    cut, why = supported_cut(network, 2, batch_of(network))
+    assert cut == 0 and REFUSED[family] in why
 
 
 @pytest.mark.parametrize("family", VISION)

@@ -170,7 +170,7 @@ def test_a_joint_loss_over_parts_is_the_loss_over_all_their_rows() -> None:
             outputs.append(plain(batch))
     loss = _Together().loss(torch.cat(outputs), _parts((10,))[0])
     (loss.total / loss.weight).backward()
-    assert result.loss == pytest.approx(float(loss.total / loss.weight), rel=1e-6)
+    assert result.loss == pytest.approx(float((loss.total / loss.weight).detach()), rel=1e-6)
     for moved, start in zip(made.network.parameters(), plain.network.parameters(), strict=True):
         assert start.grad is not None
         assert float(start.grad.abs().max()) > 1e-3

@@ -294,6 +294,8 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
     said, spans = guess.columns.get("labels"), guess.columns.get("spans")
     if isinstance(spans, list):
         lines = _span_lines(spans)
+    elif {"answer", "score", "start"} <= guess.columns.keys():
+        lines = [_answer_line(guess.columns)]
     elif not guess.ranked:
         names = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in guess.columns.items()}
         width = max(map(len, names))
@@ -319,6 +321,15 @@ def _span_lines(spans: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{label:<{labels}}  {span['score']:.4f}  {place:<{places}}  {shown(span['text'])}"
         for span, (label, place) in zip(spans, map(_label_and_place, spans), strict=True)
     ]
+
+
+def _answer_line(said: Mapping[str, Any]) -> str:
+    """The answer with its place and probability, its own line feeds escaped."""
+    from tunesmith.data.table import shown
+
+    if not said["answer"]:
+        return f"no answer  ({said['score']:.4f} that there is one)"
+    return f"{shown(said['answer'], 10_000)}  {said['score']:.4f}  {said['start']}-{said['end']}"
 
 
 def _label_and_place(span: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,10 +1,11 @@
-"""JSON lines (an object a line) and JSON (a list of objects, an object of columns, or {"data": either})."""
+"""JSON lines (an object a line) and JSON: a list of objects, an object of columns, {"data": either}, or SQuAD's nesting."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+from tunesmith.data import squad
 from tunesmith.data.csv_text import LISTED, counted, decode
 from tunesmith.data.table import Table, from_records, shown, table_of, whole_characters
 from tunesmith.errors import DataError
@@ -29,6 +30,8 @@ def read_json(data: bytes, path: str) -> Table:
         raise DataError(f"{path}{place}: is not JSON ({error}); expected {SHAPES}") from None
     if isinstance(value, dict) and isinstance(value.get("data"), list | dict) and _wraps(value):
         value = value["data"]
+    if squad.is_nested(value):
+        return whole_characters(squad.nested_table(value, path))
     return whole_characters(_from_value(value, path))
 
 

@@ -64,6 +64,15 @@ class Window:
     places: tuple[int, ...] = ()  # of the first token of each of its own words
 
 
+@dataclass(frozen=True)
+class Passage(Window):
+    """A part of a text from which an answer is cut: its first place stands for no answer, each further one for a token."""
+
+    spans: tuple[
+        tuple[int, int], ...
+    ] = ()  # of each further place the token's first character, and the one after its last
+
+
 class Cut(NamedTuple):
     """Words [first, last) of a text are read together, and what is said of words [own, after) is taken from there."""
 
@@ -103,6 +112,27 @@ def windows_of(sizes: Sequence[int], room: int, overlap: float) -> list[Cut]:
     for word, (_, place) in enumerate(best):
         owned.setdefault(place, []).append(word)
     return [Cut(*spans[place], words[0], words[-1] + 1) for place, words in sorted(owned.items())]
+
+
+def passages_of(tokens: int, room: int, overlap: int) -> list[tuple[int, int]]:
+    """Windows [first, last) of at most `room` tokens, all full where there is more than one, `overlap` shared at least.
+
+    What has no more than `overlap` + 1 tokens stands in one of them whole.
+    """
+    if tokens <= room:
+        return [(0, tokens)]
+    starts = [*range(0, tokens - room, max(1, room - overlap)), tokens - room]
+    return [(start, start + room) for start in starts]
+
+
+def most_tokens(spans: Sequence[tuple[int, int]], length: int) -> int:
+    """Tokens that a piece of a text with `length` characters can have at most, given the characters of each token."""
+    most = first = 0
+    for last, (_, end) in enumerate(spans):
+        while first < last and end - spans[first][0] > length:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 def _fill(sizes: Sequence[int], start: int, room: int) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of report.json; raised when a key changes its meaning or goes away
 MISTAKES = 30
 BEFORE = 150  # characters shown before the first marked mistake of a long text
+BETWEEN = "  |  "  # two texts of a row
 TEXT_SHOWN = 600  # characters of a mistaken text; the whole of it is in predictions/
 
 
@@ -162,12 +163,18 @@ def mistakes(found: Sequence[Mistake | None], texts: Sequence[Text], places: Seq
 
 
 def _marked(read: Text, item: Mistake) -> dict[str, Any]:
-    """An excerpt around the first mistake of a text with marked places, and the places in it; {} without marks."""
-    if not item.marks or not isinstance(read, str):
+    """An excerpt around the first mistake of a text with marked places, and the places in it; {} without marks.
+
+    Of several texts that with the marks, the others before it.
+    """
+    if not item.marks:
         return {}
-    first = min(mark.start for mark in item.marks if mark.kind != "right")
-    start = max(0, first - BEFORE) if len(read) > TEXT_SHOWN else 0
-    lead, tail = "... " if start > 0 else "", " ..." if len(read) > start + TEXT_SHOWN else ""
+    first = min((mark for mark in item.marks if mark.kind != "right"), key=lambda mark: mark.start)
+    whole = read if isinstance(read, str) else read[first.part]
+    others = () if isinstance(read, str) else (text for part, text in enumerate(read) if part != first.part)
+    start = max(0, first.start - BEFORE) if len(whole) > TEXT_SHOWN else 0
+    lead = "".join(f"{_shortened(text)}{BETWEEN}" for text in others) + ("... " if start > 0 else "")
+    tail = " ..." if len(whole) > start + TEXT_SHOWN else ""
     marks = [
         {
             "start": max(0, mark.start - start) + len(lead),
@@ -176,9 +183,9 @@ def _marked(read: Text, item: Mistake) -> dict[str, Any]:
             "kind": mark.kind,
         }
         for mark in item.marks
-        if mark.end > start and mark.start < start + TEXT_SHOWN
+        if mark.part == first.part and mark.end > start and mark.start < start + TEXT_SHOWN
     ]
-    return {"text": lead + read[start : start + TEXT_SHOWN] + tail, "marks": marks}
+    return {"text": lead + whole[start : start + TEXT_SHOWN] + tail, "marks": marks}
 
 
 def _baseline(baseline: Baseline, comparison: Comparison) -> dict[str, Any]:
@@ -187,7 +194,7 @@ def _baseline(baseline: Baseline, comparison: Comparison) -> dict[str, Any]:
 
 
 def _shortened(read: Text) -> str:
-    text = read if isinstance(read, str) else "  |  ".join(read)
+    text = read if isinstance(read, str) else BETWEEN.join(read)
     return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN].rstrip() + " ..."
 
 

@@ -30,6 +30,11 @@ class LoraLinear(nn.Module):
         nn.init.kaiming_uniform_(down, a=math.sqrt(5))
         return cls(base, down, torch.zeros(outputs, rank), alpha / rank, drop)
 
+    @property
+    def weight(self) -> Tensor:
+        """The base's own, unchanged: T5 looks at a layer's number format before it calls it."""
+        return self.base.weight
+
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]"""
         change = linear(linear(dropout(hidden, self.drop, self.training), self.down), self.up)

@@ -21,9 +21,9 @@ from tunesmith.models.text import TOKENIZER_FILES, TextProcessor, first_line, lo
 
 @dataclass
 class Backbone:
-    """A pretrained text model without any head."""
+    """A pretrained text model without any head; of an encoder-decoder, its encoder."""
 
-    module: PreTrainedModel  # float32, evaluation mode
+    module: PreTrainedModel  # float32, evaluation mode; its config says is_encoder_decoder of an encoder alone too
     processor: TextProcessor
     pooling: Pooling | None  # what a sentence encoder declares; None where nothing is declared
     source: Source
@@ -31,10 +31,10 @@ class Backbone:
 
 
 def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
-    """Reads config, weights and tokenizer of a text encoder or decoder; `dropout` overrides every rate in the config.
+    """Reads config, weights and tokenizer of a text model; `dropout` overrides every rate in the config.
 
-    Raises ModelError, with every problem found, for a folder without tokenizer, for what is not a text encoder or
-    decoder, and for weights that do not fit the config.
+    Of an encoder-decoder the encoder alone is read. Raises ModelError, with every problem found, for a folder without
+    tokenizer, for what is no text model, and for weights that do not fit the config.
     """
     folder = weights_folder(source.folder)
     with quiet():
@@ -61,7 +61,10 @@ def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
 def _set_dropout(config: PreTrainedConfig, rate: float) -> None:
     """Every dropout rate by the names that transformers' text configs use."""
     for name in vars(config):
-        if name.endswith(("dropout", "dropout_prob", "_pdrop")) or name in ("seq_classif_dropout", "pooler_dropout"):
+        if name.endswith(("dropout", "dropout_prob", "dropout_rate", "_pdrop")) or name in (
+            "seq_classif_dropout",
+            "pooler_dropout",
+        ):
             setattr(config, name, rate)
 
 
@@ -97,20 +100,25 @@ def quiet() -> Iterator[None]:
 def _read_module(config: PreTrainedConfig, folder: Path, name: str) -> tuple[PreTrainedModel, tuple[str, ...]]:
     from transformers import AutoModel
 
+    from tunesmith.models.encoder_part import read_encoder
+
     config.use_cache = False  # a row is read once, so there is nothing to remember between calls
     config.output_hidden_states = False
     config.output_attentions = False
     try:
-        module, report = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # else it raises with the sizes in a report that is not printed
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        if config.is_encoder_decoder:
+            module, report = read_encoder(folder, config)
+        else:
+            module, report = AutoModel.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # else it raises with the sizes in a report that is not printed
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except Exception as error:  # SafetensorError for bytes, OSError for files, ValueError for what a config asks
         raise ModelError(f"{name}: the weights cannot be read ({first_line(error)}); fetch the folder again") from None
     other = sorted(report["mismatched_keys"])
@@ -142,9 +150,10 @@ def _not_text(config: PreTrainedConfig, name: str) -> str | None:
     from transformers import MODEL_MAPPING
 
     kind = config.model_type
-    would_do = "choose a text encoder (bert, roberta, modernbert, a sentence encoder) or a decoder (llama, qwen3, gpt2)"
-    if config.is_encoder_decoder:
-        return f'{name}: "{kind}" is an encoder-decoder, which has no one place for a classifier; {would_do}'
+    would_do = (
+        "choose a text encoder (bert, roberta, modernbert, a sentence encoder), a decoder (llama, qwen3, gpt2) or an "
+        "encoder-decoder (t5, bart)"
+    )
     parts = [part for part in ("vision_config", "audio_config") if getattr(config, part, None) is not None]
     if parts:
         return f'{name}: "{kind}" takes more than text ({", ".join(parts)} in config.json); {would_do}'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +19,14 @@ from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
 from tunesmith.models.resolve import Source
 from tunesmith.models.saving import float32, save_model, save_sentence_modules
+from tunesmith.models.taps import Reached, last_steps, leave_at
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
 NO_CLASS = -1e4  # the logit of a class that is not there
 PAIR_HEAD = "pair_head.safetensors"
-TOKEN_SUFFIX = "ForTokenClassification"  # of transformers' classes with an output for every token
-TOKEN_MODEL = f"AutoModel{TOKEN_SUFFIX}"
+SEQUENCE, TOKEN, SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
+PER_TOKEN = (TOKEN, SPAN)  # transformers' classes, by their suffixes, with an output for every token
 # What the outputs are, by transformers' names.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -132,7 +132,7 @@ class EncoderNetwork(Network, ABC):
         self.head = nn.Linear(width, len(labels))
         self.layout = layout_of(body, "body")
         self.fresh = frozenset()
-        _name_labels(body.config, labels)
+        name_labels(body.config, labels)
 
     @property
     def output(self) -> nn.Linear:
@@ -154,7 +154,7 @@ class PooledNetwork(EncoderNetwork):
         return self.vectors(inputs)
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
-        _name_labels(self.body.config, labels)
+        name_labels(self.body.config, labels)
         save_model(self.body, self.processor, self.unused, folder, limit)
         save_sentence_modules(folder, self.pooling, self.layout.width, self.head, self.processor.lower, limit)
         return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits, in the order of id2label'
@@ -181,7 +181,7 @@ class PairNetwork(EncoderNetwork):
         return features[:, -width:].sum(dim=-1) / width**0.5
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
-        _name_labels(self.body.config, labels)
+        name_labels(self.body.config, labels)
         save_model(self.body, self.processor, self.unused, folder, limit)
         save_sentence_modules(folder, self.pooling, self.layout.width, None, self.processor.lower, limit)
         save_file(float32(self.head.state_dict()), folder / PAIR_HEAD, metadata={"format": "pt"})
@@ -192,19 +192,26 @@ class PairNetwork(EncoderNetwork):
 
 
 class TransformersNetwork(Network):
-    """The family's own classifier, of whole texts or of each token. Saved as transformers saves it."""
+    """The family's own classifier of whole texts or of each token, or its finder of spans. Saved as transformers saves it."""
 
-    def __init__(self, model: PreTrainedModel, processor: TextProcessor, per_token: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, processor: TextProcessor, kind: str = SEQUENCE) -> None:
+        """`kind` is the suffix of transformers' auto class for it."""
         super().__init__()
         self.model = model
+        self.kind = kind
         self.processor = processor
         self.layout = layout_of(model.base_model, f"model.{model.base_model_prefix}")
-        self.output_name, self.dropout_name, self.turn = _last_steps(model)
+        self.output_name, self.dropout_name, self.turn = last_steps(model)
         self.fresh = frozenset()
-        self.per_token = per_token
+        self.per_token = kind in PER_TOKEN
 
     @property
-    def output(self) -> nn.Linear:
+    def output(self) -> nn.Linear | None:
+        """None of spans: their probabilities are over the tokens of a window together, not of each by itself."""
+        return None if self.kind == SPAN else self.last
+
+    @property
+    def last(self) -> nn.Linear:
         found = self.model.get_submodule(self.output_name)
         assert isinstance(found, nn.Linear)
         return found
@@ -212,10 +219,10 @@ class TransformersNetwork(Network):
     def features(self, inputs: dict[str, Tensor]) -> Tensor:
         # The family's own forward decides what its head reads; it is left at the door of its last steps.
         tap = self.model.get_submodule(self.output_name if self.dropout_name is None else self.dropout_name)
-        handle = tap.register_forward_pre_hook(_leave_at(self.turn))
+        handle = tap.register_forward_pre_hook(leave_at(self.turn))
         try:
             self.model(**inputs)
-        except _Reached as reached:
+        except Reached as reached:
             features = reached.value
         else:
             raise RuntimeError(f"{type(self.model).__name__} did not reach its {self.output_name}")
@@ -240,28 +247,31 @@ class TransformersNetwork(Network):
     def classify(self, features: Tensor) -> Tensor:
         if self.dropout_name is not None:
             features = self.model.get_submodule(self.dropout_name)(features)
-        return self.output(features)
+        return self.last(features)
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
-        _name_labels(self.model.config, labels)
+        name_labels(self.model.config, labels)
         save_model(self.model, self.processor, {}, folder, limit)
-        kind = TOKEN_MODEL if self.per_token else "AutoModelForSequenceClassification"
-        return f'opens with {kind}.from_pretrained("{folder}")'
+        return f'opens with AutoModel{self.kind}.from_pretrained("{folder}")'
 
 
 def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem, pair: bool, seed: int) -> Network:
     """The backbone with a head for `labels`, drawn from `seed`. The weights are copied: the backbone stays as it is.
 
     A declared pooling is kept (measured: the wrong one costs 40 points); else the family's own classifier is used,
-    and mean pooling where transformers has none for it.
+    and mean pooling where transformers has none for it, and on the encoder of an encoder-decoder.
     """
     from transformers import AutoModelForSequenceClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
+    from tunesmith.models.encoder_part import part_network
+
     kind = type(backbone.module.config)
     with quiet(), torch_seed(seed, "head"):
+        if backbone.pooling is None and backbone.module.config.is_encoder_decoder:
+            return part_network(backbone, labels, problem, "mean")
         if backbone.pooling is None and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            return _transformers_network(backbone, labels, problem, AutoModelForSequenceClassification)
+            return _transformers_network(backbone, labels, problem, AutoModelForSequenceClassification, SEQUENCE)
         body = copy.deepcopy(backbone.module)
         pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
         width = layout_of(body, "").width
@@ -281,19 +291,44 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
 def token_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Network:
     """The backbone with the family's own head for `labels` on every token, drawn from `seed`. The weights are copied.
 
-    A declared pooling plays no part: it makes one vector of a text. Raises ModelError where transformers has no such head.
+    An encoder-decoder's encoder gets a linear map of ours. A declared pooling plays no part: it makes one vector of a text.
+    Raises ModelError where transformers has no such head.
     """
     from transformers import AutoModelForTokenClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
 
+    from tunesmith.models.encoder_part import part_network
+
     config = backbone.module.config
+    if config.is_encoder_decoder:
+        with quiet(), torch_seed(seed, "head"):
+            return part_network(backbone, labels, None, "token")
     if type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING:
         raise ModelError(
             f'{backbone.source.name}: transformers has no classifier of tokens for "{config.model_type}"; choose another '
             "base, such as bert, roberta, deberta-v2, modernbert, llama or qwen3"
         )
     with quiet(), torch_seed(seed, "head"):
-        return _transformers_network(backbone, labels, None, AutoModelForTokenClassification)
+        return _transformers_network(backbone, labels, None, AutoModelForTokenClassification, TOKEN)
+
+
+def span_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Network:
+    """The backbone with the family's own two outputs a token, for where a span starts and ends, drawn from `seed`.
+
+    The weights are copied; a declared pooling plays no part. Raises ModelError where transformers has no such head, and
+    for an encoder-decoder, whose own head reads the decoder's tokens.
+    """
+    from transformers import AutoModelForQuestionAnswering
+    from transformers.models.auto.modeling_auto import MODEL_FOR_QUESTION_ANSWERING_MAPPING
+
+    config = backbone.module.config
+    if type(config) not in MODEL_FOR_QUESTION_ANSWERING_MAPPING or config.is_encoder_decoder:
+        raise ModelError(
+            f'{backbone.source.name}: there is no head for spans on "{config.model_type}"; choose another base, such as '
+            "bert, roberta, deberta-v2, modernbert, llama or qwen3"
+        )
+    with quiet(), torch_seed(seed, "head"):
+        return _transformers_network(backbone, labels, None, AutoModelForQuestionAnswering, SPAN)
 
 
 def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
@@ -301,8 +336,14 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
 
     Raises ArtifactError where something of it is not there, does not fit, or belongs to another model.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification
+    from transformers import (
+        AutoModel,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+    )
 
+    from tunesmith.models import encoder_part
     from tunesmith.models.embedding import EmbeddingNetwork
     from tunesmith.models.language import language_kind, load_language
 
@@ -312,29 +353,41 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     try:
         with quiet():
             config = read_config(folder, str(folder))
-            kind = language_kind(config)
-            if kind is not None:
-                return load_language(folder, config, kind), ()
-            per_token = any(name.endswith(TOKEN_SUFFIX) for name in config.architectures or ())
-            whole = AutoModelForTokenClassification if per_token else AutoModelForSequenceClassification
-            family = AutoModel if pooled else whole
+            language = language_kind(config)
+            if language is not None:
+                return load_language(folder, config, language), ()
+            saved = next(
+                (kind for kind in PER_TOKEN for name in config.architectures or () if name.endswith(kind)), None
+            )
+            kind = SEQUENCE if saved is None else saved
+            kinds: dict[str, Any] = {
+                SEQUENCE: AutoModelForSequenceClassification,
+                TOKEN: AutoModelForTokenClassification,
+                SPAN: AutoModelForQuestionAnswering,
+            }
+            family = AutoModel if pooled else kinds[kind]
             names: Any = config.id2label
             labels = tuple(names[index] for index in range(len(names)))
-            model, report = family.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,  # a pickle can run code when it is read
-                ignore_mismatched_sizes=True,  # else it raises with the sizes in a report that is not printed
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+            if config.is_encoder_decoder:
+                model, report = encoder_part.read_encoder(folder, config)
+            else:
+                model, report = family.from_pretrained(
+                    folder,
+                    config=config,
+                    dtype=torch.float32,
+                    use_safetensors=True,  # a pickle can run code when it is read
+                    ignore_mismatched_sizes=True,  # else it raises with the sizes in a report that is not printed
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
             _all_read(report, folder)
             processor = load_processor(folder, model)
+            if config.is_encoder_decoder and not pooled:
+                return encoder_part.load_part(folder, model, labels, processor).eval(), labels
             pooling = declared_pooling(folder) if pooled else None
             if pooling is None:
-                return TransformersNetwork(model, processor, per_token).eval(), labels
+                return TransformersNetwork(model, processor, kind).eval(), labels
             if not _has_head(folder):
                 return EmbeddingNetwork(model, pooling, processor).eval(), ()
             return _load_pooled(folder, model, pooling, labels, processor), labels
@@ -361,31 +414,12 @@ def _all_read(report: dict[str, Any], folder: Path) -> None:
         raise ArtifactError(*problems)
 
 
-class _Reached(Exception):
-    """Carries what reached the tap out of the model's forward."""
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.value = value
-
-
-def _leave_at(turn: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    """A hook that ends the forward at the module's call number `turn`, counted from 0."""
-    left = iter(range(turn, -1, -1))
-
-    def leave(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if next(left) == 0:
-            raise _Reached(args[0])
-
-    return leave
-
-
 def _transformers_network(
-    backbone: Backbone, labels: tuple[str, ...], problem: Problem | None, family: Any
+    backbone: Backbone, labels: tuple[str, ...], problem: Problem | None, family: Any, kind: str
 ) -> TransformersNetwork:
-    """`family` is transformers' auto class of the head; `problem` None stands for a head on every token."""
+    """`family` is transformers' auto class of the head, `kind` its suffix; `problem` None: a head on every token."""
     config = copy.deepcopy(backbone.module.config)
-    _name_labels(config, labels)
+    name_labels(config, labels)
     if problem is not None:
         config.problem_type = problem
     config.pad_token_id = backbone.processor.pad["input_ids"]
@@ -393,7 +427,7 @@ def _transformers_network(
     base = model.base_model
     given = backbone.module.state_dict()  # may hold more than the classifier's base: a pooler that it does not use
     base.load_state_dict({name: given[name] for name in base.state_dict()})
-    network = TransformersNetwork(model, backbone.processor, per_token=problem is None)
+    network = TransformersNetwork(model, backbone.processor, kind)
     network.source = backbone.source
     body = f"{network.layout.body}."
     missing = {f"{body}{name}" for name in backbone.fresh}
@@ -426,35 +460,6 @@ def _load_pooled(
     return network.eval()
 
 
-def _last_steps(model: PreTrainedModel) -> tuple[str, str | None, int]:
-    """The last linear map that a forward calls, the dropout whose result it reads (or None), and at which call.
-
-    The number of the call counts, from 0, those of the dropout (of the map where there is no dropout): roberta's
-    classifier uses one dropout module twice.
-    """
-    names = {module: name for name, module in model.named_modules()}
-    inside = set(model.base_model.modules())
-    dropped: list[tuple[nn.Module, Any]] = []
-    linears: list[tuple[nn.Module, Any]] = []
-    handles = []
-    for module in names:
-        if module not in inside and isinstance(module, nn.Dropout):
-            handles.append(module.register_forward_hook(lambda m, args, out: dropped.append((m, out))))
-        elif module not in inside and isinstance(module, nn.Linear):
-            handles.append(module.register_forward_pre_hook(lambda m, args: linears.append((m, args[0]))))
-    try:
-        with torch.no_grad():
-            model(**example_inputs(model.base_model))  # in evaluation mode a dropout gives back what it was given
-    finally:
-        for handle in handles:
-            handle.remove()
-    output, reads = linears[-1]
-    last, given = dropped[-1] if dropped else (None, reads)
-    if last is None or given.shape != reads.shape or given.data_ptr() != reads.data_ptr():
-        return names[output], None, sum(module is output for module, _ in linears) - 1
-    return names[output], names[last], sum(module is last for module, _ in dropped) - 1
-
-
 def take_pooler(body: PreTrainedModel) -> dict[str, Tensor]:
     """Takes an unused pooler off the body, since it would never get a gradient, and returns its weights."""
     pooler: nn.Module | None = getattr(body, "pooler", None)
@@ -479,6 +484,7 @@ def _dropout_rate(config: PreTrainedConfig) -> float:
     return 0.0
 
 
-def _name_labels(config: PreTrainedConfig, labels: tuple[str, ...]) -> None:
+def name_labels(config: PreTrainedConfig, labels: tuple[str, ...]) -> None:
+    """Writes into a config what its model's outputs are called."""
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}

@@ -22,11 +22,16 @@ def save_model(
 ) -> None:
     """Config, weights and tokenizer as transformers writes them; `further` weights are added under their names.
 
-    The saved tokenizer cuts at `limit` tokens, special ones included.
+    Of an encoder-decoder `model` is the encoder. The saved tokenizer cuts at `limit` tokens, special ones included.
     """
+    from tunesmith.models.encoder_part import write_encoder
+
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
-        model.save_pretrained(folder, state_dict={**float32(model.state_dict()), **further})
+        if model.config.is_encoder_decoder:
+            write_encoder(model, further, folder)
+        else:
+            model.save_pretrained(folder, state_dict={**float32(model.state_dict()), **further})
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dtype"] = "float32"  # else a model trained in bfloat16 would be cast down again when it is opened
     write_json(folder / "config.json", config)

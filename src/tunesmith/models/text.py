@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tokenizers
 import transformers
@@ -29,6 +29,16 @@ TOKENIZER_FILES = (
 )
 NO_LIMIT = 1_000_000  # tokenizers without a limit of their own give 1e30
 FALLBACK_LENGTH = 512
+
+
+class Joined(NamedTuple):
+    """Two texts as one row of tokens, uncut. Each part holds every model input."""
+
+    before: dict[str, list[int]]  # the first text, and the marks around it
+    body: dict[str, list[int]]  # the second text
+    after: dict[str, list[int]]  # the marks behind it
+    first: tuple[int, int]  # tokens [first, last) of `before` are the first text's own
+    spans: tuple[tuple[int, int], ...]  # of each token of `body` its first character, and the one after its last
 
 
 class TextProcessor:
@@ -156,6 +166,47 @@ class TextProcessor:
         """Numbers of all other tokens."""
         return sorted(set(range(len(self.tokenizer))) - set(self.special_tokens))
 
+    def joined(self, pairs: Sequence[tuple[str, ...]]) -> list[Joined]:
+        """Pairs of texts as the tokenizer joins them, with the characters of the second text that each token stands for.
+
+        White space at a token's edges is not counted to it. Raises ModelError where the tokenizer cannot tell places.
+        """
+        if not self.tokenizer.is_fast:
+            raise ModelError(
+                f"{type(self.tokenizer).__name__}: does not tell which characters a token stands for; use a base with a "
+                "tokenizer.json"
+            )
+        if not pairs:
+            return []
+        cased = [_cased_map(text[1], self.lower) for text in pairs]
+        given = self.tokenizer(
+            [self._cased(text[0]) for text in pairs],
+            [text for text, _ in cased],
+            padding=False,
+            return_attention_mask=True,
+            return_token_type_ids="token_type_ids" in self.pad,
+            return_offsets_mapping=True,
+            verbose=False,
+        )
+        found = []
+        for row, (text, places) in enumerate(cased):
+            inputs = {name: list(given[name][row]) for name in self.pad}
+            parts = given.sequence_ids(row)
+            body = _extent(parts, 1, len(parts))
+            offsets = [_trimmed(text, *given["offset_mapping"][row][place]) for place in range(*body)]
+            spans = offsets if places is None else [(places[start], places[end]) for start, end in offsets]
+            before = {name: numbers[: body[0]] for name, numbers in inputs.items()}
+            found.append(
+                Joined(
+                    before if body[0] > 0 else self._one_filler(),
+                    {name: numbers[body[0] : body[1]] for name, numbers in inputs.items()},
+                    {name: numbers[body[1] :] for name, numbers in inputs.items()},
+                    _extent(parts, 0, body[0]),
+                    tuple(spans),
+                )
+            )
+        return found
+
     @property
     def special(self) -> int:
         """How many marks go around a text."""
@@ -204,6 +255,32 @@ class TextProcessor:
     def _one_filler(self) -> dict[str, list[int]]:
         # A tokenizer without special tokens gives nothing at all for an empty text, and a row needs one token.
         return {name: [1 if name == "attention_mask" else filler] for name, filler in self.pad.items()}
+
+
+def _extent(parts: Sequence[int | None], which: int, otherwise: int) -> tuple[int, int]:
+    """First token of a text and the one after its last; both `otherwise` where it has none."""
+    places = [place for place, part in enumerate(parts) if part == which]
+    return (places[0], places[-1] + 1) if places else (otherwise, otherwise)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _cased_map(text: str, lower: bool) -> tuple[str, list[int] | None]:
+    """The text as the tokenizer is to read it, and the place in the given text of each of its characters, and of its end.
+
+    None where they stand at the same places: few letters become two in lower case.
+    """
+    small = text.lower() if lower else text
+    if len(small) == len(text):
+        return small, None
+    letters = [(piece, place) for place, letter in enumerate(text) for piece in letter.lower()]
+    return "".join(piece for piece, _ in letters), [*(place for _, place in letters), len(text)]
 
 
 def load_processor(folder: Path, module: PreTrainedModel) -> TextProcessor:

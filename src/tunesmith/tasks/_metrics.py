@@ -143,6 +143,33 @@ def best_threshold(probability: np.ndarray, truth: np.ndarray, otherwise: float)
     return float(halfway if halfway > below else lowest)  # between neighbouring floats there is no other
 
 
+def best_threshold_by(scores: np.ndarray, said: np.ndarray, none: np.ndarray) -> float:
+    """The threshold of highest worth, where what is said from it on is worth `said`, and the rest `none`; all [examples].
+
+    Halfway between two scores; 0 where all is to be said, above the highest score where nothing is.
+    """
+    import numpy as np
+
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    worth = np.concatenate([[0.0], (said - none)[order].cumsum()])
+    ends = np.concatenate([[True], ranked[1:] < ranked[:-1], [True]])  # equal scores are said together
+    count = int(np.where(ends, worth, -np.inf).argmax())
+    if count == len(ranked):
+        return 0.0
+    above, below = ranked[count - 1] if count else 1.0, ranked[count]
+    halfway = (above + below) / 2
+    if halfway > below:
+        return float(halfway)
+    return float(above if count else np.nextafter(1.0, 2.0))
+
+
+def mean_where(columns: Mapping[str, np.ndarray], name: str, answered: bool | None = None) -> float:
+    """Mean of column `name`, [examples], where `columns["truth"]` is `answered`, or of all; 0 where there are none."""
+    values = columns[name] if answered is None else columns[name][columns["truth"] == answered]
+    return float(values.mean()) if len(values) else 0.0
+
+
 def correlation(columns: Mapping[str, np.ndarray]) -> float:
     """Pearson's r of `columns["truth"]` and `columns["predicted"]`, [examples, numbers], the mean over numbers.
 

@@ -14,6 +14,7 @@ from tunesmith.data.order import LengthOrder, Order
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Window
+from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ class Labels:
     center: tuple[float, ...] = ()  # of numbers: mean over the training rows
     scale: tuple[float, ...] = ()  # of numbers: standard deviation over the training rows
     standardised: bool = False  # of numbers: whether an output counts in `scale`s from `center`
+    longest: int = 0  # of answers: characters of the longest one in the training rows
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Mark(NamedTuple):
     end: int
     label: str
     kind: str  # "right", "wrong", "missed"
+    part: int = 0  # of several texts the one that it stands in
 
 
 class Mistake(NamedTuple):
@@ -95,7 +98,13 @@ class Scores:
     written: Mapping[str, int] = field(default_factory=dict)  # metrics of texts written for that many of the rows only
 
     def value(self, metric: str | None = None) -> float:
-        return self.metrics[metric or self.primary](self.columns)
+        """Raises RecipeError for a metric that has no meaning for these rows."""
+        name = metric or self.primary
+        if name not in self.metrics:
+            raise RecipeError(
+                f'evaluation.metric: "{name}" says nothing of these rows; use one of {", ".join(self.metrics)}'
+            )
+        return self.metrics[name](self.columns)
 
 
 class Task(Part, ABC):
@@ -123,6 +132,7 @@ class Task(Part, ABC):
     )
     refits: ClassVar[bool] = False  # whether the last linear map is fitted again to the features after training
     encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
+    unlike: ClassVar[str] = ""  # what is predicted, where it is nothing that a table of probabilities could hold
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (
         "The predictions furthest from their labels, the surest first. Check these labels first: such rows are often "
@@ -178,6 +188,14 @@ class Task(Part, ABC):
         self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
     ) -> list[Example]:
         """Rows as numbers, `limit` tokens at most each; pure. `targets` is None where the labels are not known."""
+
+    def unlearned(self, examples: Sequence[Example], targets: Sequence[Any]) -> tuple[str, list[int]]:
+        """Rows whose targets the examples of a split do not hold as they are, and what was done about them."""
+        return "", []
+
+    def shows(self, example: Example, tokens: Sequence[str], labels: Labels) -> str | None:
+        """What an example teaches, in words, for a preview; None for what its target says by itself."""
+        return None
 
     @abstractmethod
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:

@@ -55,6 +55,20 @@ class Rival(ABC):
         """The baseline in words."""
 
 
+class Speaker(ABC):
+    """A rival that says its predictions itself, where a task's outputs are nothing that it could give."""
+
+    @abstractmethod
+    def predictions(
+        self, train: Part, wanted: Sequence[Sequence[Text]], labels: Labels, seed: int
+    ) -> list[list[Prediction]]:
+        """Learns from `train`; for each of the lists of texts one prediction a text, in order."""
+
+    @abstractmethod
+    def what(self, train: Part) -> str:
+        """The baseline in words."""
+
+
 def measure_baseline(
     name: str, task: Task, train: Part, validation: Part, test: Part, labels: Labels, seed: int
 ) -> Baseline:
@@ -62,17 +76,20 @@ def measure_baseline(
 
     What the task settles on validation rows (thresholds) is settled for the baseline too.
     """
-    assert isinstance(task, OutputTask)
     rival = importlib.import_module(f"tunesmith.evaluation.baselines.{name}").make()
-    assert isinstance(rival, Rival)
+    assert isinstance(rival, Rival | Speaker)
     started = time.perf_counter()
     train, few = _enough(train, seed)
-    held, wanted = rival.evidence(train, [validation.texts, test.texts], labels, seed)
+    both = [validation.texts, test.texts]
+    if isinstance(rival, Speaker):
+        seen, found = rival.predictions(train, both, labels, seed)
+    else:
+        assert isinstance(task, OutputTask)
+        evidence = rival.evidence(train, both, labels, seed)
+        seen, found = (_predictions(task, its, texts, labels) for its, texts in zip(evidence, both, strict=True))
     if validation.truth:
-        seen = _predictions(task, held, validation.texts, labels)
         labels = task.settle(seen, validation.truth, labels)
-    found = _predictions(task, wanted, test.texts, labels)
-    scores = task.score(found, test.truth, labels)
+    scores = task.score(task.restate(found, labels), test.truth, labels)
     return Baseline(name, f"{rival.what(train)}{few}", scores, time.perf_counter() - started)
 
 
