@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,11 @@ def test_a_run_learns_writes_and_is_saved_with_its_template(
 
     import tunesmith
 
-    base = model_folder("llama")
+    base = tmp_path / "base"
+    shutil.copytree(model_folder("llama"), base)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)  # one that does not happen to say the end of a text
+        AutoModelForCausalLM.from_pretrained(base).save_pretrained(base)  # with a head: only such a base is a rival
     made = tunesmith.finetune(
         base,
         chats,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tunesmith.models.text import TextProcessor
 
 DECODERS = ("llama", "qwen3", "gpt2")
+KINDS = [name for name in FAMILIES if name not in ("t5", "bart")]  # no encoder-decoders
 TEXT = "the banking film, and a banking-card of filmstar: is ebanking that?"
 LETTERS = "abcdefghilmnoprstuvwy"
 MANY = tuple(f"gv{one}{two}lm" for one in "bcdf" for two in LETTERS)  # more than the spare rows of a tiny model
@@ -51,7 +52,7 @@ def _logits(model: Any, ids: list[int]) -> Any:
 
 
 @pytest.mark.parametrize("words", [("banking", "filmstar"), ("banking", "filmstar", *MANY)], ids=["spare", "resized"])
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_other_tokens_are_said_as_before(
     kind: str, words: tuple[str, ...], model_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
