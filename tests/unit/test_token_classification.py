@@ -151,7 +151,9 @@ def test_mistakes_are_marked_in_the_text_and_escaped() -> None:
     assert mistake.severity == pytest.approx(0.9 + 2 * (1 - 0.1 / 4))
     assert mistake.truth == 'x "<b>Ann</b> Lee", x "Bob", x "Eve"'
     assert TASK.mistake(found, tuple(Entity(*span[:3]) for span in found.value), LABELS) is None
-    page = mistakes_section({"mistakes": mistakes([mistake], [text], ["t:1"])})
+    page = mistakes_section(
+        {"mistakes": mistakes([mistake], [text], ["t:1"]), "worst": TASK.worst, "truth_is": TASK.truth_is}
+    )
     assert '<mark class="right">&lt;b&gt;Ann&lt;/b&gt; Lee</mark><small>x \N{CHECK MARK}</small>' in page
     assert '<mark class="missed wrong">Bob</mark><small>x (missed)</small><small>y (wrong)</small>' in page
     assert '<mark class="missed">Eve</mark><small>x (missed)</small>' in page
