@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from families import FAMILIES
+from families import FAMILIES, STATIC, VISION_FAMILIES
 from shortruns import write_rows
 
 
@@ -33,7 +33,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
     def folder(family: str) -> Path:
         if family not in made:
-            made[family] = FAMILIES[family](tmp_path_factory.mktemp(family))
+            made[family] = {**FAMILIES, **STATIC, **VISION_FAMILIES}[family](tmp_path_factory.mktemp(family))
         return made[family]
 
     return folder

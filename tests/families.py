@@ -249,10 +249,20 @@ def _vision_config(kind: str) -> Any:
         return t.Dinov2Config(**plain, mlp_ratio=2)
     if kind == "convnext":
         return t.ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], image_size=64)
+    if kind == "mobilenet_v2":
+        return t.MobileNetV2Config(depth_multiplier=0.25, image_size=32)
+    if kind == "swin":
+        return t.SwinConfig(
+            image_size=32, patch_size=4, embed_dim=8, depths=[1, 1, 1], num_heads=[2, 2, 2], window_size=2
+        )
     return t.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], layer_type="basic")
 
 
-VISION: tuple[str, ...] = ("vit", "dinov2", "convnext", "resnet")
+VISION: tuple[str, ...] = ("vit", "dinov2", "convnext", "resnet", "mobilenet_v2", "swin")
+NO_LINEARS = ("resnet", "mobilenet_v2")  # convolutions only, which low-rank maps are not put beside
+# What T5's frozen blocks hand on is more than hidden states, and so is what swin's stages do; BART's encoder drops out
+# embeddings outside its blocks.
+NOT_REPLAYED = ("swin", "t5", "bart")
 
 
 def vision_body(kind: str) -> Any:
@@ -263,3 +273,96 @@ def vision_body(kind: str) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return AutoModel.from_config(_vision_config(kind), dtype=torch.float32).eval()
+
+
+_SQUARE = {"size": {"height": 32, "width": 32}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3]}
+# As the families' own image processors are written; swin has none, as a base that somebody trained may.
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "vit": {"image_processor_type": "ViTImageProcessor", **_SQUARE},
+    "dinov2": {
+        "image_processor_type": "BitImageProcessor",
+        "size": {"shortest_edge": 40},
+        "crop_size": {"height": 32, "width": 32},
+        "do_center_crop": True,
+    },
+    "convnext": {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 64}, "crop_pct": 0.875},
+    "resnet": {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 48}},
+    "mobilenet_v2": {
+        "image_processor_type": "MobileNetV2ImageProcessor",
+        "size": {"shortest_edge": 36},
+        "crop_size": {"height": 32, "width": 32},
+        "do_center_crop": True,
+    },
+}
+
+
+def _vision(kind: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        import torch
+
+        from tunesmith.models.backbone import quiet
+
+        body = vision_body(kind)
+        draw = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for (
+                parameter
+            ) in body.parameters():  # as above; and small weights in many layers leave nothing to learn from
+                fan = parameter[0].numel() if parameter.dim() > 1 else 400
+                parameter += fan**-0.5 * torch.randn(parameter.shape, generator=draw)
+        for name, value in body.state_dict().items():  # statistics of 0 and 1 would hide a batch norm that forgot them
+            if name.endswith("running_mean"):
+                value.copy_(0.1 * torch.randn(value.shape, generator=draw))
+            elif name.endswith("running_var"):
+                value.copy_(0.5 + torch.rand(value.shape, generator=draw))
+        with quiet():
+            body.save_pretrained(folder)
+        if kind in PROCESSORS:
+            (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSORS[kind]), encoding="utf-8")
+        return folder
+
+    return write
+
+
+# name -> writes the model into an empty folder, and returns the folder
+VISION_FAMILIES: dict[str, Callable[[Path], Path]] = {kind: _vision(kind) for kind in VISION}
+
+
+def static_table() -> Any:
+    """[words, width] vectors for WORDS, always the same."""
+    import torch
+
+    return torch.randn(len(WORDS), WIDTH, generator=torch.Generator().manual_seed(3))
+
+
+def _glove(folder: Path) -> Path:
+    path = folder / "words.glove.txt"
+    rows = zip(WORDS, static_table().tolist(), strict=True)
+    lines = {word: " ".join([word, *(repr(value) for value in values)]) for word, values in rows}
+    path.write_text("\n".join(lines.values()) + "\n", encoding="utf-8")
+    return path
+
+
+def _model2vec(folder: Path) -> Path:
+    """A table of 40 vectors shared by all tokens, each with a weight of its own, beside a tokenizer with marks."""
+    import torch
+    from safetensors.torch import save_file
+
+    tokenizer = _wordpiece().backend_tokenizer
+    tokens = tokenizer.get_vocab_size()
+    draw = torch.Generator().manual_seed(4)
+    tensors = {
+        "embeddings": torch.randn(40, WIDTH, generator=draw),
+        "mapping": torch.randint(40, (tokens,), generator=draw, dtype=torch.int32),
+        "weights": torch.rand(tokens, generator=draw, dtype=torch.float64),
+    }
+    save_file(tensors, folder / "model.safetensors")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    declared = {"model_type": "model2vec", "architectures": ["StaticModel"], "normalize": True}
+    (folder / "config.json").write_text(json.dumps(declared), encoding="utf-8")
+    return folder
+
+
+# name -> writes word vectors into an empty folder, and returns the file or folder that is the model
+STATIC: dict[str, Callable[[Path], Path]] = {"glove": _glove, "model2vec": _model2vec}
+STATIC_METHODS = ("full", "head")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from tunesmith.training.probe import SOFTER, ProbeResult, fit_head
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
 from tunesmith.training.trunk import Live, Trunk, base_features, plan_trunk
+from tunesmith.training.varying import KeptVersions, WithVersions, varier
 from tunesmith.training.vocabulary import compact_embeddings
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
 
 MOST_PROBE_ROWS = 50_000  # of a run that keeps nothing: a linear map learns little from more
 
@@ -78,12 +80,13 @@ def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates:
     return network, plan
 
 
-def resolve_rates(recipe: Recipe, width: int, rows: int) -> tuple[Rates, int, list[Derived]]:
-    """Peak rates and epochs: as asked, or by the method's documented formula."""
+def resolve_rates(recipe: Recipe, width: int, rows: int, static: bool = False) -> tuple[Rates, int, list[Derived]]:
+    """Peak rates and epochs: as asked, or by the method's documented formula for such a base (`static`: word vectors)."""
     asked, method = recipe.training, method_of(recipe)
-    epochs = method.epochs if asked.epochs == "auto" else asked.epochs
+    usual = method.static_epochs if static and method.static_epochs is not None else method.epochs
+    epochs = usual if asked.epochs == "auto" else asked.epochs
     steps = epochs * -(-rows // asked.batch_size)
-    own = method.rates(width, steps)
+    own = method.static_rates(width, steps) if static else method.rates(width, steps)
     rates = Rates(
         own.base if asked.rate == "auto" else asked.rate,
         own.head if asked.head_rate == "auto" else asked.head_rate,
@@ -91,7 +94,13 @@ def resolve_rates(recipe: Recipe, width: int, rows: int) -> tuple[Rates, int, li
     )
     derived = []
     if asked.epochs == "auto":
-        derived.append(Derived("training.epochs", epochs, f"the default of method {method.part_name()}"))
+        derived.append(
+            Derived(
+                "training.epochs",
+                epochs,
+                f"the default of method {method.part_name()}{' on word vectors' if static else ''}",
+            )
+        )
     if asked.rate == "auto":
         derived.append(Derived("training.rate", rates.base, own.why))
     if asked.head_rate == "auto":
@@ -101,16 +110,19 @@ def resolve_rates(recipe: Recipe, width: int, rows: int) -> tuple[Rates, int, li
 
 def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, earlier: dict[str, Any]) -> Built:
     """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept."""
+    from tunesmith.models.layout import is_batch_norm
+
     asked = recipe.training
-    width = backbone.module.config.hidden_size
-    rates, epochs, derived = resolve_rates(recipe, width, prepared.task.epoch_rows(len(encoded.examples["train"])))
+    width, rows = backbone.width, prepared.task.epoch_rows(len(encoded.examples["train"]))
+    rates, epochs, derived = resolve_rates(recipe, width, rows, backbone.static)
     network, plan = build_network(recipe, prepared, backbone, rates)
-    _new_tokens_train(recipe, network, plan, backbone.processor.added)
+    convolutions = any(is_batch_norm(module) for module in network.modules())
+    _new_tokens_train(recipe, network, plan, backbone.processor)
     if asked.precision == "auto" and "training.precision" in earlier:
         asked = asked.model_copy(update={"precision": earlier["training.precision"]})
     if asked.device == "auto" and "training.device" in earlier:
         asked = asked.model_copy(update={"device": earlier["training.device"]})
-    runtime = choose_runtime(asked, width)
+    runtime = choose_runtime(asked, width, convolutions)
     if recipe.training.precision == "auto":
         derived.append(Derived("training.precision", runtime.precision, runtime.why))
     if recipe.training.device == "auto":
@@ -139,11 +151,19 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows)
 
 
-def _new_tokens_train(recipe: Recipe, network: Network, plan: Plan, added: Mapping[int, Sequence[int]]) -> None:
+def _varies(recipe: Recipe, prepared: Prepared) -> bool:
+    """Whether training rows are varied."""
+    return prepared.task.varies(method_of(recipe).part_name() == "head")
+
+
+def _new_tokens_train(recipe: Recipe, network: Network, plan: Plan, processor: Processor) -> None:
     """Raises RecipeError where the vocabulary grew and its embeddings stay as they are: new tokens learn nothing."""
+    added = processor.added
+    if not added:
+        return  # a base of pictures has no table of tokens
     table = network.get_submodule(network.layout.body).get_input_embeddings().weight  # type: ignore[operator]
-    name = next(name for name, value in network.named_parameters() if value is table) if added else ""
-    if added and name not in plan.trainable:
+    name = next(name for name, value in network.named_parameters() if value is table)
+    if name not in plan.trainable:
         raise RecipeError(
             f"task.new_tokens: method {method_of(recipe).part_name()} leaves the embeddings as they are, so {len(added):,} "
             "new tokens would stay the mean of their pieces; use --method full, or layers with method.embeddings=true, or "
@@ -162,10 +182,15 @@ def keep_frozen(
     cache = recipe.training.cache
     if "training.cache" in earlier:
         cache = "off" if earlier["training.cache"] == Live.__name__ else "memory"
-    if prepared.task.varies(method_of(recipe).part_name() == "head"):
-        trunk: Trunk = Live(built.network, "nothing kept: rows are varied anew in every epoch")
+    task, pad, versions = prepared.task, backbone.processor.pad, prepared.task.fixed_versions
+    if not _varies(recipe, prepared):
+        trunk = plan_trunk(built.network, built.plan, splits, cache, pad)
+    elif versions is None:
+        trunk = Live(built.network, "nothing kept: rows are varied anew in every epoch")
     else:
-        trunk = plan_trunk(built.network, built.plan, splits, cache, backbone.processor.pad)
+        with_versions = WithVersions(splits, task, versions, recipe.seed, pad, backbone.processor)
+        trunk = plan_trunk(built.network, built.plan, with_versions, cache, pad)
+        trunk = trunk if isinstance(trunk, Live) else KeptVersions(trunk, versions)
     built.derived.append(Derived("training.cache", type(trunk).__name__, trunk.why))
     return trunk
 
@@ -245,7 +270,7 @@ def measure_base(
     )  # fmt: skip
     scores = task.score(task.answered(found, test, network), truth, labels)
     took = time.perf_counter() - begun
-    outputs = max(backbone.module.config.vocab_size, len(backbone.processor.tokenizer))
+    outputs = max(backbone.module.config.vocab_size, len(backbone.text.tokenizer))
     if task.measures_general and not network.fresh:
         built.general = general_perplexity(task, labels, network, encoded.limit)
     floor = task.floor(encoded.examples["train"], prepared.truth("train"), test, outputs)
@@ -339,11 +364,9 @@ def make_run(
     read, targets = measures(examples), prepared.truth("train")
     truth = [targets[row] for row in read.sources]
     order = task.order(read.lengths.tolist(), truth, recipe.training.batch_size, recipe.seed)
-
-    def varied(batch: Batch, epoch: int) -> Batch:
-        return task.varied(batch, recipe.seed, epoch, backbone.processor)
-
-    vary = varied if task.varies(method_of(recipe).part_name() == "head") else None
+    kept = isinstance(trunk, KeptVersions)
+    varies = _varies(recipe, prepared)
+    vary = varier(task, examples, pad, recipe.seed, kept, backbone.processor) if varies else None
 
     def source_of(size: int) -> FixedRows:
         return FixedRows(examples, order, size, pad, built.runtime.device, vary)

@@ -18,6 +18,7 @@ from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.embedding import Embedding
+from tunesmith.tasks.image_classification import ImageClassification
 from tunesmith.tasks.instruction import Instruction
 from tunesmith.tasks.masked_lm import MaskedLm
 from tunesmith.tasks.multilabel import Multilabel
@@ -31,6 +32,7 @@ FEW_ROWS = 20  # in tables up to this size such a share says nothing
 
 # Tasks that are known by the shape of the rows, whatever a label column holds; the first that knows them is meant.
 RECOGNISING: tuple[type[Task], ...] = (
+    ImageClassification,
     QuestionAnswering,
     Instruction,
     CausalLm,

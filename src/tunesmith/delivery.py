@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.assembly import build_network, method_of, resolve_rates
 from tunesmith.data.encode import Text
+from tunesmith.data.images import Picture
 from tunesmith.data.words import Words
 from tunesmith.errors import ArtifactError, ModelError
 from tunesmith.evaluation.infer import infer
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from tunesmith.methods.base import Plan
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
     from tunesmith.models.resolve import Source
-    from tunesmith.models.text import TextProcessor
     from tunesmith.training.loop import Run
 
 PROBES = 8  # stored texts whose outputs are compared each time the model is written or read elsewhere
@@ -63,8 +64,8 @@ def deliver(
         backbone = load_backbone(source)
     prepared.task.widen(backbone.processor, prepared.texts("train"))
     loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
-    width = backbone.module.config.hidden_size
-    rates, _, _ = resolve_rates(recipe, width, prepared.task.epoch_rows(len(encoded.examples["train"])))
+    rows = prepared.task.epoch_rows(len(encoded.examples["train"]))
+    rates, _, _ = resolve_rates(recipe, backbone.width, rows, backbone.static)
     network, plan = build_network(recipe, prepared, backbone, rates)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
@@ -88,7 +89,7 @@ def deliver(
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
     probes = {
-        "texts": [text.words() if isinstance(text, Words) else text for text in texts],
+        "texts": [_stored(text) for text in texts],
         "evidence": expected,
         "tolerance": TOLERANCE,
     }
@@ -148,6 +149,13 @@ def check_parity(predictor: Predictor, folder: Path) -> None:
     _compare(_evidence(predictor, texts), probes["evidence"], probes["tolerance"], folder)
 
 
+def _stored(text: Text) -> Any:
+    """A text as JSON holds it, and `Predictor.read` reads it anywhere: words as a list, a picture with its content."""
+    if isinstance(text, Picture):
+        return text.inline()
+    return text.words() if isinstance(text, Words) else text
+
+
 def _evidence(predictor: Predictor, texts: list[Text]) -> list[list[float]]:
     return [list(item.evidence) for item in predictor.quiet_predictions(texts)]
 
@@ -165,7 +173,7 @@ def _compare(found: list[list[float]], expected: list[list[float]], allowed: flo
         )
 
 
-def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: TextProcessor) -> tuple[list[int], list[Text]]:
+def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: Processor) -> tuple[list[int], list[Text]]:
     """The first rows of the split and the first one that is cut; their texts, and a made-up long one where none is cut.
 
     Only a text that is cut shows that the length limit was saved with the model.
@@ -230,6 +238,8 @@ def _settled(loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int
 def _how_to_use(recipe: Recipe, card: Card, final: Path, opens: str) -> str:
     names = ", ".join(card.labels.names[:20]) + (", ..." if len(card.labels.names) > 20 else "")
     text = '"some text"' if card.pair_column is None else '"some text" --pair "another text"'
+    if card.task.reads_pictures:
+        text = "picture.jpg"
     entry = '"..."' if card.pair_column is None else '("...", "...")'
     units = (
         "\nOutputs are standardised: multiply by scale and add center of tunesmith.json.\n"

@@ -17,13 +17,13 @@ from tunesmith.data.words import Words
 from tunesmith.tasks.base import Labels, Task
 
 if TYPE_CHECKING:
-    from tunesmith.models.text import TextProcessor
+    from tunesmith.models.processor import Processor
 
 FEW_ROWS = 50_000  # up to which a split stands in memory: 330 MB at 20 tokens a row, and a few seconds to make
 
 
 def encode_split(
-    task: Task, texts: Sequence[Text], truth: Sequence[Any], labels: Labels, processor: TextProcessor, limit: int
+    task: Task, texts: Sequence[Text], truth: Sequence[Any], labels: Labels, processor: Processor, limit: int
 ) -> tuple[Sequence[Example], str]:
     """The examples of a split, and one line that says where they are kept; "" for those in memory.
 
@@ -59,7 +59,7 @@ def _encoded(
     texts: Sequence[Text],
     truth: Sequence[Any],
     labels: Labels,
-    processor: TextProcessor,
+    processor: Processor,
     limit: int,
     first: int,
     last: int,
@@ -68,7 +68,7 @@ def _encoded(
 
 
 def _key(
-    task: Task, texts: Sequence[Text], truth: Sequence[Any], labels: Labels, processor: TextProcessor, limit: int
+    task: Task, texts: Sequence[Text], truth: Sequence[Any], labels: Labels, processor: Processor, limit: int
 ) -> str:
     digest = hashlib.sha256()
     plain = [__version__, task.to_plain(), labels.names, labels.center, labels.scale, limit, processor.fingerprint()]

@@ -27,6 +27,7 @@ PACKAGES = (
     "scipy",
     "scikit-learn",
     "pyarrow",
+    "pillow",
 )
 # Endings of the files that shape a model: weights, configs, vocabularies, merges, chat templates.
 SHAPING = (".safetensors", ".json", ".txt", ".model", ".jinja", ".spm", ".codes", ".tiktoken")

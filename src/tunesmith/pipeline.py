@@ -81,7 +81,8 @@ class Session:
         stored = {} if ledger is None else ledger.manifest()
         base = stored.get("model", {})
         source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
-        model_note = Note("model", (f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}",))
+        size = f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}"
+        model_note = Note("model", (size, *backbone.notes))
         yield model_note
         widened = prepared.task.widen(backbone.processor, prepared.texts("train"))
         if widened:
@@ -276,7 +277,7 @@ def anchored(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "data": data,
-            "model": str(model.resolve()) if model.is_dir() else recipe.model,
+            "model": str(model.resolve()) if model.exists() else recipe.model,
             "method": method.reading(files[0].parent.resolve()) if files else method,
         }
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalog import build
 from tunesmith.data.encode import Example, Text
+from tunesmith.data.images import Picture, Pictures
 from tunesmith.data.stored import PART_ROWS
 from tunesmith.data.table import Table
 from tunesmith.data.words import words_of
@@ -91,7 +92,7 @@ class Predictor:
     """A fine-tuned model: text in, predictions out. Loading it gives the very predictions that were measured.
 
     A text that is longer than the model was trained to read is cut; `predictions`, `predict` and `predict_proba` then
-    warn with a TunesmithWarning that counts such texts and the tokens lost.
+    warn with a TunesmithWarning that counts such texts and the tokens lost; of word vectors, also texts without a known word.
     """
 
     def __init__(self, folder: Path, network: Network, card: Card) -> None:
@@ -120,8 +121,18 @@ class Predictor:
         """What this model is to answer in each row of a table, where its text is no column; None where it is one."""
         return self.card.task.asked_in(table, self.card.label_column, text)
 
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether a text is the path of a picture."""
+        return self.card.task.reads_pictures
+
     def read(self, given: Any) -> Any:
-        """A text, a pair of texts, a list of words or of messages as the task takes it; what is none of these as it is."""
+        """A text, a pair of texts, a list of words or of messages, or a picture's path as the task takes it.
+
+        What is none of these is given back as it is.
+        """
+        if self.reads_pictures:
+            return Pictures(".").of(str(given)) if _names_picture(given) else given
         given = self.card.task.given(given)
         if not isinstance(given, tuple | list):
             return given
@@ -172,7 +183,7 @@ class Predictor:
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
         list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with
         single spaces between), label, score, text, words. A model that was trained on conversations takes a question, or
-        a list of messages with "role" and "content", and gives the answer.
+        a list of messages with "role" and "content", and gives the answer. A model of pictures takes their paths.
         """
         return [prediction.value for prediction in self._warned(texts)]
 
@@ -219,19 +230,27 @@ class Predictor:
 
     def _warned(self, texts: Sequence[Text]) -> list[Prediction]:
         examples = self._encoded(texts)
-        said = cut_line(examples, self.card.max_length)
-        if said:
-            warnings.warn(said, TunesmithWarning, stacklevel=CALLER)
+        for said in (cut_line(examples, self.card.max_length), unread_line(examples)):
+            if said:
+                warnings.warn(said, TunesmithWarning, stacklevel=CALLER)
         return self.card.task.answered(self._predicted(examples), examples, self.network)
 
     def _encoded(self, texts: Sequence[Text]) -> list[Example]:
         card = self.card
         fits = is_text if card.pair_column is None else is_pair
+        fits = is_picture if self.reads_pictures else fits
         rows = texts if isinstance(texts, str) else [self.read(text) for text in texts]
         if card.task.several_texts and not isinstance(texts, str):
             fits = _like(rows[0]) if rows else fits
         wrong = [place for place, text in enumerate(rows) if not fits(text)]
         if isinstance(texts, str) or wrong:
+            faults = [row.fault for row in rows if isinstance(row, Picture)] if isinstance(rows, list) else []
+            if self.reads_pictures:
+                said = f" ({rows[wrong[0]]}: {faults[wrong[0]]})" if wrong and len(faults) == len(rows) else ""
+                raise DataError(
+                    "predict: expected a list of paths of pictures that can be read; not so: "
+                    f"{'entry ' + str(wrong[0]) + said if wrong else repr(texts)}"
+                )
             wanted = "texts" if card.pair_column is None else "(text, pair) tuples of texts"
             wanted += ", or lists of words without an empty one" if self.reads_words else ""
             wanted += ", or of texts, all rows alike" if card.task.several_texts else ""
@@ -287,6 +306,14 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def is_picture(value: Any) -> bool:
+    return isinstance(value, Picture) and not value.fault
+
+
+def _names_picture(given: Any) -> bool:
+    return isinstance(given, str | Path) and not isinstance(given, Picture)
+
+
 def is_pair(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
@@ -305,13 +332,24 @@ def cut_line(examples: Sequence[Example], limit: int) -> str:
     )
 
 
+def unread_line(examples: Sequence[Example]) -> str:
+    """How many texts hold no token that a model of word vectors knows, as one line; empty where none is so."""
+    count = sum(example.unread for example in examples)
+    if not count:
+        return ""
+    return (
+        f"{count:,} of {len(examples):,} texts hold no word that this model has a vector for: what is said of them comes "
+        "from nothing they say"
+    )
+
+
 def load(run: str | Path, device: str = "auto") -> Predictor:
     """The model of a run folder, or of its model/ folder, on `device`: "cpu", "cuda", or "auto" for a GPU if there is one.
 
     Raises ArtifactError when there is no model, or a file of it is not as it was written; RecipeError when there is no
     such device.
     """
-    from tunesmith.models.network import load_network
+    from tunesmith.models.loading import load_network
     from tunesmith.models.seal import check_seal
 
     chosen = _device(device)

@@ -13,6 +13,7 @@ from tunesmith.data.audit import clean
 from tunesmith.data.columns import Columns
 from tunesmith.data.encode import BadRows, Example, Text
 from tunesmith.data.findings import Finding, counted
+from tunesmith.data.images import Picture
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
 from tunesmith.data.split import Splits, make_splits
@@ -20,7 +21,8 @@ from tunesmith.data.stored import Measures, measures
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
 from tunesmith.encoding import encode_split
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.memory import free_memory
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
@@ -28,9 +30,10 @@ from tunesmith.tasks.classification import Classification
 from tunesmith.training.events import Note
 
 if TYPE_CHECKING:
-    from tunesmith.models.backbone import TextProcessor
+    from tunesmith.models.processor import Processor
 
 MOST_VALIDATION_ROWS = 500
+PICTURES_SHARE = 0.5  # of the free memory may hold pictures
 FEW_OF_A_CLASS = 16  # training rows, median over the classes
 SPLITS = ("train", "validation", "test")
 LISTED = 10
@@ -64,7 +67,8 @@ class Prepared:
         found = {}
         for split in SPLITS:
             table = self.table(split)
-            found[split] = Table(table.path, {name: table.columns[name] for name in kept}, table.lines).fingerprint()
+            columns = {name: [_content(value) for value in table.columns[name]] for name in kept}
+            found[split] = Table(table.path, columns, table.lines).fingerprint()
         return found
 
 
@@ -77,6 +81,11 @@ class Encoded:
     derived: tuple[Derived, ...]
     findings: tuple[Finding, ...]
     remarks: tuple[str, ...] = ()  # what the task says of its encoded rows
+
+
+def _content(value: Any) -> Any:
+    """What a value is whatever it is called: of a picture its pixels."""
+    return value.digest if isinstance(value, Picture) else value
 
 
 def prepare(recipe: Recipe, table: Any = None) -> Prepared:
@@ -156,7 +165,7 @@ class UnfitRows(DataError):
         self.rows = rows
 
 
-def fitted(prepared: Prepared, processor: TextProcessor, asked: int | str) -> tuple[Prepared, Encoded]:
+def fitted(prepared: Prepared, processor: Processor, asked: int | str) -> tuple[Prepared, Encoded]:
     """`encode`, and the rows that were encoded: where the task has it so, less those that cannot be, which are counted.
 
     Raises DataError where the task has it otherwise, or where none is left for training.
@@ -183,11 +192,17 @@ def fitted(prepared: Prepared, processor: TextProcessor, asked: int | str) -> tu
     return prepared, replace(encoded, findings=(finding, *encoded.findings))
 
 
-def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> Encoded:
+def encode(prepared: Prepared, processor: Processor, asked: int | str) -> Encoded:
     """Encodes every split at the asked length limit, or the model's own.
 
-    Raises RecipeError when the limit asked for is more than the model has positions for.
+    Raises RecipeError when the limit asked for is more than the model has positions for, or pictures have none;
+    ModelError when the base reads text and the rows are pictures, or the other way about; DataError when pictures do not
+    fit in memory.
     """
+    if processor.pictures != prepared.task.reads_pictures:
+        raise ModelError(_not_for_it(prepared, processor))
+    if processor.pictures:
+        return _encode_pictures(prepared, processor, asked)
     most = processor.positions
     if isinstance(asked, int) and asked > most:
         raise RecipeError(f"training.max_length: {asked} tokens are more than the {most} this model has positions for")
@@ -214,8 +229,39 @@ def encode(prepared: Prepared, processor: TextProcessor, asked: int | str) -> En
         *_cut_finding(prepared, found, limit, most),
         *_window_finding(prepared, found, limit),
         *_unlearned_finding(prepared, examples),
+        *_unknown_finding(prepared, examples, processor),
     )
     return Encoded(examples, limit, tuple(derived), findings, remarks)
+
+
+def _not_for_it(prepared: Prepared, processor: Processor) -> str:
+    name = prepared.task.part_name()
+    if processor.pictures:
+        return (
+            f"model: reads pictures, and task {name} reads text; choose a text encoder, or name the column of pictures "
+            "with --text"
+        )
+    return f"model: reads text, and task {name} reads pictures; choose a vision model (vit, dinov2, convnext, resnet)"
+
+
+def _encode_pictures(prepared: Prepared, processor: Processor, asked: int | str) -> Encoded:
+    if isinstance(asked, int):
+        raise RecipeError("training.max_length: pictures have no tokens to be cut; leave it out")
+    task, labels, limit = prepared.task, prepared.labels, processor.max_length
+    rows = [text for split in SPLITS for text in prepared.texts(split)]
+    first = processor.encode(rows[0], limit)[0]
+    needed, free = len(rows) * sum(value.nbytes for value in first.values()), free_memory()
+    if needed > PICTURES_SHARE * free:
+        raise DataError(
+            f"{prepared.splits.train.path}: {len(rows):,} pictures of {processor.tokens(first)[0]} take "
+            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; give fewer, or choose a base of smaller "
+            "pictures"
+        )
+    examples: dict[str, Sequence[Example]] = {
+        split: task.encode(prepared.texts(split), prepared.truth(split), labels, processor, limit) for split in SPLITS
+    }
+    read = Derived("pictures", processor.tokens(first)[0], "the base's own image processor sizes and crops them")
+    return Encoded(examples, limit, (read,), ())
 
 
 def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) -> tuple[Finding, ...]:
@@ -235,6 +281,28 @@ def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) 
     message = f"{counted(len(long))} with more than {limit} tokens, read in {windows} overlapping windows"
     return (
         Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long[:20])),
+    )
+
+
+def _unknown_finding(
+    prepared: Prepared, examples: dict[str, Sequence[Example]], processor: Processor
+) -> tuple[Finding, ...]:
+    """Words that a table of vectors does not know, and rows that hold no other."""
+    if not processor.hides:
+        return ()
+    hidden = sum(example.hidden for part in examples.values() for example in part)
+    if not hidden:
+        return ()
+    total = sum(len(side["input_ids"]) for part in examples.values() for example in part for side in example.sides)
+    blank = [(split, example.source) for split in SPLITS for example in examples[split] if example.unread]
+    message = (
+        f"{hidden / total:.1%} of all tokens have no vector in this table and are left out; {counted(len(blank))} with a "
+        "text of which nothing is left, told apart by nothing"
+    )
+    return (
+        Finding(
+            "unknown_words", len(blank), message, tuple(prepared.table(split).place(row) for split, row in blank[:20])
+        ),
     )
 
 

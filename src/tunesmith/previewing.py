@@ -12,7 +12,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Labels, Task
 
 if TYPE_CHECKING:
-    from tunesmith.models.text import TextProcessor
+    from tunesmith.models.processor import Processor
 
 CUT_SHOWN = 20  # tokens shown of those that did not fit
 
@@ -100,7 +100,7 @@ def _left_out(whole: list[str], read: list[str]) -> list[str]:
     return rest
 
 
-def _whole(processor: TextProcessor, text: Text, example: Example) -> list[str]:
+def _whole(processor: Processor, text: Text, example: Example) -> list[str]:
     """The tokens of a row, uncut."""
     if example.second is None:
         return processor.tokens(processor.encode(text, example.length + example.cut)[0])

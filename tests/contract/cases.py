@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from families import FAMILIES
+from families import FAMILIES, NO_LINEARS, STATIC, STATIC_METHODS, VISION
 from shortruns import HINTS, rows
 from tunesmith import catalog
 from tunesmith.data.answer_columns import Answer
@@ -35,6 +35,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
 TASK_VARIANTS["instruction"] = [{"template": "plain"}, {"template": "plain", "learn": "all"}]
+TASK_VARIANTS["image_classification"] = [{}, {"label_smoothing": 0.1}]
 TASK_VARIANTS["regression"] = [{}, {"error": "huber"}]
 TASK_VARIANTS["embedding"] = [{}, {"symmetric": True, "scale": 10.0}]
 
@@ -84,11 +85,30 @@ def _with_answers(count: int) -> list[tuple[Text, Any]]:
     return made
 
 
+def pictures(count: int) -> list[tuple[Text, str]]:
+    """(picture, class): of three sizes, the class in the brightest colour."""
+    import numpy as np
+
+    from tunesmith.data.images import Picture
+
+    made: list[tuple[Text, str]] = []
+    for place in range(count):
+        draw = np.random.default_rng(place)
+        size = ((40, 40), (24, 50), (70, 33))[place % 3]
+        array = draw.integers(0, 160, (*size, 3)).astype(np.uint8)
+        array[..., place % 3] += 90
+        picture = Picture(f"picture {place}")
+        picture.array = array
+        made.append((picture, ("blue", "green", "red")[2 - place % 3]))
+    return made
+
+
 # Rows of each task: (text or two, what is to be learned of it), and what the outputs mean.
 SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "classification": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
     "embedding": (_triplets(10), Labels((RELATED,), (10,))),
     "few_shot": ([*rows(10)], Labels(("blame", "money", "praise"), (4, 3, 3))),
+    "image_classification": ([*pictures(10)], Labels(("blue", "green", "red"), (3, 3, 4))),
     "multilabel": (
         [(text, (label, "long") if len(text) % 2 else ()) for text, label in rows(10)],
         Labels(("blame", "long", "money", "praise"), (2, 5, 1, 2), thresholds=(0.5, 0.4, 0.6, 0.5)),
@@ -125,12 +145,6 @@ def headless(task: str, family: str) -> bool:
 
 # Families on which a task has no head; they are refused by name.
 UNFIT: dict[str, tuple[str, ...]] = {"question_answering": ("t5", "bart")}
-# What T5's frozen blocks hand on is more than hidden states, and BART's encoder drops out embeddings outside its blocks.
-NOT_REPLAYED = ("t5", "bart")
-
-
-def families_of(task: str) -> list[str]:
-    return [family for family in FITTING.get(task, FAMILIES) if family not in UNFIT.get(task, ())]
 
 
 @dataclass(frozen=True)
@@ -155,15 +169,47 @@ def _plain(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple((key, tuple(value) if isinstance(value, list) else value) for key, value in options.items())
 
 
+PICTURED = ("image_classification",)  # tasks that read pictures, from bases of their own
+# Tasks with an output a token, which word vectors have no head for, and those that a table has nothing to learn by.
+NOT_STATIC = ("token_classification", "question_answering")
+NEVER_STATIC = ("instruction", "causal_lm", "masked_lm", "embedding")
+
+
+def static_cases(fitting: bool) -> list[Case]:
+    """Word vectors with the tasks and methods that fit them, or with those that do not."""
+    return [
+        Case(task, method, family, (), _plain(VARIANTS.get(method, [{}])[0]))
+        for task in catalog.names("tasks")
+        for family in STATIC
+        for method in catalog.names("methods")
+        if task not in (*PICTURED, *NEVER_STATIC) and (method in STATIC_METHODS and task not in NOT_STATIC) == fitting
+    ]
+
+
+def families_of(task: str) -> tuple[str, ...]:
+    """The bases that a task reads its rows with."""
+    if task in PICTURED:
+        return VISION
+    return tuple(family for family in FITTING.get(task, FAMILIES) if family not in UNFIT.get(task, ()))
+
+
+def fits(method: str, family: str) -> bool:
+    return method != "lora" or family not in NO_LINEARS
+
+
 def all_cases() -> list[Case]:
     """Each task's further variants are tried with one family only: they change the loss, which no family knows of."""
+    return [*_transformers_cases(), *static_cases(fitting=True)]
+
+
+def _transformers_cases() -> list[Case]:
     found = []
     for task in catalog.names("tasks"):
         for place, task_options in enumerate(TASK_VARIANTS.get(task, [{}])):
             families = families_of(task)
             for family in families if place == 0 else families[:1]:
                 for method in catalog.names("methods"):
-                    if method == "head" and headless(task, family):
+                    if (method == "head" and headless(task, family)) or not fits(method, family):
                         continue
                     for options in VARIANTS.get(method, [{}]):
                         found.append(Case(task, method, family, _plain(task_options), _plain(options)))

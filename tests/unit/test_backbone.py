@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from families import FAMILIES, WORDS, vision_body
+from families import FAMILIES, WORDS
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import Backbone, load_backbone, quiet
 from tunesmith.models.pooling import MODES, Pooling, declared_pooling
@@ -103,13 +103,13 @@ def test_a_checkpoint_without_pooler(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_is_no_text_model_is_named(tmp_path: Path) -> None:
-    from transformers import CLIPConfig
+def test_what_is_no_base_is_named(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, Wav2Vec2Config
 
     with quiet():
-        vision_body("vit").save_pretrained(tmp_path / "vit")
+        Wav2Vec2Config().save_pretrained(tmp_path / "wav2vec2")
     CLIPConfig().save_pretrained(tmp_path / "clip")
-    expected = {"vit": "a vision model", "clip": "takes more than text"}
+    expected = {"wav2vec2": "a speech model", "clip": "takes more than text"}
     for name, words in expected.items():
         with pytest.raises(ModelError) as caught:
             load_backbone(Source(name, tmp_path / name, "folder", None))
@@ -127,7 +127,8 @@ def test_the_encoder_of_an_encoder_decoder_is_the_whole_models_own(
     import transformers
 
     from tunesmith.models.encoder_part import HEAD, class_name
-    from tunesmith.models.network import load_network, sequence_network, span_network, token_network
+    from tunesmith.models.loading import load_network
+    from tunesmith.models.network import sequence_network, span_network, token_network
 
     folder = model_folder(family)
     backbone = load_backbone(resolve(str(folder)))

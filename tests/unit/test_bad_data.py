@@ -125,7 +125,7 @@ def test_formats_that_are_not_read_say_which_are(tmp_path: Path) -> None:
     assert "export the sheet as CSV" in problems(written(tmp_path, "x.xlsx", "x"))[0]
     assert "unpack it first" in problems(written(tmp_path, "x.csv.gz", "x"))[0]
     assert 'files ending in ".doc" are not read' in problems(written(tmp_path, "x.doc", "x"))[0]
-    read = "csv, tsv, jsonl, ndjson, json, parquet, conll (a word and its tag a line), and txt or md (text)"
+    read = "csv, tsv, jsonl, ndjson, json, parquet, npz (pictures), conll (a word and its tag a line), and txt or md (text)"
     assert read in problems(tmp_path / "x.doc")[0]
 
 

@@ -24,6 +24,7 @@ class Colours:
 
     text_column = "words"
     pair_column = None
+    reads_pictures = False
 
     def asked_in(self, table: object, text: str | None) -> None:
         return None

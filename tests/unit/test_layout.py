@@ -32,6 +32,8 @@ BLOCKS = {
     "dinov2": "encoder.layer",
     "convnext": "encoder.stages",
     "resnet": "encoder.stages",
+    "mobilenet_v2": "layer",
+    "swin": "encoder.layers",
 }
 
 
@@ -58,9 +60,11 @@ def blocks_give(body: nn.Module, last: str) -> Tensor:
 
 def test_blocks_in_order(body: nn.Module, family: str) -> None:
     layout = layout_of(body, "")
-    count = 4 if family in ("convnext", "resnet") else LAYERS
+    count = {"convnext": 4, "resnet": 4, "mobilenet_v2": 16}.get(family, LAYERS)
     assert layout.blocks == tuple(f"{BLOCKS[family]}.{index}" for index in range(count))
-    assert layout.width == WIDTH
+    assert layout.width == {"mobilenet_v2": 1280}.get(
+        family, WIDTH
+    )  # its last convolution's, at any multiplier below one
     placed = layout_of(body, "model.x")
     assert placed.body == "model.x"
     for name in ("blocks", "embeddings", "linears", "norms", "tail"):

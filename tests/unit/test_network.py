@@ -16,7 +16,8 @@ from families import FAMILIES
 from tunesmith.data.encode import Example, collate
 from tunesmith.errors import ArtifactError
 from tunesmith.models.backbone import Backbone, load_backbone
-from tunesmith.models.network import Network, PooledNetwork, load_network, sequence_network
+from tunesmith.models.loading import load_network
+from tunesmith.models.network import Network, PooledNetwork, sequence_network
 from tunesmith.models.pooling import Pooling
 from tunesmith.models.resolve import resolve
 

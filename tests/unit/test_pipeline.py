@@ -14,6 +14,7 @@ from families import WORDS
 from shortruns import METHODS, recipe_for, rows
 from tunesmith import load
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TrainingError
+from tunesmith.models.network import Network
 from tunesmith.pipeline import resume, start
 from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
 from tunesmith.training.loop import Measured, judged
@@ -167,11 +168,11 @@ def test_a_damaged_best_checkpoint_costs_no_run(model_folder: Folder, table_file
 def test_a_model_that_fails_parity_is_not_delivered(
     model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tunesmith.models import network
+    from tunesmith.models import loading
 
-    live = network.load_network
+    live = loading.load_network
 
-    def other(folder: Path) -> tuple[network.Network, tuple[str, ...]]:
+    def other(folder: Path) -> tuple[Network, tuple[str, ...]]:
         import torch
 
         found, labels = live(folder)
@@ -179,7 +180,7 @@ def test_a_model_that_fails_parity_is_not_delivered(
             found.output.weight.mul_(-3)
         return found, labels
 
-    monkeypatch.setattr(network, "load_network", other)
+    monkeypatch.setattr(loading, "load_network", other)
     with pytest.raises(ArtifactError, match="differs from the one trained"):
         list(start(recipe_for(model_folder("bert"), table_file), tmp_path / "run").events())
     assert not (tmp_path / "run" / "model").exists()

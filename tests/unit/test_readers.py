@@ -163,7 +163,9 @@ def test_a_hub_name_goes_to_the_hub_library(monkeypatch: pytest.MonkeyPatch, tmp
         return {"train": found, "unsupervised": found}
 
     library = ModuleType("datasets")
-    library.__dict__.update(vars(SimpleNamespace(load_dataset=load, ClassLabel=ClassLabel)))
+    library.__dict__.update(
+        vars(SimpleNamespace(load_dataset=load, ClassLabel=ClassLabel, Image=type("Image", (), {})))
+    )
     monkeypatch.setitem(sys.modules, "datasets", library)
     monkeypatch.chdir(tmp_path)
     with pytest.warns(TunesmithWarning, match=r"not read, .*: unsupervised \(2 rows\)$"):

@@ -151,9 +151,7 @@ def test_mistakes_are_marked_in_the_text_and_escaped() -> None:
     assert mistake.severity == pytest.approx(0.9 + 2 * (1 - 0.1 / 4))
     assert mistake.truth == 'x "<b>Ann</b> Lee", x "Bob", x "Eve"'
     assert TASK.mistake(found, tuple(Entity(*span[:3]) for span in found.value), LABELS) is None
-    page = mistakes_section(
-        {"mistakes": mistakes([mistake], [text], ["t:1"]), "worst": TASK.worst, "truth_is": TASK.truth_is}
-    )
+    page = mistakes_section({"mistakes": mistakes([mistake], [text], ["t:1"]), "worst": "", "truth_is": "labelled"})
     assert '<mark class="right">&lt;b&gt;Ann&lt;/b&gt; Lee</mark><small>x \N{CHECK MARK}</small>' in page
     assert '<mark class="missed wrong">Bob</mark><small>x (missed)</small><small>y (wrong)</small>' in page
     assert '<mark class="missed">Eve</mark><small>x (missed)</small>' in page
@@ -302,7 +300,7 @@ def test_spans_of_texts_are_learned_and_given_back(model_folder: Folder, tmp_pat
 
 
 class Stub:
-    text_column, pair_column = "text", None
+    text_column, pair_column, reads_pictures = "text", None, False
 
     def __init__(self, spans: list[dict[str, Any]]) -> None:
         self.spans = spans

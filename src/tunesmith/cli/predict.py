@@ -16,13 +16,14 @@ import typer
 
 from tunesmith.cli.options import Json, TextColumn, plain_warnings
 from tunesmith.cli.progress import json_line
+from tunesmith.data.images import SUFFIXES
 from tunesmith.errors import ArtifactError, DataError, Problems
 
 if TYPE_CHECKING:
     from tunesmith.data.encode import Text
     from tunesmith.data.table import Table
 
-READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".conll", ".txt")
+READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".npz", ".conll", ".txt")
 WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
 TOP = 3  # labels shown for one text
 
@@ -35,6 +36,9 @@ class Model(Protocol):
 
     @property
     def pair_column(self) -> str | None: ...
+
+    @property
+    def reads_pictures(self) -> bool: ...
 
     def asked_in(self, table: Table, text: str | None) -> list[str] | None: ...  # where its text is no column
 
@@ -116,11 +120,13 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
         rows = list(zip(*(table.columns[column] for column in columns), strict=True))
     else:
         rows = [(prompt,) for prompt in prompts]
-    found = guesses(model, [_text_of_row(model, row) for row in rows])
+    texts = _pictures(table, rows) if model.reads_pictures else [_text_of_row(model, row) for row in rows]
+    found = guesses(model, texts)
     empty = [table.place(row) for row, guess in enumerate(found) if not guess.known]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
-        told = f"warning: no text, hence no prediction, in {len(empty)} of {len(found)} rows"
+        missing = "picture that can be read" if model.reads_pictures else "text"
+        told = f"warning: no {missing}, hence no prediction, in {len(empty)} of {len(found)} rows"
         print(f"{told}: {', '.join(empty[:5])}{more}", file=sys.stderr)
     if asked.json_lines and asked.out is None:
         for row, guess in zip(rows, found, strict=True):
@@ -149,6 +155,8 @@ def as_file(what: str) -> Path | None:
     Raises DataError for what only looks like a file.
     """
     path = Path(what)
+    if path.suffix.lower() in SUFFIXES:
+        return None  # a picture: read as one where the model reads pictures, else refused
     try:
         folder = path.is_dir()
         if path.exists() and not folder:  # a pipe is as good as a file
@@ -221,7 +229,11 @@ def _columns_of(table: Table, file: Path | None, model: Model, asked: Asked) -> 
     if trained is None:
         if asked.pair is not None:
             raise DataError("--pair: this model was trained on one text a row; leave it out")
-        return (next(iter(table.columns)),) if lines else (find_text(table, asked.text, model.text_column),)
+        return (
+            (next(iter(table.columns)),)
+            if lines
+            else (find_text(table, asked.text, model.text_column, model.reads_pictures),)
+        )
     if lines:
         raise DataError("this model reads two texts a row; give a table with both columns, or one text and --pair")
     if asked.pair is None and trained not in table.columns:
@@ -233,11 +245,22 @@ def _columns_of(table: Table, file: Path | None, model: Model, asked: Asked) -> 
 def _one_row(model: Model, what: str, pair: str | None) -> Text:
     if model.pair_column is None and pair is not None:
         raise DataError("--pair: this model was trained on one text a row; leave it out")
+    if not model.reads_pictures and Path(what).suffix.lower() in SUFFIXES and Path(what).is_file():
+        raise DataError(f"{what}: is a picture, and this model reads text; give a text or a table")
     if model.pair_column is None:
         return what
     if pair is None or not pair.strip():
         raise DataError('this model reads two texts; give the second one too, as in --pair "another text"')
     return what, pair
+
+
+def _pictures(table: Table, rows: Sequence[Sequence[Any]]) -> list[Text]:
+    """The pictures that the rows name; "" for one that cannot be read."""
+    from tunesmith.data.images import Pictures
+
+    read = Pictures(table.path).of
+    found = [read(row[0] if isinstance(row[0], str) else str(row[0])) if row[0] else None for row in rows]
+    return ["" if picture is None or picture.fault else picture for picture in found]
 
 
 def _text_of_row(model: Model, values: Sequence[Any]) -> Text:

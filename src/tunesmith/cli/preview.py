@@ -37,7 +37,8 @@ def preview(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DATA", help="A table (csv, tsv, jsonl, json, parquet), a folder of them, or a hub name."
+            metavar="DATA",
+            help="A table (csv, tsv, jsonl, json, parquet, conll, npz), a folder of tables or pictures, or a hub name.",
         ),
     ] = None,
     model: Annotated[

@@ -79,7 +79,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            metavar="DATA", help="A table (csv, tsv, jsonl, json, parquet, conll), a folder of them, or a hub name."
+            metavar="DATA",
+            help="A table (csv, tsv, jsonl, json, parquet, conll, npz), a folder of tables or pictures, or a hub name.",
         ),
     ] = None,
     model: Annotated[
@@ -197,7 +198,7 @@ def unread_line(run: Path, stopped: Stopped | None) -> str:
 def finish(ended: Ended, json_lines: bool) -> None:
     """Shows what to do with a finished run, and ends the command with its exit code."""
     if ended.code == 0 and not json_lines:
-        print("\n".join(next_lines(ended.run, "some text", reads_pairs(ended.run))))
+        print("\n".join(next_lines(ended.run, example_of(ended.run), reads_pairs(ended.run))))
     raise typer.Exit(ended.code)
 
 
@@ -205,6 +206,12 @@ def reads_pairs(run: Path) -> bool:
     """Whether a finished run's model reads two texts a row."""
     card = json.loads((run / "model" / "tunesmith.json").read_text(encoding="utf-8"))
     return card["pair_column"] is not None
+
+
+def example_of(run: Path) -> str:
+    """What a finished run's model might be asked about: a text, or a picture's file."""
+    task = json.loads((run / "model" / "tunesmith.json").read_text(encoding="utf-8"))["task"]
+    return "picture.jpg" if "image_classification" in str(task) else "some text"
 
 
 def next_lines(run: Path, text: str, pairs: bool = False) -> list[str]:

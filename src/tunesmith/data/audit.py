@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tunesmith.data.columns import Columns
 from tunesmith.data.findings import Finding, Rows, counted, find
+from tunesmith.data.images import Picture, Pictures
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import words_of
@@ -22,7 +23,7 @@ def text_key(text: str) -> str:
 
 def row_key(texts: Sequence[str]) -> str:
     """`text_key` of a row of one text or several; "" where one of them is empty."""
-    keys = [text_key(text) for text in texts]
+    keys = [text.digest if isinstance(text, Picture) else text_key(text) for text in texts]
     return JOINT.join(keys) if all(keys) else ""
 
 
@@ -48,6 +49,7 @@ def clean(
     rows = {name: _converted(table, columns, target, problems) for name, table in splits.items()}
     _report_numbers(rows, findings)
     target.notice(columns.label, rows, findings)
+    _drop_unreadable(columns, rows, findings)
     _drop_unusable(columns, rows, findings)
     _report_repeats(rows, target, findings)
     if "train" in rows:
@@ -78,6 +80,13 @@ def _converted(table: Table, columns: Columns, target: Target, problems: Problem
     for column in columns.texts:
         values = table.columns[column]
         lists = [row for row, value in enumerate(values) if isinstance(value, list)]
+        if target.pictures:
+            read_one = Pictures(table.path).of
+            texts[column] = [
+                "" if value is None or value == "" else read_one(value if isinstance(value, str) else str(value))
+                for value in values
+            ]
+            continue
         if target.words:
             texts[column] = _texts_or_words(table, column, problems)
             continue
@@ -116,6 +125,26 @@ def _report_numbers(rows: dict[str, Rows], findings: list[Finding]) -> None:
             for name, split in rows.items()
         }
         find(findings, "number_text", rows, numbers, f'"{column}" holds a number, taken as its text')
+
+
+def _drop_unreadable(columns: Columns, rows: dict[str, Rows], findings: list[Finding]) -> None:
+    """Rows whose picture is not there or does not decode."""
+    lost = [
+        (name, row, text)
+        for name, split in rows.items()
+        for row, text in enumerate(split.texts[columns.text])
+        if isinstance(text, Picture) and text.fault
+    ]
+    if not lost:
+        return
+    by_split = ", ".join(f"{name} {sum(1 for one, _, _ in lost if one == name)}" for name in rows)
+    named = ", ".join(f"{shown(str(text), 100)} ({shown(text.fault, 80)})" for _, _, text in lost[:3])
+    what = f"the picture cannot be read, dropped: {named}{', ...' if len(lost) > 3 else ''}"
+    places = tuple(f"{rows[name].table.place(row)} {text}" for name, row, text in lost[:20])
+    findings.append(Finding("unreadable_picture", len(lost), f"{counted(len(lost))} ({by_split}): {what}", places))
+    for name, split in rows.items():
+        gone = {row for one, row, _ in lost if one == name}
+        split.kept = [row for row in split.kept if row not in gone]
 
 
 def _drop_unusable(columns: Columns, rows: dict[str, Rows], findings: list[Finding]) -> None:

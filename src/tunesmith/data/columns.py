@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.data.images import holds_pictures
 from tunesmith.data.table import Table, shown
 from tunesmith.data.tag_columns import find_tags, holds_words
 from tunesmith.errors import DataError, Problems, did_you_mean
@@ -130,10 +131,12 @@ def find_columns(
     label: str | tuple[str, ...] | None = None,
     group: str | None = None,
     pair: str | None = None,
+    pictures: bool = False,
 ) -> Columns:
     """The text and label columns of `table`: as named, else by usual names, else by what the columns hold.
 
-    Several names for `label` mean that each column is one output. Raises DataError with every problem: a named column
+    Several names for `label` mean that each column is one output. `pictures`: the text is to name a picture.
+    Raises DataError with every problem: a named column
     that is absent (with the nearest names), one column named twice, no candidate, or several equally good ones (each
     listed with an example).
     """
@@ -142,8 +145,9 @@ def find_columns(
     check_named(table, [(role, name) for role, name in roles if name is not None])
     looks = [_look(name, values) for name, values in table.columns.items()]
     problems, reasons = Problems(), []
-    tagged = find_tags(table, text, asked, (pair, group)) if text is None or not asked else None
-    usual = _usual_pair(table, (*asked, group)) if text is None and pair is None and tagged is None else None
+    tagged = find_tags(table, text, asked, (pair, group)) if not pictures and (text is None or not asked) else None
+    free = text is None and pair is None and tagged is None and not pictures
+    usual = _usual_pair(table, (*asked, group)) if free else None
     if tagged is not None:
         asked = (tagged.label,)
     if tagged is not None and tagged.text is not None:
@@ -154,8 +158,9 @@ def find_columns(
         reasons.append(f'text = "{text}", pair = "{pair}" (by their names, which are usual for two texts)')
     else:
         if text is None:
-            free = [look for look in looks if look.name not in (*asked, pair, group)]
-            text, reason = _choose_text(table, free, looks, problems)
+            others = [look for look in looks if look.name not in (*asked, pair, group)]
+            choose = _choose_pictures if pictures else _choose_text
+            text, reason = choose(table, others, looks, problems)
             reasons.append(f'text = "{text}" ({reason})')
         else:
             reasons.append(f'text = "{text}" (named)')
@@ -184,7 +189,16 @@ def _usual_pair(table: Table, taken: Sequence[str | None]) -> tuple[str, str] | 
     return next(((free[one], free[two]) for one, two in PAIRS if one in free and two in free), None)
 
 
-def find_text(table: Table, text: str | None, trained: str) -> str:
+def may_be_text(table: Table, taken: Sequence[str]) -> bool:
+    """Whether a column besides those `taken` may hold texts: by its name, or by many different values with spaces."""
+    free = [_look(name, values) for name, values in table.columns.items() if name not in taken]
+    named = any(_named(free, names) for names in TEXT_NAMES)
+    return named or any(
+        look.is_text and look.spaced >= FEW * look.strings and look.distinct > FEW * look.filled for look in free
+    )
+
+
+def find_text(table: Table, text: str | None, trained: str, pictures: bool = False) -> str:
     """The text column of rows to predict: `text` if named, else the one trained on if present, else found by looking.
 
     Raises DataError when a named column is absent, and when looking finds none or several.
@@ -196,7 +210,7 @@ def find_text(table: Table, text: str | None, trained: str) -> str:
         return trained
     looks = [_look(name, values) for name, values in table.columns.items()]
     problems = Problems()
-    found, _ = _choose_text(table, looks, looks, problems)
+    found, _ = (_choose_pictures if pictures else _choose_text)(table, looks, looks, problems)
     problems.raise_as(DataError)
     return found
 
@@ -250,6 +264,15 @@ def _choose_text(table: Table, free: list[_Look], looks: list[_Look], problems: 
         )
         return ranked[0].name, ""
     return ranked[0].name, f"longest text of {len(looks)} columns, mean length {ranked[0].length:.0f} characters"
+
+
+def _choose_pictures(table: Table, free: list[_Look], looks: list[_Look], problems: Problems) -> tuple[str, str]:
+    found = [look for look in free if holds_pictures(table.columns[look.name])]
+    if len(found) == 1:
+        return found[0].name, "its values name pictures"
+    what = f"{_quoted(found)} each name pictures; say which" if found else "no column names pictures; name one"
+    problems.add(f"{table.path}: {what} with --text; the columns are: {_listed(looks)}")
+    return (found[0].name if found else ""), ""
 
 
 def _choose_label(

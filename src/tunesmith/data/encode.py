@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 IGNORED = -100  # the target of a token that does not count: the number that torch and transformers leave out
+PIXELS = "pixel_values"
+PIXELS_A_TOKEN = 256  # a picture weighs as many tokens as it has patches of 16x16, the usual size
 Text = str | tuple[str, ...]  # what a model reads of a row: one text, or several that belong together
 
 
@@ -22,23 +24,33 @@ class Example:
     """One row, encoded. Pure data, so it can be cached and made in parallel."""
 
     row: int  # its place among the examples of its split; also the row of the table, but for windows
-    inputs: dict[str, list[int]]  # model argument -> one integer per token
+    inputs: dict[str, Any]  # model argument -> one integer per token; of a picture a uint8 tensor [3, height, width]
     target: Any  # what the task learns to give: a class index, numbers, one a token; None where it is not known
     cut: int = 0  # tokens of the text that the length limit took away
-    second: dict[str, list[int]] | None = None  # the other text of a row, where a base reads each on its own
+    second: dict[str, Any] | None = None  # the other text of a row, where a base reads each on its own
     window: Window | None = None  # where outputs are one a token: which of them count, and of which text
     rest: tuple[int, ...] = ()  # the first of the tokens cut, where these cannot be found by reading the text again
     more: tuple[dict[str, list[int]], ...] = ()  # further texts of a row, each read on its own like the second
 
     @property
     def length(self) -> int:
-        """Tokens after the cut; of several texts read apart, those of the longest one."""
-        return max(len(side["input_ids"]) for side in self.sides)
+        """Tokens after the cut; of several texts read apart those of the longest; of a picture what it weighs in tokens."""
+        return max(tokens_of(side) for side in self.sides)
 
     @property
-    def sides(self) -> tuple[dict[str, list[int]], ...]:
+    def sides(self) -> tuple[dict[str, Any], ...]:
         """What the base reads in turn: one text, two, or more."""
         return (self.inputs,) if self.second is None else (self.inputs, self.second, *self.more)
+
+    @property
+    def hidden(self) -> int:
+        """Tokens of its own that the model is not shown: those that a table of word vectors does not know."""
+        return sum(side["attention_mask"].count(0) for side in self.sides if "attention_mask" in side)
+
+    @property
+    def unread(self) -> bool:
+        """Whether the model is shown nothing of a text."""
+        return any(1 not in side["attention_mask"] for side in self.sides if "attention_mask" in side)
 
     @property
     def source(self) -> int:
@@ -70,12 +82,30 @@ class Batch:
     # [rows] for one class each, [rows, outputs] for numbers, [rows, tokens] for one a token; None where one is not known
     target: Tensor | None
     counted: Tensor | None = None  # [rows, tokens] bool: where outputs are one a token, those that count
+    version: int = 0  # which of several fixed versions of the rows this is; 0: as they are
+
+    @property
+    def tokens(self) -> int:
+        """Padding included; of pictures what they weigh in tokens."""
+        if "input_ids" in self.inputs:
+            return self.inputs["input_ids"].numel()
+        return sum(tokens_of({PIXELS: picture}) for picture in self.inputs[PIXELS])
+
+
+def tokens_of(side: dict[str, Any]) -> int:
+    """Tokens of one row's inputs, or what its picture weighs in tokens."""
+    if "input_ids" in side:
+        return len(side["input_ids"])
+    _, height, width = side[PIXELS].shape
+    return max(1, height * width // PIXELS_A_TOKEN)
 
 
 def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu") -> Batch:
     """Pads on the right to the longest example. `pad` gives the filler of each input."""
     import torch
 
+    if PIXELS in pad:
+        return _collate_pictures(examples, device)
     longest = max(example.length for example in examples)
     sides = [side for one_side in zip(*(example.sides for example in examples), strict=True) for side in one_side]
     inputs = {
@@ -97,6 +127,15 @@ def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu
         if known:
             target[place, : example.length] = torch.tensor(example.target)
     return Batch(rows, inputs, target.to(device) if known else None, counted.to(device))
+
+
+def _collate_pictures(examples: Sequence[Example], device: str) -> Batch:
+    import torch
+
+    pixels = torch.stack([example.inputs[PIXELS] for example in examples]).to(device)  # [rows, 3, height, width] uint8
+    known = all(example.target is not None for example in examples)
+    target = torch.tensor([example.target for example in examples]).to(device) if known else None
+    return Batch(tuple(example.row for example in examples), {PIXELS: pixels}, target)
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from tunesmith.data.images import stored
 from tunesmith.data.table import Table, from_records, shown
 from tunesmith.errors import DataError, TunesmithWarning, did_you_mean
 
@@ -40,11 +41,24 @@ def read_hub(name: str) -> dict[str, Table]:
     if unread:
         said = f"{name}: not read, being named neither train, validation nor test: {', '.join(unread)}"
         warnings.warn(said, TunesmithWarning, stacklevel=2)
-    return {role: _table(loaded[split], f"{name}/{split}", datasets.ClassLabel) for role, split in found.items()}
+    return {
+        role: _table(_undecoded(loaded[split], datasets.Image), f"{name}/{split}", datasets.ClassLabel)
+        for role, split in found.items()
+    }
+
+
+def _undecoded(rows: Any, image: type) -> Any:
+    """Pictures as their bytes: a set of decoded ones would fill the memory."""
+    for column in [column for column, feature in rows.features.items() if isinstance(feature, image)]:
+        rows = rows.cast_column(column, image(decode=False))
+    return rows
 
 
 def _table(rows: Any, path: str, class_label: type) -> Table:
-    records = list(rows)
+    records = [dict(record) for record in rows]
+    for name in records[0] if records else ():
+        for record, value in zip(records, stored([record[name] for record in records]), strict=True):
+            record[name] = value
     table = from_records(records, path, range(1, len(records) + 1))
     for name, feature in rows.features.items():
         if isinstance(feature, class_label):

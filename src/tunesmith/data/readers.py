@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tunesmith.data import conll, csv_text, json_text, passages
 from tunesmith.data.hub import read_hub
+from tunesmith.data.images import CLASSES, read_npz, read_picture_folder, stored
 from tunesmith.data.table import AS_JSON, Table, from_records, shown
 from tunesmith.errors import DataError, TunesmithWarning, did_you_mean
 
@@ -23,7 +24,9 @@ ROLES = {
     "dev": "validation",
     "test": "test",
 }
-FORMATS = "csv, tsv, jsonl, ndjson, json, parquet, conll (a word and its tag a line), and txt or md (text)"
+FORMATS = (
+    "csv, tsv, jsonl, ndjson, json, parquet, npz (pictures), conll (a word and its tag a line), and txt or md (text)"
+)
 LOOSE = ".txt"  # beside other tables of a folder more often a note to the reader than a table
 PROSE = (LOOSE, ".md")
 
@@ -79,6 +82,7 @@ def _readers() -> dict[str, Callable[[bytes, str], Table]]:
         ".json": json_text.read_json,
         ".parquet": _read_parquet,
         ".conll": conll.read_conll,
+        ".npz": read_npz,
         LOOSE: _read_loose,
         ".md": passages.read_passages,
     }
@@ -112,12 +116,21 @@ def _read_parquet(data: bytes, path: str) -> Table:
         raise DataError(f"{path}: columns named more than once: {', '.join(twice)}; rename them")
     if not records:
         raise DataError(f"{path}: the table has columns ({', '.join(names)}) but no rows")
+    for name in names:
+        for record, value in zip(records, stored([record[name] for record in records]), strict=True):
+            record[name] = value
     return from_records(records, path, range(1, len(records) + 1))
 
 
 def _read_folder(folder: Path) -> dict[str, Table]:
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _readers() and file.is_file())
     files = [file for file in files if file.suffix.lower() not in PROSE] or files
+    if any(file.suffix.lower() == ".npz" for file in files):
+        files = [file for file in files if file.name != CLASSES]  # read with the arrays whose classes it names
+    if not files or all(file.suffix.lower() in PROSE for file in files):
+        pictures = read_picture_folder(folder, ROLES)
+        if pictures:
+            return pictures
     if not files:
         inside = ", ".join(sorted(file.name for file in folder.iterdir())[:20]) or "nothing"
         raise DataError(f"{folder}: there is no table in this folder ({FORMATS} are read); it holds: {inside}")

@@ -52,7 +52,7 @@ def tokens_in(examples: Sequence[Example]) -> set[int]:
     """Every token number that the rows hold."""
     if isinstance(examples, StoredExamples):
         return examples.tokens
-    return {token for example in examples for side in example.sides for token in side["input_ids"]}
+    return {token for example in examples for side in example.sides for token in side.get("input_ids", ())}
 
 
 class StoredExamples(Sequence[Example]):

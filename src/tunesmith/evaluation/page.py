@@ -61,7 +61,7 @@ def render(report: Mapping[str, Any]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{allowed}'\">\n"
+        f"img-src data:; script-src 'sha256-{allowed}'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{text(report['name'])}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
+from tunesmith.data.images import Picture
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.intervals import Comparison
 from tunesmith.evaluation.page import render
@@ -26,6 +27,7 @@ SCHEMA = 1  # of report.json; raised when a key changes its meaning or goes away
 MISTAKES = 30
 BEFORE = 150  # characters shown before the first marked mistake of a long text
 BETWEEN = "  |  "  # two texts of a row
+THUMBNAIL = 128  # pixels of the longer side of a mistaken picture
 TEXT_SHOWN = 600  # characters of a mistaken text; the whole of it is in predictions/
 
 
@@ -158,6 +160,7 @@ def mistakes(found: Sequence[Mistake | None], texts: Sequence[Text], places: Seq
             "severity": item.severity,
         }
         | _marked(texts[row], item)
+        | _pictured(texts[row])
         for row, item in wrong[:MISTAKES]
     ]
 
@@ -186,6 +189,10 @@ def _marked(read: Text, item: Mistake) -> dict[str, Any]:
         if mark.part == first.part and mark.end > start and mark.start < start + TEXT_SHOWN
     ]
     return {"text": lead + whole[start : start + TEXT_SHOWN] + tail, "marks": marks}
+
+
+def _pictured(read: Text) -> dict[str, Any]:
+    return {"picture": read.thumbnail(THUMBNAIL)} if isinstance(read, Picture) else {}
 
 
 def _baseline(baseline: Baseline, comparison: Comparison) -> dict[str, Any]:

@@ -60,8 +60,9 @@ def mistakes_section(report: Mapping[str, Any]) -> str:
 
 def _mistake(item: Mapping[str, Any], true: str) -> str:
     said = f'said <b dir="auto">{text(item["predicted"])}</b> <span class="n">{text(item["detail"])}</span>'
+    picture = f'<img src="{text(item["picture"])}" alt="{text(item["text"])}">' if "picture" in item else ""
     return (
-        f'<li><p class="said" dir="auto">{_with_marks(item)}</p><p class="gloss"><span>{said}</span>'
+        f'<li>{picture}<p class="said" dir="auto">{_with_marks(item)}</p><p class="gloss"><span>{said}</span>'
         f'<span>{text(true)} <b dir="auto">{text(item["truth"])}</b></span>'
         f'<span class="place">{text(item["place"])}</span></p></li>'
     )

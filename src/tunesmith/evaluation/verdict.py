@@ -28,6 +28,7 @@ FREQUENT_TAG = "frequent_tag"
 BASE, FREQUENT_ANSWER, FREQUENT_TOKEN = "base", "frequent_answer", "frequent_token"
 TFIDF_COSINE = "tfidf_cosine"
 SLIDING_WINDOW = "sliding_window"
+PIXELS = "pixels"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
@@ -43,6 +44,7 @@ PHRASES = {
     FREQUENT_ANSWER: "the most frequent token, and the most frequent answer",
     TFIDF_COSINE: "the cosine similarity of TF-IDF",
     SLIDING_WINDOW: "the words that stand nearest to the question's",
+    PIXELS: "logistic regression on small pixels",
 }
 FLOORS = (
     MAJORITY,
@@ -61,6 +63,7 @@ CHEAPER = {
     TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",
     TFIDF_COSINE: "the cosine similarity of TF-IDF, which needs no pretrained model,",
     SLIDING_WINDOW: "to take the words that stand nearest to the question's, which needs no pretrained model,",
+    PIXELS: "logistic regression on small pixels, which needs no pretrained model,",
 }
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)

@@ -78,10 +78,15 @@ class Method(Part, ABC):
     """A subclass is final, and lives alone in methods/<name>.py; its fields are its options."""
 
     epochs: ClassVar[int]  # documented default number of passes
+    static_epochs: ClassVar[int | None] = None  # and for word vectors, where these want another
 
     @abstractmethod
     def rates(self, width: int, steps: int) -> Rates:
         """Default peak rates for a base of hidden size `width` trained for `steps`; formula and source in the docstring."""
+
+    def static_rates(self, width: int, steps: int) -> Rates:
+        """Default peak rates for word vectors: those of any base, unless a method says otherwise."""
+        return self.rates(width, steps)
 
     @abstractmethod
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:

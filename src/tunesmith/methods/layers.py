@@ -41,7 +41,8 @@ class Layers(Method):
         depth = len(layout.blocks)
         if depth == 0:
             raise ModelError(
-                "method layers: this base has no ordered list of blocks to choose from; use full, head or lora"
+                "method layers: this base has no ordered list of blocks to choose from; use full"
+                + (", head or lora" if layout.linears else " or head")
             )
         asked = tuple(range(depth - self.layers, depth)) if isinstance(self.layers, int) else self.layers
         wrong = sorted({index for index in asked if not 0 <= index < depth})

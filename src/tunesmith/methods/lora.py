@@ -106,7 +106,10 @@ class Lora(Method):
     def matched(self, layout: Layout) -> tuple[str, ...]:
         """The linear layers to change. Raises ModelError when there are none, or a target matches nothing."""
         if not layout.linears:
-            raise ModelError("method lora: this base has no linear layers inside its blocks; use full, layers or head")
+            raise ModelError(
+                "method lora: this base has no linear layers inside its blocks; use full"
+                + (", layers or head" if layout.blocks else " or head")
+            )
         unmatched = [target for target in self.targets if not any(_ends_with(name, target) for name in layout.linears)]
         if unmatched:
             ends = {name.rpartition(".")[2] for name in layout.linears}

@@ -15,43 +15,71 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tunesmith.errors import ModelError, Problems
 from tunesmith.models.layout import layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
-from tunesmith.models.resolve import Source, weights_folder
+from tunesmith.models.processor import Processor
+from tunesmith.models.resolve import Source, static_part, weights_folder
+from tunesmith.models.static import load_static
 from tunesmith.models.text import TOKENIZER_FILES, TextProcessor, first_line, load_processor
+from tunesmith.models.vision import PIXELS, load_image_processor
 
 
 @dataclass
 class Backbone:
-    """A pretrained text model without any head; of an encoder-decoder, its encoder."""
+    """A pretrained model of text or pictures without any head; of an encoder-decoder, its encoder."""
 
     module: PreTrainedModel  # float32, evaluation mode; its config says is_encoder_decoder of an encoder alone too
-    processor: TextProcessor
+    processor: Processor
     pooling: Pooling | None  # what a sentence encoder declares; None where nothing is declared
     source: Source
     fresh: tuple[str, ...]  # parameters of `module` that the checkpoint does not hold, so are random
+    static: bool = False  # whether `module` is a table of word vectors alone
+    notes: tuple[str, ...] = ()  # lines to print: how it was read
+
+    @property
+    def text(self) -> TextProcessor:
+        """`processor` of a base that reads texts."""
+        assert isinstance(self.processor, TextProcessor), "a base of pictures reads no text"
+        return self.processor
+
+    @property
+    def width(self) -> int:
+        """Values that leave the base for each token, or place of a picture."""
+        own = getattr(self.module.config, "hidden_size", None)
+        return own if isinstance(own, int) else layout_of(self.module, "").width
 
 
 def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
-    """Reads config, weights and tokenizer of a text model; `dropout` overrides every rate in the config.
+    """Reads config, weights and tokenizer (or image processor) of a base; `dropout` overrides every rate in the config.
+
+    Of word vectors: table and tokenizer; `dropout` is then of the head's input.
 
     Of an encoder-decoder the encoder alone is read. Raises ModelError, with every problem found, for a folder without
     tokenizer, for what is no text model, and for weights that do not fit the config.
     """
+    if source.folder.is_file() or static_part(source.folder) is not None:
+        read = load_static(source.folder, dropout)
+        return Backbone(read.module, read.processor, read.pooling, source, (), static=True, notes=read.notes)
     folder = weights_folder(source.folder)
     with quiet():
         config = read_config(folder, source.name)
         problems = Problems()
-        kind = _not_text(config, source.name)
+        kind = _no_base(config, source.name)
         if kind is not None:
             problems.add(kind)
-        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        pictures = kind is None and _main_input(config) == PIXELS
+        if not pictures and not any((folder / name).is_file() for name in TOKENIZER_FILES):
             problems.add(
                 f"{folder}: no tokenizer; looked for {', '.join(TOKENIZER_FILES)}; "
                 "copy the tokenizer files of the base model into this folder"
             )
         problems.raise_as(ModelError)
-        pooling = declared_pooling(source.folder)
+        pooling = None if pictures else declared_pooling(source.folder)
         if dropout is not None:
             _set_dropout(config, dropout)
+        if pictures:
+            notes = () if dropout is not None else _share_dropped(config)
+            sized = load_image_processor(folder, config)
+            module, fresh = _read_module(config, folder, source.name)
+            return Backbone(module, sized, None, source, fresh, notes=(*sized.notes, *notes))
         module, fresh = _read_module(config, folder, source.name)
         processor = load_processor(folder, module)
         processor.apart = pooling is not None
@@ -66,6 +94,16 @@ def _set_dropout(config: PreTrainedConfig, rate: float) -> None:
             "pooler_dropout",
         ):
             setattr(config, name, rate)
+
+
+def _share_dropped(config: PreTrainedConfig) -> tuple[str, ...]:
+    """MobileNet's configs hold the share that TensorFlow's dropout keeps (0.8, 0.999), where torch takes the one it drops."""
+    kept = getattr(config, "classifier_dropout_prob", 0.0)
+    if config.model_type not in ("mobilenet_v1", "mobilenet_v2") or kept <= 0.5:
+        return ()
+    config.classifier_dropout_prob = round(1 - kept, 6)
+    said = f"classifier_dropout_prob = {kept:g} in config.json is the share kept, as in TensorFlow"
+    return (f"{said}: {config.classifier_dropout_prob:g} is dropped",)
 
 
 def read_config(folder: Path, name: str) -> PreTrainedConfig:
@@ -145,9 +183,9 @@ def _only_tail_is_fresh(module: nn.Module, fresh: tuple[str, ...], name: str) ->
         )
 
 
-def _not_text(config: PreTrainedConfig, name: str) -> str | None:
-    """Why a config is not that of a text encoder or decoder, and what would do; None when it is one."""
-    from transformers import MODEL_MAPPING
+def _no_base(config: PreTrainedConfig, name: str) -> str | None:
+    """Why a config is not that of a text encoder or decoder or a vision model, and what would do; None when it is one."""
+    from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, MODEL_MAPPING
 
     kind = config.model_type
     would_do = (
@@ -159,9 +197,15 @@ def _not_text(config: PreTrainedConfig, name: str) -> str | None:
         return f'{name}: "{kind}" takes more than text ({", ".join(parts)} in config.json); {would_do}'
     if type(config) not in MODEL_MAPPING:
         return f'{name}: "{kind}" has no base model in transformers; {would_do}'
-    found: Any = MODEL_MAPPING[type(config)]
-    takes = (found[0] if isinstance(found, tuple) else found).main_input_name
-    if takes == "input_ids":
+    takes = _main_input(config)
+    if takes == "input_ids" or (takes == PIXELS and type(config) in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING):
         return None
     words = {"pixel_values": "a vision model", "input_values": "a speech model", "input_features": "a speech model"}
     return f'{name}: "{kind}" is {words.get(takes, "not a text model")} (it takes {takes}); {would_do}'
+
+
+def _main_input(config: PreTrainedConfig) -> str:
+    from transformers import MODEL_MAPPING
+
+    found: Any = MODEL_MAPPING[type(config)]
+    return (found[0] if isinstance(found, tuple) else found).main_input_name

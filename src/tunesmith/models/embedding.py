@@ -45,7 +45,7 @@ class EmbeddingNetwork(Network):
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         save_model(self.body, self.processor, self.unused, folder, limit)
-        save_sentence_modules(folder, self.pooling, self.layout.width, None, self.processor.lower, limit)
+        save_sentence_modules(folder, "Transformer", self.pooling, self.layout.width, None, self.text.lower, limit)
         return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the vectors'
 
 
@@ -54,6 +54,6 @@ def embedding_network(backbone: Backbone) -> EmbeddingNetwork:
     with quiet():
         body = copy.deepcopy(backbone.module)
         pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
-        network = EmbeddingNetwork(body, pooling, backbone.processor)
+        network = EmbeddingNetwork(body, pooling, backbone.text)
     network.source = backbone.source
     return network.eval()

@@ -62,7 +62,7 @@ def part_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem |
     """The encoder of `backbone` with a linear map for `labels`, from torch's own random state. `reads`: MEAN or TOKEN."""
     body = copy.deepcopy(backbone.module)
     body.config.problem_type = problem
-    network = EncoderPartNetwork(body, labels, backbone.processor, layout_of(body, "").width, reads)
+    network = EncoderPartNetwork(body, labels, backbone.text, layout_of(body, "").width, reads)
     nn.init.normal_(network.head.weight, std=0.02)
     nn.init.zeros_(network.head.bias)
     network.source = backbone.source

@@ -97,7 +97,7 @@ def causal_network(backbone: Backbone, seed: int) -> CausalNetwork:
     Raises ModelError where the family has no such model.
     """
     model, lacking = _read(backbone, CAUSAL, seed)
-    return _begun(CausalNetwork(model, backbone.processor), backbone, lacking)
+    return _begun(CausalNetwork(model, backbone.text), backbone, lacking)
 
 
 def masked_network(backbone: Backbone, seed: int) -> MaskedNetwork:
@@ -106,7 +106,7 @@ def masked_network(backbone: Backbone, seed: int) -> MaskedNetwork:
     Raises ModelError where the family has none.
     """
     model, lacking = _read(backbone, MASKED, seed)
-    return _begun(MaskedNetwork(model, backbone.processor), backbone, lacking)
+    return _begun(MaskedNetwork(model, backbone.text), backbone, lacking)
 
 
 def _begun(network: Any, backbone: Backbone, lacking: set[str]) -> Any:
@@ -168,4 +168,4 @@ def can_pack(network: Network, limit: int) -> bool:
     """Whether two rows in one window of `limit` tokens give what each gives alone: tried, since families differ."""
     if not isinstance(network, LanguageNetwork):
         return False
-    return keeps_apart(network.body, network.causal, network.processor.ordinary_tokens, limit)
+    return keeps_apart(network.body, network.causal, network.text.ordinary_tokens, limit)

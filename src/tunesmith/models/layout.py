@@ -88,6 +88,11 @@ def is_norm(module: nn.Module) -> bool:
     return bool(own) and all(p.dim() == 1 for p in own) and NORM_CLASS.search(type(module).__name__) is not None
 
 
+def is_batch_norm(module: nn.Module) -> bool:
+    """A normalisation by statistics over rows, which a forward in training mode would change."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
 def example_inputs(body: nn.Module) -> dict[str, Tensor]:
     """The smallest inputs that `body` takes: one row of four tokens, or one blank image."""
     config = getattr(body, "config", None)

@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tunesmith.errors import ArtifactError, ModelError, TunesmithError
-from tunesmith.models.backbone import Backbone, quiet, read_config
+from tunesmith.errors import ModelError
+from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.layout import Layout, example_inputs, layout_of
-from tunesmith.models.pooling import Pooling, declared_pooling
+from tunesmith.models.pooling import Pooling
+from tunesmith.models.processor import Processor
 from tunesmith.models.resolve import Source
 from tunesmith.models.saving import float32, save_model, save_sentence_modules
+from tunesmith.models.static import StaticModel
 from tunesmith.models.taps import Reached, last_steps, leave_at
-from tunesmith.models.text import TextProcessor, load_processor
+from tunesmith.models.text import TextProcessor
 from tunesmith.seeds import torch_seed
 
 NO_CLASS = -1e4  # the logit of a class that is not there
 PAIR_HEAD = "pair_head.safetensors"
 SEQUENCE, TOKEN, SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
+IMAGE = "ForImageClassification"
 PER_TOKEN = (TOKEN, SPAN)  # transformers' classes, by their suffixes, with an output for every token
 # What the outputs are, by transformers' names.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
@@ -39,7 +41,7 @@ class Network(nn.Module, ABC):
     """
 
     layout: Layout
-    processor: TextProcessor
+    processor: Processor
     fresh: frozenset[str]
     source: Source | None = None
     writes: bool = False  # whether its outputs are the whole vocabulary, so that no token may be missing
@@ -57,6 +59,12 @@ class Network(nn.Module, ABC):
         output = self.output
         assert output is not None, f"{type(self).__name__} has no last linear map"
         return output
+
+    @property
+    def text(self) -> TextProcessor:
+        """`processor` of a network that reads texts."""
+        assert isinstance(self.processor, TextProcessor), f"{type(self).__name__} reads no text"
+        return self.processor
 
     @property
     def sample(self) -> nn.Parameter:
@@ -94,9 +102,11 @@ class Network(nn.Module, ABC):
         """
 
     def recompute_activations(self) -> None:
-        """Activation checkpointing in every block: less memory in training, more time."""
+        """Activation checkpointing in every block: less memory in training, more time. Raises ModelError without blocks."""
         body = self.get_submodule(self.layout.body)
         assert isinstance(body, PreTrainedModel)
+        if isinstance(body, StaticModel):
+            raise ModelError("training.checkpointing: word vectors have no blocks to recompute; leave it out")
         body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -126,7 +136,7 @@ class EncoderNetwork(Network, ABC):
         super().__init__()
         self.body = body
         self.pooling = pooling
-        self.processor = processor
+        self.processor: TextProcessor = processor
         self.unused = take_pooler(body)  # trained by nobody, and written back, so that the folder stays whole
         self.dropout = nn.Dropout(_dropout_rate(body.config))
         self.head = nn.Linear(width, len(labels))
@@ -156,8 +166,12 @@ class PooledNetwork(EncoderNetwork):
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         name_labels(self.body.config, labels)
         save_model(self.body, self.processor, self.unused, folder, limit)
-        save_sentence_modules(folder, self.pooling, self.layout.width, self.head, self.processor.lower, limit)
-        return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits, in the order of id2label'
+        first = "StaticEmbedding" if isinstance(self.body, StaticModel) else "Transformer"
+        save_sentence_modules(folder, first, self.pooling, self.layout.width, self.head, self.processor.lower, limit)
+        said = f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits, in the order of id2label'
+        if self.processor.skipped is not None and not self.pooling.normalize:
+            said += "; there a word without a vector counts in the mean as zeros, here it is left out"
+        return said
 
 
 class PairNetwork(EncoderNetwork):
@@ -183,7 +197,8 @@ class PairNetwork(EncoderNetwork):
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         name_labels(self.body.config, labels)
         save_model(self.body, self.processor, self.unused, folder, limit)
-        save_sentence_modules(folder, self.pooling, self.layout.width, None, self.processor.lower, limit)
+        first = "StaticEmbedding" if isinstance(self.body, StaticModel) else "Transformer"
+        save_sentence_modules(folder, first, self.pooling, self.layout.width, None, self.processor.lower, limit)
         save_file(float32(self.head.state_dict()), folder / PAIR_HEAD, metadata={"format": "pt"})
         return (
             f'opens with tunesmith.load("{folder}"), which reads pairs; SentenceTransformer("{folder}") gives the vector of '
@@ -194,7 +209,7 @@ class PairNetwork(EncoderNetwork):
 class TransformersNetwork(Network):
     """The family's own classifier of whole texts or of each token, or its finder of spans. Saved as transformers saves it."""
 
-    def __init__(self, model: PreTrainedModel, processor: TextProcessor, kind: str = SEQUENCE) -> None:
+    def __init__(self, model: PreTrainedModel, processor: Processor, kind: str = SEQUENCE) -> None:
         """`kind` is the suffix of transformers' auto class for it."""
         super().__init__()
         self.model = model
@@ -221,7 +236,7 @@ class TransformersNetwork(Network):
         tap = self.model.get_submodule(self.output_name if self.dropout_name is None else self.dropout_name)
         handle = tap.register_forward_pre_hook(leave_at(self.turn))
         try:
-            self.model(**inputs)
+            self.model(**self.processor.ready(inputs, self.last.weight))
         except Reached as reached:
             features = reached.value
         else:
@@ -239,7 +254,10 @@ class TransformersNetwork(Network):
     def base_features(self, inputs: dict[str, Tensor]) -> Tensor:
         if self.fresh <= {f"model.{self.output_name}.{name}" for name, _ in self.last.named_parameters()}:
             return self.features(inputs)
-        hidden = self.get_submodule(self.layout.body)(**inputs).last_hidden_state  # [rows, tokens, width]
+        given = self.processor.ready(inputs, self.last.weight)
+        hidden = self.get_submodule(self.layout.body)(**given).last_hidden_state  # [rows, tokens, width]
+        if self.processor.pictures:
+            return hidden.flatten(2).mean(-1) if hidden.dim() == 4 else hidden.mean(1)
         if self.per_token:
             return hidden
         return Pooling("mean")(hidden, inputs["attention_mask"])
@@ -272,13 +290,14 @@ def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Probl
             return part_network(backbone, labels, problem, "mean")
         if backbone.pooling is None and kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
             return _transformers_network(backbone, labels, problem, AutoModelForSequenceClassification, SEQUENCE)
-        body = copy.deepcopy(backbone.module)
+        body, processor = copy.deepcopy(backbone.module), backbone.processor
+        assert isinstance(processor, TextProcessor)
         pooling = Pooling("mean") if backbone.pooling is None else backbone.pooling
         width = layout_of(body, "").width
         if pair and backbone.pooling is not None:
-            network = PairNetwork(body, pooling, labels, backbone.processor, PairNetwork.PARTS * width)
+            network = PairNetwork(body, pooling, labels, processor, PairNetwork.PARTS * width)
         else:
-            network = PooledNetwork(body, pooling, labels, backbone.processor, width)
+            network = PooledNetwork(body, pooling, labels, processor, width)
         body.config.problem_type = problem
         nn.init.normal_(network.head.weight, std=0.02)
         nn.init.zeros_(network.head.bias)
@@ -331,87 +350,14 @@ def span_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Netw
         return _transformers_network(backbone, labels, None, AutoModelForQuestionAnswering, SPAN)
 
 
-def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
-    """What `Network.save` wrote, in evaluation mode, and its labels.
+def image_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Network:
+    """The backbone with the family's own head for `labels`, drawn from `seed`. The weights are copied."""
+    from transformers import AutoModelForImageClassification
 
-    Raises ArtifactError where something of it is not there, does not fit, or belongs to another model.
-    """
-    from transformers import (
-        AutoModel,
-        AutoModelForQuestionAnswering,
-        AutoModelForSequenceClassification,
-        AutoModelForTokenClassification,
-    )
-
-    from tunesmith.models import encoder_part
-    from tunesmith.models.embedding import EmbeddingNetwork
-    from tunesmith.models.language import language_kind, load_language
-
-    if not (folder / "config.json").is_file():
-        raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
-    pooled = (folder / "modules.json").is_file()
-    try:
-        with quiet():
-            config = read_config(folder, str(folder))
-            language = language_kind(config)
-            if language is not None:
-                return load_language(folder, config, language), ()
-            saved = next(
-                (kind for kind in PER_TOKEN for name in config.architectures or () if name.endswith(kind)), None
-            )
-            kind = SEQUENCE if saved is None else saved
-            kinds: dict[str, Any] = {
-                SEQUENCE: AutoModelForSequenceClassification,
-                TOKEN: AutoModelForTokenClassification,
-                SPAN: AutoModelForQuestionAnswering,
-            }
-            family = AutoModel if pooled else kinds[kind]
-            names: Any = config.id2label
-            labels = tuple(names[index] for index in range(len(names)))
-            if config.is_encoder_decoder:
-                model, report = encoder_part.read_encoder(folder, config)
-            else:
-                model, report = family.from_pretrained(
-                    folder,
-                    config=config,
-                    dtype=torch.float32,
-                    use_safetensors=True,  # a pickle can run code when it is read
-                    ignore_mismatched_sizes=True,  # else it raises with the sizes in a report that is not printed
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    output_loading_info=True,
-                )
-            _all_read(report, folder)
-            processor = load_processor(folder, model)
-            if config.is_encoder_decoder and not pooled:
-                return encoder_part.load_part(folder, model, labels, processor).eval(), labels
-            pooling = declared_pooling(folder) if pooled else None
-            if pooling is None:
-                return TransformersNetwork(model, processor, kind).eval(), labels
-            if not _has_head(folder):
-                return EmbeddingNetwork(model, pooling, processor).eval(), ()
-            return _load_pooled(folder, model, pooling, labels, processor), labels
-    except ArtifactError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, StopIteration, SafetensorError, TunesmithError) as error:
-        raise ArtifactError(f"{folder}: the saved model cannot be read ({error}); save it again from the run") from None
-
-
-def _all_read(report: dict[str, Any], folder: Path) -> None:
-    """Raises ArtifactError where transformers drew weights anew or left some out, which it only logs."""
-    kinds = {"missing": "missing_keys", "of another shape than config.json says": "mismatched_keys"}
-    kinds["of another model"] = "unexpected_keys"
-    problems = []
-    for said, kind in kinds.items():
-        found = sorted(key if isinstance(key, str) else key[0] for key in report[kind])
-        if found:
-            shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-            problems.append(
-                f"{folder}: the saved model cannot be read ({len(found)} of its weights are {said}: {shown}); "
-                "save it again from the run"
-            )
-    if problems:
-        raise ArtifactError(*problems)
+    with quiet(), torch_seed(seed, "head"):
+        return _transformers_network(
+            backbone, labels, "single_label_classification", AutoModelForImageClassification, IMAGE
+        )
 
 
 def _transformers_network(
@@ -422,7 +368,8 @@ def _transformers_network(
     name_labels(config, labels)
     if problem is not None:
         config.problem_type = problem
-    config.pad_token_id = backbone.processor.pad["input_ids"]
+    if not backbone.processor.pictures:
+        config.pad_token_id = backbone.processor.pad["input_ids"]
     model = family.from_config(config, dtype=torch.float32).eval()
     base = model.base_model
     given = backbone.module.state_dict()  # may hold more than the classifier's base: a pooler that it does not use
@@ -434,29 +381,6 @@ def _transformers_network(
     network.fresh = frozenset(
         name for name, _ in network.named_parameters() if name in missing or not name.startswith(body)
     )
-    return network.eval()
-
-
-def _has_head(folder: Path) -> bool:
-    """Whether a sentence-transformers folder of ours goes on after the vectors."""
-    return (folder / PAIR_HEAD).is_file() or any(folder.glob("*_Dense"))
-
-
-def _load_pooled(
-    folder: Path, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor
-) -> EncoderNetwork:
-    pair = (folder / PAIR_HEAD).is_file()
-    weights = load_file(
-        folder / PAIR_HEAD if pair else next(iter(sorted(folder.glob("*_Dense")))) / "model.safetensors"
-    )
-    head = {name.removeprefix("linear."): value for name, value in weights.items()}
-    processor.apart = pair
-    kind = PairNetwork if pair else PooledNetwork
-    network = kind(body, pooling, labels, processor, head["weight"].shape[1])
-    expected = network.layout.width * (PairNetwork.PARTS if pair else 1)
-    if expected != network.head.in_features:
-        raise ValueError(f"the head takes {network.head.in_features} values, and the base gives {expected}")
-    network.head.load_state_dict(head)
     return network.eval()
 
 

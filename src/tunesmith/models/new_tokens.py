@@ -70,7 +70,7 @@ def shown_words(words: Sequence[str]) -> str:
     return ", ".join(words[:8]) + (", ..." if len(words) > 8 else "")
 
 
-def widen(model: PreTrainedModel, pieces: dict[int, list[int]]) -> None:
+def widen(model: PreTrainedModel, pieces: Mapping[int, list[int]]) -> None:
     """A row more for each new token in what the model reads and says: the mean of those of its pieces.
 
     The mean keeps a new token near what it stands for; random rows say it far too often at first (Hewitt 2021). A model

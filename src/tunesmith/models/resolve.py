@@ -12,7 +12,12 @@ from typing import Any
 from tunesmith.errors import ModelError, Problems, did_you_mean
 from tunesmith.models.hub import fetch
 
+STATIC = "tunesmith_static"  # model_type of the word vectors that we write
+STATIC_TYPES = (STATIC, "model2vec")
+VECTOR_FILES = (".txt", ".vec", ".bin", ".glove", ".w2v", ".word2vec")
+
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+WEIGHT_FILES = ("pytorch_model*.bin", "adapter_model*.bin")  # by these names never a table of word vectors
 NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt")
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 CONVERT = (
@@ -27,8 +32,9 @@ class Source:
     """Where a model is, on this machine."""
 
     name: str  # as asked
-    folder: Path  # holds config.json, *.safetensors, tokenizer files (or the modules.json that says where)
-    kind: str  # "folder", "package" or "hub"
+    # Holds config.json, *.safetensors, tokenizer files (or the modules.json that says where); a file of word vectors.
+    folder: Path
+    kind: str  # "folder" (also a file), "package" or "hub"
     revision: str | None  # the hub's commit, or the package's version; a folder has none
 
     @property
@@ -111,7 +117,13 @@ def _found_here(name: str) -> Source | None:
     if path.is_dir():
         return Source(name, path.resolve(), "folder", None)
     if path.is_file():
-        raise ModelError(f"{name}: is a file; give the folder that holds it together with config.json")
+        pickled = any(path.match(pattern) for pattern in WEIGHT_FILES)
+        if path.suffix.lower() in VECTOR_FILES and not pickled:
+            return Source(name, path.resolve(), "folder", None)
+        raise ModelError(
+            f"{name}: is a file; give the folder that holds it together with config.json (a file of word vectors ends in "
+            f"{', '.join(VECTOR_FILES)})"
+        )
     found = _packaged(name)
     if found is None and HUB_NAME.fullmatch(name) is None:
         near = _folders_beside(path)
@@ -132,9 +144,34 @@ def weights_folder(folder: Path) -> Path:
     return folder
 
 
+def static_part(folder: Path) -> Path | None:
+    """Where a table of word vectors and its tokenizer.json are, by config.json or modules.json; None for other models."""
+    config, modules = folder / "config.json", folder / "modules.json"
+    declared = _json(config, Problems()) if config.is_file() else None
+    if isinstance(declared, dict) and declared.get("model_type") in STATIC_TYPES:
+        return folder
+    named = _json(modules, Problems()) if modules.is_file() else None
+    first = named[0] if isinstance(named, list) and named and isinstance(named[0], dict) else {}
+    if str(first.get("type", "")).endswith(".StaticEmbedding"):
+        return folder / str(first.get("path", ""))
+    return None
+
+
 def check_folder(source: Source) -> None:
-    """Raises ModelError, with every problem, where the folder is not a config with whole safetensors beside it."""
+    """Raises ModelError, with every problem, where the folder is not a config with whole safetensors beside it.
+
+    Of word vectors: where there is no table with its tokenizer. A file of them is checked when it is read.
+    """
     problems = Problems()
+    if source.folder.is_file():
+        return
+    static = static_part(source.folder)
+    if static is not None:
+        _check_weights(static, source, problems)
+        if not (static / "tokenizer.json").is_file():
+            problems.add(f"{static}: no tokenizer.json, which says what the rows of the table are; fetch it")
+        problems.raise_as(ModelError)
+        return
     folder = weights_folder(source.folder)
     config = _check_config(folder, source.name, problems)
     _check_weights(folder, source, problems)

@@ -8,17 +8,17 @@ from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from tunesmith.models.backbone import quiet
 from tunesmith.models.pooling import Pooling, pooling_config
-from tunesmith.models.text import TextProcessor
+from tunesmith.models.processor import Processor
 
 IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 def save_model(
-    model: PreTrainedModel, processor: TextProcessor, further: dict[str, Tensor], folder: Path, limit: int
+    model: PreTrainedModel, processor: Processor, further: dict[str, Tensor], folder: Path, limit: int
 ) -> None:
     """Config, weights and tokenizer as transformers writes them; `further` weights are added under their names.
 
@@ -35,30 +35,22 @@ def save_model(
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dtype"] = "float32"  # else a model trained in bfloat16 would be cast down again when it is opened
     write_json(folder / "config.json", config)
-    _save_tokenizer(processor.tokenizer, folder, limit)
-
-
-def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, limit: int) -> None:
-    own = tokenizer.model_max_length
-    tokenizer.model_max_length = limit
-    try:
-        # A fast tokenizer writes the cut of its last call into tokenizer.json, whatever text that was for.
-        tokenizer("", truncation=True)
-        tokenizer.save_pretrained(folder)
-    finally:
-        tokenizer.model_max_length = own
+    processor.save(folder, limit)
 
 
 def save_sentence_modules(
-    folder: Path, pooling: Pooling, width: int, head: nn.Linear | None, lower: bool, limit: int
+    folder: Path, first: str, pooling: Pooling, width: int, head: nn.Linear | None, lower: bool, limit: int
 ) -> None:
     """Makes a folder of `save_model` one of sentence-transformers: what follows the model, each in its folder.
 
-    `width` is that of the pooled vectors; without a `head` they are what comes out. `lower`: whether texts are put into
-    lower case ahead of the tokenizer; `limit`: tokens at which they are cut.
+    `first` is what the model is there: "Transformer", or "StaticEmbedding", which takes the mean by itself. `width` is
+    that of the pooled vectors; without a `head` they are what comes out. `lower`: whether texts are put into lower case
+    ahead of the tokenizer; `limit`: tokens at which they are cut.
     """
-    chain = [("", "Transformer"), ("1_Pooling", "Pooling")]
-    chain += [("2_Normalize", "Normalize")] if pooling.normalize else []
+    static = first == "StaticEmbedding"
+    chain = [("", first)] if static else [("", first), ("1_Pooling", "Pooling")]
+    normalize = f"{len(chain)}_Normalize"
+    chain += [(normalize, "Normalize")] if pooling.normalize else []
     dense = f"{len(chain)}_Dense"
     chain += [] if head is None else [(dense, "Dense")]
     modules = [
@@ -66,11 +58,12 @@ def save_sentence_modules(
         for index, (path, kind) in enumerate(chain)
     ]
     write_json(folder / "modules.json", modules)
-    write_json(folder / "1_Pooling" / "config.json", pooling_config(pooling, width))
-    sentence = {"max_seq_length": limit, "do_lower_case": lower}
-    write_json(folder / "sentence_bert_config.json", sentence)
+    if not static:
+        write_json(folder / "1_Pooling" / "config.json", pooling_config(pooling, width))
+        sentence = {"max_seq_length": limit, "do_lower_case": lower}
+        write_json(folder / "sentence_bert_config.json", sentence)
     if pooling.normalize:
-        (folder / "2_Normalize").mkdir(exist_ok=True)
+        (folder / normalize).mkdir(exist_ok=True)
     if head is None:
         return
     plain = {"in_features": width, "out_features": head.out_features, "bias": True, "activation_function": IDENTITY}

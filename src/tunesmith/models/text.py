@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tokenizers
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.errors import ModelError
+from tunesmith.models.processor import Processor
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -41,7 +42,7 @@ class Joined(NamedTuple):
     spans: tuple[tuple[int, int], ...]  # of each token of `body` its first character, and the one after its last
 
 
-class TextProcessor:
+class TextProcessor(Processor):
     """Text to token numbers, in the order and with the special tokens that the base was trained with.
 
     `max_length` is how many tokens the model was made for, special tokens included, and `why` says where that is from;
@@ -58,6 +59,8 @@ class TextProcessor:
         positions: int,
         lower: bool = False,
         apart: bool = False,
+        skipped: int | None = None,
+        bag: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
@@ -66,8 +69,10 @@ class TextProcessor:
         self.pad = pad
         self.apart = apart  # whether two texts of a row are read each on its own, as sentence encoders are trained to
         self.lower = lower  # sentence encoders may ask for lower case ahead of their tokenizer
+        self.skipped = skipped  # the token of unknown words, where these are hidden from the model
+        self.bag = bag  # whether the model takes a mean over tokens, so that a text may be left with none
         self._frame: tuple[list[int], list[int]] | None = None  # looked up once: the marks before and after a text
-        self.added: dict[int, list[int]] = {}  # words made tokens of their own: what each was before
+        self.added: Mapping[int, list[int]] = {}  # words made tokens of their own: what each was before
 
     def fingerprint(self) -> str:
         """sha256, in hex, of all that decides which numbers a text becomes."""
@@ -79,7 +84,7 @@ class TextProcessor:
             whole = sorted(tokenizer.get_vocab().items())
         marks = sorted((name, str(mark)) for name, mark in tokenizer.special_tokens_map.items())
         kind = [type(tokenizer).__name__, tokenizers.__version__, transformers.__version__]
-        said = json.dumps([kind, whole, marks, self.pad, self.lower, self.apart], default=str)
+        said = json.dumps([kind, whole, marks, self.pad, self.lower, self.apart, self.skipped, self.bag], default=str)
         return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 
     def encode(self, text: str | tuple[str, ...], max_length: int) -> tuple[dict[str, list[int]], int]:
@@ -109,6 +114,19 @@ class TextProcessor:
         """The tokens of one row as `encode` gives it, in the tokenizer's own spelling; terminal codes are escaped."""
         found = self.tokenizer.convert_ids_to_tokens(inputs["input_ids"])
         return [token if token.isprintable() else ascii(token)[1:-1] for token in found]
+
+    def ready(self, inputs: dict[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+        return inputs
+
+    def save(self, folder: Path, limit: int) -> None:
+        own = self.tokenizer.model_max_length
+        self.tokenizer.model_max_length = limit
+        try:
+            # A fast tokenizer writes the cut of its last call into tokenizer.json, whatever text that was for.
+            self.tokenizer("", truncation=True)
+            self.tokenizer.save_pretrained(folder)
+        finally:
+            self.tokenizer.model_max_length = own
 
     def pieces(self, words: Sequence[str]) -> list[list[int]]:
         """The token numbers of each word by itself, at least one, without the marks that go around a text.
@@ -154,7 +172,7 @@ class TextProcessor:
         """What was looked up of a tokenizer that has changed since."""
         self._frame = None
         for name in ("special_tokens", "ordinary_tokens"):
-            self.__dict__.pop(name, None)
+            vars(self).pop(name, None)
 
     @cached_property
     def special_tokens(self) -> list[int]:
@@ -247,14 +265,19 @@ class TextProcessor:
             return_token_type_ids="token_type_ids" in self.pad,
             verbose=False,  # else it warns of every text that is longer than the model takes; they are counted here
         )
-        return [{name: list(given[name][index]) for name in self.pad} for index in range(len(texts))]
+        rows = [{name: list(given[name][index]) for name in self.pad} for index in range(len(texts))]
+        if self.skipped is not None:
+            for row in rows:
+                row["attention_mask"] = [int(token != self.skipped) for token in row["input_ids"]]
+        return rows
 
     def _cased(self, text: str) -> str:
         return text.lower() if self.lower else text
 
     def _one_filler(self) -> dict[str, list[int]]:
         # A tokenizer without special tokens gives nothing at all for an empty text, and a row needs one token.
-        return {name: [1 if name == "attention_mask" else filler] for name, filler in self.pad.items()}
+        shown = 0 if self.bag else 1
+        return {name: [shown if name == "attention_mask" else filler] for name, filler in self.pad.items()}
 
 
 def _extent(parts: Sequence[int | None], which: int, otherwise: int) -> tuple[int, int]:

@@ -9,18 +9,48 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.data.columns import Columns
-from tunesmith.data.encode import Example, Text
+from tunesmith.data.encode import Batch, Example, Text
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.tasks._metrics import accuracy, macro_f1
-from tunesmith.tasks.base import Labels, Mistake, OutputTask, Prediction, Scores, encode_texts, probability_columns
+from tunesmith.tasks.base import (
+    Labels,
+    LossSum,
+    Mistake,
+    OutputTask,
+    Prediction,
+    Scores,
+    encode_texts,
+    probability_columns,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tunesmith.models.backbone import TextProcessor
+    from tunesmith.models.processor import Processor
+
+
+def class_loss(output: Tensor, batch: Batch, smoothing: float) -> LossSum:
+    """Cross-entropy of [rows, labels] against one class a row, summed over the rows.
+
+    A target [rows, 3] stands for rows mixed of two: both classes, and the share of the first.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    assert batch.target is not None
+    logits = output.float()  # [rows, labels]; bfloat16 sums would lose the third digit of the loss
+    if batch.target.dim() == 1:
+        first = batch.target
+        total = cross_entropy(logits, first, reduction="sum", label_smoothing=smoothing)
+    else:
+        first, second, share = batch.target[:, 0].long(), batch.target[:, 1].long(), batch.target[:, 2]
+        both = [cross_entropy(logits, of, reduction="none", label_smoothing=smoothing) for of in (first, second)]
+        total = (share * both[0] + (1 - share) * both[1]).sum()
+    correct = (logits.argmax(-1) == first).sum()
+    return LossSum(total, torch.tensor(float(len(batch.rows)), device=logits.device), {"correct": correct.detach()})
 
 
 class ClassTask(OutputTask, ABC):
@@ -51,7 +81,7 @@ class ClassTask(OutputTask, ABC):
         return Labels(tuple(named), tuple(counts[name] for name in named))
 
     def encode(
-        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: Processor, limit: int
     ) -> list[Example]:
         index = {name: position for position, name in enumerate(labels.names)}
         known = [None] * len(texts) if targets is None else [index[target] for target in targets]

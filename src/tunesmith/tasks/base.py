@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
 
 WIDE = 50  # outputs up to which each gets a column of its own
 
@@ -118,6 +119,7 @@ class Task(Part, ABC):
     strengths: ClassVar[tuple[float, ...]] = (1.0, 4.0, 16.0, 64.0, 256.0)
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
+    reads_pictures: ClassVar[bool] = False  # whether a row's text is the name of a picture
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
     floor_name: ClassVar[str] = "frequent_answer"  # what the verdict calls what `floor` gives
     measures_general: ClassVar[bool] = False  # whether the loss on text of no task shows what is forgotten
@@ -185,7 +187,7 @@ class Task(Part, ABC):
 
     @abstractmethod
     def encode(
-        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: Processor, limit: int
     ) -> list[Example]:
         """Rows as numbers, `limit` tokens at most each; pure. `targets` is None where the labels are not known."""
 
@@ -276,7 +278,7 @@ class Task(Part, ABC):
     def describe(self, labels: Labels) -> str:
         """What is learned, in words: "77 classes"."""
 
-    def widen(self, processor: TextProcessor, texts: Sequence[Text]) -> str:
+    def widen(self, processor: Processor, texts: Sequence[Text]) -> str:
         """Adds to the tokenizer what this task wants there, by the training texts; one line that says what, or ""."""
         return ""
 
@@ -288,8 +290,21 @@ class Task(Part, ABC):
         """Whether training rows are varied anew in every epoch; `frozen`: nothing of the base trains."""
         return False
 
-    def varied(self, batch: Batch, seed: int, epoch: int, processor: TextProcessor) -> Batch:
+    def varied(self, batch: Batch, seed: int, epoch: int, processor: Any) -> Batch:
         """The rows as this epoch sees them: a function of (seed, epoch, row) alone."""
+        return batch
+
+    @property
+    def fixed_versions(self) -> int | None:
+        """In how many versions each varied row is seen, the first as it is; None: in a new one every epoch."""
+        return None
+
+    def partners(self, rows: Sequence[int], count: int, seed: int, epoch: int) -> tuple[int, ...]:
+        """For each row one of the `count` training rows that is mixed into it; () where none is."""
+        return ()
+
+    def mixed(self, batch: Batch, others: Batch, seed: int, epoch: int) -> Batch:
+        """Each row with its partner, both varied, mixed into one: a function of (seed, epoch, row) alone."""
         return batch
 
     def settle(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Labels:
@@ -332,7 +347,7 @@ class OutputTask(Task, ABC):
         return [replace(item, value=self.said(item.evidence, labels)) for item in predictions]
 
 
-def encode_texts(texts: Sequence[Text], targets: Sequence[Any], processor: TextProcessor, limit: int) -> list[Example]:
+def encode_texts(texts: Sequence[Text], targets: Sequence[Any], processor: Processor, limit: int) -> list[Example]:
     """One example a text or two, with the target beside it (None where it is not known).
 
     Two texts are read apart where the base is a sentence encoder, `limit` tokens each, and joined into one otherwise.

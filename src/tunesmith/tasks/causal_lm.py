@@ -67,9 +67,9 @@ class CausalLm(LanguageTask):
         ends = {item.source: item for item in examples if item.window is not None and item.window.text}  # last windows
         if not ends:
             return list(found)
-        room = max(1, network.processor.positions - self.answer_tokens)
+        room = max(1, network.text.positions - self.answer_tokens)
         prompts = [item.inputs["input_ids"][-room:] for item in ends.values()]
         written = generate(network, prompts, self.answer_tokens, ())
-        decode = network.processor.tokenizer.decode
+        decode = network.text.tokenizer.decode
         said = {source: str(decode(ids, skip_special_tokens=True)) for source, ids in zip(ends, written, strict=True)}
         return [replace(item, value=said.get(item.row)) for item in found]

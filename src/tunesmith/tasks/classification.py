@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from tunesmith.data.encode import Batch
-from tunesmith.tasks._classes import ClassTask
+from tunesmith.tasks._classes import ClassTask, class_loss
 from tunesmith.tasks.base import Labels, LossSum
 
 if TYPE_CHECKING:
@@ -30,11 +30,4 @@ class Classification(ClassTask):
         return sequence_network(backbone, labels.names, "single_label_classification", pair, seed)
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        assert batch.target is not None
-        logits = output.float()  # [rows, labels]; bfloat16 sums would lose the third digit of the loss
-        total = cross_entropy(logits, batch.target, reduction="sum", label_smoothing=self.label_smoothing)
-        correct = (logits.argmax(-1) == batch.target).sum()
-        return LossSum(total, torch.tensor(float(len(batch.rows)), device=logits.device), {"correct": correct.detach()})
+        return class_loss(output, batch, self.label_smoothing)

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+    from tunesmith.models.text import TextProcessor
 
 
 class _Read(NamedTuple):

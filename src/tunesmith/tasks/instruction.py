@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.chat import Chat
     from tunesmith.models.network import Network
+    from tunesmith.models.text import TextProcessor
 
 REST = 20  # tokens kept of those that were cut, to show
 SHOWN = 400  # letters of an answer among the mistakes of the report
@@ -263,7 +264,7 @@ class Instruction(Task):
         from tunesmith.models.language import causal_network
 
         network = causal_network(backbone, seed)
-        processor = network.processor
+        processor = network.text
         template = template_of(processor, self.template, backbone.source.name)
         processor.tokenizer.chat_template = template  # saved with the model
         ends_with(network, Chat(processor, template).ends)
@@ -313,7 +314,7 @@ class Instruction(Task):
         from tunesmith.models.chat import Chat, template_of
         from tunesmith.models.generation import generate
 
-        processor = network.processor
+        processor = network.text
         chat = Chat(processor, template_of(processor, self.template, str(processor.tokenizer.name_or_path)))
         asked = self._sampled(examples)
         prompts = [item.inputs["input_ids"][: item.prompt] for item in asked]

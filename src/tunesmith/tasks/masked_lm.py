@@ -86,7 +86,7 @@ class MaskedLm(LanguageTask):
         """Of texts that are asked about and hold masks: the text with the likeliest token in the place of each."""
         import torch
 
-        processor, said = network.processor, {}
+        processor, said = network.text, {}
         for item in examples:
             ids = item.inputs["input_ids"]
             ours = any(true != IGNORED for true in item.target)  # hidden to be judged by, not by who asks

@@ -31,8 +31,9 @@ from tunesmith.tasks.base import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
 
 FEW = 20  # rows with a label, below which its own threshold is not worth choosing
 EVEN = 0.5  # the threshold where there are no validation rows to choose one by
@@ -66,7 +67,7 @@ class Multilabel(OutputTask):
         return Labels(named, tuple(counts[name] for name in named), thresholds=(EVEN,) * len(named))
 
     def encode(
-        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: Processor, limit: int
     ) -> list[Example]:
         known = (
             [None] * len(texts)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
-    from tunesmith.models.text import Joined
+    from tunesmith.models.text import Joined, TextProcessor
 
 STARTS, ENDS = 1, 2  # what a token's target is made of: the answer starts there, it ends there
 QUESTION_SHARE = 0.5  # of the length limit that a question may take

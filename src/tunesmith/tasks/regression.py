@@ -22,8 +22,9 @@ from tunesmith.tasks.base import Labels, LossSum, Mistake, OutputTask, Predictio
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
 
 FAR = 1000.0  # a mean so many deviations from 0 would take the digits of a float32 that holds both
 
@@ -72,7 +73,7 @@ class Regression(OutputTask):
         )  # fmt: skip
 
     def encode(
-        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: Processor, limit: int
     ) -> list[Example]:
         known = [None] * len(texts) if targets is None else [list(_standardised(item, labels)) for item in targets]
         return encode_texts(texts, known, processor, limit)

@@ -21,8 +21,10 @@ from tunesmith.tasks.base import Labels, LossSum, Mark, Mistake, OutputTask, Pre
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tunesmith.models.backbone import Backbone, TextProcessor
+    from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
+    from tunesmith.models.text import TextProcessor
 
 
 class Span(NamedTuple):
@@ -70,9 +72,12 @@ class TokenClassification(OutputTask):
         return len(bounds_of(text))
 
     def encode(
-        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
+        self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: Processor, limit: int
     ) -> list[Example]:
         """One example a window; each word is learned, and predicted, in the one window where it is most central."""
+        from tunesmith.models.text import TextProcessor
+
+        assert isinstance(processor, TextProcessor)
         read = [text for text in texts if isinstance(text, str)]
         bounds = [bounds_of(text) for text in read]
         written = [_written(text, words) for text, words in zip(read, bounds, strict=True)]

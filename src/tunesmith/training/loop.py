@@ -124,8 +124,17 @@ def _step(run: Run) -> StepResult:
 
 
 def set_mode(network: Network, plan: Plan) -> None:
-    """Training mode, less the frozen blocks: what does not learn gets no dropout, and a frozen prefix can be kept."""
+    """Training mode, less the frozen blocks: what does not learn gets no dropout, and a frozen prefix can be kept.
+
+    Batch norms keep the statistics of pretraining, in trained blocks too: those of a few rows are noise, and a step in
+    micro-batches would not equal one in a whole batch.
+    """
+    from tunesmith.models.layout import is_batch_norm
+
     network.train()
+    for module in network.modules():
+        if is_batch_norm(module):
+            module.eval()
     layout = network.layout
     for name in layout.blocks:
         block = network.get_submodule(name)

@@ -31,8 +31,10 @@ class Runtime:
         return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
 
 
-def choose_runtime(training: TrainingSpec, width: int) -> Runtime:
+def choose_runtime(training: TrainingSpec, width: int, convolutions: bool = False) -> Runtime:
     """The device asked for or present, and bfloat16 where it is measured to be fast on it.
+
+    `convolutions`: the work is in these and not in matrix products. On a CPU they gain little (MobileNetV2: 1.25 times).
 
     Raises RecipeError when CUDA is asked for and there is none.
     """
@@ -45,6 +47,8 @@ def choose_runtime(training: TrainingSpec, width: int) -> Runtime:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if training.precision != "auto":
         return Runtime(device, training.precision, "as asked")
+    if convolutions and device == "cpu":
+        return Runtime(device, "float32", "convolutions gain little from bfloat16 on a CPU")
     gain = bfloat16_gain(device, width)
     word = "bfloat16" if gain >= WORTH_IT else "float32"
     return Runtime(

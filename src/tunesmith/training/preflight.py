@@ -44,11 +44,15 @@ def fitting_micro_batch(
             return size, why
         gc.collect()
     source = source_of(sizes[-1])
-    tokens = source.longest().inputs["input_ids"].shape[1]
+    batch = source.longest()
+    text = "input_ids" in batch.inputs
+    tokens = batch.tokens // len(batch.rows)
+    kind = f"{tokens} tokens" if text else "pictures"
+    shorter = ", a smaller training.max_length or" if text else " and a smaller"
     raise TrainingError(
-        f"out of memory: not even {sizes[-1]} row(s) of {tokens} tokens fit ({_free(network)}{room.needed(source)}); "
-        "set training.checkpointing=true, a smaller training.max_length or training.micro_batch, or method=head"
-        f"{room.would_fit(source_of, sizes[-1], tokens)}"
+        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit ({_free(network)}{room.needed(source)}); "
+        f"set training.checkpointing=true{shorter} training.micro_batch, or method=head"
+        f"{room.would_fit(source_of, sizes[-1], tokens if text else 0)}"
     )
 
 

@@ -59,7 +59,7 @@ def optimizer_step(
     torch._foreach_mul_(gradients, share)  # type: ignore[reportPrivateImportUsage]
     rate = masters.move(rate_share)
     rows = sum(len(batch.rows) for batch in batches)
-    tokens = sum(batch.inputs["input_ids"].numel() for batch in batches)
+    tokens = sum(batch.tokens for batch in batches)
     return StepResult(total / weight, norm, rate, rows, tokens)
 
 

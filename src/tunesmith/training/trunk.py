@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, collate, places_of
 from tunesmith.data.order import by_tokens
@@ -114,6 +115,10 @@ def _padded(by_row: Sequence[Tensor], batch: Batch) -> Tensor:
 
     Of two texts read apart the second ones follow all first ones, in what is kept and in the batch.
     """
+    if "input_ids" not in batch.inputs:  # pictures are all of one size
+        import torch
+
+        return torch.stack([by_row[row] for row in batch.rows]).to(next(iter(batch.inputs.values())).device)
     sides = len(batch.inputs["input_ids"]) // len(batch.rows)
     kept = [by_row[row + side * len(by_row) // sides] for side in range(sides) for row in batch.rows]
     longest = batch.inputs["input_ids"].shape[1]
@@ -161,14 +166,19 @@ def _plan_hidden(
 ) -> Trunk:
     from tunesmith.models.replay import Replay, supported_cut
 
-    examples = [example for part in splits.values() for example in part]
-    sample = collate(examples[:8], pad, _device(network))
+    first = list(itertools.islice(itertools.chain.from_iterable(splits.values()), 8))
+    sample = collate(first, pad, _device(network))
     cut, reason = supported_cut(network, plan.cut, sample.inputs)
     if cut == 0:
         return Live(network, f"nothing kept: {reason}")
-    width = network.layout.width
     size = network.sample.element_size()
-    needed = sum(len(side["input_ids"]) for example in examples for side in example.sides) * width * size
+    if "input_ids" in pad:
+        rows = (example for part in splits.values() for example in part)
+        tokens = sum(len(side["input_ids"]) for example in rows for side in example.sides)
+        needed = tokens * network.layout.width * size
+    else:
+        one = collate(first[:1], pad, _device(network)).inputs
+        needed = sum(map(len, splits.values())) * Replay(network, cut).capture(one).numel() * size
     free = free_memory()
     if cache == "auto" and needed > MEMORY_SHARE * free:
         return Live(
@@ -253,8 +263,13 @@ def hidden_states(replay: Replay, network: Network, examples: Sequence[Example],
             found = replay.capture(collate(part, pad, _device(network)).inputs).cpu()
             sides = [(place, example) for place in range(len(part[0].sides)) for example in part]
             for (place, example), states in zip(sides, found, strict=True):
-                kept[example.row + place * len(examples)] = states[: len(example.sides[place]["input_ids"])].clone()
+                kept[example.row + place * len(examples)] = _own(states, example.sides[place]).clone()
     return kept
+
+
+def _own(states: Tensor, side: dict[str, Any]) -> Tensor:
+    """What belongs to the row itself: filler's states are left away."""
+    return states[: len(side["input_ids"])] if "input_ids" in side else states
 
 
 def _chunks(examples: Sequence[Example], device: str) -> Iterable[list[Example]]:

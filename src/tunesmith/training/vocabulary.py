@@ -45,6 +45,8 @@ def compact_embeddings(network: Network, plan: Plan, tokens: Iterable[int], pad:
     `tokens` are all those that the network will be given. Gives the kept token numbers by parameter name, which stays
     as it was; empty when nothing was swapped.
     """
+    if "input_ids" not in pad:
+        return {}
     if network.writes:  # an untrained token may still be said, and tied embeddings are outputs too
         return {}
     body = network.get_submodule(network.layout.body)

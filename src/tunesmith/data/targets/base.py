@@ -16,6 +16,7 @@ class Target(ABC):
 
     balance: ClassVar[str]  # how rows are held out, in words: "stratified by label"
     words: ClassVar[bool] = False  # whether a row's text may be a list of words
+    pictures: bool = False  # whether a row's text is the name of a picture
 
     @abstractmethod
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:

@@ -22,6 +22,9 @@ class OneClass(Target):
 
     balance: ClassVar[str] = "stratified by label"
 
+    def __init__(self, pictures: bool = False) -> None:
+        self.pictures = pictures
+
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         values = table.columns[column]
         lists = [row for row, value in enumerate(values) if isinstance(value, list)]
