@@ -273,11 +273,11 @@ def measure_base(
     outputs = max(backbone.module.config.vocab_size, len(backbone.text.tokenizer))
     if task.measures_general and not network.fresh:
         built.general = general_perplexity(task, labels, network, encoded.limit)
-    floor = task.floor(encoded.examples["train"], prepared.truth("train"), test, outputs)
+    floors = task.floors(encoded.examples["train"], prepared.truth("train"), test, outputs)
     rivals = [] if network.fresh else [Baseline(BASE, PHRASES[BASE], scores, took)]
-    if floor:
+    for name, floor in floors.items():
         scores = task.score(floor, truth, labels)
-        rivals.append(Baseline(task.floor_name, PHRASES[task.floor_name], scores, time.perf_counter() - begun - took))
+        rivals.append(Baseline(name, PHRASES[name], scores, time.perf_counter() - begun - took))
     built.base = (*built.base, *rivals)
     said = f"the untouched base has loss {loss:.3f} on the test rows ({took:.1f} s)"
     if network.fresh:  # what untrained weights say is no rival, and nothing that could be forgotten

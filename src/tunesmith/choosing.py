@@ -24,6 +24,7 @@ from tunesmith.tasks.masked_lm import MaskedLm
 from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
+from tunesmith.tasks.seq2seq import Seq2Seq
 from tunesmith.tasks.token_classification import TokenClassification
 
 MANY = 0.6  # share of distinct numbers above which they are measurements, not names of classes
@@ -37,6 +38,7 @@ RECOGNISING: tuple[type[Task], ...] = (
     Instruction,
     CausalLm,
     MaskedLm,
+    Seq2Seq,
     Embedding,
 )
 

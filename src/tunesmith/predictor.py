@@ -183,7 +183,8 @@ class Predictor:
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
         list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with
         single spaces between), label, score, text, words. A model that was trained on conversations takes a question, or
-        a list of messages with "role" and "content", and gives the answer. A model of pictures takes their paths.
+        a list of messages with "role" and "content", and gives the answer; one of texts that are written from texts gives
+        what it writes. A model of pictures takes their paths.
         """
         return [prediction.value for prediction in self._warned(texts)]
 

@@ -171,7 +171,7 @@ def fitted(prepared: Prepared, processor: Processor, asked: int | str) -> tuple[
     Raises DataError where the task has it otherwise, or where none is left for training.
     """
     try:
-        return prepared, encode(prepared, processor, asked)
+        return _sized(prepared, encode(prepared, processor, asked))
     except UnfitRows as error:
         if not prepared.task.drops_unfit:
             raise
@@ -189,7 +189,12 @@ def fitted(prepared: Prepared, processor: Processor, asked: int | str) -> tuple[
     splits = replace(prepared.splits, train=tables["train"], validation=tables["validation"], test=tables["test"])
     prepared = replace(prepared, splits=splits)
     encoded = encode(prepared, processor, asked)
-    return prepared, replace(encoded, findings=(finding, *encoded.findings))
+    return _sized(prepared, replace(encoded, findings=(finding, *encoded.findings)))
+
+
+def _sized(prepared: Prepared, encoded: Encoded) -> tuple[Prepared, Encoded]:
+    labels = prepared.task.sized(prepared.labels, encoded.examples["train"])
+    return replace(prepared, labels=labels), encoded
 
 
 def encode(prepared: Prepared, processor: Processor, asked: int | str) -> Encoded:

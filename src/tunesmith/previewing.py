@@ -58,13 +58,15 @@ def preview(recipe: Recipe, count: int) -> Preview:
     prepared, encoded = fitted(prepared, processor, recipe.training.max_length)
     rows = []
     for example in encoded.examples["train"][:count]:
-        text = prepared.texts("train")[example.source]
         read = [token for side in example.sides for token in processor.tokens(side)]
         if example.rest:
             rest = processor.tokens({"input_ids": list(example.rest)})
         else:
-            rest = _left_out(_whole(processor, text, example), read) if example.cut else []
+            cut = example.cut + example.second_cut
+            rest = _left_out(_whole(prepared, processor, example), read) if cut else []
         trained = tuple(item != IGNORED for item in example.target) if prepared.task.learns_tokens else ()
+        # Where what is learned is a text of its own, it comes last, and what is read before it teaches nothing.
+        trained = (False,) * (len(read) - len(trained)) + trained if trained else ()
         rows.append(
             PreviewedRow(
                 prepared.splits.train.place(example.source),
@@ -74,7 +76,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
                 else _learned(prepared.task, example, read, prepared.labels),
                 tuple(read),
                 tuple(rest[:CUT_SHOWN]),
-                example.cut,
+                example.cut + example.second_cut,
                 trained,
             )
         )
@@ -100,10 +102,15 @@ def _left_out(whole: list[str], read: list[str]) -> list[str]:
     return rest
 
 
-def _whole(processor: Processor, text: Text, example: Example) -> list[str]:
-    """The tokens of a row, uncut."""
+def _whole(prepared: Prepared, processor: Processor, example: Example) -> list[str]:
+    """The tokens of a training row, uncut."""
+    text: Text = prepared.texts("train")[example.source]
     if example.second is None:
         return processor.tokens(processor.encode(text, example.length + example.cut)[0])
+    if isinstance(text, str):  # the second text is what is learned
+        limit, truth = example.length + example.cut + example.second_cut, prepared.truth("train")[example.source]
+        (uncut,) = prepared.task.encode([text], [truth], prepared.labels, processor, limit)
+        return [token for side in uncut.sides for token in processor.tokens(side)]
     return [
         token for part in text for token in processor.tokens(processor.encode(part, example.length + example.cut)[0])
     ]

@@ -28,7 +28,7 @@ from tunesmith.evaluation.report import (
 )
 from tunesmith.evaluation.terminal import result_lines
 from tunesmith.evaluation.verdict import Cost, judge
-from tunesmith.evaluation.wording import metric_title, rows_of, with_interval
+from tunesmith.evaluation.wording import figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
 from tunesmith.retention import TEXTS, general_perplexity, retention_line
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tunesmith.predictor import Predictor
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.tasks.base import Prediction, Scores
+
+NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def measure_result(
         counted=scores.primary in scores.shares,
         lower=scores.primary in scores.lower,
     )
-    retained = _retained(built, predictor)
+    retained = [*_retained(built, predictor), *_nearer(scores, baselines)]
     losses, evaluations, best = _curves(ledger)
     outcome = Outcome(
         version=__version__,
@@ -151,6 +153,25 @@ def _retained(built: Built, predictor: Predictor) -> list[Finding]:
     card = predictor.card
     after = general_perplexity(card.task, card.labels, predictor.network, card.max_length)
     return [] if after is None else [Finding("retention", TEXTS, retention_line(built.general, after), ())]
+
+
+def _nearer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
+    """Rivals whose written texts are nearer to those wanted than the model's, whatever the verdict's metric says."""
+    if NEARNESS not in scores.written:
+        return []
+    own, rows = scores.value(NEARNESS), scores.written[NEARNESS]
+    said = [
+        f"{figures(other)[0]} for {item.what}"
+        for item in baselines
+        if NEARNESS in item.scores.written and (other := item.scores.value(NEARNESS)) > own
+    ]
+    if not said:
+        return []
+    message = (
+        f"written texts are further from those wanted than a rival's: {metric_title(NEARNESS)} {figures(own)[0]}, against "
+        f"{' and '.join(said)}"
+    )
+    return [Finding("nearer", rows, message, ())]
 
 
 def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) -> Cost:

@@ -37,6 +37,7 @@ TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label
 TASK_VARIANTS["instruction"] = [{"template": "plain"}, {"template": "plain", "learn": "all"}]
 TASK_VARIANTS["image_classification"] = [{}, {"label_smoothing": 0.1}]
 TASK_VARIANTS["regression"] = [{}, {"error": "huber"}]
+TASK_VARIANTS["seq2seq"] = [{}, {"label_smoothing": 0.1, "prefix": "now: "}]
 TASK_VARIANTS["embedding"] = [{}, {"symmetric": True, "scale": 10.0}]
 
 
@@ -120,6 +121,10 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
     "instruction": (_chats(10), Labels((), ())),
     "causal_lm": ([(text, text) for text, _ in rows(10)], Labels((), ())),
     "masked_lm": ([(text, text) for text, _ in rows(10)], Labels((), ())),
+    "seq2seq": (
+        [(text, " ".join(reversed(text.split()[: 2 + place]))) for place, (text, _) in enumerate(rows(10))],
+        Labels((), (), longest=12),
+    ),
     "question_answering": (_with_answers(10), Labels(("start", "end"), (6, 4), (0.5,), longest=6)),
     "token_classification": (
         _with_entities(10),
@@ -128,12 +133,14 @@ SAMPLES: dict[str, tuple[list[tuple[Text, Any]], Labels]] = {
 }
 
 
-HEADLESS = {("instruction", "gpt2"), ("causal_lm", "gpt2")}  # everything is pretrained: method head is refused
+# Everything is pretrained: method head is refused.
+HEADLESS = {("instruction", "gpt2"), ("causal_lm", "gpt2"), ("seq2seq", "t5"), ("seq2seq", "bart")}
 BARE = ("embedding",)  # the network is the base alone: with the base frozen there is nothing to train
 DECODERS = ("llama", "qwen3", "gpt2")
 FITTING: dict[str, tuple[str, ...]] = {
     "instruction": DECODERS,
     "causal_lm": DECODERS,
+    "seq2seq": ("t5", "bart"),
     "masked_lm": ("bert", "roberta", "distilbert", "mpnet", "electra", "modernbert", "deberta-v2"),
 }  # families that a task is built on, where these are few
 
@@ -172,7 +179,7 @@ def _plain(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
 PICTURED = ("image_classification",)  # tasks that read pictures, from bases of their own
 # Tasks with an output a token, which word vectors have no head for, and those that a table has nothing to learn by.
 NOT_STATIC = ("token_classification", "question_answering")
-NEVER_STATIC = ("instruction", "causal_lm", "masked_lm", "embedding")
+NEVER_STATIC = ("instruction", "causal_lm", "masked_lm", "embedding", "seq2seq")
 
 
 def static_cases(fitting: bool) -> list[Case]:

@@ -153,6 +153,9 @@ def _check_loss(made: Set, output: Tensor) -> None:
         "instruction": lambda: functional.cross_entropy(output[:, :-1].flatten(0, 1), target[:, 1:].flatten()),
         "causal_lm": lambda: functional.cross_entropy(output[:, :-1].flatten(0, 1), target[:, 1:].flatten()),
         "masked_lm": lambda: functional.cross_entropy(output.flatten(0, 1), target.flatten()),
+        "seq2seq": lambda: functional.cross_entropy(
+            output.flatten(0, 1), target[:, : output.shape[1]].flatten(), label_smoothing=options["label_smoothing"]
+        ),
         "question_answering": lambda: _span_loss(made, output),
     }
     if made.case.task in oracles:  # the others' losses are held against their references in tests/unit

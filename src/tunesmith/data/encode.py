@@ -31,6 +31,7 @@ class Example:
     window: Window | None = None  # where outputs are one a token: which of them count, and of which text
     rest: tuple[int, ...] = ()  # the first of the tokens cut, where these cannot be found by reading the text again
     more: tuple[dict[str, list[int]], ...] = ()  # further texts of a row, each read on its own like the second
+    second_cut: int = 0  # tokens that the length limit took away from the second text, where they are counted apart
 
     @property
     def length(self) -> int:
@@ -125,7 +126,7 @@ def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu
     for place, example in enumerate(examples):
         counted[place, list(places_of(example))] = True
         if known:
-            target[place, : example.length] = torch.tensor(example.target)
+            target[place, : len(example.target)] = torch.tensor(example.target)
     return Batch(rows, inputs, target.to(device) if known else None, counted.to(device))
 
 

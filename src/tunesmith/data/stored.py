@@ -23,7 +23,7 @@ from tunesmith.data.words import Window
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = 1
+VERSION = 2
 INDEX = "index.json"
 KEPT_BYTES = 8_000_000_000  # of all stored rows on a machine; the folders that were not used longest go first
 PART_ROWS = 10_000  # encoded at a time: enough for every core, and 60 MB of Python numbers at 20 tokens a row
@@ -118,11 +118,12 @@ class StoredExamples(Sequence[Example]):
             first, last = self._ends[side][row], self._ends[side][row + 1]
             sides.append({name: self._inputs[f"{name}.{side}"][first:last].tolist() for name in self._names})
         kept = self._rest[self._rest_ends[row] : self._rest_ends[row + 1]].tobytes()
-        target, places = _unpacked(json.loads(kept))
+        target, places, second_cut = _unpacked(json.loads(kept))
         source = int(self.measures.sources[row])
         window = None if places is None else Window(source, self.texts[source], places)  # type: ignore[arg-type]
         second = sides[1] if self._sides > 1 else None
-        return Example(row, sides[0], target, int(self.measures.cuts[row]), second, window, more=tuple(sides[2:]))
+        cut = int(self.measures.cuts[row])
+        return Example(row, sides[0], target, cut, second, window, more=tuple(sides[2:]), second_cut=second_cut)
 
 
 def can_store(example: Example) -> bool:
@@ -227,14 +228,14 @@ def _write(folder: Path, parts: Iterable[list[Example]]) -> None:
 
 
 def _packed(example: Example) -> list[Any]:
-    """What an Example holds beside its numbers: [target, whether it is a tuple, places in the window]."""
-    window = example.window
-    return [example.target, isinstance(example.target, tuple), None if window is None else list(window.places)]
+    """What an Example holds beside its numbers: [target, whether it is a tuple, places in the window, second cut]."""
+    places = None if example.window is None else list(example.window.places)
+    return [example.target, isinstance(example.target, tuple), places, example.second_cut]
 
 
-def _unpacked(kept: list[Any]) -> tuple[Any, tuple[int, ...] | None]:
-    target, is_tuple, places = kept
-    return tuple(target) if is_tuple else target, None if places is None else tuple(places)
+def _unpacked(kept: list[Any]) -> tuple[Any, tuple[int, ...] | None, int]:
+    target, is_tuple, places, second_cut = kept
+    return tuple(target) if is_tuple else target, None if places is None else tuple(places), second_cut
 
 
 def _keys(names: Sequence[str], sides: int) -> list[str]:

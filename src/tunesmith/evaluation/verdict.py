@@ -26,6 +26,7 @@ TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
 FREQUENT_TAG = "frequent_tag"
 BASE, FREQUENT_ANSWER, FREQUENT_TOKEN = "base", "frequent_answer", "frequent_token"
+FREQUENT_TARGET, LEAD = "frequent_target", "lead"
 TFIDF_COSINE = "tfidf_cosine"
 SLIDING_WINDOW = "sliding_window"
 PIXELS = "pixels"
@@ -42,6 +43,8 @@ PHRASES = {
     BASE: "the untouched base",
     FREQUENT_TOKEN: "every token by its frequency",
     FREQUENT_ANSWER: "the most frequent token, and the most frequent answer",
+    FREQUENT_TARGET: "the most frequent token, and the most frequent target",
+    LEAD: "the most frequent token, and the input's own first words",
     TFIDF_COSINE: "the cosine similarity of TF-IDF",
     SLIDING_WINDOW: "the words that stand nearest to the question's",
     PIXELS: "logistic regression on small pixels",
@@ -53,6 +56,8 @@ FLOORS = (
     FREQUENT_TAG,
     FREQUENT_ANSWER,
     FREQUENT_TOKEN,
+    FREQUENT_TARGET,
+    LEAD,
 )  # know nothing of the text, or of a word's neighbours
 CHEAPER = {
     PROBE: "--method head",
@@ -198,7 +203,7 @@ def _rows_to_tell(gain: Interval, rows_tested: int, needed: int, confidence: flo
 
 
 def _advice(best: str) -> str:
-    if best in (FREQUENT_ANSWER, FREQUENT_TOKEN):
+    if best in (FREQUENT_ANSWER, FREQUENT_TOKEN, FREQUENT_TARGET, LEAD):
         return "Train longer (training.epochs), raise training.rate, or give more text first."
     if best in FLOORS:
         return "Check the label column, the learning rate and the number of epochs first."

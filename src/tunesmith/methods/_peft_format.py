@@ -80,7 +80,7 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
     source = network.source
     config: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION" if outside else "TOKEN_CLS" if network.per_token else "SEQ_CLS",
+        "task_type": "FEATURE_EXTRACTION" if outside else _task_type(network),
         "base_model_name_or_path": None if source is None else source.public_name,
         "revision": source.revision if source is not None and source.kind == "hub" else None,
         "r": method.rank,
@@ -220,6 +220,14 @@ def _shapes(base: nn.Module, rank: int) -> tuple[tuple[int, int], tuple[int, int
 def wrapped(network: Network) -> str:
     """The name, with a dot behind it, of the transformers model inside the network: what PEFT wraps."""
     return network.layout.body.partition(".")[0] + "."
+
+
+def _task_type(network: Network) -> str:
+    from tunesmith.models.sequence import SequenceNetwork
+
+    if isinstance(network, SequenceNetwork):
+        return "SEQ_2_SEQ_LM"
+    return "TOKEN_CLS" if network.per_token else "SEQ_CLS"
 
 
 def _wrapped_model(network: Network) -> PreTrainedModel:

@@ -55,6 +55,42 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
     return found
 
 
+def write_from(network: Network, sources: Sequence[Sequence[int]]) -> list[tuple[list[int], bool]]:
+    """What an encoder-decoder writes for each of `sources`, and whether it came to an end, by its saved settings.
+
+    These were set by `models/sequence.py`: greedy or by beams, and how many tokens at most. The end of text is given too.
+    Sources of like length are read together, filled on the right, and the keys and values of tokens that were written are
+    kept: the same tokens come as one by one, up to rounding.
+    """
+    model = _writer(network)
+    config = model.generation_config
+    ends = ends_of(config)
+    filler, device = network.processor.pad["input_ids"], network.sample.device
+    found: list[tuple[list[int], bool]] = [([], False)] * len(sources)
+    lengths = [len(source) for source in sources]
+    for rows in _batches(lengths, max(lengths)):
+        longest = len(sources[rows[0]])
+        ids = torch.full((len(rows), longest), filler)
+        mask = torch.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, : len(sources[row])] = torch.tensor(sources[row])
+            mask[place, : len(sources[row])] = 1
+        with torch.inference_mode(), quiet():
+            said = model.generate(
+                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+            )  # [rows, 1 + tokens]: what the decoder starts from comes first
+        for place, row in enumerate(rows):
+            written = _until(said[place, 1:].tolist(), ends)
+            found[row] = written, bool(written) and written[-1] in ends
+    return found
+
+
+def ends_of(config: GenerationConfig) -> list[int]:
+    """The tokens that end a text."""
+    own: Any = config.eos_token_id
+    return [] if own is None else [own] if isinstance(own, int) else list(own)
+
+
 def ends_with(network: Network, ends: Collection[int]) -> None:
     """Lets other tools that open the saved model end a text at `ends` too, beside the model's own ends of text."""
     model = _writer(network)

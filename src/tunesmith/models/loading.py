@@ -48,6 +48,7 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     from tunesmith.models import encoder_part
     from tunesmith.models.embedding import EmbeddingNetwork
     from tunesmith.models.language import language_kind, load_language
+    from tunesmith.models.sequence import is_sequence, load_sequence
 
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: holds no saved model (no config.json); give the folder that a run calls model/")
@@ -57,6 +58,8 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
             return _load_static(folder)
         with quiet():
             config = read_config(folder, str(folder))
+            if is_sequence(config):
+                return load_sequence(folder, config), ()
             language = language_kind(config)
             if language is not None:
                 return load_language(folder, config, language), ()

@@ -18,17 +18,23 @@ IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 def save_model(
-    model: PreTrainedModel, processor: Processor, further: dict[str, Tensor], folder: Path, limit: int
+    model: PreTrainedModel,
+    processor: Processor,
+    further: dict[str, Tensor],
+    folder: Path,
+    limit: int,
+    whole: bool = False,
 ) -> None:
     """Config, weights and tokenizer as transformers writes them; `further` weights are added under their names.
 
-    Of an encoder-decoder `model` is the encoder. The saved tokenizer cuts at `limit` tokens, special ones included.
+    Of an encoder-decoder `model` is the encoder, unless it is `whole`. The saved tokenizer cuts at `limit` tokens, special
+    ones included.
     """
     from tunesmith.models.encoder_part import write_encoder
 
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
-        if model.config.is_encoder_decoder:
+        if model.config.is_encoder_decoder and not whole:
             write_encoder(model, further, folder)
         else:
             model.save_pretrained(folder, state_dict={**float32(model.state_dict()), **further})

@@ -225,6 +225,40 @@ class TextProcessor(Processor):
             )
         return found
 
+    def targets(self, texts: Sequence[str], max_length: int) -> list[tuple[list[int], int]]:
+        """Texts to be written, each as tokens with an end of text, and how many did not fit into `max_length`.
+
+        A text that is cut ends all the same, as the tokenizers of encoder-decoders cut. Raises ModelError where the
+        tokenizer has no token for the end of a text.
+        """
+        if not texts:
+            return []
+        end = self.end
+        given = self.tokenizer(text_target=[self._cased(text) for text in texts], padding=False, verbose=False)
+        found = []
+        for numbers in given["input_ids"]:
+            ids = [*numbers] if end in numbers else [*numbers, end]
+            cut = max(0, len(ids) - max_length)
+            tail = len(ids) - 1 - ids[::-1].index(end)  # some families put a language behind the end
+            found.append(([*ids[: tail - cut], *ids[tail:]] if cut else ids, cut))
+        return found
+
+    def written(self, ids: Sequence[int]) -> str:
+        """Tokens that a model wrote as text, without the tokenizer's marks."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    @property
+    def end(self) -> int:
+        """The token that ends a text. Raises ModelError where the tokenizer has none."""
+        ends = (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id)
+        found = next((token for token in ends if isinstance(token, int)), None)
+        if found is None:
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: the tokenizer has no end of text, so a model could not learn where to stop; "
+                "set eos_token in tokenizer_config.json"
+            )
+        return found
+
     @property
     def special(self) -> int:
         """How many marks go around a text."""

@@ -45,7 +45,8 @@ class Labels:
     center: tuple[float, ...] = ()  # of numbers: mean over the training rows
     scale: tuple[float, ...] = ()  # of numbers: standard deviation over the training rows
     standardised: bool = False  # of numbers: whether an output counts in `scale`s from `center`
-    longest: int = 0  # of answers: characters of the longest one in the training rows
+    # Of answers cut from a text: characters of the longest one in the training rows; of texts to be written: tokens.
+    longest: int = 0
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,13 @@ class Task(Part, ABC):
         """
         return []
 
+    def floors(
+        self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
+    ) -> dict[str, list[Prediction]]:
+        """By the verdict's names for them, rivals that need no model; by default what `floor` gives, if anything."""
+        found = self.floor(train, learned, test, outputs)
+        return {self.floor_name: found} if found else {}
+
     def units(self, text: Text) -> int:
         """How many outputs count of what is said of a text: one, or one a word."""
         return 1
@@ -281,6 +289,10 @@ class Task(Part, ABC):
     def widen(self, processor: Processor, texts: Sequence[Text]) -> str:
         """Adds to the tokenizer what this task wants there, by the training texts; one line that says what, or ""."""
         return ""
+
+    def sized(self, labels: Labels, train: Sequence[Example]) -> Labels:
+        """`labels` with what only the encoded training rows can tell, such as how long a written text may be."""
+        return labels
 
     def packs(self) -> bool:
         """Whether several short rows may share a window in training, each as if it stood alone."""

@@ -144,6 +144,8 @@ def plan_trunk(
     if set(plan.trainable) <= last:
         vectors = {name: pooled_features(network, examples, pad) for name, examples in splits.items() if examples}
         return PooledCache(network, vectors, "one vector a row: only the last linear map trains, so the base runs once")
+    if network.unkept:
+        return Live(network, f"nothing kept: {network.unkept}")
     if plan.cut == 0:
         return Live(network, "nothing to keep: blocks train from the first one on")
     return _plan_hidden(network, plan, splits, cache, pad)

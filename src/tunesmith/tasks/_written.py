@@ -1,0 +1,130 @@
+"""How near written texts are to those wanted: exact match, ROUGE-L; with the extra `gen` ROUGE-1, ROUGE-2, BLEU, chrF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.tasks._answers import WORD, Compare, exact_match, rouge_l
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tunesmith.tasks.base import Metric
+
+Pair = tuple[str, str]  # (what was written, what was wanted)
+PACKAGES = {"rouge_score": ("ROUGE-1", "ROUGE-2"), "sacrebleu": ("BLEU", "chrF")}
+ORDERS = 4  # longest n-gram of BLEU
+
+
+def left_out() -> str:
+    """One line about the metrics whose package is not installed; "" where all are."""
+    lacking = [metric for package, metrics in PACKAGES.items() if find_spec(package) is None for metric in metrics]
+    if not lacking:
+        return ""
+    return f"{', '.join(lacking)} of written texts are left out: pip install 'tunesmith[gen]' adds them"
+
+
+def measures_of(
+    pairs: Sequence[Pair | None], own: Mapping[str, Compare]
+) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
+    """Columns with an entry for each row (None: nothing was written), and the metrics that take them; `own` are further ones.
+
+    Exact match and ROUGE are means over the rows, from 0 to 1. BLEU and chrF are of all texts together, from 0 to 100, as
+    sacrebleu has them: counts of n-grams are summed first.
+    """
+    import numpy as np
+
+    columns: dict[str, np.ndarray] = {}
+    metrics: dict[str, Metric] = {}
+    for name, function in {"exact_match": exact_match, "rouge_l": rouge_l, **own}.items():
+        columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
+        metrics[name] = _Mean(name)
+    if find_spec("rouge_score") is not None:
+        found = _rouge(pairs)
+        for place, name in enumerate(("rouge_1", "rouge_2")):
+            columns[name] = found[:, place]
+            metrics[name] = _Mean(name)
+    if find_spec("sacrebleu") is not None:
+        columns["bleu"], columns["chrf"] = _bleu_counts(pairs), _chrf_counts(pairs)
+        metrics["bleu"], metrics["chrf"] = bleu, chrf
+    return columns, metrics
+
+
+class _Mean:
+    """The mean of a column over the rows that a text was written for; 0 where a resample holds none of them."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, of: Mapping[str, np.ndarray]) -> float:
+        values = of[self._name]
+        known = values[values == values]
+        return float(known.mean()) if len(known) else 0.0
+
+
+class _Words:
+    """Words for rouge-score: the same as for ROUGE-L, in any script; its own would know Latin letters alone."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return WORD.findall(text.lower())
+
+
+def _rouge(pairs: Sequence[Pair | None]) -> np.ndarray:
+    """[rows, 2] F1 of words and of pairs of words (Lin 2004); nan where nothing was written."""
+    import numpy as np
+    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-not-found]
+
+    scorer = RougeScorer(["rouge1", "rouge2"], tokenizer=_Words())
+    found = np.full((len(pairs), 2), np.nan)
+    for row, pair in enumerate(pairs):
+        if pair is not None:
+            said, wanted = pair
+            scores = scorer.score(wanted, said)
+            found[row] = [scores["rouge1"].fmeasure, scores["rouge2"].fmeasure]
+    return found
+
+
+def _bleu_counts(pairs: Sequence[Pair | None]) -> np.ndarray:
+    """[rows, 10]: hits and n-grams of each order, and the lengths of both texts; zeros where nothing was written."""
+    import numpy as np
+    from sacrebleu.metrics.bleu import BLEU  # type: ignore[import-not-found]
+
+    metric = BLEU(effective_order=True)  # of one sentence: only its counts are taken, which do not depend on it
+    found = np.zeros((len(pairs), 2 * ORDERS + 2))
+    for row, pair in enumerate(pairs):
+        if pair is not None:
+            score = metric.sentence_score(pair[0], [pair[1]])
+            found[row] = [*score.counts, *score.totals, score.sys_len, score.ref_len]
+    return found
+
+
+def bleu(of: Mapping[str, np.ndarray]) -> float:
+    """Of a corpus (Papineni 2002), as sacrebleu computes it by default."""
+    from sacrebleu.metrics.bleu import BLEU  # type: ignore[import-not-found]
+
+    sums: list[int] = of["bleu"].sum(0).astype(int).tolist()
+    hits, totals, (said, wanted) = sums[:ORDERS], sums[ORDERS:-2], sums[-2:]
+    return float(BLEU.compute_bleu(hits, totals, said, wanted, smooth_method="exp").score) if said else 0.0
+
+
+def _chrf_counts(pairs: Sequence[Pair | None]) -> np.ndarray:
+    """[rows, 18]: for each order of letters those of the written text, of the wanted one, and the hits."""
+    import numpy as np
+    from sacrebleu.metrics.chrf import CHRF  # type: ignore[import-not-found]
+
+    metric: Any = CHRF()
+    found = np.zeros((len(pairs), 3 * metric.order))
+    for row, pair in enumerate(pairs):
+        if pair is not None:
+            (found[row],) = metric._extract_corpus_statistics([pair[0]], [[pair[1]]])
+    return found
+
+
+def chrf(of: Mapping[str, np.ndarray]) -> float:
+    """Of a corpus (Popovic 2015), as sacrebleu computes it by default."""
+    from sacrebleu.metrics.chrf import CHRF  # type: ignore[import-not-found]
+
+    metric: Any = CHRF()
+    return float(metric._compute_f_score(of["chrf"].sum(0).astype(int).tolist()))
