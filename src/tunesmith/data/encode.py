@@ -32,6 +32,7 @@ class Example:
     rest: tuple[int, ...] = ()  # the first of the tokens cut, where these cannot be found by reading the text again
     more: tuple[dict[str, list[int]], ...] = ()  # further texts of a row, each read on its own like the second
     second_cut: int = 0  # tokens that the length limit took away from the second text, where they are counted apart
+    unknown: int = 0  # tokens to be learned that stand for letters which the tokenizer does not know
 
     @property
     def length(self) -> int:

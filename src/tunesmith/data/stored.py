@@ -118,12 +118,15 @@ class StoredExamples(Sequence[Example]):
             first, last = self._ends[side][row], self._ends[side][row + 1]
             sides.append({name: self._inputs[f"{name}.{side}"][first:last].tolist() for name in self._names})
         kept = self._rest[self._rest_ends[row] : self._rest_ends[row + 1]].tobytes()
-        target, places, second_cut = _unpacked(json.loads(kept))
+        target, places, second_cut, unknown = _unpacked(json.loads(kept))
         source = int(self.measures.sources[row])
         window = None if places is None else Window(source, self.texts[source], places)  # type: ignore[arg-type]
         second = sides[1] if self._sides > 1 else None
         cut = int(self.measures.cuts[row])
-        return Example(row, sides[0], target, cut, second, window, more=tuple(sides[2:]), second_cut=second_cut)
+        more = tuple(sides[2:])
+        return Example(
+            row, sides[0], target, cut, second, window, more=more, second_cut=second_cut, unknown=unknown
+        )  # fmt: skip
 
 
 def can_store(example: Example) -> bool:
@@ -228,14 +231,14 @@ def _write(folder: Path, parts: Iterable[list[Example]]) -> None:
 
 
 def _packed(example: Example) -> list[Any]:
-    """What an Example holds beside its numbers: [target, whether it is a tuple, places in the window, second cut]."""
+    """What an Example holds beside its numbers: [target, whether it is a tuple, places, second cut, unknown]."""
     places = None if example.window is None else list(example.window.places)
-    return [example.target, isinstance(example.target, tuple), places, example.second_cut]
+    return [example.target, isinstance(example.target, tuple), places, example.second_cut, example.unknown]
 
 
-def _unpacked(kept: list[Any]) -> tuple[Any, tuple[int, ...] | None, int]:
-    target, is_tuple, places, second_cut = kept
-    return tuple(target) if is_tuple else target, None if places is None else tuple(places), second_cut
+def _unpacked(kept: list[Any]) -> tuple[Any, tuple[int, ...] | None, int, int]:
+    target, is_tuple, places, second_cut, unknown = kept
+    return tuple(target) if is_tuple else target, None if places is None else tuple(places), second_cut, unknown
 
 
 def _keys(names: Sequence[str], sides: int) -> list[str]:

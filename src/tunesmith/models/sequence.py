@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
-from tunesmith.data.encode import IGNORED
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.layout import Layout, example_inputs, layout_of
@@ -21,6 +20,7 @@ from tunesmith.models.saving import save_model
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
+NO_LABEL = -100  # what transformers takes for a token that is not learned
 FITTING = "choose an encoder-decoder, such as t5, flan-t5, bart, pegasus or marian"
 
 
@@ -55,7 +55,7 @@ class SequenceNetwork(Network):
         to write, which is shorter than `tokens` where a text to read is longer.
         """
         read, read_mask, write, write_mask = sides(inputs)
-        labels = write.masked_fill(write_mask == 0, IGNORED)
+        labels = write.masked_fill(write_mask == 0, NO_LABEL)
         return self.model(
             input_ids=read, attention_mask=read_mask, decoder_input_ids=_shifted(self.model, labels), use_cache=False
         ).logits
@@ -81,7 +81,7 @@ def _shifted(model: PreTrainedModel, labels: Tensor) -> Tensor:
         return own(labels=labels)
     read = torch.cat([torch.full_like(labels[:, :1], _start(model)), labels[:, :-1]], dim=1)
     filler: Any = model.config.pad_token_id
-    return read.masked_fill(read == IGNORED, filler)
+    return read.masked_fill(read == NO_LABEL, filler)
 
 
 def _start(model: PreTrainedModel) -> int:

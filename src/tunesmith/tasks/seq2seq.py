@@ -114,13 +114,22 @@ class Seq2Seq(Task):
             write = [(inputs["input_ids"][:SAID_BACK], 0) for inputs, _ in read]
         else:
             write = processor.targets([str(target) for target in targets], limit)
+        strange: Any = processor.tokenizer.unk_token_id
         made = []
         for row, ((inputs, cut), (ids, second_cut)) in enumerate(zip(read, write, strict=True)):
             second = {name: [0] * len(ids) for name in inputs} | {"input_ids": ids, "attention_mask": [1] * len(ids)}
             window = Window(row, str(texts[row]), tuple(range(len(ids))))
             target = None if targets is None else list(ids)
-            made.append(Example(row, inputs, target, cut, second, window, second_cut=second_cut))
+            unknown = 0 if targets is None else ids.count(strange)
+            made.append(Example(row, inputs, target, cut, second, window, second_cut=second_cut, unknown=unknown))
         return made
+
+    def unlearned(self, examples: Sequence[Example], targets: Sequence[Any]) -> tuple[str, list[int]]:
+        return (
+            "the target holds letters that the tokenizer does not know, which the model can never write; write them "
+            "otherwise, or choose another base",
+            [example.source for example in examples if example.unknown],
+        )
 
     def sized(self, labels: Labels, train: Sequence[Example]) -> Labels:
         return replace(labels, longest=max((example.units for example in train), default=0))
