@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -42,6 +44,14 @@ def network_of(folder: Path, task: Seq2Seq, labels: Labels = NONE) -> Network:
 
 def table(columns: dict[str, list[Any]], path: str = "rows.csv") -> Table:
     return Table(path, columns, tuple(range(2, 2 + len(next(iter(columns.values()))))))
+
+
+def package(name: str) -> Any:
+    """A module of the extra `gen`. Where it is not installed the test skips; where CI is set it fails."""
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        said = f"needs {name}: pip install 'tunesmith[gen]'"
+        pytest.fail(said) if "CI" in os.environ else pytest.skip(said)
+    return importlib.import_module(name)
 
 
 def encoder_decoder() -> str:
@@ -259,6 +269,8 @@ def test_columns_by_name() -> None:
         "what other tasks read too is taken where it is asked for"
     )
     languages = table({"en": TEXTS, "de": TARGETS})
+    assert "the first column is read" in Seq2Seq().find(languages, Asked()).why
+    assert "the first column is read" not in Seq2Seq().find(languages, Asked("de", "en")).why
     assert Seq2Seq().find(languages, Asked(label="en")).text == "de"
     for asked, said in (
         (Asked("body"), "name the one to read with --text and the one to write with --label"),
@@ -315,12 +327,8 @@ def scored(said: list[str | None], wanted: list[str], task: Seq2Seq | None = Non
     return (Seq2Seq() if task is None else task).score(found, wanted, NONE)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("sacrebleu") is None, reason="needs sacrebleu: pip install 'tunesmith[gen]'"
-)
 def test_bleu_and_chrf_are_sacrebleus() -> None:
-    import sacrebleu
-
+    sacrebleu = package("sacrebleu")
     scores = scored([*SAID, None], [*WANTED, "not written"])
     assert scores.value("bleu") == pytest.approx(sacrebleu.corpus_bleu(SAID, [WANTED]).score, abs=1e-9)
     assert scores.value("chrf") == pytest.approx(sacrebleu.corpus_chrf(SAID, [WANTED]).score, abs=1e-9)
@@ -333,13 +341,8 @@ def test_bleu_and_chrf_are_sacrebleus() -> None:
     assert [scores.metrics[name](empty) for name in scores.written] == [0.0] * len(scores.written)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("rouge_score") is None, reason="needs rouge-score: pip install 'tunesmith[gen]'"
-)
 def test_rouge_is_rouge_scores() -> None:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    theirs = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    theirs = package("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rouge2", "rougeL"])
     scores = scored([*SAID], WANTED)
     for ours, name in (("rouge_1", "rouge1"), ("rouge_2", "rouge2"), ("rouge_l", "rougeL")):
         each = [theirs.score(wanted, said)[name].fmeasure for said, wanted in zip(SAID, WANTED, strict=True)]
@@ -396,6 +399,10 @@ def test_blocks_are_those_of_the_encoder_and_then_of_the_decoder(family: str, mo
     allowed = (f"{layout.blocks[-1]}.", *(f"{name}." for name in layout.tail))
     assert plan.trainable and all(name.startswith(allowed) for name in plan.trainable)
     assert not any("encoder." in name.replace("encoder_attn", "") for name in plan.trainable)
+    whole = Layers(layers=1, embeddings=True).attach(network, Rates(1e-3, 1e-3, ""), 0)
+    model: Any = network.get_submodule("model")
+    tables = [name for name, value in network.named_parameters() if value is model.get_input_embeddings().weight]
+    assert len(tables) == 1 and tables[0] in whole.trainable and tables[0] in plan.frozen
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -560,6 +567,44 @@ def test_the_command_line_writes_texts(
     assert [line.strip() for line in lines] == ["source,output", "the of,of the", "to in,in to"]
     path.write_text("source,target\nthe of,of the\nto in,to in\n", encoding="utf-8")
     assert "exact match 0.500" in said("evaluate", str(reverser), str(path))
+
+
+GOOD = "source,target\n" + "".join(f"{word} a,a {word}\n" for word in "bcdefghijklmn")
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "said"),
+    [
+        ("source,target\nthe of,\n,to\n" + "a b,b a\n" * 9, (), '"target" is empty'),
+        (GOOD, ("--label", "wanted"), 'there is no column "wanted"'),
+        ("text,stars\n" + "a b,5\n" * 9, (), "no columns to read and to write"),
+        ("source,target\n", (), "no"),
+        (GOOD, ("--method", "head"), "there is no head to train"),
+        (GOOD, ("--set", "training.max_length=4000"), None),
+        (GOOD, ("--set", "task.beams=0"), "task.beams"),
+        (GOOD, ("--set", "task.metric=no.such:thing"), 'cannot import "no.such:thing"'),
+    ],
+)
+def test_bad_input_is_told_in_words(
+    content: str,
+    more: tuple[str, ...],
+    said: str | None,
+    model_folder: Folder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, out = tmp_path / "rows.csv", tmp_path / "run"
+    path.write_text(content, encoding="utf-8")
+    model = str(model_folder("bart" if said is None else "t5"))
+    given = ["train", str(path), "--model", model, "--task", "seq2seq", "--out", str(out), *more]
+    monkeypatch.setattr("sys.argv", ["tunesmith", *given])
+    with pytest.raises(SystemExit) as end:
+        run()
+    told = " ".join(capsys.readouterr().err.split())
+    assert end.value.code not in (0, None) and told.startswith("error: ") and "Traceback" not in told
+    assert ("are more than the 80 this model has positions for" if said is None else said) in told
+    assert not out.exists()
 
 
 def test_a_long_text_is_warned_of(reverser: Path) -> None:

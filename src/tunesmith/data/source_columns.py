@@ -66,6 +66,8 @@ def find_sources(table: Table, asked: Asked) -> Columns:
                 f"with --text and the one to write with --label (known by their names: {known}, and two codes of languages)"
             )
         pair, why = found, "by their names"
+        if asked.text is None and label is None and _is_language(simple(pair[0])):
+            why = "two languages, of which the first column is read; --text and --label say it the other way round"
     group = "" if asked.group is None else f', group = "{asked.group}"'
     return Columns(pair[0], pair[1], asked.group, f'text = "{pair[0]}", to be written = "{pair[1]}" ({why}){group}')
 
