@@ -47,6 +47,11 @@ class Problems:
     def add(self, line: str) -> None:
         self._lines.append(line)
 
+    @property
+    def some(self) -> bool:
+        """Whether there is any so far."""
+        return bool(self._lines)
+
     def raise_as(self, kind: type[TunesmithError]) -> None:
         """Raises `kind` with every problem gathered so far; does nothing when there is none."""
         if self._lines:

@@ -15,6 +15,7 @@ from tunesmith.data.csv_text import read_csv, read_tsv
 from tunesmith.data.json_text import read_json, read_json_lines
 from tunesmith.data.readers import read_data, read_table
 from tunesmith.data.table import Table
+from tunesmith.data.targets.numbers import Numbers
 from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError
 
@@ -127,6 +128,14 @@ def test_formats_that_are_not_read_say_which_are(tmp_path: Path) -> None:
     assert 'files ending in ".doc" are not read' in problems(written(tmp_path, "x.doc", "x"))[0]
     read = "csv, tsv, jsonl, ndjson, json, parquet, npz (pictures), conll (a word and its tag a line), and txt or md (text)"
     assert read in problems(tmp_path / "x.doc")[0]
+
+
+def test_values_that_cannot_be_read_are_told_once(tmp_path: Path) -> None:
+    tables = read_data(str(written(tmp_path, "x.csv", "text,score\na,NaN\nb,x\nc,\n")))
+    with pytest.raises(DataError) as caught:
+        clean(tables, find_columns(tables["train"], label="score"), Numbers(("score",)))
+    assert len(caught.value.problems) == 1, "not also that 0 rows can be used"
+    assert "holds no number in 2 rows" in caught.value.problems[0]
 
 
 def test_bad_json_lines_are_named(tmp_path: Path) -> None:

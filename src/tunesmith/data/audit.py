@@ -47,6 +47,7 @@ def clean(
     problems.raise_as(DataError)
     findings: list[Finding] = []
     rows = {name: _converted(table, columns, target, problems) for name, table in splits.items()}
+    unread = problems.some  # what cannot be read is no row yet: how many there will be is not known
     _report_numbers(rows, findings)
     target.notice(columns.label, rows, findings)
     _drop_unreadable(columns, rows, findings)
@@ -54,7 +55,7 @@ def clean(
     _report_repeats(rows, target, findings)
     if "train" in rows:
         _drop_leaks(columns, rows, leaks, findings)
-    if known is not None or _enough(rows, problems, findings):
+    if known is not None or _enough(rows, Problems() if unread else problems, findings):
         target.check(columns.label, rows, known, problems, findings)
     problems.raise_as(DataError)
     return {name: _result(split, columns) for name, split in rows.items()}, findings
