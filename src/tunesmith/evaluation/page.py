@@ -44,6 +44,7 @@ from tunesmith.evaluation.wording import (
 )
 
 STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
+MANY = 3  # metrics that fit beside each other with their intervals
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
 TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
@@ -172,7 +173,8 @@ def _metrics(report: Mapping[str, Any], own: str) -> str:
         cells = "".join(f'<td class="n">{_with_small_interval(metrics[name])}</td>' for name in names)
         lines.append(f"<tr>{row_head(what)}{cells}{cell(duration(seconds), 'n')}</tr>")
     heads = head_row("Model", *(f"#{_first_upper(metric_title(name, report['lower']))}" for name in names), "#Took")
-    return f'<div class="scroll"><table class="metrics">{heads}<tbody>{"".join(lines)}</tbody></table></div>'
+    many = " many" if len(names) > MANY else ""
+    return f'<div class="scroll"><table class="metrics{many}">{heads}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def _with_small_interval(plain: Mapping[str, float | None]) -> str:

@@ -62,7 +62,7 @@ def figures(*values: float) -> tuple[str, ...]:
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if 0 < largest < 1e-6:
         return tuple(f"{value:.2e}" for value in values)
-    digits = 0 if largest >= 1000 else 1 if largest >= 100 else 3
+    digits = 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 10 else 3
     if 0 < largest < 1e-3:
         digits = 2 - math.floor(math.log10(largest))
     return tuple(f"{value:,.{digits}f}" for value in values)
