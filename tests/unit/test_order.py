@@ -24,6 +24,13 @@ def test_every_row_exactly_once_an_epoch(order: LengthOrder, epoch: int) -> None
     assert all(batch for batch in batches)
 
 
+def test_rows_of_one_length_are_mixed() -> None:
+    """A file of pictures, sorted by class: 1,920 rows of ten classes, in batches of 32. At random about one is missing."""
+    order = LengthOrder((197,) * 1920, 32, 0)
+    classes = [len({row // 192 for row in order.batch(step)}) for step in range(order.steps_per_epoch)]
+    assert len(classes) == 60 and min(classes) >= 7
+
+
 @given(ORDERS, st.lists(st.integers(0, 200), min_size=1, max_size=10))
 def test_a_pure_function_of_seed_and_step(order: LengthOrder, steps: list[int]) -> None:
     """Asked in any order, by any copy of it."""

@@ -18,7 +18,9 @@ class LengthOrder:
 
     Each epoch is a new shuffle of all rows, cut into windows of `WINDOW_BATCHES` batches; a window is sorted by length
     and cut into batches, and the batches of the epoch are then shuffled, so that the model never sees lengths in
-    order. Every row is in exactly one batch of each epoch; the last batch of an epoch may be smaller.
+    order. Rows of one length stay shuffled: in the order of the file, which is often that of the classes, a batch of
+    pictures (all of one length) would hold one class. Every row is in exactly one batch of each epoch; the last batch of
+    an epoch may be smaller.
     """
 
     lengths: tuple[int, ...]  # tokens of each row
@@ -97,7 +99,7 @@ def _epoch(order: LengthOrder, epoch: int) -> tuple[tuple[int, ...], ...]:
     span = WINDOW_BATCHES * order.batch_size
     batches: list[tuple[int, ...]] = []
     for start in range(0, len(rows), span):
-        window = sorted(rows[start : start + span], key=lambda row: (-order.lengths[row], row))
+        window = sorted(rows[start : start + span], key=lambda row: -order.lengths[row])  # stable: ties stay shuffled
         batches += [tuple(part) for part in split_evenly(window, order.batch_size)]
     # Only the epoch's last window can hold a short batch; its place in the epoch does not matter once shuffled.
     draw.shuffle(batches)
