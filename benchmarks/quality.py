@@ -286,6 +286,9 @@ def child(run: Run, asked: argparse.Namespace, name: str, folder: Path) -> int:
     command += ["--folder", str(folder), "--rows", str(asked.rows), "--shared", str(asked.shared)]
     (folder / "cache").mkdir(exist_ok=True)
     found = {**os.environ, **QUIET, **dict.fromkeys(THREADS, str(asked.threads))}
+    # The source that results are kept by, whatever is installed; absolute, since the step runs in a folder of its own.
+    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    found |= {"PYTHONPATH": os.pathsep.join(paths)}
     found |= {"TUNESMITH_CACHE": str(folder / "cache"), "HF_DATASETS_CACHE": str(folder / "cache")}
     log = folder / f"{name}.log"
     with log.open("w", encoding="utf-8") as out:

@@ -273,6 +273,11 @@ def test_a_child_s_peak_is_its_own(quality: Any, tmp_path: Path, monkeypatch: py
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert quality.child(run, given, "run", tmp_path) > 200e6
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime > before
+    # A step runs in a folder of its own, so a relative PYTHONPATH would not find the source that its result is kept by.
+    monkeypatch.setenv("PYTHONPATH", "../src")
+    stand_in.write_text("import tunesmith; print(tunesmith.__file__)\n")
+    quality.child(run, given, "run", tmp_path)
+    assert str(FOLDER.parent / "src") in (tmp_path / "run.log").read_text(encoding="utf-8")
     stand_in.write_text("raise SystemExit('no such thing')\n")
     with pytest.raises(SystemExit, match="step run ended with 1:\nno such thing"):
         quality.child(run, given, "run", tmp_path)
