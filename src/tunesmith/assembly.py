@@ -80,7 +80,9 @@ def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates:
     return network, plan
 
 
-def resolve_rates(recipe: Recipe, width: int, rows: int, static: bool = False) -> tuple[Rates, int, list[Derived]]:
+def resolve_rates(
+    recipe: Recipe, width: int | None, rows: int, static: bool = False
+) -> tuple[Rates, int, list[Derived]]:
     """Peak rates and epochs: as asked, or by the method's documented formula for such a base (`static`: word vectors)."""
     asked, method = recipe.training, method_of(recipe)
     usual = method.static_epochs if static and method.static_epochs is not None else method.epochs
@@ -114,7 +116,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
 
     asked = recipe.training
     width, rows = backbone.width, prepared.task.epoch_rows(len(encoded.examples["train"]))
-    rates, epochs, derived = resolve_rates(recipe, width, rows, backbone.static)
+    rates, epochs, derived = resolve_rates(recipe, backbone.rate_width, rows, backbone.static)
     network, plan = build_network(recipe, prepared, backbone, rates)
     convolutions = any(is_batch_norm(module) for module in network.modules())
     _new_tokens_train(recipe, network, plan, backbone.processor)

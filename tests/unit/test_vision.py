@@ -162,3 +162,11 @@ def test_mobilenet_s_share_kept_is_taken_as_such(tmp_path: Path) -> None:
 
 def test_kinds_of_vision_bases_are_known_before_they_are_read(model_folder: Callable[[str], Path]) -> None:
     assert {local_kind(str(model_folder(family))) for family in VISION} == {"vision"}
+
+
+@pytest.mark.parametrize("family", VISION)
+def test_rates_are_scaled_by_a_width_unless_batch_norms_undo_it(family: str, tmp_path: Path) -> None:
+    base = load_backbone(resolve(str(VISION_FAMILIES[family](tmp_path))))
+    width = None if family in ("resnet", "mobilenet_v2") else base.width
+    assert base.rate_width == width
+    assert Full().rates(width, 100).base == (1e-4 if width is None else 2e-4)  # 2e-4: the most, at a width of 32

@@ -54,11 +54,13 @@ def parameters_of(network: Network, modules: Iterable[str]) -> list[str]:
     return [name for name, _ in network.named_parameters() if name.startswith(inside)]
 
 
-def full_rate(width: int) -> float:
+def full_rate(width: int | None) -> float:
     """Peak rate of full fine-tuning with Adam, on which the other methods' rates are built; see `Full.rates`."""
+    if width is None:
+        return 1e-4
     return round(min(2e-4, max(1e-5, 1e-4 * 384 / width)), 8)
 
 
-def head_rate(width: int) -> float:
+def head_rate(width: int | None) -> float:
     """Peak rate of a head that was fitted before the base may change: 5 times the rate of full fine-tuning."""
     return 5 * full_rate(width)

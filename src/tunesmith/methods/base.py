@@ -81,10 +81,13 @@ class Method(Part, ABC):
     static_epochs: ClassVar[int | None] = None  # and for word vectors, where these want another
 
     @abstractmethod
-    def rates(self, width: int, steps: int) -> Rates:
-        """Default peak rates for a base of hidden size `width` trained for `steps`; formula and source in the docstring."""
+    def rates(self, width: int | None, steps: int) -> Rates:
+        """Default peak rates for a base of hidden size `width` trained for `steps`; formula and source in the docstring.
 
-    def static_rates(self, width: int, steps: int) -> Rates:
+        width: None where there is none to scale by; see `Backbone.rate_width`.
+        """
+
+    def static_rates(self, width: int | None, steps: int) -> Rates:
         """Default peak rates for word vectors: those of any base, unless a method says otherwise."""
         return self.rates(width, steps)
 

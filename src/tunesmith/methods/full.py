@@ -17,17 +17,19 @@ class Full(Method):
     epochs: ClassVar[int] = 5
     static_epochs: ClassVar[int | None] = 10
 
-    def rates(self, width: int, steps: int) -> Rates:
+    def rates(self, width: int | None, steps: int) -> Rates:
         """Base: 1e-4 * 384 / width, between 1e-5 and 2e-4; head: 5 times that.
 
         Adam's best rate falls as 1 / width (Yang 2022, "Tensor Programs V", table 3). The constant is from Banking77 with
         MiniLM of width 384 (docs/log.md); it gives 5e-5 at width 768 and 3.75e-5 at 1024, inside the range of the BERT
-        paper (Devlin 2019, appendix A.3).
+        paper (Devlin 2019, appendix A.3). Without a width 1e-4 (docs/log.md, "Pictures").
         """
         base = full_rate(width)
+        if width is None:
+            return Rates(base, head_rate(width), "1e-4 for a base with batch norms, 5 times that for the head")
         return Rates(base, head_rate(width), f"1e-4 * 384 / {width} for the base, 5 times that for the head")
 
-    def static_rates(self, width: int, steps: int) -> Rates:
+    def static_rates(self, width: int | None, steps: int) -> Rates:
         """3e-3 for the table and 1e-2 for the head, whatever the width: a word's vector moves only where the word occurs.
 
         Measured on Banking77 (docs/log.md).

@@ -18,7 +18,7 @@ class Head(Method):
 
     epochs: ClassVar[int] = 10
 
-    def rates(self, width: int, steps: int) -> Rates:
+    def rates(self, width: int | None, steps: int) -> Rates:
         """1e-3, Adam's own default (Kingma & Ba 2015, algorithm 1): a linear map on fixed features is a convex problem."""
         return Rates(1e-3, 1e-3, "1e-3, Adam's own default: a linear map on fixed features is a convex problem")
 

@@ -29,7 +29,7 @@ class Layers(Method):
     )
     embeddings: bool = Field(default=False, description="whether the embeddings train too")
 
-    def rates(self, width: int, steps: int) -> Rates:
+    def rates(self, width: int | None, steps: int) -> Rates:
         """Base: twice the rate of full fine-tuning, since fewer layers must each move further; head: full's own."""
         base = full_rate(width)
         return Rates(

@@ -36,7 +36,7 @@ class Lora(Method):
         default=None, description="folder of a PEFT LoRA adapter to go on from, and from its head"
     )
 
-    def rates(self, width: int, steps: int) -> Rates:
+    def rates(self, width: int | None, steps: int) -> Rates:
         """Ten times the rate of full fine-tuning, 15 times under 100 steps, whatever the rank.
 
         Source: Schulman and Thinking Machines, "LoRA Without Regret" (2025); alpha 32 comes from there too. The head is a

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tunesmith.errors import ModelError, Problems
-from tunesmith.models.layout import layout_of
+from tunesmith.models.layout import is_batch_norm, layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
 from tunesmith.models.processor import Processor
 from tunesmith.models.resolve import Source, static_part, weights_folder
@@ -45,6 +45,14 @@ class Backbone:
         """Values that leave the base for each token, or place of a picture."""
         own = getattr(self.module.config, "hidden_size", None)
         return own if isinstance(own, int) else layout_of(self.module, "").width
+
+    @property
+    def rate_width(self) -> int | None:
+        """The width that default rates are scaled by; None for a base with batch norms.
+
+        These divide by what a layer gives, so that neither its size nor its width says how far a weight must move.
+        """
+        return None if any(is_batch_norm(module) for module in self.module.modules()) else self.width
 
 
 def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
