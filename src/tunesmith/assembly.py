@@ -20,7 +20,7 @@ from tunesmith.evaluation.verdict import BASE, COSINE, PHRASES
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
-from tunesmith.retention import general_perplexity
+from tunesmith.retention import Known, what_is_known
 from tunesmith.seeds import seed_of
 from tunesmith.tasks.base import OutputTask, Prediction, Task
 from tunesmith.training.events import Event, Note
@@ -59,7 +59,7 @@ class Built:
     trainable: int  # parameters that may change
     start: dict[str, Tensor]  # what trains as it was before, where some of it is kept in the end; else empty
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
-    general: float | None = None  # perplexity of the untouched base on text of no task
+    known: tuple[Known, ...] = ()  # what the untouched base knows of texts of no task
     base: tuple[
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
@@ -274,7 +274,7 @@ def measure_base(
     took = time.perf_counter() - begun
     outputs = max(backbone.module.config.vocab_size, len(backbone.text.tokenizer))
     if task.measures_general and not network.fresh:
-        built.general = general_perplexity(task, labels, network, encoded.limit)
+        built.known = what_is_known(task, labels, network, encoded.limit, recipe.seed)
     floors = task.floors(encoded.examples["train"], prepared.truth("train"), test, outputs)
     rivals = [] if network.fresh else [Baseline(BASE, PHRASES[BASE], scores, took)]
     for name, floor in floors.items():

@@ -31,7 +31,7 @@ from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
-from tunesmith.retention import TEXTS, general_perplexity, retention_line
+from tunesmith.retention import perplexity_on, retention_line
 from tunesmith.seen import seen_line, write_seen
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
@@ -148,11 +148,12 @@ def _of_a_sample(scores: Scores, rows: int) -> list[str]:
 
 def _retained(built: Built, predictor: Predictor) -> list[Finding]:
     """What became of the perplexity on text of no task; none where it was not measured before."""
-    if built.general is None:
-        return []
     card = predictor.card
-    after = general_perplexity(card.task, card.labels, predictor.network, card.max_length)
-    return [] if after is None else [Finding("retention", TEXTS, retention_line(built.general, after), ())]
+    found = []
+    for known in built.known:
+        after = perplexity_on(known.texts, card.task, card.labels, predictor.network, card.max_length)
+        found.append(Finding("retention", len(known.texts), retention_line(known, after), ()))
+    return found
 
 
 def _nearer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:

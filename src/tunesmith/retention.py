@@ -1,7 +1,9 @@
-"""What a language model forgets: its perplexity on text of no task, before and after."""
+"""What a language model forgets: its perplexity on text of no task and on texts of its own, before and after."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import DataError
@@ -11,7 +13,17 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Labels, Task
 
 TEXTS, SHORTEST = 60, 200  # how many texts, and how many characters each has at least
-WHAT = "the standard library's documentation"
+DOCUMENTATION = "general text (the standard library's documentation)"
+OWN = "texts that the untouched base wrote itself, drawn at random"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Texts, and the perplexity that the untouched base had on them."""
+
+    what: str
+    texts: tuple[str, ...]
+    before: float
 
 
 def general_texts() -> list[str]:
@@ -25,21 +37,30 @@ def general_texts() -> list[str]:
     return [long[place * len(long) // TEXTS] for place in range(min(TEXTS, len(long)))]
 
 
-def general_perplexity(task: Task, labels: Labels, network: Network, limit: int) -> float | None:
-    """Of the network as it stands, in evaluation mode; None where there is no text."""
+def what_is_known(task: Task, labels: Labels, network: Network, limit: int, seed: int) -> tuple[Known, ...]:
+    """Of the untouched base, in evaluation mode.
+
+    What a base writes by itself is text of the kind that it was pretrained on, at hand for every base (Robins 1995,
+    "Catastrophic forgetting, rehearsal and pseudorehearsal"): general text may be as strange to it as the task's.
+    """
+    sets = ((DOCUMENTATION, general_texts()), (OWN, task.own_texts(network, TEXTS, seed)))
+    return tuple(
+        Known(what, tuple(texts), perplexity_on(texts, task, labels, network, limit)) for what, texts in sets if texts
+    )
+
+
+def perplexity_on(texts: Sequence[str], task: Task, labels: Labels, network: Network, limit: int) -> float:
+    """Of the network as it stands, in evaluation mode."""
     from tunesmith.evaluation.infer import infer
 
-    texts = general_texts()
-    if not texts:
-        return None
     processor = network.processor
-    examples = task.encode(texts, texts, labels, processor, limit)
+    examples = task.encode(texts, list(texts), labels, processor, limit)
     device = str(network.sample.device)
     found, _ = infer(lambda batch: network(batch.inputs), task, examples, labels, processor.pad, device)
-    return task.score(found, texts, labels).value("perplexity")
+    return task.score(found, list(texts), labels).value("perplexity")
 
 
-def retention_line(before: float, after: float) -> str:
+def retention_line(known: Known, after: float) -> str:
     """ "perplexity on general text (...): 35.1 before, 39.0 after (+11 %)" """
-    change = 100 * (after / before - 1)
-    return f"perplexity on general text ({WHAT}): {before:,.1f} before, {after:,.1f} after ({change:+.0f} %)"
+    change = 100 * (after / known.before - 1)
+    return f"perplexity on {known.what}: {known.before:,.1f} before, {after:,.1f} after ({change:+.0f} %)"

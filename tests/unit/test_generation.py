@@ -89,6 +89,23 @@ def test_the_models_own_settings_for_sampling_do_not_leak_in(writer: Callable[[s
     assert model.generation_config is not None and model.generation_config.repetition_penalty == 5.0  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_drawn_texts_are_a_function_of_the_seed_alone(family: str, writer: Callable[[str], Network]) -> None:
+    import torch
+
+    from tunesmith.models.generation import drawn_texts
+
+    network = writer(family)
+    drawn = drawn_texts(network, 6, 20, 1)
+    state = torch.random.get_rng_state()
+    torch.rand(3)
+    assert drawn_texts(network, 6, 20, 1) == drawn and len(drawn) > 2
+    assert drawn_texts(network, 6, 20, 2) != drawn
+    torch.random.set_rng_state(state)
+    drawn_texts(network, 6, 20, 3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_an_encoder_writes_nothing_and_says_so(model_folder: Callable[[str], Path]) -> None:
     from tunesmith.errors import ModelError
     from tunesmith.models.backbone import load_backbone

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, GenerationMixin
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import quiet
 from tunesmith.models.network import Network
+from tunesmith.seeds import torch_seed
 
 ROWS = 16  # prompts that are continued together
 CLOSE = 1.5  # how many times as long as the shortest prompt of a batch its longest may be
@@ -53,6 +54,27 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
         for place, row in enumerate(rows):
             found[row] = _until(said[place, longest:].tolist(), stops)
     return found
+
+
+def drawn_texts(network: Network, count: int, most: int, seed: int) -> list[str]:
+    """Texts that a decoder writes from nothing, each token drawn by its probability, at most `most` of them in each.
+
+    None where its tokenizer has no token that a text begins with. Texts of less than two words are left out.
+    """
+    model, tokenizer = _writer(network), network.text.tokenizer
+    first: Any = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if first is None:
+        return []
+    config = GenerationConfig(
+        max_new_tokens=min(most, network.processor.positions - 1), do_sample=True, temperature=1.0, top_k=0, top_p=1.0,
+        use_cache=True, pad_token_id=network.processor.pad["input_ids"], bos_token_id=first,
+        eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    ids = torch.full((count, 1), int(first), device=network.sample.device)
+    with torch.inference_mode(), quiet(), _plain_defaults(model), torch_seed(seed, "own texts"):
+        said = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+    texts = [str(text).strip() for text in tokenizer.batch_decode(said[:, 1:], skip_special_tokens=True)]
+    return [text for text in texts if len(text.split()) > 1]
 
 
 def write_from(network: Network, sources: Sequence[Sequence[int]]) -> list[tuple[list[int], bool]]:

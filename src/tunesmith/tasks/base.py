@@ -242,6 +242,10 @@ class Task(Part, ABC):
         """What encoding made of the rows, split by split, a counted line each."""
         return []
 
+    def own_texts(self, network: Network, count: int, seed: int) -> list[str]:
+        """At most `count` texts that the network writes by itself, by which is measured what it forgets; none by default."""
+        return []
+
     def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
         """The predictions with what only the network itself can say: texts that it writes."""
         return list(found)

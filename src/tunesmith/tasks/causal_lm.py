@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.models.text import TextProcessor
 
+OWN_TOKENS = 96  # of each text that the base writes for the measure of what it forgets
+
 
 class CausalLm(LanguageTask):
     """Every token is learned from those before it in its text; cross-entropy, each token alike."""
@@ -59,6 +61,11 @@ class CausalLm(LanguageTask):
 
     def further(self) -> dict[str, Any]:
         return {"bits_per_byte": bits_per_byte}
+
+    def own_texts(self, network: Network, count: int, seed: int) -> list[str]:
+        from tunesmith.models.generation import drawn_texts
+
+        return drawn_texts(network, count, OWN_TOKENS, seed)
 
     def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
         """Of texts that are asked about, what the model goes on with, always taking the likeliest token."""
