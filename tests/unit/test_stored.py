@@ -27,6 +27,7 @@ from tunesmith.models.backbone import load_backbone
 from tunesmith.models.resolve import resolve
 from tunesmith.models.text import TextProcessor
 from tunesmith.tasks.base import Labels, Task
+from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
@@ -64,6 +65,7 @@ CASES: dict[str, tuple[Task, list[Any], list[Any], Labels]] = {
         [(Entity(0, 3, "x"),) if text.startswith("the") else () for text in TEXTS],
         TAGS,
     ),
+    "texts to be learned": (CausalLm(), TEXTS, TEXTS, Labels((), ())),
 }
 
 

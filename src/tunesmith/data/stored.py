@@ -23,7 +23,7 @@ from tunesmith.data.words import Window
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = 2
+VERSION = 3
 INDEX = "index.json"
 KEPT_BYTES = 8_000_000_000  # of all stored rows on a machine; the folders that were not used longest go first
 PART_ROWS = 10_000  # encoded at a time: enough for every core, and 60 MB of Python numbers at 20 tokens a row
@@ -118,9 +118,10 @@ class StoredExamples(Sequence[Example]):
             first, last = self._ends[side][row], self._ends[side][row + 1]
             sides.append({name: self._inputs[f"{name}.{side}"][first:last].tolist() for name in self._names})
         kept = self._rest[self._rest_ends[row] : self._rest_ends[row + 1]].tobytes()
-        target, places, second_cut, unknown = _unpacked(json.loads(kept))
+        target, places, told, second_cut, unknown = _unpacked(json.loads(kept))
         source = int(self.measures.sources[row])
-        window = None if places is None else Window(source, self.texts[source], places)  # type: ignore[arg-type]
+        text: Any = self.texts[source] if told else ""
+        window = None if places is None else Window(source, text, places)
         second = sides[1] if self._sides > 1 else None
         cut = int(self.measures.cuts[row])
         more = tuple(sides[2:])
@@ -231,14 +232,18 @@ def _write(folder: Path, parts: Iterable[list[Example]]) -> None:
 
 
 def _packed(example: Example) -> list[Any]:
-    """What an Example holds beside its numbers: [target, whether it is a tuple, places, second cut, unknown]."""
-    places = None if example.window is None else list(example.window.places)
-    return [example.target, isinstance(example.target, tuple), places, example.second_cut, example.unknown]
+    """What an Example holds beside its numbers: target, whether it is a tuple, places, told, second cut, unknown.
+
+    told: whether its window names its text; one that does not was encoded to be learned from only.
+    """
+    window = example.window
+    places, told = (None, False) if window is None else (list(window.places), bool(window.text))
+    return [example.target, isinstance(example.target, tuple), places, told, example.second_cut, example.unknown]
 
 
-def _unpacked(kept: list[Any]) -> tuple[Any, tuple[int, ...] | None, int, int]:
-    target, is_tuple, places, second_cut, unknown = kept
-    return tuple(target) if is_tuple else target, None if places is None else tuple(places), second_cut, unknown
+def _unpacked(kept: list[Any]) -> tuple[Any, tuple[int, ...] | None, bool, int, int]:
+    target, is_tuple, places, told, second_cut, unknown = kept
+    return tuple(target) if is_tuple else target, None if places is None else tuple(places), told, second_cut, unknown
 
 
 def _keys(names: Sequence[str], sides: int) -> list[str]:
