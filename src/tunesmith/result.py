@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.tasks.base import Prediction, Scores
 
+LOSS = "loss"  # a token, in nats
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
 
@@ -94,7 +95,7 @@ def measure_result(
         counted=scores.primary in scores.shares,
         lower=scores.primary in scores.lower,
     )
-    retained = [*_retained(built, predictor), *_nearer(scores, baselines)]
+    retained = [*_retained(built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     losses, evaluations, best = _curves(ledger)
     outcome = Outcome(
         version=__version__,
@@ -173,6 +174,22 @@ def _nearer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
         f"{' and '.join(said)}"
     )
     return [Finding("nearer", rows, message, ())]
+
+
+def _surer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
+    """Rivals that expect the right tokens more than the model does, where the verdict is about how many are foretold."""
+    if LOSS not in scores.lower or scores.primary in scores.lower:
+        return []
+    own = scores.value(LOSS)
+    said = [
+        f"{figures(other)[0]} for {item.what}"
+        for item in baselines
+        if LOSS in item.scores.lower and (other := item.scores.value(LOSS)) < own
+    ]
+    if not said:
+        return []
+    message = f"the loss a token is higher than a rival's: {figures(own)[0]}, against {' and '.join(said)}"
+    return [Finding("surer", len(next(iter(scores.columns.values()))), message, ())]
 
 
 def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) -> Cost:

@@ -45,7 +45,7 @@ def test_unusable_rows_are_dropped_counted_and_placed() -> None:
     assert cleaned["train"] == table(rows(4))
     assert [finding.kind for finding in findings] == ["empty_text", "missing_label"]
     assert one(findings, "empty_text").places == ("train.csv:6", "train.csv:7")
-    assert one(findings, "empty_text").message == '2 rows (train 2): "text" is empty; dropped'
+    assert one(findings, "empty_text").message == '2 rows: "text" is empty; dropped'
     assert one(findings, "missing_label").places == ("train.csv:8", "train.csv:9")
 
 

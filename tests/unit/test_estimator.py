@@ -230,7 +230,7 @@ def test_says_what_was_found(quick: Quick) -> None:
     with pytest.warns(UserWarning) as caught:
         quick(validation="auto", max_length=4).fit(["", *TEXTS], ["money", *LABELS])
     said = "\n".join(str(item.message) for item in caught)
-    assert "1 row (train 1)" in said and "is empty; dropped" in said
+    assert "1 row: " in said and "is empty; dropped" in said
     assert "15 of 15 rows are longer than 4 tokens" in said
     assert "16 rows are too few to hold some out" in said
 

@@ -294,7 +294,7 @@ def test_a_run_from_a_file_to_answers(model_folder: Callable[[str], Path], tmp_p
     run = tunesmith.finetune(str(model_folder("bert")), data, "full", settings=settings, out=tmp_path / "run")
     report = run.report
     assert report["task"] == "question_answering" and set(report["metrics"]) == set(TASK.metrics)
-    assert [item["name"] for item in report["baselines"]] == ["sliding_window"]
+    assert [item["name"] for item in report["baselines"]] == ["no_answer", "sliding_window"]
     asked = sum(sum(report["spans"][kind].values()) for kind in ("answer", "none"))
     assert asked == report["rows_tested"]
     kinds = {item["kind"] for item in report["findings"]}
@@ -344,7 +344,10 @@ def test_a_preview_and_a_prediction_on_the_terminal(
     print_one(none, "?", Asked(pair="x"), sys.stdout)
     some = Guess({"answer": "a\nb", "score": 0.75, "start": 3, "end": 6}, ())
     print_one(some, "?", Asked(pair="x"), sys.stdout)
-    assert capsys.readouterr().out == "no answer  (0.2500 that there is one)\na b  0.7500  3-6\n"
+    assert (
+        capsys.readouterr().out
+        == "no answer  (0.2500 that there is one, which is less than it takes to say it)\na b  0.7500  3-6\n"
+    )
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])

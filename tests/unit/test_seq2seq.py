@@ -637,6 +637,25 @@ def test_preview_shows_what_is_read_and_what_is_learned(model_folder: Folder, tm
     assert any("targets are longer than 4 tokens" in line for line in lines)
 
 
+def test_a_rival_that_expects_the_tokens_more_is_told() -> None:
+    """By the same metrics as `test_a_rival_that_writes_nearer_is_told`, one number each."""
+    import numpy as np
+
+    from tunesmith.assembly import Baseline
+    from tunesmith.result import _surer
+    from tunesmith.tasks.base import Scores
+
+    def scores(loss: float, primary: str = "token_accuracy") -> Scores:
+        metrics = {"token_accuracy": lambda columns: 0.5, "loss": lambda columns: loss}
+        return Scores({"x": np.zeros(7)}, metrics, primary, lower=frozenset({"loss"}))
+
+    rivals = [Baseline("base", "the untouched base", scores(6.0), 0.0), Baseline("lead", "others", scores(4.5), 0.0)]
+    (finding,) = _surer(scores(5.7), rivals)
+    assert finding.message == "the loss a token is higher than a rival's: 5.700, against 4.500 for others"
+    assert _surer(scores(4.4), rivals) == []
+    assert _surer(scores(5.7, "loss"), rivals) == [], "the verdict says it"
+
+
 def test_a_rival_that_writes_nearer_is_told() -> None:
     from tunesmith.evaluation.baselines.base import Baseline
     from tunesmith.result import _nearer

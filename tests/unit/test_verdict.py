@@ -122,6 +122,14 @@ def test_without_baselines_there_is_nothing_to_compare_with() -> None:
     assert "evaluation.baselines" in found.paragraph
 
 
+def test_the_floor_is_cleared_by_the_paired_gain() -> None:
+    """Twenty rows more right of the same hundred: the intervals of the two overlap, that of the difference leaves out 0."""
+    floor, result = Interval(0.50, 0.40, 0.60), Interval(0.55, 0.45, 0.65)
+    for gain, said in ((Interval(0.05, 0.01, 0.09), False), (Interval(0.05, -0.01, 0.11), True)):
+        found = judge("f1", result, {"frequent_tag": floor}, {"frequent_tag": gain}, COST, 300, "full", counted=False)
+        assert ("has not been shown to do better" in found.paragraph) == said
+
+
 def test_a_model_no_better_than_the_most_frequent_class_is_not_to_be_used() -> None:
     floor = Interval(0.6, 0.55, 0.65)
     found = judge("accuracy", Interval(0.62, 0.57, 0.67), {}, {}, COST, 300, "full", floor=floor)

@@ -351,7 +351,7 @@ def _answer_line(said: Mapping[str, Any]) -> str:
     from tunesmith.data.table import shown
 
     if not said["answer"]:
-        return f"no answer  ({said['score']:.4f} that there is one)"
+        return f"no answer  ({said['score']:.4f} that there is one, which is less than it takes to say it)"
     return f"{shown(said['answer'], 10_000)}  {said['score']:.4f}  {said['start']}-{said['end']}"
 
 

@@ -40,9 +40,12 @@ def find(findings: list[Finding], kind: str, rows: dict[str, Rows], found: dict[
     count = sum(map(len, found.values()))
     if not count:
         return
-    by_split = ", ".join(f"{name} {len(some)}" for name, some in found.items() if some)
+    named = ", ".join(f"{name} {len(some)}" for name, some in found.items() if some)
+    by_split = (
+        f" ({named})" if len(rows) > 1 else ""
+    )  # one table is still to be split: its rows are not yet those of train
     places = [place for name, some in found.items() if some for place in rows[name].places(some)][:SHOWN_PLACES]
-    findings.append(Finding(kind, count, f"{counted(count)} ({by_split}): {what}", tuple(places)))
+    findings.append(Finding(kind, count, f"{counted(count)}{by_split}: {what}", tuple(places)))
 
 
 def counted(count: int) -> str:

@@ -28,7 +28,7 @@ FREQUENT_TAG = "frequent_tag"
 BASE, FREQUENT_ANSWER, FREQUENT_TOKEN = "base", "frequent_answer", "frequent_token"
 FREQUENT_TARGET, LEAD = "frequent_target", "lead"
 TFIDF_COSINE = "tfidf_cosine"
-SLIDING_WINDOW = "sliding_window"
+SLIDING_WINDOW, NO_ANSWER = "sliding_window", "no_answer"
 PIXELS = "pixels"
 PHRASES = {
     PROBE: "the frozen features with a new head",
@@ -47,6 +47,7 @@ PHRASES = {
     LEAD: "the most frequent token, and the input's own first words",
     TFIDF_COSINE: "the cosine similarity of TF-IDF",
     SLIDING_WINDOW: "the words that stand nearest to the question's",
+    NO_ANSWER: "never answering",
     PIXELS: "logistic regression on small pixels",
 }
 FLOORS = (
@@ -58,6 +59,7 @@ FLOORS = (
     FREQUENT_TOKEN,
     FREQUENT_TARGET,
     LEAD,
+    NO_ANSWER,
 )  # know nothing of the text, or of a word's neighbours
 CHEAPER = {
     PROBE: "--method head",
@@ -138,7 +140,11 @@ def judge(
     """
     rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
-    closing = [_cost(cost), *_warnings(result, rivals, rows_tested, floor, counted, lower), _brackets(confidence)]
+    closing = [
+        _cost(cost),
+        *_warnings(result, rivals, gains, rows_tested, floor, counted, lower),
+        _brackets(confidence),
+    ]
     if not rivals:
         opening = f"There is nothing to compare with: {measured}, and no baseline was run."
         advice = "Set evaluation.baselines to true to learn whether it was worth it."
@@ -237,6 +243,7 @@ def _cost(cost: Cost) -> str:
 def _warnings(
     result: Interval,
     rivals: Mapping[str, Interval],
+    gains: Mapping[str, Interval],
     rows_tested: int,
     floor: Interval | None,
     counted: bool,
@@ -245,7 +252,11 @@ def _warnings(
     lines = []
     name = next((name for name in FLOORS if name in rivals), MAJORITY)
     least = rivals.get(name, floor)
-    if least is not None and (result.high >= least.value if lower else result.low <= least.value):
+    if name in gains:
+        unproven = gains[name].low <= 0
+    else:  # a floor that was not run has a value alone
+        unproven = least is not None and (result.high >= least.value if lower else result.low <= least.value)
+    if least is not None and unproven:
         lines.append(
             f"Warning: it has not been shown to do better than {PHRASES[name]} ({figures(least.value)[0]}); do not use it."
         )

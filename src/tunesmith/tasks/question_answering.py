@@ -61,7 +61,7 @@ class QuestionAnswering(Task):
         "no_answer_accuracy",
         "best_span_f1",
     )
-    baselines: ClassVar[tuple[str, ...]] = ("sliding_window",)
+    baselines: ClassVar[tuple[str, ...]] = ("no_answer", "sliding_window")
     views: ClassVar[tuple[str, ...]] = ("spans",)
     unlike: ClassVar[str] = "answers"
     truth_is: ClassVar[str] = "right"
