@@ -280,7 +280,7 @@ def evaluate_run(
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
         f"{metric_title(name)} {with_interval(interval)} on "
-        + (rows_of(scores.written[name], "written answer") if name in scores.written else f"{len(found):,} rows")
+        + rows_of(len(scores.of(name)["truth"]), "written answer" if name in scores.written else "row")
         for name, interval in intervals.items()
     ]
     return {
