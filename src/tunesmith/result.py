@@ -275,7 +275,7 @@ def evaluate_run(
     truth = rows.columns[columns.label]
     judged = card.task.judges_by_truth
     found = predictor.judged(texts, truth, answers=True) if judged else predictor.predictions(texts)
-    trained_on = seen_line(run, texts)
+    trained_on = seen_line(run, texts, target.swaps)
     scores = card.task.score(found, truth, card.labels)
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
