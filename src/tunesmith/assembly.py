@@ -149,7 +149,11 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     masters = Masters(network, plan, training, runtime.dtype)
     start = {}
     if prepared.task.kept() > 0:
-        start = {name: value.detach().clone() for name, value in masters.tensors.items() if name not in network.fresh}
+        start = {
+            name: value.detach().clone()
+            for name, value in masters.tensors.items()
+            if name not in network.fresh and method_of(recipe).averaged(name)
+        }
     return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows)
 
 

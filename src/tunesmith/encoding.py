@@ -71,7 +71,8 @@ def _key(
     task: Task, texts: Sequence[Text], truth: Sequence[Any], labels: Labels, processor: Processor, limit: int
 ) -> str:
     digest = hashlib.sha256()
-    plain = [__version__, task.to_plain(), labels.names, labels.center, labels.scale, limit, processor.fingerprint()]
+    plain: list[Any] = [__version__, task.to_plain(), limit, processor.fingerprint()]
+    plain += [labels.names, labels.center, labels.scale, labels.longest]
     digest.update(json.dumps(plain).encode("ascii"))
     for text in texts:  # of words also where they stand: equal texts may have been given as other words
         bounds = text.bounds if isinstance(text, Words) else None

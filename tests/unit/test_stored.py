@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from families import FAMILIES
 from tunesmith import encoding
 from tunesmith.data import stored as module
+from tunesmith.data.answer_columns import Answer
 from tunesmith.data.encode import Example, collate
 from tunesmith.data.stored import StoredExamples, can_store, in_parts, measures, stored, tidy, tokens_in
 from tunesmith.data.targets.tags import Entity
@@ -27,7 +28,9 @@ from tunesmith.models.backbone import load_backbone
 from tunesmith.models.resolve import resolve
 from tunesmith.models.text import TextProcessor
 from tunesmith.tasks.base import Labels, Task
+from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
 
@@ -64,6 +67,13 @@ CASES: dict[str, tuple[Task, list[Any], list[Any], Labels]] = {
         [(Entity(0, 3, "x"),) if text.startswith("the") else () for text in TEXTS],
         TAGS,
     ),
+    "answers": (
+        QuestionAnswering(),
+        [("the film", text) for text in TEXTS],
+        [(Answer(4, 8, text[4:8]),) if place % 3 else () for place, text in enumerate(TEXTS)],
+        Labels(("start", "end"), (7, 4), (0.5,), longest=4),
+    ),
+    "texts to be learned": (CausalLm(), TEXTS, TEXTS, Labels((), ())),
 }
 
 

@@ -12,7 +12,7 @@ from tunesmith.seeds import seed_of
 WINDOW_BATCHES = 50  # batches drawn together: enough to find texts of like length, few enough to keep batches varied
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # told apart as objects: hashing a million lengths took 15 ms a step
 class LengthOrder:
     """Batches of texts of similar length, drawn from shuffled windows.
 
@@ -42,12 +42,13 @@ class LengthOrder:
         return tuple(ranked[: self.batch_size])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairedOrder:
     """Batches of two rows a class, so that each row has another one to be near to; every class as often as any other.
 
     The classes take turns in shuffled rounds, and the rows of a class in shuffled rounds of their own. An epoch is a
     fixed number of rows, however many pairs the rows could make: a class with few rows gives each of them several times.
+    An odd batch size takes one row less, and an odd number of rows one more.
     """
 
     lengths: tuple[int, ...]  # tokens of each row
@@ -57,8 +58,13 @@ class PairedOrder:
     seed: int
 
     @property
+    def pairs(self) -> int:
+        """Of a batch."""
+        return max(1, self.batch_size // 2)
+
+    @property
     def steps_per_epoch(self) -> int:
-        return -(-self.rows // self.batch_size)
+        return -(-self.rows // (2 * self.pairs))
 
     def batch(self, step: int) -> tuple[int, ...]:
         """Rows of optimizer step `step` (from 0)."""
@@ -84,11 +90,13 @@ def _paired_epoch(order: PairedOrder, epoch: int) -> tuple[tuple[int, ...], ...]
     found: list[int] = []
     while len(found) < order.rows:
         for name in draw.sample(sorted(of_class), len(of_class)):
-            for _ in range(2):
+            for second in (False, True):
                 if not rounds[name]:
                     rounds[name] = draw.sample(of_class[name], len(of_class[name]))
+                    if second and rounds[name][-1] == found[-1]:  # a row is no other one to itself
+                        rounds[name].reverse()
                 found.append(rounds[name].pop())
-    return tuple(tuple(part) for part in split_evenly(found[: order.rows], order.batch_size))
+    return tuple(tuple(part) for part in split_evenly(found[: order.rows + order.rows % 2], 2 * order.pairs))
 
 
 @lru_cache(maxsize=4)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from tunesmith.data.encode import Example, Text
-from tunesmith.data.words import Window
+from tunesmith.data.words import Passage, Window
 
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = 2
+VERSION = 4
 INDEX = "index.json"
 KEPT_BYTES = 8_000_000_000  # of all stored rows on a machine; the folders that were not used longest go first
 PART_ROWS = 10_000  # encoded at a time: enough for every core, and 60 MB of Python numbers at 20 tokens a row
@@ -118,9 +118,7 @@ class StoredExamples(Sequence[Example]):
             first, last = self._ends[side][row], self._ends[side][row + 1]
             sides.append({name: self._inputs[f"{name}.{side}"][first:last].tolist() for name in self._names})
         kept = self._rest[self._rest_ends[row] : self._rest_ends[row + 1]].tobytes()
-        target, places, second_cut, unknown = _unpacked(json.loads(kept))
-        source = int(self.measures.sources[row])
-        window = None if places is None else Window(source, self.texts[source], places)  # type: ignore[arg-type]
+        target, window, second_cut, unknown = self._unpacked(json.loads(kept), int(self.measures.sources[row]))
         second = sides[1] if self._sides > 1 else None
         cut = int(self.measures.cuts[row])
         more = tuple(sides[2:])
@@ -128,16 +126,27 @@ class StoredExamples(Sequence[Example]):
             row, sides[0], target, cut, second, window, more=more, second_cut=second_cut, unknown=unknown
         )  # fmt: skip
 
+    def _unpacked(self, kept: list[Any], source: int) -> tuple[Any, Window | None, int, int]:
+        target, is_tuple, places, spans, told, second_cut, unknown = kept
+        window, text = None, self.texts[source] if told else ""
+        if isinstance(text, tuple):
+            text = text[-1]  # of a question and its context, the context
+        if spans is not None:
+            window = Passage(source, text, tuple(places), tuple(zip(spans[::2], spans[1::2], strict=True)))
+        elif places is not None:
+            window = Window(source, text, tuple(places))
+        return tuple(target) if is_tuple else target, window, second_cut, unknown
+
 
 def can_store(example: Example) -> bool:
-    """Whether an example holds nothing but lists of whole numbers, a plain target, and a window of words at most."""
+    """Whether an example holds nothing but lists of whole numbers, a plain target, and a window at most."""
     plain = all(isinstance(numbers, list) for side in example.sides for numbers in side.values())
     return (
         type(example) is Example
         and plain
         and not example.rest
         and all(isinstance(number, int) for side in example.sides for numbers in side.values() for number in numbers)
-        and (example.window is None or type(example.window) is Window)
+        and (example.window is None or type(example.window) in (Window, Passage))
         and _is_plain(example.target)
     )
 
@@ -231,14 +240,14 @@ def _write(folder: Path, parts: Iterable[list[Example]]) -> None:
 
 
 def _packed(example: Example) -> list[Any]:
-    """What an Example holds beside its numbers: [target, whether it is a tuple, places, second cut, unknown]."""
-    places = None if example.window is None else list(example.window.places)
-    return [example.target, isinstance(example.target, tuple), places, example.second_cut, example.unknown]
+    """What an Example holds beside its numbers: target, whether it is a tuple, places, spans, told, second cut, unknown.
 
-
-def _unpacked(kept: list[Any]) -> tuple[Any, tuple[int, ...] | None, int, int]:
-    target, is_tuple, places, second_cut, unknown = kept
-    return tuple(target) if is_tuple else target, None if places is None else tuple(places), second_cut, unknown
+    told: whether its window names its text; one that does not was encoded to be learned from only.
+    """
+    window = example.window
+    places, told = (None, False) if window is None else (list(window.places), bool(window.text))
+    spans = [edge for span in window.spans for edge in span] if isinstance(window, Passage) else None
+    return [example.target, isinstance(example.target, tuple), places, spans, told, example.second_cut, example.unknown]
 
 
 def _keys(names: Sequence[str], sides: int) -> list[str]:

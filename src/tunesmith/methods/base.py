@@ -98,6 +98,10 @@ class Method(Part, ABC):
         Raises ModelError when this method does not fit the model: why, and what does.
         """
 
+    def averaged(self, name: str) -> bool:
+        """Whether a trainable parameter is averaged with what it was at the start, where a task averages with the base."""
+        return True
+
     def given_files(self) -> tuple[Path, ...]:
         """Files of one folder that `attach` reads beside the base: a run keeps copies, and goes on from these."""
         return ()

@@ -49,6 +49,10 @@ class Lora(Method):
             f"{times} * full's {base:g} for LoRA ({steps} steps), 5 times full's for the head",
         )
 
+    def averaged(self, name: str) -> bool:
+        """`up` alone: the change is up @ down, and with both averaged it would be neither half nor along the same line."""
+        return name.rpartition(".")[2] != "down"
+
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         from tunesmith.methods._peft_format import read_adapter
 
