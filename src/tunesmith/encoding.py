@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import marshal
 import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
@@ -19,6 +22,7 @@ from tunesmith.tasks.base import Labels, Task
 if TYPE_CHECKING:
     from tunesmith.models.processor import Processor
 
+BETWEEN = b"\0"  # one text or target and the next, so that [1, 11] is not [11, 1]; `repr` writes none
 FEW_ROWS = 50_000  # up to which a split stands in memory: 330 MB at 20 tokens a row, and a few seconds to make
 
 
@@ -27,8 +31,8 @@ def encode_split(
 ) -> tuple[Sequence[Example], str]:
     """The examples of a split, and one line that says where they are kept; "" for those in memory.
 
-    What is kept is found again by all that decides it: texts, targets, tokenizer, task and length limit. The tokenizer's
-    own threads use every core.
+    What is kept is found again by all that decides it: texts, targets, tokenizer, task with its code, and length limit.
+    The tokenizer's own threads use every core.
     """
     whole = partial(_encoded, task, texts, truth, labels, processor, limit)
     if len(texts) <= FEW_ROWS or not task.encodes_apart:
@@ -71,12 +75,46 @@ def _key(
     task: Task, texts: Sequence[Text], truth: Sequence[Any], labels: Labels, processor: Processor, limit: int
 ) -> str:
     digest = hashlib.sha256()
-    plain: list[Any] = [__version__, task.to_plain(), limit, processor.fingerprint()]
+    plain: list[Any] = [__version__, code_of(type(task)), task.to_plain(), limit, processor.fingerprint()]
     plain += [labels.names, labels.center, labels.scale, labels.longest]
     digest.update(json.dumps(plain).encode("ascii"))
     for text in texts:  # of words also where they stand: equal texts may have been given as other words
         bounds = text.bounds if isinstance(text, Words) else None
-        digest.update(repr((text, bounds)).encode("utf-8", "surrogatepass"))
+        digest.update(repr((text, bounds)).encode("utf-8", "surrogatepass") + BETWEEN)
+    digest.update(BETWEEN)
     for target in truth:
-        digest.update(repr(target).encode("utf-8", "surrogatepass"))
+        digest.update(repr(target).encode("utf-8", "surrogatepass") + BETWEEN)
     return digest.hexdigest()[:32]
+
+
+def code_of(kind: type[Task]) -> str:
+    """sha256, in hex, of what turns rows of such a task into numbers: the files of its class and of the tasks it comes from,
+    the package's `data` folder, and its reading of texts.
+
+    A task with a dotted path changes without a new version, and so does the package while it is worked on. What such a
+    task takes from further files of its own is not seen.
+    """
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    files = [*sorted((package / "data").rglob("*.py")), package / "models" / "text.py"]
+    parts = [part for part in kind.__mro__ if issubclass(part, Task)]
+    for content in (*map(_source, parts), *map(_content, files)):
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def _source(kind: type) -> bytes:
+    """The file that a class stands in; of one without a file, as typed into a notebook, its compiled functions."""
+    try:
+        file = inspect.getsourcefile(kind)
+    except (OSError, TypeError):  # Python has said it by the one and by the other
+        file = None
+    if found := _content(Path(file)) if file is not None else b"":
+        return found
+    return b"".join(marshal.dumps(part.__code__) for part in vars(kind).values() if isinstance(part, FunctionType))
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # a package without its sources
+        return b""

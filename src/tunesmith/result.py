@@ -292,12 +292,12 @@ def evaluate_run(
     truth = rows.columns[columns.label]
     judged = card.task.judges_by_truth
     found = predictor.judged(texts, truth, answers=True) if judged else predictor.predictions(texts)
-    trained_on = seen_line(run, texts)
+    trained_on = seen_line(run, texts, target.swaps)
     scores = card.task.score(found, truth, card.labels)
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
         f"{metric_title(name)} {with_interval(interval)} on "
-        + (rows_of(scores.written[name], "written answer") if name in scores.written else f"{len(found):,} rows")
+        + rows_of(len(scores.of(name)["truth"]), "written answer" if name in scores.written else "row")
         for name, interval in intervals.items()
     ]
     return {

@@ -26,21 +26,28 @@ def write_seen(run: Path, texts: Iterable[Text]) -> None:
     unfinished.replace(path)
 
 
-def seen_line(run: Path, texts: Sequence[Text]) -> str:
-    """How many of these rows the model was trained on, as one line; "" for none, and where the run does not know."""
+def seen_line(run: Path, texts: Sequence[Text], swaps: bool = False) -> str:
+    """How many of these rows the model was trained on, as one line; "" for none, and where the run does not know.
+
+    With `swaps` also those of which it was trained on the two texts in the other order.
+    """
     from pyarrow import parquet
 
     path = run / FILE
     if not path.is_file():
         return ""
     trained = set(parquet.read_table(path)["row"].to_pylist())
-    found = sum(_hash(text) in trained for text in texts)
+    found = sum(any(_hash(order) in trained for order in _orders(text, swaps)) for text in texts)
     if not found:
         return ""
     return (
         f"the model was trained on {found:,} of these {len(texts):,} rows, which flatters every figure; measure it on rows "
         "that it has not seen"
     )
+
+
+def _orders(text: Text, swaps: bool) -> list[Text]:
+    return [text, (text[1], text[0])] if swaps and not isinstance(text, str) and len(text) == 2 else [text]
 
 
 def _hash(text: Text) -> int:

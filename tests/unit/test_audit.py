@@ -8,10 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tunesmith.data.audit import Finding, clean, text_key
+from tunesmith.data.audit import Finding, clean, either_order, row_key, text_key
 from tunesmith.data.columns import Columns
 from tunesmith.data.table import Table
+from tunesmith.data.targets.answers import Answers
+from tunesmith.data.targets.label_set import LabelSet
+from tunesmith.data.targets.numbers import Numbers
 from tunesmith.data.targets.one_class import OneClass
+from tunesmith.data.targets.related import Related
 from tunesmith.errors import DataError
 
 CLASSES = OneClass()
@@ -213,3 +217,43 @@ def test_labels_that_a_finished_model_does_not_know_are_named_with_those_that_it
         'new.csv: label "1" (1 row, first at new.csv:2) is none that the model knows, which are "bad", "good"; correct it, '
         "or remove these rows",
     )
+
+
+def pairs(rows: list[tuple[str, str, Any]], path: str = "train.csv") -> Table:
+    columns = {"one": [row[0] for row in rows], "two": [row[1] for row in rows], "label": [row[2] for row in rows]}
+    return Table(path, columns, tuple(range(2, len(rows) + 2)))
+
+
+PAIRS = Columns("one", "label", pair="two")
+
+
+@pytest.mark.parametrize(("leaks", "left"), [("drop", ([0, 2, 4, 5], [0])), ("keep", ([0, 1, 2, 3, 4, 5], [0, 1]))])
+def test_two_texts_swapped_are_a_leak_too(leaks: str, left: tuple[list[int], list[int]]) -> None:
+    """Their own line, beside that of the rows that leak as they are; a label that differs contradicts nothing."""
+    train = [("a", "b", 0.1), ("T2", " t1", 0.2), ("c", "d", 0.3), ("t1", "t2", 0.3), ("d", "c", 0.5), ("e", "f", 0.6)]
+    splits = {
+        "train": pairs(train),
+        "validation": pairs([("g", "h", 0.1), ("t2", "t1", 0.2)], "dev.csv"),
+        "test": pairs([("t1", "t2", 0.3)], "test.csv"),
+    }
+    cleaned, findings = clean(splits, PAIRS, Numbers(("label",)), leaks=leaks)
+    assert cleaned["train"].columns["one"] == [train[row][0] for row in left[0]]
+    assert len(cleaned["validation"]) == len(left[1])
+    assert one(findings, "leak_validation_swapped").places == ("dev.csv:3",)
+    if leaks == "drop":  # kept as asked, the validation row that train repeats as it is stays there
+        assert one(findings, "leak").places == ("train.csv:5",)
+        said = "1 row (train 1): the text is also in validation or test, its two texts swapped; dropped from train"
+        assert (one(findings, "leak_swapped").message, one(findings, "leak_swapped").places) == (said, ("train.csv:3",))
+    assert one(findings, "swapped").places == ("train.csv:5", "train.csv:6")
+    assert not [finding for finding in findings if finding.kind == "conflict"]
+
+
+def test_a_question_and_its_context_keep_their_order() -> None:
+    """Only targets of which two texts are read alike swap; more than two texts never do."""
+    kinds = {OneClass(): True, Numbers(("label",)): True, LabelSet(None): True, Related(): True, Answers(): False}
+    assert {type(kind).__name__: kind.swaps for kind in kinds} == {
+        type(kind).__name__: its for kind, its in kinds.items()
+    }
+    assert either_order(row_key(("b", "A"))) == either_order(row_key(("a", "B"))) == row_key(("a", "b"))
+    assert either_order(row_key(("b", "a", "c"))) == row_key(("b", "a", "c"))
+    assert either_order("") == "" and either_order("b a") == "b a"

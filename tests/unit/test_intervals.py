@@ -11,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from tunesmith.data.answer_columns import Answer
+from tunesmith.data.conversation import Conversation, Turn
 from tunesmith.evaluation.intervals import bootstrap, compare, paired_difference, standard_error
 from tunesmith.tasks._metrics import accuracy, macro_f1
-from tunesmith.tasks.base import Scores
+from tunesmith.tasks.base import Labels, Prediction, Scores
+from tunesmith.tasks.instruction import Instruction
+from tunesmith.tasks.question_answering import QuestionAnswering, Reply
+from tunesmith.tasks.seq2seq import Seq2Seq
 
 
 def scores(truth: object, predicted: object, classes: int = 2) -> Scores:
@@ -145,3 +150,45 @@ def test_nearly_equal_resamples_are_no_point_either() -> None:
     found = bootstrap(measured, "f", 500, 0.95, seed=0)
     assert found.value == found.high == 1.0
     assert found.low == pytest.approx(0.025 ** (1 / 30))
+
+
+def written_for(some: int, rows: int, hits: int, task: Instruction | Seq2Seq) -> Scores:
+    """Texts written for the first `some` of `rows`, of which `hits` are those wanted."""
+    said = [None if row >= some else "yes" if row < hits else "no" for row in range(rows)]
+    found = [Prediction(row, text, (1.0,), counts=(2, 1, 0)) for row, text in enumerate(said)]
+    chat = Conversation((Turn("user", "ask"), Turn("assistant", "yes")))
+    return task.score(found, [chat if isinstance(task, Instruction) else "yes"] * rows, Labels((), ()))
+
+
+@pytest.mark.parametrize("task", [Instruction(), Seq2Seq()], ids=["instruction", "seq2seq"])
+def test_a_metric_over_a_part_of_the_rows_is_as_unsure_as_that_part(task: Instruction | Seq2Seq) -> None:
+    """As if the rows without a text were not there: 65 misses say no more beside 435 rows that say nothing."""
+    for hits in (0, 20):
+        some, alone = written_for(65, 500, hits, task), written_for(65, 65, hits, task)
+        for metric in some.written:
+            assert bootstrap(some, metric, 200, 0.95, 0) == bootstrap(alone, metric, 200, 0.95, 0), metric
+            assert standard_error(some, metric) == standard_error(alone, metric), metric
+        other = written_for(65, 500, hits + 30, task), written_for(65, 65, hits + 30, task)
+        gains = [
+            paired_difference(*pair, "exact_match", 200, 0.95, 0) for pair in zip(other, (some, alone), strict=True)
+        ]
+        assert gains[0] == gains[1] and gains[0].low > 0
+    none_right = bootstrap(written_for(65, 5000, 0, task), "exact_match", 200, 0.95, 0)
+    assert (none_right.value, none_right.low) == (0.0, 0.0)
+    assert none_right.high == pytest.approx(stats.binomtest(0, 65).proportion_ci(0.95, "exact").high)
+    few = bootstrap(written_for(8, 400, 1, task), "exact_match", 400, 0.95, 0)
+    assert few.high == pytest.approx(stats.binomtest(1, 8).proportion_ci(0.95, "exact").high)  # a draw gives less
+    with pytest.raises(ValueError, match="same examples"):
+        paired_difference(written_for(5, 9, 1, task), written_for(6, 9, 1, task), "rouge_l", 100, 0.95, 0)
+
+
+def test_questions_without_an_answer_are_counted_alone() -> None:
+    truth = [(Answer(0, 4, "word"),)] * 995 + [()] * 5
+    silent = Reply("", 0, 1, 0.1, "b")
+    found = [Prediction(row, silent, (0.5,)) for row in range(1000)]
+    scores = QuestionAnswering().score(found, truth, Labels((), ()))
+    right = bootstrap(scores, "no_answer_accuracy", 200, 0.95, 0)
+    assert (right.value, right.high) == (1.0, 1.0)
+    assert right.low == pytest.approx(stats.binomtest(5, 5).proportion_ci(0.95, "exact").low)
+    assert bootstrap(scores, "has_answer_exact", 200, 0.95, 0).high < 0.005  # 995 misses
+    assert scores.value("exact_match") == 0.005 and scores.value("no_answer_accuracy") == 1.0

@@ -13,6 +13,8 @@ def test_rows_of_training_are_counted_case_and_spaces_set_aside(tmp_path: Path) 
     write_seen(tmp_path, ["One text", "another", ("a", "pair"), "half \ud83d emoji"])
     said = seen_line(tmp_path, ["ONE  text", "new", "pair", ("a", "pair"), ("pair", "a"), "half \ud83d emoji"])
     assert said.startswith("the model was trained on 3 of these 6 rows")
+    swapped = seen_line(tmp_path, ["new", ("a", "pair"), ("pair", "A"), ("pair", "b"), ("pair", "a", "c")], swaps=True)
+    assert swapped.startswith("the model was trained on 2 of these 5 rows")
     assert seen_line(tmp_path, ["new", ("a", "other")]) == ""
 
 

@@ -13,6 +13,7 @@ from tunesmith.data.columns import Columns
 from tunesmith.data.split import Splits, make_splits
 from tunesmith.data.table import Table
 from tunesmith.data.targets.one_class import OneClass
+from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.errors import DataError
 
 CLASSES = OneClass()
@@ -198,3 +199,21 @@ def test_every_split_is_a_partition_without_leaks(
             assert not {text_key(t) for t in left.columns["text"]} & {text_key(t) for t in right.columns["text"]}
             if grouped:
                 assert not (set(left.columns["group"]) & set(right.columns["group"])) - {None}
+
+
+def test_two_texts_stand_on_one_side_in_either_order() -> None:
+    count = 60
+    one = [f"one {place}" for place in range(count)] + [f"TWO {place}" for place in range(count)]
+    two = [f"two {place}" for place in range(count)] + [f"one  {place}" for place in range(count)]
+    whole = Table("train.csv", {"text": one, "pair": two, "label": ["a", "b"] * count}, tuple(range(2, 2 * count + 2)))
+    columns = Columns("text", "label", pair="pair")
+    told = [
+        {frozenset(map(text_key, row)) for row in zip(side.columns["text"], side.columns["pair"], strict=True)}
+        for side in sides(make_splits({"train": whole}, columns, CLASSES, 0.2, 0.2, 0))
+    ]
+    assert [len(found) for found in told] == [36, 12, 12]
+    assert not (told[0] & told[1] or told[0] & told[2] or told[1] & told[2])
+    ordered = make_splits({"train": whole}, columns, PlainText(), 0.2, 0.2, 0)  # the control: this one tells them apart
+    assert {text_key(text) for text in ordered.train.columns["text"]} & {
+        text_key(text) for text in ordered.test.columns["pair"]
+    }

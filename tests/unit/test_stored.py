@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from families import FAMILIES
-from tunesmith import encoding
+from tunesmith import catalog, encoding
 from tunesmith.data import stored as module
 from tunesmith.data.answer_columns import Answer
 from tunesmith.data.encode import Example, collate
@@ -127,6 +130,87 @@ def test_rows_that_would_be_encoded_otherwise_are_other_rows(
         9 if changed == "limit" else 8,
     )
     assert len(list(cache.iterdir())) == 2
+
+
+TASK = """
+from tunesmith.tasks.classification import Classification
+
+
+class Prefixed(Classification):
+    def encode(self, texts, targets, labels, processor, limit):
+        return super().encode(["the " + text for text in texts], targets, labels, processor, limit)
+"""
+
+
+def test_a_task_whose_code_changed_is_another_task(
+    cache: Path, processor: TextProcessor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One named by its dotted path has the same name and version before and after."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    _, texts, truth, labels = CASES["classes"]
+    seen = []
+    for word in ("the", "film", "film"):
+        (tmp_path / "own_task.py").write_text(TASK.replace("the ", f"{word} "))
+        sys.modules.pop("own_task", None)
+        task = catalog.build("tasks", "own_task:Prefixed")
+        assert isinstance(task, Task)
+        found, said = encode_split(task, texts, truth, labels, processor, 8)
+        assert list(found) == task.encode(texts, truth, labels, processor, 8)
+        seen.append(said.split()[0])
+    sys.modules.pop("own_task")
+    assert seen == ["kept", "kept", "read"]
+
+
+def test_a_class_without_a_file_is_told_by_its_functions() -> None:
+    def typed(code: str) -> type[Task]:
+        scope: dict[str, Any] = {"__name__": "typed_in"}
+        exec(compile(TASK.replace("the ", code), "<stdin>", "exec"), scope)
+        return scope["Prefixed"]
+
+    assert encoding.code_of(typed("the ")) == encoding.code_of(typed("the ")) != encoding.code_of(typed("film "))
+
+
+@pytest.mark.parametrize("file", ["data/table.py", "data/targets/tags.py", "models/text.py"])
+def test_code_that_reads_rows_counts_too(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(Path(encoding.__file__).parent, tmp_path / "tunesmith", ignore=shutil.ignore_patterns("*.pyc"))
+    before = encoding.code_of(Classification)
+    monkeypatch.setattr(encoding, "__file__", str(tmp_path / "tunesmith" / "encoding.py"))
+    assert encoding.code_of(Classification) == before != encoding.code_of(Regression)
+    with (tmp_path / "tunesmith" / file).open("a") as changed:
+        changed.write("# edited")
+    assert encoding.code_of(Classification) != before
+
+
+@pytest.mark.parametrize(
+    ("case", "labels"),
+    [
+        ("classes", Labels(("good", "bad"), (5, 6))),
+        ("pairs of numbers", replace(NUMBERS, center=(0.5, 1.0))),
+        ("pairs of numbers", replace(NUMBERS, scale=(1.0, 3.0))),
+        ("pairs of numbers", replace(NUMBERS, names=("down", "up"))),
+    ],
+)
+def test_other_outputs_are_other_rows(case: str, labels: Labels, cache: Path, processor: TextProcessor) -> None:
+    task, texts, truth, before = CASES[case]
+    encode_split(task, texts, truth, before, processor, 8)
+    found, said = encode_split(task, texts, truth, labels, processor, 8)
+    assert said.startswith("kept") and list(found) == task.encode(texts, truth, labels, processor, 8)
+
+
+def test_the_same_text_of_other_words_is_another_row(cache: Path, processor: TextProcessor) -> None:
+    task, _, _, labels = CASES["windows"]
+    for words in (["the film", "was"], ["the", "film was"]):
+        texts, truth = [Words.of(words)] * 4, [(Entity(0, len(words[0]), "x"),)] * 4
+        found, said = encode_split(task, texts, truth, labels, processor, 8)
+        assert said.startswith("kept") and list(found) == task.encode(texts, truth, labels, processor, 8)
+
+
+def test_numbers_are_told_apart_where_one_ends_and_the_next_begins(cache: Path, processor: TextProcessor) -> None:
+    labels = Labels((1, 11), (10, 1))  # type: ignore[arg-type]
+    for truth in ([1, 11, 1, 1], [11, 1, 1, 1]):
+        found, said = encode_split(Classification(), ["the film"] * 4, truth, labels, processor, 8)
+        assert said.startswith("kept") and [item.target for item in found] == [int(name == 11) for name in truth]
 
 
 def test_a_tokenizer_is_told_by_what_it_does_not_by_what_it_did_last(processor: TextProcessor) -> None:

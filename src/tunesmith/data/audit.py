@@ -27,6 +27,12 @@ def row_key(texts: Sequence[str]) -> str:
     return JOINT.join(keys) if all(keys) else ""
 
 
+def either_order(key: str) -> str:
+    """The same for two texts in both orders, from the key of their row; that of one text, or of more than two, as it is."""
+    texts = key.split(JOINT)
+    return JOINT.join(sorted(texts)) if len(texts) == 2 else key
+
+
 def clean(
     splits: dict[str, Table],
     columns: Columns,
@@ -37,7 +43,8 @@ def clean(
     """The same splits with str texts and the label column as `target` reads it, less what cannot be used, and findings.
 
     Rows with an empty text or no label are dropped; when `leaks` is "drop", so are training rows whose text (or group) is
-    in validation or test, and validation rows whose text is in test. Each is counted. A validation or test table without
+    in validation or test, and validation rows whose text is in test; by a target that `swaps`, also in the other order. Each
+    is counted. A validation or test table without
     any label left is left out, and that is said. With `known`, the outputs of a finished model, there are no training
     rows: the others are only to be measured on. Raises DataError with every problem: a missing column, values that cannot
     be read, fewer than 4 rows, and what `target` says nothing can be learned from.
@@ -54,7 +61,7 @@ def clean(
     _drop_unusable(columns, rows, findings)
     _report_repeats(rows, target, findings)
     if "train" in rows:
-        _drop_leaks(columns, rows, leaks, findings)
+        _drop_leaks(columns, rows, target, leaks, findings)
     if known is not None or _enough(rows, Problems() if unread else problems, findings):
         target.check(columns.label, rows, known, problems, findings)
     problems.raise_as(DataError)
@@ -174,17 +181,28 @@ def _drop_unusable(columns: Columns, rows: dict[str, Rows], findings: list[Findi
 
 def _report_repeats(rows: dict[str, Rows], target: Target, findings: list[Finding]) -> None:
     repeated: dict[str, list[int]] = {}
+    turned: dict[str, list[int]] = {}
     said: dict[str, dict[str, object]] = {}  # key -> the different targets of its rows, by name
     for name, split in rows.items():
         seen: set[tuple[str, str]] = set()
-        repeated[name] = []
+        repeated[name], turned[name] = [], []
+        orders: dict[str, str] = {}  # two texts in either order -> the order that they came in first
         for row in split.kept:
+            if target.swaps and orders.setdefault(either_order(split.keys[row]), split.keys[row]) != split.keys[row]:
+                turned[name].append(row)
             pair = (split.keys[row], target.name(split.targets[row]))
             if pair in seen:
                 repeated[name].append(row)
             seen.add(pair)
             said.setdefault(split.keys[row], {})[pair[1]] = split.targets[row]
     find(findings, "duplicate", rows, repeated, "repeats the text and label of an earlier row of its split; kept")
+    find(
+        findings,
+        "swapped",
+        rows,
+        turned,
+        "holds the two texts of an earlier row of its split, swapped; kept on its side",
+    )
     torn_keys = {key: names for key, names in said.items() if len(names) > 1 and target.disagree([*names.values()])}
     torn = {name: [row for row in split.kept if split.keys[row] in torn_keys] for name, split in rows.items()}
     if torn_keys:
@@ -195,20 +213,18 @@ def _report_repeats(rows: dict[str, Rows], target: Target, findings: list[Findin
         find(findings, "conflict", rows, torn, what)
 
 
-def _drop_leaks(columns: Columns, rows: dict[str, Rows], leaks: str, findings: list[Finding]) -> None:
+def _drop_leaks(columns: Columns, rows: dict[str, Rows], target: Target, leaks: str, findings: list[Finding]) -> None:
     done = "dropped" if leaks == "drop" else "kept as asked, which flatters the result"
     if "validation" in rows and "test" in rows:
-        tested = {rows["test"].keys[row] for row in rows["test"].kept}
-        split = rows["validation"]
-        shared = {"validation": [row for row in split.kept if split.keys[row] in tested]}
-        find(findings, "leak_validation", rows, shared, f"the text of a validation row is also in test; {done}")
-        _leave_out(rows, shared, leaks)
+        for kind, said, shared in _shared(rows, "validation", ("test",), target):
+            what = f"the text of a validation row is also in test{said}; {done}"
+            find(findings, f"leak_validation{kind}", rows, shared, what)
+            _leave_out(rows, shared, leaks)
     held = {name: split for name, split in rows.items() if name != "train"}
-    known = {split.keys[row] for split in held.values() for row in split.kept}
     train = rows["train"]
-    leaked = {"train": [row for row in train.kept if train.keys[row] in known]}
-    find(findings, "leak", rows, leaked, f"the text is also in validation or test; {done} from train")
-    _leave_out(rows, leaked, leaks)
+    for kind, said, leaked in _shared(rows, "train", tuple(held), target):
+        find(findings, f"leak{kind}", rows, leaked, f"the text is also in validation or test{said}; {done} from train")
+        _leave_out(rows, leaked, leaks)
     if columns.group is None:
         return
     groups = {
@@ -223,6 +239,24 @@ def _drop_leaks(columns: Columns, rows: dict[str, Rows], leaks: str, findings: l
         findings, "leak_group", rows, crossed, f'the "{columns.group}" is also in validation or test; {done} from train'
     )
     _leave_out(rows, crossed, leaks)
+
+
+def _shared(
+    rows: dict[str, Rows], side: str, others: tuple[str, ...], target: Target
+) -> list[tuple[str, str, dict[str, list[int]]]]:
+    """Rows of `side` whose texts are among the others', as they are and, of a target that swaps, in the other order.
+
+    For both: the end of the finding's kind, words for its message, and the rows.
+    """
+    known = {rows[name].keys[row] for name in others for row in rows[name].kept}
+    split = rows[side]
+    same = [row for row in split.kept if split.keys[row] in known]
+    found = [("", "", same)]
+    if target.swaps:
+        either, told = {either_order(key) for key in known}, set(same)
+        turned = [row for row in split.kept if row not in told and either_order(split.keys[row]) in either]
+        found.append(("_swapped", ", its two texts swapped", turned))
+    return [(kind, said, {side: some}) for kind, said, some in found if some]
 
 
 def _leave_out(rows: dict[str, Rows], found: dict[str, list[int]], leaks: str) -> None:

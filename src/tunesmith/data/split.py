@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.data.audit import row_key
+from tunesmith.data.audit import either_order, row_key
 from tunesmith.data.columns import Columns
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
@@ -46,7 +46,8 @@ def make_splits(
     given. Stratified by what `target` counts a row for: each class gives its share, to the nearest row over all classes,
     and keeps at least one training row. With `columns.group`, rows of one group stay together, and shares and strata are
     met as nearly as whole groups allow: a side that would stay empty takes the smallest group that can be spared. Rows
-    of the same text (case and white space set aside) stay together always. A function of the rows and the seed alone.
+    of the same text (case and white space set aside) stay together always, and where the target `swaps` so do rows of the
+    same two texts in either order. A function of the rows and the seed alone.
     Raises DataError where a share above 0 cannot hold out one row.
     """
     train = tables["train"]
@@ -79,7 +80,8 @@ def _allocate(
 ) -> tuple[list[str], frozenset[str]]:
     """The side of each row, and the sides that no whole unit was small enough for."""
     strata = target.strata(train.columns[columns.label])
-    links = [[row_key(row) for row in zip(*(train.columns[name] for name in columns.texts), strict=True)]]
+    keys = [row_key(row) for row in zip(*(train.columns[name] for name in columns.texts), strict=True)]
+    links = [[either_order(key) for key in keys] if target.swaps else keys]
     if columns.group is not None:
         links.append(["" if value is None else f"{value}" for value in train.columns[columns.group]])
     units = [

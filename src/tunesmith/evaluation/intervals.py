@@ -37,7 +37,7 @@ class Comparison:
 
 
 def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:
-    """Percentile bootstrap over examples (Efron 1979).
+    """Percentile bootstrap over the examples that the metric counts (Efron 1979).
 
     Corrections keep it honest where resampling is blind. A share of the examples (accuracy) gets the wider of the
     bootstrap's interval and the exact binomial one: near 0 and 1 the bootstrap is too sure. The interval always holds the
@@ -48,9 +48,10 @@ def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, se
     Raises ValueError when there are no examples.
     """
     function = scores.metrics[metric]
-    rows = _rows(scores)
-    drawn = [function(_take(scores.columns, indices)) for indices in _resamples(rows, resamples, seed)]
-    found = _interval(function(scores.columns), drawn, rows, confidence, (0.0, 1.0))
+    columns = scores.of(metric)
+    rows = _rows(columns)
+    drawn = [function(_take(columns, indices)) for indices in _resamples(rows, resamples, seed)]
+    found = _interval(function(columns), drawn, rows, confidence, (0.0, 1.0))
     if metric not in scores.shares:
         return found
     exact = binomial(round(found.value * rows), rows, confidence)
@@ -72,19 +73,21 @@ def paired_difference(a: Scores, b: Scores, metric: str, resamples: int, confide
     is better, so that more is a gain.
 
     Paired, so that examples easy or hard for both cancel out. Raises ValueError unless `a` and `b` score the same
-    examples in the same order.
+    examples in the same order, and count the same of them for this metric.
     """
     import numpy as np
 
-    if _rows(a) != _rows(b) or not np.array_equal(a.columns["truth"], b.columns["truth"]):
+    columns, others = a.of(metric), b.of(metric)
+    rows, same = _rows(columns), np.array_equal(a.columns["truth"], b.columns["truth"])
+    if not same or not np.array_equal(a.rows_of.get(metric, True), b.rows_of.get(metric, True)):
         raise ValueError("a paired difference needs two scores of the same examples in the same order")
     first, second = a.metrics[metric], b.metrics[metric]
-    rows, sign = _rows(a), -1.0 if metric in a.lower else 1.0
+    sign = -1.0 if metric in a.lower else 1.0
     drawn = [
-        sign * (first(_take(a.columns, indices)) - second(_take(b.columns, indices)))
+        sign * (first(_take(columns, indices)) - second(_take(others, indices)))
         for indices in _resamples(rows, resamples, seed)
     ]
-    return _interval(sign * (first(a.columns) - second(b.columns)), drawn, rows, confidence, (-1.0, 1.0))
+    return _interval(sign * (first(columns) - second(others)), drawn, rows, confidence, (-1.0, 1.0))
 
 
 def compare(
@@ -115,11 +118,12 @@ def standard_error(scores: Scores, metric: str | None = None) -> float:
     import numpy as np
 
     name = scores.primary if metric is None else metric
-    function, rows = scores.metrics[name], _rows(scores)
+    function, columns = scores.metrics[name], scores.of(name)
+    rows = _rows(columns)
     if name in scores.shares:
-        share = function(scores.columns)
+        share = function(columns)
         return float(np.sqrt(share * (1 - share) / rows))
-    drawn = [function(_take(scores.columns, indices)) for indices in _resamples(rows, ERROR_RESAMPLES, 0)]
+    drawn = [function(_take(columns, indices)) for indices in _resamples(rows, ERROR_RESAMPLES, 0)]
     return float(np.std(drawn, ddof=1))
 
 
@@ -136,8 +140,8 @@ def _interval(value: float, drawn: list[float], rows: int, confidence: float, bo
     return Interval(value, min(low, value), max(high, value))
 
 
-def _rows(scores: Scores) -> int:
-    rows = len(scores.columns["truth"])
+def _rows(columns: Mapping[str, np.ndarray]) -> int:
+    rows = len(columns["truth"])
     if rows == 0:
         raise ValueError("no examples to score")
     return rows

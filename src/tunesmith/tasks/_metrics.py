@@ -164,9 +164,9 @@ def best_threshold_by(scores: np.ndarray, said: np.ndarray, none: np.ndarray) ->
     return float(above if count else np.nextafter(1.0, 2.0))
 
 
-def mean_where(columns: Mapping[str, np.ndarray], name: str, answered: bool | None = None) -> float:
-    """Mean of column `name`, [examples], where `columns["truth"]` is `answered`, or of all; 0 where there are none."""
-    values = columns[name] if answered is None else columns[name][columns["truth"] == answered]
+def mean_of(columns: Mapping[str, np.ndarray], name: str) -> float:
+    """Mean of column `name`, [examples]; 0 where there are none."""
+    values = columns[name]
     return float(values.mean()) if len(values) else 0.0
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.tasks._answers import WORD, Compare, exact_match, rouge_l
+from tunesmith.tasks._metrics import mean_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +31,8 @@ def left_out() -> str:
 def measures_of(
     pairs: Sequence[Pair | None], own: Mapping[str, Compare]
 ) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
-    """Columns with an entry for each row (None: nothing was written), and the metrics that take them; `own` are further ones.
+    """Columns with an entry for each row (None: nothing was written), and the metrics that take them, of the rows with a
+    written text alone; `own` are further ones.
 
     Exact match and ROUGE are means over the rows, from 0 to 1. BLEU and chrF are of all texts together, from 0 to 100, as
     sacrebleu has them: counts of n-grams are summed first.
@@ -40,28 +43,16 @@ def measures_of(
     metrics: dict[str, Metric] = {}
     for name, function in {"exact_match": exact_match, "rouge_l": rouge_l, **own}.items():
         columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
-        metrics[name] = _Mean(name)
+        metrics[name] = partial(mean_of, name=name)
     if find_spec("rouge_score") is not None:
         found = _rouge(pairs)
         for place, name in enumerate(("rouge_1", "rouge_2")):
             columns[name] = found[:, place]
-            metrics[name] = _Mean(name)
+            metrics[name] = partial(mean_of, name=name)
     if find_spec("sacrebleu") is not None:
         columns["bleu"], columns["chrf"] = _bleu_counts(pairs), _chrf_counts(pairs)
         metrics["bleu"], metrics["chrf"] = bleu, chrf
     return columns, metrics
-
-
-class _Mean:
-    """The mean of a column over the rows that a text was written for; 0 where a resample holds none of them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, of: Mapping[str, np.ndarray]) -> float:
-        values = of[self._name]
-        known = values[values == values]
-        return float(known.mean()) if len(known) else 0.0
 
 
 class _Words:

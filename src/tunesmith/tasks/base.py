@@ -89,7 +89,8 @@ class Scores:
 
     `columns` holds arrays with one entry per example: for classification "truth" and "predicted" (class indices) and
     "probability" (of the predicted class). A metric takes such columns, of all examples or of a resample, and gives one
-    number, so that an interval needs to know nothing of the task.
+    number, so that an interval needs to know nothing of the task. One that speaks of a part of the examples only (those
+    that a text was written for, say) names them in `rows_of`, and is given them alone.
     """
 
     columns: dict[str, np.ndarray]
@@ -98,6 +99,16 @@ class Scores:
     shares: frozenset[str] = frozenset()  # metrics that are a share of the examples, each a hit or a miss
     lower: frozenset[str] = frozenset()  # metrics of which less is better
     written: Mapping[str, int] = field(default_factory=dict)  # metrics of texts written for that many of the rows only
+    rows_of: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # metric -> bool [examples]; of all where it has none
+
+    def of(self, metric: str) -> dict[str, np.ndarray]:
+        """The columns of the examples that a metric counts."""
+        if metric not in self.rows_of:
+            return self.columns
+        counted = self.rows_of[metric]
+        return {name: values[counted] for name, values in self.columns.items()}
 
     def value(self, metric: str | None = None) -> float:
         """Raises RecipeError for a metric that has no meaning for these rows."""
@@ -106,7 +117,7 @@ class Scores:
             raise RecipeError(
                 f'evaluation.metric: "{name}" says nothing of these rows; use one of {", ".join(self.metrics)}'
             )
-        return self.metrics[name](self.columns)
+        return self.metrics[name](self.of(name))
 
 
 class Task(Part, ABC):

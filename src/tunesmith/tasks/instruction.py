@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -32,6 +33,7 @@ from tunesmith.data.targets.conversations import Conversations
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError, ModelError, TunesmithWarning
 from tunesmith.tasks._answers import compared, exact_match, measured, named_function, rouge_l
+from tunesmith.tasks._metrics import mean_of
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
 
 if TYPE_CHECKING:
@@ -377,6 +379,8 @@ class Instruction(Task):
         }
         metrics: dict[str, Any] = {"token_accuracy": token_accuracy, "loss": mean_loss, "perplexity": perplexity}
         written: dict[str, int] = {}
+        rows_of: dict[str, np.ndarray] = {}
+        shares: set[str] = set()
         if any(item.value is not None for item in predictions):
             pairs = [
                 None if item.value is None else self._compared(item.value, true)
@@ -388,11 +392,14 @@ class Instruction(Task):
                 name = path.rpartition(":")[2].rpartition(".")[2]
                 functions[name] = lambda said, wanted: measured(own, path, said, wanted)
             columns["going"] = np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64)
+            known = np.array([pair is not None for pair in pairs])
+            shares = {name for name, function in functions.items() if function is exact_match}
             for name, function in functions.items():
                 columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
-                metrics[name] = _Written(name)
-                written[name] = sum(pair is not None for pair in pairs)
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}), written=written)
+                metrics[name] = partial(mean_of, name=name)
+                written[name], rows_of[name] = int(known.sum()), known
+        lower = frozenset({"loss", "perplexity"})
+        return Scores(columns, metrics, self.primary_metric, frozenset(shares), lower, written, rows_of)
 
     def _compared(self, said: str, true: Conversation) -> tuple[str, str]:
         return compared(said, self.after), compared(answer_of(true), self.after)
@@ -413,18 +420,6 @@ class Instruction(Task):
         return {"assistant": "what an assistant says", "last": "the last answer of a conversation"}.get(
             self.learn, "every token of conversations"
         )
-
-
-class _Written:
-    """The mean of a column over the rows that an answer was written for; 0 where a resample holds none of them."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, of: Mapping[str, np.ndarray]) -> float:
-        values = of[self._name]
-        known = values[values == values]
-        return float(known.mean()) if len(known) else 0.0
 
 
 def token_accuracy(of: Mapping[str, np.ndarray]) -> float:

@@ -17,7 +17,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.answers import NONE, Answers
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Passage, Window, most_tokens, passages_of
-from tunesmith.tasks._metrics import best_threshold_by, mean_where
+from tunesmith.tasks._metrics import best_threshold_by, mean_of
 from tunesmith.tasks._spans import best
 from tunesmith.tasks.base import Labels, LossSum, Mark, Metric, Mistake, Prediction, Scores, Task
 
@@ -223,17 +223,23 @@ class QuestionAnswering(Task):
             "best_f1": np.array([best("f1", gold, reply.best) for gold, reply in both], dtype=np.float64),
         }
         metrics: dict[str, Metric] = {
-            "f1": partial(mean_where, name="f1"),
-            "exact_match": partial(mean_where, name="exact"),
+            "f1": partial(mean_of, name="f1"),
+            "exact_match": partial(mean_of, name="exact"),
         }
+        whole = set(metrics)
         if len(set(columns["truth"].tolist())) > 1:
             metrics |= {
-                "has_answer_f1": partial(mean_where, name="f1", answered=True),
-                "has_answer_exact": partial(mean_where, name="exact", answered=True),
-                "no_answer_accuracy": partial(mean_where, name="exact", answered=False),
-                "best_span_f1": partial(mean_where, name="best_f1", answered=True),
+                "has_answer_f1": partial(mean_of, name="f1"),
+                "has_answer_exact": partial(mean_of, name="exact"),
+                "no_answer_accuracy": partial(mean_of, name="exact"),
+                "best_span_f1": partial(mean_of, name="best_f1"),
             }
-        return Scores(columns, metrics, self.primary_metric, shares=frozenset({"exact_match"}))
+        answered = columns["truth"]
+        rows_of = {
+            name: ~answered if name == "no_answer_accuracy" else answered for name in metrics if name not in whole
+        }
+        shares = frozenset({"exact_match", "has_answer_exact", "no_answer_accuracy"})
+        return Scores(columns, metrics, self.primary_metric, shares=shares, rows_of=rows_of)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         """The answer ("" for none), its place in the context (empty for none), and its probability against no answer."""

@@ -268,17 +268,23 @@ class Seq2Seq(Task):
         }
         metrics: dict[str, Any] = {"loss": mean_loss, "token_accuracy": token_accuracy, "perplexity": perplexity}
         written: dict[str, int] = {}
+        rows_of: dict[str, np.ndarray] = {}
+        shares: set[str] = set()
         if any(item.value is not None for item in predictions):
             pairs = [
                 None if item.value is None else (compared(item.value, None), compared(str(true), None))
                 for item, true in zip(predictions, truth, strict=True)
             ]
             columns["going"] = np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64)
-            more, functions = measures_of(pairs, self._own_metric())
+            own = self._own_metric()
+            more, functions = measures_of(pairs, own)
             columns |= more
             metrics |= functions
             written = dict.fromkeys(functions, sum(pair is not None for pair in pairs))
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"loss", "perplexity"}), written=written)
+            rows_of = dict.fromkeys(functions, np.array([pair is not None for pair in pairs]))
+            shares = {"exact_match"} - set(own)  # a function of the user's may have its name
+        lower = frozenset({"loss", "perplexity"})
+        return Scores(columns, metrics, self.primary_metric, frozenset(shares), lower, written, rows_of)
 
     def _own_metric(self) -> dict[str, Compare]:
         """The user's function by its name; none where there is none."""

@@ -17,6 +17,8 @@ class Target(ABC):
     balance: ClassVar[str]  # how rows are held out, in words: "stratified by label"
     words: ClassVar[bool] = False  # whether a row's text may be a list of words
     pictures: bool = False  # whether a row's text is the name of a picture
+    # Whether a row with two texts says nearly all that it says with them swapped, so that both must stand on one side.
+    swaps: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:

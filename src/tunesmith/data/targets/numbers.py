@@ -26,6 +26,7 @@ class Numbers(Target):
     names: tuple[str, ...]
 
     balance: ClassVar[str] = "stratified by value"
+    swaps: ClassVar[bool] = True
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         found, wrong, sizes = [], [], []

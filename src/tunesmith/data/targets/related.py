@@ -17,6 +17,7 @@ class Related(Target):
     """The same for every row, so nothing has to be balanced and no two rows can contradict each other."""
 
     balance: ClassVar[str] = "at random"
+    swaps: ClassVar[bool] = True
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         return [RELATED] * len(table)
