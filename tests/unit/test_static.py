@@ -225,6 +225,27 @@ def test_two_texts_and_numbers(model_folder: Folder, tmp_path: Path) -> None:
     assert len(said) == 2 and all(isinstance(value, float) for value in said)
 
 
+@pytest.mark.parametrize("family", list(STATIC))
+def test_vectors_learned_by_contrast_open_in_sentence_transformers(
+    family: str, model_folder: Folder, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = [f"{a} {b} {c}" for a, b, c in zip(WORDS, WORDS[1:], WORDS[5:], strict=False)]
+    rows = {"anchor": texts[:40], "positive": texts[1:41]}
+    settings = {"training.epochs": 2, "training.device": "cpu", "training.rate": 0.02}
+    before = load_backbone(resolve(str(model_folder(family))))
+    tunesmith.finetune(model_folder(family), rows, "full", task="embedding", settings=settings, out=tmp_path / "run")
+    loaded = tunesmith.load(tmp_path / "run")
+    with pytest.warns(TunesmithWarning, match="1 of 5 texts hold no word"):
+        said = loaded.encode([*TEXTS, "zzz"])
+    opened = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu").encode([*TEXTS, "zzz"])
+    assert np.abs(said - opened).max() < 1e-5
+    assert np.abs(said[:-1] - features(before, TEXTS).numpy()).max() > 1e-3, "the table moved"
+    again = load_backbone(resolve(str(tmp_path / "run" / "model")))  # it is a base again
+    assert again.static and np.abs(features(again, TEXTS).numpy() - said[:-1]).max() < 1e-6
+
+
 def test_checkpointing_is_refused_before_there_is_a_run(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     from tunesmith.pipeline import start
 
