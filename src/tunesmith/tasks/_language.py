@@ -16,7 +16,6 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.data.words import Window
-from tunesmith.errors import ModelError
 from tunesmith.tasks._language_scores import mean_loss, perplexity, token_accuracy
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
@@ -43,7 +42,6 @@ class LanguageTask(Task, ABC):
     truth_is: ClassVar[str] = "length"
     judges_by_truth: ClassVar[bool] = True
     learns_tokens: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]]  # of base that fit
     measures_general: ClassVar[bool] = True
     floor_name: ClassVar[str] = "frequent_token"
 
@@ -64,20 +62,10 @@ class LanguageTask(Task, ABC):
         return f"plain text, and a base that is {_a(kind)}" if kind in cls.kinds else None
 
     def find(self, table: Table, asked: Asked) -> Columns:
-        kind = asked.base()
-        if kind not in (*self.kinds, ""):
-            raise ModelError(
-                f'model: {self.part_name()} needs a base of kind {" or ".join(self.kinds)}, and this one is "{kind}"; '
-                f"choose {self._suits()}"
-            )
         text, why = text_column(table, asked)
         group = asked.group if asked.group is not None else PART if PART in table.columns else None
         parts = "; whole files or parts of them are held out" if group == PART else ""
         return Columns(text, LEARNED, group, f'text = "{text}" ({why}){parts}')
-
-    @abstractmethod
-    def _suits(self) -> str:
-        """Which bases do, by name."""
 
     def read(self, table: Table, columns: Columns) -> Table:
         if columns.text not in table.columns:
