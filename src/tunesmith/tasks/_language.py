@@ -16,6 +16,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.data.words import Window
+from tunesmith.errors import DataError
 from tunesmith.tasks._language_scores import mean_loss, perplexity, token_accuracy
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
@@ -106,7 +107,19 @@ class LanguageTask(Task, ABC):
                 made.append(replace(example, window=replace(example.window, text=shown_text)))
         return made
 
+    def unlearned(self, examples: Sequence[Example], targets: Sequence[Any]) -> tuple[str, list[int]]:
+        learned = {example.source for example in examples if example.units > 0}
+        said = (
+            "the text holds no token that could be learned (a decoder learns each from those before it), so it counts in no "
+            "figure"
+        )
+        return said, [row for row in range(len(targets)) if row not in learned]
+
     def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
+        """Raises DataError where a split holds texts, and none of them a token that could be learned."""
+        blank = [split for split, part in examples.items() if len(part) and not any(item.units > 0 for item in part)]
+        if blank:
+            raise DataError(*(_nothing(f"the {split} rows") for split in blank))
         rows = [(split, example.source) for split, part in examples.items() for example in part]
         texts = len(set(rows))
         if len(rows) == texts:
@@ -204,9 +217,14 @@ class LanguageTask(Task, ABC):
         return self.whole(found, windows, Labels((), ()))
 
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
-        """Over tokens, each alike: perplexity, mean loss in nats, accuracy; and bits for each byte of the texts."""
+        """Over tokens, each alike: perplexity, mean loss in nats, accuracy; and bits for each byte of the texts.
+
+        Texts without a learned token count in none of them. Raises DataError where nothing else is there.
+        """
         import numpy as np
 
+        if predictions and not any(item.counts[0] for item in predictions):
+            raise DataError(_nothing("the rows to be measured on"))
         columns = {
             "truth": np.arange(len(predictions)),
             "tokens": np.array([item.counts[0] for item in predictions], dtype=np.float64),
@@ -235,6 +253,10 @@ class LanguageTask(Task, ABC):
 
         mean = prediction.evidence[0]
         return Mistake(mean, f"{prediction.counts[0]:,} tokens", f"perplexity {math.exp(min(mean, 50)):,.1f}", "")
+
+
+def _nothing(rows: str) -> str:
+    return f"{rows} hold no token that could be learned: no text among them is long enough; give longer ones"
 
 
 def _learned(example: Example) -> list[int]:
