@@ -57,7 +57,8 @@ class Chosen:
 def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> Chosen:
     """The task, its columns, how its label column is read, and the reason. `base` gives the kind of base.
 
-    Raises DataError with every problem of the columns, and RecipeError when the metric asked for is none of the task's.
+    Raises DataError with every problem of the columns, RecipeError when the metric asked for is none of the task's, and
+    ModelError where the base is of a kind that the task cannot learn with.
     """
     wanted, main = recipe.data, next(iter(given.values()))
     asked = Asked(wanted.text, wanted.label, wanted.group, wanted.pair, base)
@@ -68,6 +69,8 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
         task, why = known[0][0](), known[0][1]
     else:
         task, why = None, ""
+    if task is not None and task.kinds:
+        task.check_base(recipe.model, base())
     columns = (
         find_columns(main, asked.text, asked.label, asked.group, asked.pair) if task is None else task.find(main, asked)
     )

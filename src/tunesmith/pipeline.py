@@ -66,7 +66,7 @@ class Session:
     def _events(self) -> Iterator[Event]:
         from tunesmith.assembly import build
         from tunesmith.manifest import check_same_run, manifest_of
-        from tunesmith.models.resolve import local_problems
+        from tunesmith.models.resolve import kind_of, local_problems
         from tunesmith.preparing import fitted, prepare
 
         of_model = local_problems(self.recipe.model)
@@ -81,6 +81,7 @@ class Session:
         stored = {} if ledger is None else ledger.manifest()
         base = stored.get("model", {})
         source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
+        prepared.task.check_base(source.name, kind_of(source))  # of one from the hub nothing was known before
         size = f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}"
         model_note = Note("model", (size, *backbone.notes))
         yield model_note

@@ -44,7 +44,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
     Raises DataError, RecipeError and ModelError as a run would.
     """
     from tunesmith.models.backbone import load_backbone
-    from tunesmith.models.resolve import local_problems, resolve
+    from tunesmith.models.resolve import kind_of, local_problems, resolve
 
     of_model = local_problems(recipe.model)
     try:
@@ -53,7 +53,9 @@ def preview(recipe: Recipe, count: int) -> Preview:
         raise type(error)(*error.problems, *of_model) from None
     if of_model:
         raise ModelError(*of_model)
-    processor = load_backbone(resolve(recipe.model)).processor
+    source = resolve(recipe.model)
+    prepared.task.check_base(source.name, kind_of(source))
+    processor = load_backbone(source).processor
     prepared.task.widen(processor, prepared.texts("train"))
     prepared, encoded = fitted(prepared, processor, recipe.training.max_length)
     rows = []

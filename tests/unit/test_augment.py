@@ -12,13 +12,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from tunesmith.data.augment import GREY, mixed, partners, varied
-from tunesmith.data.encode import PIXELS, Batch
+from tunesmith.data.encode import PIXELS, Batch, Example, collate
 from tunesmith.errors import RecipeError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks._classes import class_loss
 from tunesmith.tasks.image_classification import ImageClassification
+from tunesmith.training.varying import varier
 
 ROWS = (3, 11, 4)
+ROWS_OF_NINE = (7, 0, 4)
 numbers = st.integers(0, 10**6)
 shares = st.floats(0, 0.9)
 
@@ -177,3 +179,20 @@ def test_when_pictures_are_varied() -> None:
     assert ImageClassification(versions=3).varies(frozen=True)
     assert ImageClassification(augment=True).varies(frozen=True)
     assert not ImageClassification(augment=False).varies(frozen=False)
+
+
+def test_a_row_and_its_partner_are_both_varied_before_they_are_mixed() -> None:
+    pixels, task = _pictures(3, rows=9), ImageClassification(mixup=0.4, flip=True, crop=0.3, jitter=0.3)
+    examples = [Example(row, {PIXELS: picture}, row % 3) for row, picture in enumerate(pixels)]
+    batch = collate([examples[row] for row in ROWS_OF_NINE], {PIXELS: 0})
+    found = varier(task, examples, {PIXELS: 0}, 5, False, None)(batch, 2)
+    others = partners(ROWS_OF_NINE, 9, 5, 2)
+    own = varied(pixels[list(ROWS_OF_NINE)], ROWS_OF_NINE, 5, 2, True, 0.3, 0.3)
+    plain = pixels[list(others)]
+    both = varied(plain, others, 5, 2, True, 0.3, 0.3)
+    expected, share = mixed(own, both, ROWS_OF_NINE, 5, 2, 0.4, 0.0)
+    assert torch.equal(found.inputs[PIXELS], expected)
+    assert found.target is not None
+    classes = [[row % 3, other % 3] for row, other in zip(ROWS_OF_NINE, others, strict=True)]
+    assert found.target[:, :2].tolist() == classes and torch.equal(found.target[:, 2], share)
+    assert not torch.equal(mixed(own, plain, ROWS_OF_NINE, 5, 2, 0.4, 0.0)[0], expected), "control: plain partners"

@@ -12,7 +12,7 @@ import pytest
 from shortruns import rows
 from tunesmith import load
 from tunesmith.choosing import choose
-from tunesmith.data.columns import Asked
+from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.related_columns import MADE, find_related, looks_related, read_related
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError, ModelError, RecipeError
@@ -184,6 +184,32 @@ def test_triplets_and_scores_run_to_their_end(model_folder: Folder, tmp_path: Pa
     assert set(evaluate(run, scored)["metrics"]) == {"spearman", "pearson"}
     with pytest.raises(DataError, match="trained on pairs with a score"):
         evaluate(run, {"sentence1": scored["sentence1"], "sentence2": scored["sentence2"]})
+
+
+def test_scores_of_any_range_are_learned_as_cosines_of_0_to_1(model_folder: Folder) -> None:
+    """The loss is the squared distance to score / 5, which is what sentence-transformers' CosineSimilarityLoss is given."""
+    import torch
+
+    from tunesmith.data.encode import collate
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    scores = [0.0, 5.0, 3.8, 1.25]
+    texts = [text for text, _ in rows(8)]
+    table = _table(sentence1=texts[:4], sentence2=texts[4:], score=[(score,) for score in scores])
+    task = Embedding(scored="cosine")
+    labels = task.check(table, Columns("sentence1", "score", pair="sentence2"))
+    backbone = load_backbone(resolve(str(model_folder("sentence"))))
+    pairs = list(zip(texts[:4], texts[4:], strict=True))
+    examples = task.encode(pairs, table.columns["score"], labels, backbone.text, 40)
+    assert [example.target for example in examples] == [[score / 5] for score in scores]
+    batch = collate(examples, backbone.text.pad)
+    with torch.no_grad():
+        output = task.head(backbone, labels, True, 1)(batch.inputs)  # [8, width]
+        found = task.loss(output, batch)
+    said = torch.nn.functional.cosine_similarity(output[:4], output[4:])
+    wanted = (said - torch.tensor(scores) / 5).square().mean()
+    assert float(found.total / found.weight) == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_a_metric_of_other_rows_and_a_method_without_a_head_are_refused(model_folder: Folder, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_wrong_base_and_impossible_options_are_told_before_anything_runs(
 ) -> None:
     import tunesmith
 
-    with pytest.raises(ModelError, match=r'kind "encoder" .*choose a decoder'):
+    with pytest.raises(ModelError, match=r'kind decoder, and .* is of kind "encoder"; choose a decoder'):
         tunesmith.finetune(model_folder("bert"), chats, task=PLAIN, out=tmp_path / "a")
     with pytest.raises(ModelError, match="no chat template"):
         tunesmith.finetune(model_folder("llama"), chats, out=tmp_path / "b")

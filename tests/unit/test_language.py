@@ -127,7 +127,7 @@ def test_plain_text_means_the_task_of_its_base(
 def test_a_base_of_the_wrong_kind_is_refused_with_those_that_fit(task: str, kind: str, tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("A first sentence.\n\nAnd a second one, which is longer.\n" * 9)
     recipe = Recipe.parse({"model": "m", "task": task, "data": {"path": str(tmp_path / "book.txt")}})
-    with pytest.raises(ModelError, match=f'{task} needs a base of kind .*, and this one is "{kind}"; choose an? '):
+    with pytest.raises(ModelError, match=f'{task} needs a base of kind .*, and m is of kind "{kind}"; choose an? '):
         choose(recipe, read_data(recipe.data.path), lambda: kind)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from families import WORDS
 from tunesmith.data.encode import IGNORED, Example, collate
+from tunesmith.errors import DataError
 from tunesmith.tasks._language import LanguageTask
 from tunesmith.tasks.base import Labels
 from tunesmith.tasks.causal_lm import CausalLm
@@ -90,6 +92,59 @@ def test_texts_without_a_token_are_answered_with_nothing(kind: str, model_folder
         said = predictor.predict(texts)
         assert len(said) == len(texts)
         assert all(value is None for value, text in zip(said, texts, strict=True) if not text)
+
+
+def test_texts_without_a_learned_token_are_counted_and_spoil_no_figure(
+    model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """gpt2 learns each token from those before it, so that a text of one token teaches nothing."""
+    import tunesmith
+
+    texts = {
+        "train": ["t", *[f"{word} bank {word} film" for word in WORDS[:23]]],
+        "test": ["a", "a", "lost my card", "a"],
+    }
+    data = tmp_path / "data"
+    data.mkdir()
+    for split, some in texts.items():
+        (data / f"{split}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    task = {"name": "causal_lm", "packing": False}
+    settings = {"training.epochs": 1, "training.batch_size": 1, "evaluation.resamples": 200, "data.validation": 0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        tunesmith.finetune(model_folder("gpt2"), data, task=task, settings=settings, out=tmp_path / "run")
+        again = tunesmith.evaluate(tmp_path / "run", {"text": texts["test"]})
+    told = (tmp_path / "run" / "events.jsonl").read_text(encoding="utf-8")
+    assert "4 rows (train 1, test 3): the text holds no token that could be learned" in told
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    for name in ("perplexity", "loss", "bits_per_byte", "token_accuracy"):
+        of = report["metrics"][name]
+        assert of["low"] <= of["value"] <= of["high"]
+    loss = [json.loads(line)["loss"] for line in told.splitlines() if json.loads(line)["kind"] == "step"]
+    assert loss.count(0.0) == 1, "the step of that one text"
+    alone = tunesmith.evaluate(tmp_path / "run", {"text": ["lost my card"]})
+    assert again["metrics"]["loss"]["value"] == pytest.approx(alone["metrics"]["loss"]["value"], rel=1e-6)
+    with pytest.raises(DataError, match="hold no token that could be learned"):
+        tunesmith.evaluate(tmp_path / "run", {"text": ["a", "a"]})
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_a_learned_token_is_refused_before_training(
+    split: str, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    import tunesmith
+
+    long = [f"{word} bank {word} film" for word in WORDS[:23]]
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "test"):
+        some = ["a", "t"] if name == split else long
+        (data / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    with pytest.raises(DataError, match=f"the {split} rows hold no token that could be learned"):
+        tunesmith.finetune(
+            model_folder("gpt2"), data, task="causal_lm", settings={"data.validation": 0.0}, out=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_new_tokens_that_nothing_would_train_are_refused(model_folder: Callable[[str], Path], tmp_path: Path) -> None:

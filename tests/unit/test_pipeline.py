@@ -60,6 +60,36 @@ def test_a_run_leaves_all_that_it_promises(model_folder: Folder, table_file: Pat
     assert not list(out.glob(".partial*"))
 
 
+def test_thresholds_are_settled_on_validation_rows_and_never_on_test_rows(model_folder: Folder, tmp_path: Path) -> None:
+    """Nearly every validation row has the label "a", and one in five test rows: each split alone would settle another."""
+    texts = [text for text, _ in rows(240)]
+    splits = {"train": (texts[:120], 2), "validation": (texts[120:180], 1), "test": (texts[180:], 5)}
+    data = tmp_path / "data"
+    data.mkdir()
+    truth = {name: [("a", "b") if at % every == 0 else ("b",) for at in range(len(some))]
+             for name, (some, every) in splits.items()}  # fmt: skip
+    truth["validation"][7] = ()
+    for name, (some, _) in splits.items():
+        lines = [
+            json.dumps({"text": text, "labels": list(labels)}) for text, labels in zip(some, truth[name], strict=True)
+        ]
+        (data / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    settings = {"task": "multilabel", "training.epochs": 1}
+    recipe = recipe_for(model_folder("bert"), data, "full", settings)
+    list(start(recipe, tmp_path / "run").events())
+    model = load(tmp_path / "run", "cpu")
+    card = model.card
+    settled = {
+        name: card.task.settle(model.predictions(splits[name][0]), truth[name], card.labels).thresholds
+        for name in ("validation", "test")
+    }
+    assert card.labels.thresholds == pytest.approx(settled["validation"], abs=1e-6)
+    assert card.labels.thresholds != pytest.approx(settled["test"], abs=1e-4), "control: test rows settle others"
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    measured = card.task.score(model.predictions(splits["test"][0]), truth["test"], card.labels)
+    assert report["metrics"]["micro_f1"]["value"] == pytest.approx(measured.value("micro_f1"))
+
+
 def test_a_folder_that_holds_a_run_is_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     out = stopped(model_folder("bert"), table_file, tmp_path / "run")
     with pytest.raises(ArtifactError, match="already holds a run"):

@@ -139,6 +139,27 @@ def test_an_answer_longer_than_a_window_is_counted_and_learned_in_part(model_fol
     assert TASK.unlearned(TASK.encode([("what", context)], [()], labels, processor, 24), [()])[1] == []
 
 
+def test_windows_overlap_by_the_longest_answer_where_that_is_more_than_asked(
+    model_folder: Callable[[str], Path],
+) -> None:
+    """An answer of half a window, wherever it stands, is in one window whole; by the default overlap alone it is not."""
+    processor = _processor(model_folder("bert"))
+    words = [word for word in WORDS if len(word) == 4] * 4  # of one token and one length each
+    context = " ".join(words)
+    starts = [5 * place for place in range(len(words) - 15)]
+    truth = [(Answer(start, start + 74, context[start : start + 74]),) for start in starts]  # 15 words
+    pairs = [("what", context)] * len(truth)
+
+    def left(longest: int) -> list[int]:
+        labels = Labels(("start", "end"), (len(truth), 0), (0.0,), longest=longest)
+        examples = TASK.encode(pairs, truth, labels, processor, 34)  # 30 tokens of the context in each window
+        assert max(example.length for example in examples) == 34
+        return TASK.unlearned(examples, truth)[1]
+
+    assert left(74) == []
+    assert left(1), "control: a third of a window is less than these answers"
+
+
 def test_lower_case_that_takes_more_letters_keeps_places(model_folder: Callable[[str], Path]) -> None:
     processor = _processor(model_folder("bert"))
     processor.lower = True

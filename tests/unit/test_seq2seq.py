@@ -285,8 +285,8 @@ def test_columns_by_name() -> None:
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "vision"])
 def test_another_base_is_told_what_fits(kind: str) -> None:
-    with pytest.raises(ModelError, match=rf'needs an encoder-decoder \(t5.*kind "{kind}".*--task instruction'):
-        Seq2Seq().find(table({"source": TEXTS, "target": TARGETS}), Asked(base=lambda: kind))
+    with pytest.raises(ModelError, match=rf'and m is of kind "{kind}"; .* encoder-decoder \(t5.*--task instruction'):
+        Seq2Seq.check_base("m", kind)
 
 
 def test_a_base_that_is_only_known_when_read_is_told_too(model_folder: Folder) -> None:

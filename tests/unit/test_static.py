@@ -225,6 +225,58 @@ def test_two_texts_and_numbers(model_folder: Folder, tmp_path: Path) -> None:
     assert len(said) == 2 and all(isinstance(value, float) for value in said)
 
 
+@pytest.mark.parametrize("family", list(STATIC))
+def test_vectors_learned_by_contrast_open_in_sentence_transformers(
+    family: str, model_folder: Folder, tmp_path: Path
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = [f"{a} {b} {c}" for a, b, c in zip(WORDS, WORDS[1:], WORDS[5:], strict=False)]
+    rows = {"anchor": texts[:40], "positive": texts[1:41]}
+    settings = {"training.epochs": 2, "training.device": "cpu", "training.rate": 0.02}
+    before = load_backbone(resolve(str(model_folder(family))))
+    tunesmith.finetune(model_folder(family), rows, "full", task="embedding", settings=settings, out=tmp_path / "run")
+    loaded = tunesmith.load(tmp_path / "run")
+    said = loaded.encode(TEXTS)
+    opened = SentenceTransformer(str(tmp_path / "run" / "model"), device="cpu").encode(TEXTS)
+    assert np.abs(said - opened).max() < 1e-5
+    assert np.abs(said - features(before, TEXTS).numpy()).max() > 1e-3, "the table moved"
+    again = load_backbone(resolve(str(tmp_path / "run" / "model")))  # it is a base again
+    assert again.static and np.abs(features(again, TEXTS).numpy() - said).max() < 1e-6
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["here", "only known when read"])
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [
+        ("seq2seq", r"kind encoder-decoder, and (.*) is a table of word vectors; choose an encoder-decoder \(t5"),
+        ("instruction", r"kind decoder, and (.*) is a table of word vectors; choose a decoder \(llama"),
+        ("causal_lm", r"kind decoder, and (.*) is a table of word vectors; choose a decoder \(llama"),
+        ("masked_lm", r"kind encoder, and (.*) is a table of word vectors; choose an encoder \(bert"),
+    ],
+)
+def test_tasks_that_write_say_that_a_table_is_none_of_their_bases(
+    task: str, says: str, known: bool, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith import preparing
+
+    def encoded(*_: Any) -> None:
+        raise AssertionError("rows were encoded")
+
+    monkeypatch.setattr(preparing, "encode_split", encoded)
+    if not known:  # as a base that has yet to be fetched
+        monkeypatch.setattr(preparing, "local_kind", lambda name: "")
+    words = [f"{a} {b} {c} {d}" for a, b, c, d in zip(WORDS, WORDS[1:], WORDS[7:], WORDS[9:], strict=False)]
+    rows = [{"text": text} for text in words] if task.endswith("_lm") else []
+    rows = rows or [{"prompt": text, "completion": other} for text, other in zip(words, words[3:], strict=False)]
+    columns = {"text": "prompt", "label": "completion"} if task == "seq2seq" else {}
+    for family in STATIC:
+        with pytest.raises(ModelError, match=says) as error:
+            tunesmith.finetune(model_folder(family), rows, task=task, out=tmp_path / "run", **columns)
+        assert str(model_folder(family)) in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_checkpointing_is_refused_before_there_is_a_run(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     from tunesmith.pipeline import start
 

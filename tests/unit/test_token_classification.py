@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from families import FAMILIES
 from shortruns import HINTS, recipe_for, rows
@@ -20,7 +22,7 @@ from tunesmith.cli.predict import Asked, predict_with
 from tunesmith.data.columns import find_columns
 from tunesmith.data.encode import IGNORED, Example, by_unit, collate, unit_rows, unit_targets, windows
 from tunesmith.data.table import table_of
-from tunesmith.data.targets.tags import Entity
+from tunesmith.data.targets.tags import Entity, entities_of
 from tunesmith.data.words import Words, bounds_of
 from tunesmith.errors import DataError, ModelError
 from tunesmith.evaluation.baselines.base import Part, measure_baseline
@@ -29,7 +31,7 @@ from tunesmith.evaluation.report import mistakes
 from tunesmith.evaluation.sections import mistakes_section
 from tunesmith.evaluation.views.per_entity import build
 from tunesmith.pipeline import resume, start
-from tunesmith.tasks.base import Labels, Prediction
+from tunesmith.tasks.base import Labels, Prediction, Scores
 from tunesmith.tasks.token_classification import Span, TokenClassification
 from tunesmith.training.events import Finished, Note, Stopped
 
@@ -140,6 +142,73 @@ def test_scores_are_seqevals() -> None:
     true = {(row, *entity) for row, entities in enumerate(truth) for entity in entities}
     expected = 2 * len(predicted & true) / (len(predicted) + len(true))
     assert TASK.score(found, truth, LABELS).value() == pytest.approx(expected) and 0 < expected < 1
+
+
+IOB2_TAGS = ("O", "B-x", "I-x", "B-y", "I-y")
+ROWS_OF_TAGS = st.lists(st.integers(1, 9), min_size=1, max_size=5).flatmap(
+    lambda sizes: st.tuples(*(st.tuples(_sequence(size), _sequence(size)) for size in sizes))
+)
+
+
+def _sequence(size: int) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(IOB2_TAGS), min_size=size, max_size=size)
+
+
+def _as_iobes(tags: list[str]) -> list[str]:
+    """The same entities, in tags that IOBES allows."""
+    made = ["O"] * len(tags)
+    for first, last, kind in entities_of(tags):
+        letters = "S" if last - first == 1 else f"B{'I' * (last - first - 2)}E"
+        made[first:last] = [f"{letter}-{kind}" for letter in letters]
+    return made
+
+
+def _entities(tags: list[str]) -> tuple[Entity, ...]:
+    """Of words of four letters, one space between them."""
+    return tuple(Entity(5 * first, 5 * last - 1, kind) for first, last, kind in entities_of(tags))
+
+
+def _equal_to_seqeval(scores: Scores, true: list[list[str]], predicted: list[list[str]], **how: Any) -> None:
+    from seqeval.metrics import classification_report, f1_score, precision_score, recall_score
+
+    for name, theirs in (
+        ("entity_f1", f1_score), ("entity_precision", precision_score), ("entity_recall", recall_score)
+    ):  # fmt: skip
+        assert scores.value(name) == pytest.approx(theirs(true, predicted, average="micro", zero_division=0, **how))
+    if all(tag == "O" for row in (*true, *predicted) for tag in row):
+        return  # seqeval warns of a mean over no types
+    report = classification_report(true, predicted, output_dict=True, zero_division=0, **how)
+    for line in build(scores, LABELS):
+        of = report.get(line["label"], dict.fromkeys(("precision", "recall", "f1-score", "support"), 0))
+        ours = [line["precision"], line["recall"], line["f1"], line["support"]]
+        assert ours == pytest.approx([of["precision"], of["recall"], of["f1-score"], of["support"]])
+
+
+@settings(max_examples=150, deadline=None)
+@given(both=ROWS_OF_TAGS)
+def test_scores_equal_seqevals_on_any_tags(both: tuple[tuple[list[str], list[str]], ...]) -> None:
+    """As a model may say any tag after any other: read by conlleval's rules, seqeval's default."""
+    true, predicted = [row[0] for row in both], [row[1] for row in both]
+    found = [said(" ".join(["word"] * len(tags)), " ".join(tags)) for tags in predicted]
+    _equal_to_seqeval(TASK.score(found, [_entities(tags) for tags in true], LABELS), true, predicted)
+
+
+@settings(max_examples=150, deadline=None)
+@given(both=ROWS_OF_TAGS)
+def test_scores_equal_seqevals_strict_ones_where_the_tags_keep_to_iobes(
+    both: tuple[tuple[list[str], list[str]], ...],
+) -> None:
+    from seqeval.scheme import IOBES
+
+    true, predicted = [_as_iobes(row[0]) for row in both], [_as_iobes(row[1]) for row in both]
+    if all(tag == "O" for row in (*true, *predicted) for tag in row):
+        return  # of no entity at all seqeval's strict mode raises
+    found = [
+        Prediction(row, tuple(Span(*entity, 1.0, "", (0, 0)) for entity in _entities(tags)), ())
+        for row, tags in enumerate(predicted)
+    ]
+    scores = TASK.score(found, [_entities(tags) for tags in true], LABELS)
+    _equal_to_seqeval(scores, true, predicted, mode="strict", scheme=IOBES)
 
 
 def test_mistakes_are_marked_in_the_text_and_escaped() -> None:

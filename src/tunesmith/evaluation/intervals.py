@@ -43,7 +43,8 @@ def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, se
     bootstrap's interval and the exact binomial one: near 0 and 1 the bootstrap is too sure. The interval always holds the
     measured value, which rare classes can otherwise push out of it. And where hardly a resample differs (no mistake seen,
     say), each side is as wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n),
-    which for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934).
+    which for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934). Resamples of which the metric is
+    undefined (nan) tell nothing, and are left out.
 
     Raises ValueError when there are no examples.
     """
@@ -124,20 +125,26 @@ def standard_error(scores: Scores, metric: str | None = None) -> float:
         share = function(columns)
         return float(np.sqrt(share * (1 - share) / rows))
     drawn = [function(_take(columns, indices)) for indices in _resamples(rows, ERROR_RESAMPLES, 0)]
-    return float(np.std(drawn, ddof=1))
+    known = _defined(drawn)
+    return float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
 
 
 def _interval(value: float, drawn: list[float], rows: int, confidence: float, bounds: tuple[float, float]) -> Interval:
     import numpy as np
 
     tail = (1 - confidence) / 2
-    low, high = (float(edge) for edge in np.quantile(drawn, [tail, 1 - tail]))
+    known = _defined(drawn)
+    low, high = (float(edge) for edge in np.quantile(known if known else [value], [tail, 1 - tail]))
     least, most = bounds
     # A metric that leaves its bounds is on another scale (perplexity, say), for which a share means nothing.
     if low == high == value and least <= value <= most:
         unseen = 1 - tail ** (1 / rows)
         return Interval(value, max(least, value - unseen), min(most, value + unseen))
     return Interval(value, min(low, value), max(high, value))
+
+
+def _defined(drawn: list[float]) -> list[float]:
+    return [value for value in drawn if value == value]
 
 
 def _rows(columns: Mapping[str, np.ndarray]) -> int:

@@ -25,9 +25,10 @@ class Head(Method):
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         """Raises ModelError where the network has no head that starts untrained."""
         if not network.fresh:
+            fitting = "lora, layers or full" if network.layout.blocks else "full"  # word vectors have no blocks
             raise ModelError(
-                "method head: every part of this network is pretrained already, so there is no head to train; use lora, "
-                "layers or full"
+                "method head: every part of this network is pretrained already, so there is no head to train; use "
+                f"{fitting}"
             )
         return plan_for(network, [], rates, self.cut(network.layout))
 

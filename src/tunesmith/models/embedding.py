@@ -13,6 +13,7 @@ from tunesmith.models.layout import layout_of
 from tunesmith.models.network import Network, take_pooler
 from tunesmith.models.pooling import Pooling
 from tunesmith.models.saving import save_model, save_sentence_modules
+from tunesmith.models.static import StaticModel
 from tunesmith.models.text import TextProcessor
 
 
@@ -45,8 +46,12 @@ class EmbeddingNetwork(Network):
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         save_model(self.body, self.processor, self.unused, folder, limit)
-        save_sentence_modules(folder, "Transformer", self.pooling, self.layout.width, None, self.text.lower, limit)
-        return f'opens with SentenceTransformer("{folder}"): encode(texts) gives the vectors'
+        first = "StaticEmbedding" if isinstance(self.body, StaticModel) else "Transformer"
+        save_sentence_modules(folder, first, self.pooling, self.layout.width, None, self.text.lower, limit)
+        said = f'opens with SentenceTransformer("{folder}"): encode(texts) gives the vectors'
+        if self.text.skipped is not None and not self.pooling.normalize:
+            said += "; there a word without a vector counts in the mean as zeros, here it is left out"
+        return said
 
 
 def embedding_network(backbone: Backbone) -> EmbeddingNetwork:

@@ -109,7 +109,11 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
 
 
 def _load_static(folder: Path) -> tuple[Network, tuple[str, ...]]:
+    from tunesmith.models.embedding import EmbeddingNetwork
+
     read = load_static(folder)
+    if not _has_head(folder):
+        return EmbeddingNetwork(read.module, read.pooling, read.processor).eval(), ()
     names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
     labels = tuple(names[str(index)] for index in range(len(names)))
     return _load_pooled(folder, read.module, read.pooling, labels, read.processor), labels

@@ -14,6 +14,7 @@ from tunesmith.models.hub import fetch
 
 STATIC = "tunesmith_static"  # model_type of the word vectors that we write
 STATIC_TYPES = (STATIC, "model2vec")
+VECTORS = "word vectors"  # the kind of base that is a table of them
 VECTOR_FILES = (".txt", ".vec", ".bin", ".glove", ".w2v", ".word2vec")
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -79,7 +80,7 @@ def local_problems(name: str) -> tuple[str, ...]:
 
 
 def local_kind(name: str) -> str:
-    """The kind of a base by its config.json: "encoder", "decoder", "encoder-decoder" or "vision".
+    """The kind of a base by its files: "encoder", "decoder", "encoder-decoder", "vision" or "word vectors".
 
     "" for what is none of these, cannot be read, or is not on this machine. Fetches nothing.
     """
@@ -87,8 +88,13 @@ def local_kind(name: str) -> str:
         source = _found_here(name)
     except ModelError:
         return ""
-    if source is None:
-        return ""
+    return "" if source is None else kind_of(source)
+
+
+def kind_of(source: Source) -> str:
+    """The kind of a base that is here, as `local_kind` names kinds."""
+    if source.folder.is_file() or static_part(source.folder) is not None:
+        return VECTORS
     path = weights_folder(source.folder) / "config.json"
     config = _json(path, Problems()) if path.is_file() else None
     return _kind_of(config) if isinstance(config, dict) else ""

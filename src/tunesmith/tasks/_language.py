@@ -16,7 +16,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.data.words import Window
-from tunesmith.errors import ModelError
+from tunesmith.errors import DataError
 from tunesmith.tasks._language_scores import mean_loss, perplexity, token_accuracy
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
@@ -43,7 +43,6 @@ class LanguageTask(Task, ABC):
     truth_is: ClassVar[str] = "length"
     judges_by_truth: ClassVar[bool] = True
     learns_tokens: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]]  # of base that fit
     measures_general: ClassVar[bool] = True
     floor_name: ClassVar[str] = "frequent_token"
 
@@ -64,20 +63,10 @@ class LanguageTask(Task, ABC):
         return f"plain text, and a base that is {_a(kind)}" if kind in cls.kinds else None
 
     def find(self, table: Table, asked: Asked) -> Columns:
-        kind = asked.base()
-        if kind not in (*self.kinds, ""):
-            raise ModelError(
-                f'model: {self.part_name()} needs a base of kind {" or ".join(self.kinds)}, and this one is "{kind}"; '
-                f"choose {self._suits()}"
-            )
         text, why = text_column(table, asked)
         group = asked.group if asked.group is not None else PART if PART in table.columns else None
         parts = "; whole files or parts of them are held out" if group == PART else ""
         return Columns(text, LEARNED, group, f'text = "{text}" ({why}){parts}')
-
-    @abstractmethod
-    def _suits(self) -> str:
-        """Which bases do, by name."""
 
     def read(self, table: Table, columns: Columns) -> Table:
         if columns.text not in table.columns:
@@ -118,7 +107,19 @@ class LanguageTask(Task, ABC):
                 made.append(replace(example, window=replace(example.window, text=shown_text)))
         return made
 
+    def unlearned(self, examples: Sequence[Example], targets: Sequence[Any]) -> tuple[str, list[int]]:
+        learned = {example.source for example in examples if example.units > 0}
+        said = (
+            "the text holds no token that could be learned (a decoder learns each from those before it), so it counts in no "
+            "figure"
+        )
+        return said, [row for row in range(len(targets)) if row not in learned]
+
     def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
+        """Raises DataError where a split holds texts, and none of them a token that could be learned."""
+        blank = [split for split, part in examples.items() if len(part) and not any(item.units > 0 for item in part)]
+        if blank:
+            raise DataError(*(_nothing(f"the {split} rows") for split in blank))
         rows = [(split, example.source) for split, part in examples.items() for example in part]
         texts = len(set(rows))
         if len(rows) == texts:
@@ -216,9 +217,14 @@ class LanguageTask(Task, ABC):
         return self.whole(found, windows, Labels((), ()))
 
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
-        """Over tokens, each alike: perplexity, mean loss in nats, accuracy; and bits for each byte of the texts."""
+        """Over tokens, each alike: perplexity, mean loss in nats, accuracy; and bits for each byte of the texts.
+
+        Texts without a learned token count in none of them. Raises DataError where nothing else is there.
+        """
         import numpy as np
 
+        if predictions and not any(item.counts[0] for item in predictions):
+            raise DataError(_nothing("the rows to be measured on"))
         columns = {
             "truth": np.arange(len(predictions)),
             "tokens": np.array([item.counts[0] for item in predictions], dtype=np.float64),
@@ -247,6 +253,10 @@ class LanguageTask(Task, ABC):
 
         mean = prediction.evidence[0]
         return Mistake(mean, f"{prediction.counts[0]:,} tokens", f"perplexity {math.exp(min(mean, 50)):,.1f}", "")
+
+
+def _nothing(rows: str) -> str:
+    return f"{rows} hold no token that could be learned: no text among them is long enough; give longer ones"
 
 
 def _learned(example: Example) -> list[int]:

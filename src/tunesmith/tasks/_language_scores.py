@@ -1,4 +1,7 @@
-"""Metrics of language models, from columns with one entry a text: tokens, hits, summed loss, bytes."""
+"""Metrics of language models, from columns with one entry a text: tokens, hits, summed loss, bytes.
+
+Of texts without a learned token, which a small resample may consist of, each is nan: undefined.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ NATS_A_BIT = 0.6931471805599453  # ln 2
 
 
 def token_accuracy(of: Mapping[str, np.ndarray]) -> float:
-    return float(of["hits"].sum() / of["tokens"].sum())
+    return _share(of, float(of["hits"].sum()), "tokens")
 
 
 def mean_loss(of: Mapping[str, np.ndarray]) -> float:
     """In nats a token."""
-    return float(of["loss"].sum() / of["tokens"].sum())
+    return _share(of, float(of["loss"].sum()), "tokens")
 
 
 def perplexity(of: Mapping[str, np.ndarray]) -> float:
@@ -29,4 +32,8 @@ def perplexity(of: Mapping[str, np.ndarray]) -> float:
 
 def bits_per_byte(of: Mapping[str, np.ndarray]) -> float:
     """Of UTF-8: the same whatever the vocabulary, so that models with different tokenizers can be compared."""
-    return float(of["loss"].sum() / NATS_A_BIT / of["bytes"].sum())
+    return _share(of, float(of["loss"].sum()) / NATS_A_BIT, "bytes")
+
+
+def _share(of: Mapping[str, np.ndarray], total: float, name: str) -> float:
+    return total / float(of[name].sum()) if of["tokens"].sum() > 0 else float("nan")

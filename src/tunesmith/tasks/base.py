@@ -14,7 +14,8 @@ from tunesmith.data.order import LengthOrder, Order
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Window
-from tunesmith.errors import RecipeError
+from tunesmith.errors import ModelError, RecipeError
+from tunesmith.models.resolve import VECTORS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,6 +132,10 @@ class Task(Part, ABC):
     strengths: ClassVar[tuple[float, ...]] = (1.0, 4.0, 16.0, 64.0, 256.0)
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
+    kinds: ClassVar[
+        tuple[str, ...]
+    ] = ()  # of base that fit, as models/resolve.py names kinds; () where that tells nothing
+    suits: ClassVar[str] = ""  # where kinds matter: which bases fit, by name, or which task fits another base
     reads_pictures: ClassVar[bool] = False  # whether a row's text is the name of a picture
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
     floor_name: ClassVar[str] = "frequent_answer"  # what the verdict calls what `floor` gives
@@ -158,6 +163,17 @@ class Task(Part, ABC):
     def recognises(cls, table: Table, asked: Asked) -> str | None:
         """Why rows of this shape mean this task; None where they do not, or only their labels can tell."""
         return None
+
+    @classmethod
+    def check_base(cls, name: str, kind: str) -> None:
+        """Raises ModelError where a base is known to be of no kind that fits; "" is a kind that nobody knows yet."""
+        if not cls.kinds or kind in (*cls.kinds, ""):
+            return
+        known = "a table of word vectors" if kind == VECTORS else f'of kind "{kind}"'
+        raise ModelError(
+            f"model: task {cls.part_name()} needs a base of kind {' or '.join(cls.kinds)}, and {name} is {known}; choose "
+            f"{cls.suits}"
+        )
 
     def find(self, table: Table, asked: Asked) -> Columns:
         """The columns that this task reads, as named or found by looking. Raises DataError with every problem.

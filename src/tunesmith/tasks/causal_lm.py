@@ -28,12 +28,10 @@ class CausalLm(LanguageTask):
     """Every token is learned from those before it in its text; cross-entropy, each token alike."""
 
     kinds: ClassVar[tuple[str, ...]] = ("decoder",)
+    suits: ClassVar[str] = "a decoder (llama, qwen3, gpt2), or --task masked_lm for an encoder"
     causal: ClassVar[bool] = True
 
     answer_tokens: Annotated[int, Field(ge=1)] = Field(default=64, description="most tokens that predict goes on with")
-
-    def _suits(self) -> str:
-        return "a decoder (llama, qwen3, gpt2), or --task masked_lm for an encoder"
 
     def cuts(self, ids: list[int], processor: TextProcessor, limit: int) -> list[list[int]]:
         """A window begins with the last token of the one before, so that every token but a text's first is learned once."""

@@ -31,7 +31,7 @@ from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.conversations import Conversations
 from tunesmith.data.words import Window
-from tunesmith.errors import DataError, ModelError, TunesmithWarning
+from tunesmith.errors import DataError, TunesmithWarning
 from tunesmith.tasks._answers import compared, exact_match, measured, named_function, rouge_l
 from tunesmith.tasks._metrics import mean_of
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
@@ -65,6 +65,8 @@ class Instruction(Task):
 
     primary_metric: ClassVar[str] = "token_accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("token_accuracy", "loss", "perplexity")
+    kinds: ClassVar[tuple[str, ...]] = ("decoder",)
+    suits: ClassVar[str] = "a decoder (llama, qwen3, gpt2), best one with a chat template"
     baselines: ClassVar[tuple[str, ...]] = ()
     views: ClassVar[tuple[str, ...]] = ("answers",)
     worst: ClassVar[str] = "The written answers furthest from those wanted, of the rows that answers were written for."
@@ -122,12 +124,6 @@ class Instruction(Task):
         return recognised(table, asked)
 
     def find(self, table: Table, asked: Asked) -> Columns:
-        kind = asked.base()
-        if kind not in ("decoder", ""):
-            raise ModelError(
-                f'model: a base of kind "{kind}" does not go on with texts, so it cannot learn to answer; choose a decoder '
-                "(llama, qwen3, gpt2), best one with a chat template"
-            )
         if self.metric is not None:
             named_function(self.metric)  # a name that does not exist is told before anything is trained
         return find_chats(table, asked)

@@ -31,13 +31,13 @@ class MaskedLm(LanguageTask):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("encoder",)
+    suits: ClassVar[str] = (
+        "an encoder (bert, roberta, modernbert, a sentence encoder), or --task causal_lm for a decoder"
+    )
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "token_accuracy")
     causal: ClassVar[bool] = False
 
     masked: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.15, description="share of the tokens that is hidden")
-
-    def _suits(self) -> str:
-        return "an encoder (bert, roberta, modernbert, a sentence encoder), or --task causal_lm for a decoder"
 
     def cuts(self, ids: list[int], processor: TextProcessor, limit: int) -> list[list[int]]:
         room = max(1, limit - processor.special)

@@ -18,7 +18,7 @@ from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.texts import Texts
 from tunesmith.data.words import Window
-from tunesmith.errors import ModelError, TunesmithWarning
+from tunesmith.errors import TunesmithWarning
 from tunesmith.tasks._answers import Compare, compared, exact_match, measured, named_function, rouge_l
 from tunesmith.tasks._language_scores import mean_loss, perplexity, token_accuracy
 from tunesmith.tasks._written import left_out, measures_of
@@ -41,6 +41,10 @@ class Seq2Seq(Task):
 
     primary_metric: ClassVar[str] = "loss"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "token_accuracy", "perplexity")
+    kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)
+    suits: ClassVar[str] = (
+        "an encoder-decoder (t5, flan-t5, bart, pegasus, marian), or --task instruction for a decoder"
+    )
     baselines: ClassVar[tuple[str, ...]] = ()
     views: ClassVar[tuple[str, ...]] = ("written",)
     worst: ClassVar[str] = "The written texts furthest from those wanted, of the rows that texts were written for."
@@ -82,12 +86,6 @@ class Seq2Seq(Task):
         return looks_written(table, asked)
 
     def find(self, table: Table, asked: Asked) -> Columns:
-        kind = asked.base()
-        if kind not in ("encoder-decoder", ""):
-            raise ModelError(
-                "model: task seq2seq needs an encoder-decoder (t5, flan-t5, bart, pegasus, marian), and this base is of "
-                f'kind "{kind}"; choose one of those, or for a decoder --task instruction'
-            )
         if self.metric is not None:
             named_function(self.metric)  # a name that does not exist is told before anything is trained
         return find_sources(table, asked)

@@ -48,6 +48,7 @@ def optimizer_step(
 
     accumulate = _joint if task.joint and len(batches) > 1 else _summed
     total, weight = accumulate(task, forward, batches, masters, seed, step)
+    weight = weight if weight > 0 else 1.0  # of rows that hold nothing to learn, which were counted: gradients of 0
     gradients = masters.gradients()
     norm = float(torch.nn.utils.get_total_norm(gradients)) / weight
     if not (_finite(total) and _finite(norm)):
