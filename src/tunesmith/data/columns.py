@@ -132,20 +132,24 @@ def find_columns(
     group: str | None = None,
     pair: str | None = None,
     pictures: bool = False,
+    entities: bool = False,
 ) -> Columns:
     """The text and label columns of `table`: as named, else by usual names, else by what the columns hold.
 
     Several names for `label` mean that each column is one output. `pictures`: the text is to name a picture.
-    Raises DataError with every problem: a named column
-    that is absent (with the nearest names), one column named twice, no candidate, or several equally good ones (each
-    listed with an example).
+    `entities`: the label is to be of tags or spans, however few of its rows can be read. Raises DataError with every
+    problem: a named column that is absent (with the nearest names), one column named twice, no candidate, or several
+    equally good ones (each listed with an example).
     """
     asked = (label,) if isinstance(label, str) else label or ()
     roles = [("text", text), ("pair", pair), *(("label", name) for name in asked), ("group", group)]
     check_named(table, [(role, name) for role, name in roles if name is not None])
     looks = [_look(name, values) for name, values in table.columns.items()]
     problems, reasons = Problems(), []
-    tagged = find_tags(table, text, asked, (pair, group)) if not pictures and (text is None or not asked) else None
+    sought = not pictures and (text is None or not asked)
+    tagged = find_tags(table, text, asked, (pair, group)) if sought else None
+    if sought and entities and tagged is None:
+        tagged = find_tags(table, text, asked, (pair, group), meant=True)
     free = text is None and pair is None and tagged is None and not pictures
     usual = _usual_pair(table, (*asked, group)) if free else None
     if tagged is not None:
