@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tunesmith.data.images import holds_pictures
 from tunesmith.data.table import Table, shown
 from tunesmith.data.tag_columns import find_tags, holds_words
+from tunesmith.data.targets.numbers import number_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
 # Tiers: a name of an earlier tier wins over any of a later one; two of one tier are told apart by content. "title" is
@@ -112,7 +114,8 @@ class _Look:
     length: float  # mean characters of these
     distinct: int  # distinct values
     lists: bool
-    numbers: bool  # every value is a number, and not a boolean
+    numbers: int  # how many values are numbers, also written as texts, and not booleans
+    counts: bool  # whether they number the rows: each is one more than the one before
     flags: bool  # every value is 0, 1, true or false
     example: str
 
@@ -123,6 +126,12 @@ class _Look:
     @property
     def is_label(self) -> bool:
         return not self.lists and 0 < self.distinct <= max(2, FEW * self.filled)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether most values are numbers that mean something, and too many differ to be names."""
+        key = self.counts or simple(self.name).endswith("_id")
+        return not self.is_label and not key and 2 * self.numbers > self.filled
 
 
 def find_columns(
@@ -242,10 +251,12 @@ def _look(name: str, values: Sequence[Any]) -> _Look:
     length = sum(map(len, strings)) / len(strings) if strings else 0.0
     distinct = len({str(value).strip() for value in filled})
     lists = any(isinstance(value, list) for value in filled)
-    numbers = bool(filled) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in filled)
+    read = [number_of(value) for value in filled]
+    numbers = [number for number in read if number is not None]
+    counts = len(numbers) == len(filled) > 1 and all(b - a == 1 for a, b in pairwise(numbers))
     flags = bool(filled) and all(str(value).strip().lower() in ("0", "1", "true", "false") for value in filled)
     example = shown(filled[0], 50) if filled else ""
-    return _Look(name, len(filled), len(strings), spaced, length, distinct, lists, numbers, flags, example)
+    return _Look(name, len(filled), len(strings), spaced, length, distinct, lists, len(numbers), counts, flags, example)
 
 
 def _choose_text(table: Table, free: list[_Look], looks: list[_Look], problems: Problems) -> tuple[str, str]:
@@ -293,19 +304,26 @@ def _choose_label(
     rest = [look for look in free if simple(look.name) not in NOT_LABELS]
     likely = [look for look in rest if look.is_label]
     found = [look for look in likely if look.distinct > 1] or likely
-    measured = [look for look in rest if look.numbers and not look.is_label]  # measurements seldom repeat
-    found = measured if not found and len(measured) == 1 else found
     if len(found) == 1:
         return (found[0].name,), _spread(found[0])
+    measured = [look for look in rest if look.numbers == look.filled > 0 and not look.is_label]  # they seldom repeat
+    if not found and len(measured) == 1 and measured[0].is_measured:
+        return (measured[0].name,), f"the only column of numbers, {_spread(measured[0])}"
     if found and all(look.flags for look in found):
         return tuple(look.name for look in found), "columns of 0 and 1, each one label"
     if found:
         return _tied_labels(table, found, looks, problems)
     problems.add(
-        f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label; "
-        f"the columns are: {_listed(looks)}"
+        f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label"
+        f"{_ways(rest)}; the columns are: {_listed(looks)}"
     )
     return ("",), ""
+
+
+def _ways(rest: list[_Look]) -> str:
+    """What else can be learned than names of classes."""
+    measured = [look for look in rest if look.is_measured]
+    return "".join(f', or learn numbers with --task regression --label "{look.name}"' for look in measured[:3])
 
 
 def _tied_labels(

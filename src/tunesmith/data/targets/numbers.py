@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,11 +11,11 @@ from tunesmith.data.findings import Finding, Rows, counted
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list
+from tunesmith.data.targets.one_class import NUMBER
 from tunesmith.errors import Problems
 
 BINS = 10  # of equal rows, so that what is held out covers the same range as what is trained on
 LISTED = 10
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
