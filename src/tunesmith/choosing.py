@@ -69,7 +69,9 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     else:
         task, why = None, ""
     columns = (
-        find_columns(main, asked.text, asked.label, asked.group, asked.pair) if task is None else task.find(main, asked)
+        find_columns(main, asked.text, asked.label, asked.group, asked.pair, base=base)
+        if task is None
+        else task.find(main, asked)
     )
     tables = {
         name: gathered(part, columns) if task is None else task.read(part, columns) for name, part in given.items()

@@ -11,6 +11,7 @@ from tunesmith import choosing
 from tunesmith.choosing import choose
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.table import Table
+from tunesmith.errors import DataError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
 
@@ -64,6 +65,24 @@ def test_what_was_asked_for_goes_before_what_the_rows_look_like(knowing: Callabl
     asked = recipe(task="regression", data={"path": "rows.csv", "label": "marks"})
     chosen = choose(asked, rows(marks=[9, 2, 5, 6]), knowing)
     assert (chosen.task.part_name(), chosen.why, chosen.columns.label) == ("regression", "as asked", "marks")
+
+
+@pytest.mark.parametrize(
+    ("kind", "offered"),
+    [
+        ("encoder", ", or learn the texts themselves with --task masked_lm; "),
+        ("decoder", ", or learn the texts themselves with --task causal_lm; "),
+        ("", ", or learn the texts themselves with --task causal_lm or masked_lm; "),
+        ("vision", "; the columns are"),
+    ],
+)
+def test_texts_without_anything_else_are_offered_what_can_be_learned_of_them(kind: str, offered: str) -> None:
+    with pytest.raises(DataError) as caught:
+        choose(recipe(), rows(id=[1, 2, 3, 4]), lambda: kind)
+    assert f"name one with --label{offered}" in caught.value.problems[0]
+    with pytest.raises(DataError) as caught:
+        choose(recipe(), rows(note=["what", "is", "this", "for"]), lambda: kind)
+    assert "--task" not in str(caught.value)
 
 
 def test_no_task_that_knows_its_rows_is_left_out_of_the_catalog() -> None:

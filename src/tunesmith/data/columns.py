@@ -46,6 +46,10 @@ PAIRS = (
     ("question", "sentence"), ("query", "passage"), ("query", "document"), ("s1", "s2"),
 )  # fmt: skip
 NOT_LABELS = ("id", "index", "idx", "split", "fold", "date", "time", "timestamp", "url", "uuid", "guid", "")
+LANGUAGE = {
+    "causal_lm": "decoder",
+    "masked_lm": "encoder",
+}  # tasks without labels, and the kind of base that each needs
 CLEARLY_LONGER = 1.5  # the longest text column must be this many times longer than the next to be taken by content
 FEW = 0.5  # a label's distinct values are at most this share of the rows that have one
 
@@ -142,13 +146,14 @@ def find_columns(
     pair: str | None = None,
     pictures: bool = False,
     entities: bool = False,
+    base: Callable[[], str] = unknown,
 ) -> Columns:
     """The text and label columns of `table`: as named, else by usual names, else by what the columns hold.
 
     Several names for `label` mean that each column is one output. `pictures`: the text is to name a picture.
-    `entities`: the label is to be of tags or spans, however few of its rows can be read. Raises DataError with every
-    problem: a named column that is absent (with the nearest names), one column named twice, no candidate, or several
-    equally good ones (each listed with an example).
+    `entities`: the label is to be of tags or spans, however few of its rows can be read. `base` gives the kind of base,
+    for what can be learned of texts alone. Raises DataError with every problem: a named column that is absent (with the
+    nearest names), one column named twice, no candidate, or several equally good ones (each listed with an example).
     """
     asked = (label,) if isinstance(label, str) else label or ()
     roles = [("text", text), ("pair", pair), *(("label", name) for name in asked), ("group", group)]
@@ -183,7 +188,7 @@ def find_columns(
         reasons.append(f'label = "{tagged.label}" ({tagged.why})')
     elif not asked:
         free = [look for look in looks if look.name not in (text, pair, group)]
-        asked, reason = _choose_label(table, free, looks, problems)
+        asked, reason = _choose_label(table, free, looks, problems, base)
         reasons.append(f"label = {_names_in_quotes(asked)} ({reason})")
     else:
         spread = "; ".join(_spread(look) for look in looks if look.name in asked)
@@ -291,7 +296,7 @@ def _choose_pictures(table: Table, free: list[_Look], looks: list[_Look], proble
 
 
 def _choose_label(
-    table: Table, free: list[_Look], looks: list[_Look], problems: Problems
+    table: Table, free: list[_Look], looks: list[_Look], problems: Problems, base: Callable[[], str]
 ) -> tuple[tuple[str, ...], str]:
     for names in LABEL_NAMES:
         found = _named(free, names)
@@ -315,7 +320,7 @@ def _choose_label(
         return _tied_labels(table, found, looks, problems)
     problems.add(
         f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label"
-        f"{_ways(rest)}; the columns are: {_listed(looks)}"
+        f"{_ways(rest) if rest else _alone(looks, base)}; the columns are: {_listed(looks)}"
     )
     return ("",), ""
 
@@ -324,6 +329,15 @@ def _ways(rest: list[_Look]) -> str:
     """What else can be learned than names of classes."""
     measured = [look for look in rest if look.is_measured]
     return "".join(f', or learn numbers with --task regression --label "{look.name}"' for look in measured[:3])
+
+
+def _alone(looks: list[_Look], base: Callable[[], str]) -> str:
+    """What can be learned of a column of texts that stands alone."""
+    if not any(look.is_text for look in looks):
+        return ""
+    kind = base()
+    fitting = [task for task, of in LANGUAGE.items() if kind in (of, "")]
+    return f", or learn the texts themselves with --task {' or '.join(fitting)}" if fitting else ""
 
 
 def _tied_labels(
