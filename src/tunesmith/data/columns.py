@@ -82,6 +82,7 @@ class Columns:
     parts: tuple[str, ...] = ()  # the columns that `label` stands for, where it is several
     words: bool = False  # whether the text is given as lists of words
     more: tuple[str, ...] = ()  # further texts of a row, after the pair
+    sources: tuple[str, ...] = ()  # the columns that the text is made of, where it is none of the table's own
 
     @property
     def texts(self) -> tuple[str, ...]:
