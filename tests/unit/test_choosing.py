@@ -10,7 +10,8 @@ import pytest
 from tunesmith import choosing
 from tunesmith.choosing import choose
 from tunesmith.data.columns import Asked, Columns
-from tunesmith.data.table import Table
+from tunesmith.data.preview import three_rows
+from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
@@ -90,3 +91,54 @@ def test_no_task_that_knows_its_rows_is_left_out_of_the_catalog() -> None:
 
     for kind in choosing.RECOGNISING:
         assert kind.part_name() in catalog.names("tasks"), Path(kind.__module__)
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "lines"),
+    [
+        (
+            {"body": ["Ann left", "it rains", "so so"], "label": [["joy", "anger"], [], None]},
+            None,
+            ["[joy, anger]  Ann left", "[(none)]  it rains", "[(empty)]  so so"],
+        ),
+        (
+            {"body": ["Ann left", "it rains", "so so"], "joy": ["1", "0", ""], "anger": ["1", "0", ""]},
+            ("joy", "anger"),
+            ["[joy, anger]  Ann left", "[(none)]  it rains", "[(empty)]  so so"],
+        ),
+        (
+            {"body": ["Ann left", "it rains", "so so"], "warm": ["1.5", "0", ""], "wet": [2, 0.5, 1]},
+            ("warm", "wet"),
+            ["[warm 1.5, wet 2]  Ann left", "[warm 0, wet 0.5]  it rains", "[warm (empty), wet 1]  so so"],
+        ),
+        (
+            {
+                "body": ["Ann left Oslo", "it rains", "Bob"],
+                "spans": [
+                    [{"start": 0, "end": 3, "label": "person"}, {"start": 9, "end": 13, "label": "city"}],
+                    [],
+                    '[[0, 3, "person"]]',
+                ],
+            },
+            None,
+            ['[person "Ann", city "Oslo"]  Ann left Oslo', "[(none)]  it rains", '[person "Bob"]  Bob'],
+        ),
+        (
+            {"words": [["Ann", "left"], ["it"], ["so"]], "tags": [["B-x", "O"], ["O"], ["O"]]},
+            None,
+            ["[B-x O]  Ann left", "[O]  it", "[O]  so"],
+        ),
+        (
+            {"body": ["Ann left", "it rains", "so so"], "label": ["[odd] one", 1, None]},
+            None,
+            ["[[odd] one]  Ann left", "[1]  it rains", "[(empty)]  so so"],
+        ),
+    ],
+)
+def test_labels_are_shown_as_a_person_writes_them(
+    columns: dict[str, list[object]], label: tuple[str, ...] | None, lines: list[str]
+) -> None:
+    data = {"path": "rows"} if label is None else {"path": "rows", "label": list(label)}
+    chosen = choose(recipe(data=data), {"train": table_of(columns, "rows")}, encoder)
+    found = three_rows(chosen.tables["train"], chosen.columns, chosen.target)
+    assert [line.partition("  ")[2] for line in found] == lines

@@ -54,6 +54,13 @@ class Numbers(Target):
     def name(self, target: Any) -> str:
         return ", ".join(_digits(number) for number in target)
 
+    def told(self, value: Any, text: str) -> Any:
+        given = as_list(value)
+        if not isinstance(given, list) or len(given) != len(self.names):
+            return value
+        items = ["(empty)" if item is None or item == "" else str(item) for item in given]
+        return items[0] if len(items) == 1 else ", ".join(map(" ".join, zip(self.names, items, strict=True)))
+
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         return
 

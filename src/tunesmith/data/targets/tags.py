@@ -116,6 +116,14 @@ class Tags(Target):
     def name(self, target: Any) -> str:
         return ", ".join(f"{entity.label} {entity.start}-{entity.end}" for entity in target) if target else "(none)"
 
+    def told(self, value: Any, text: str) -> Any:
+        said = said_of(value)
+        if said is None:
+            return value
+        if said.tags is not None:
+            return " ".join(said.tags)
+        return ", ".join(f'{span.label} "{text[span.start : span.end]}"' for span in said.spans) or "(none)"
+
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         if self.scheme != "spans":
             self._notice_tags(column, rows, findings)
