@@ -8,10 +8,10 @@ from typing import Any
 
 from tunesmith.data.columns import Asked, Columns, find_columns, gathered
 from tunesmith.data.table import Table
+from tunesmith.data.tag_columns import holds_spans, holds_words
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list, is_flag, separator_of
 from tunesmith.data.targets.numbers import number_of
-from tunesmith.data.targets.tags import said_of
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Task
@@ -72,7 +72,9 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     if task is not None and task.kinds:
         task.check_base(recipe.model, base())
     columns = (
-        find_columns(main, asked.text, asked.label, asked.group, asked.pair) if task is None else task.find(main, asked)
+        find_columns(main, asked.text, asked.label, asked.group, asked.pair, base=base)
+        if task is None
+        else task.find(main, asked)
     )
     tables = {
         name: gathered(part, columns) if task is None else task.read(part, columns) for name, part in given.items()
@@ -102,10 +104,9 @@ def meant(parts: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, str]:
         if all(is_flag(flag) for value in filled for flag in value if flag is not None and flag != ""):
             return Multilabel(), f"{read} and {len(columns.parts)} columns of 0 and 1"
         return Regression(), f"{read} and {len(columns.parts)} columns of numbers"
-    if columns.words and all(isinstance(value, list) for value in filled):
+    if columns.words and holds_words(filled):
         return TokenClassification(), "a list of words and a list of tags a row"
-    spans = [said_of(value) for value in filled]
-    if all(said is not None and said.tags is None for said in spans) and any(said and said.spans for said in spans):
+    if holds_spans(filled):
         return TokenClassification(), f"{read} and spans of it"
     lists = [found for value in filled if isinstance(found := as_list(value), list)]
     if any(isinstance(value, list) for value in filled) or (lists and len(lists) == len(filled)):

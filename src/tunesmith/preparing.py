@@ -96,7 +96,7 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
     chosen = choose(recipe, given, partial(local_kind, recipe.model))
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
-    rows = tuple(three_rows(next(iter(given.values())), columns))
+    rows = tuple(three_rows(next(iter(given.values())), columns, target))
     tables, findings = clean(given, columns, target, recipe.data.leaks)
     asked = 0.0 if recipe.data.validation == "auto" and not task.validates else recipe.data.validation
     validation = validation_share(asked, len(tables["train"]))

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from tunesmith.choosing import choose
 from tunesmith.data.answer_columns import Located, find_answers, means_answers, read_answers
 from tunesmith.data.columns import Asked
 from tunesmith.data.readers import read_data
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
+from tunesmith.recipe import Recipe
 
 CONTEXT = "Rollo came from Denmark. The Normans lived in Normandy, a region in France. France is old."
 
@@ -160,12 +162,32 @@ def test_rows_of_other_tasks_are_not_taken_for_answers() -> None:
         return table_of({"question": ["?"] * size, "context": [CONTEXT] * size, "answer": answer, **further}, "rows")
 
     assert means_answers(rows(["yes", "no"] * 10), Asked()) is None
-    assert means_answers(rows(["a region", "Rollo"] * 10), Asked()) is None  # two different ones are classes
+    assert means_answers(rows(["a", "the"] * 10 + ["in"]), Asked()) is not None
+    assert means_answers(rows(["a", "in"] * 10), Asked()) is None  # the letters of a choice, and of any text
     assert means_answers(rows(["Spain", "Rollo", "a", "old"]), Asked()) is None  # a free answer
     words = CONTEXT.split()
     assert means_answers(rows(words), Asked()) == "questions with a context, and answers that stand in it"
     assert means_answers(rows(["Rollo", "Rollo"], start=[0, 0]), Asked()) is not None
     assert means_answers(table_of({"text": ["a"], "label": ["b"]}, "rows"), Asked()) is None
+
+
+def test_few_different_answers_that_stand_in_their_contexts_are_no_classes() -> None:
+    contexts = [f"Town {place} is in Denmark, near the sea." for place in range(10)]
+    rows = {
+        "question": [f"Where is town {place}?" for place in range(11)],
+        "context": [*contexts, "Nothing of it."],
+        "answer": ["Denmark"] * 10 + ["Sweden"],
+    }
+    recipe = Recipe.parse({"model": "m", "data": {"path": "rows"}})
+    with pytest.raises(DataError, match=r'do not stand in their context in 1 row: rows:11 "Sweden"'):
+        choose(recipe, {"train": table_of(rows, "rows")}, lambda: "encoder")
+    rows["context"][10] = "Sweden has towns."
+    chosen = choose(recipe, {"train": table_of(rows, "rows")}, lambda: "encoder")
+    assert chosen.task.part_name() == "question_answering"
+    assert chosen.why.endswith("answers that stand in it; --task classification takes them as names")
+    rows["context"] = ["Nothing of it."] * 11
+    chosen = choose(recipe, {"train": table_of(rows, "rows")}, lambda: "encoder")
+    assert chosen.task.part_name() == "classification"  # "Denmark" in no text is a name
 
 
 def test_questions_of_one_context_are_kept_together() -> None:

@@ -157,8 +157,17 @@ def test_labels_joined_in_one_cell_are_recognised() -> None:
 def test_refused_tables() -> None:
     with pytest.raises(DataError, match=r"3 rows of 4 can be used, and at least 4 are needed.*is empty; dropped"):
         clean({"train": table([*rows(3), ("", "a")])}, COLUMNS, CLASSES)
-    with pytest.raises(DataError, match="looks like text or numbers to be predicted as values"):
+    with pytest.raises(
+        DataError, match="numbers to be predicted as values, not classes; learn them with --task regression"
+    ):
         clean({"train": table([(f"t{i}", str(i - i % 3 // 2)) for i in range(21)])}, COLUMNS, CLASSES)
+    with pytest.raises(DataError, match="it looks like text, not classes; name the right column by --label"):
+        clean({"train": table([(f"t{i}", f"word {i}") for i in range(21)])}, COLUMNS, CLASSES)
+    strange = [("a", "NaN"), ("b", "inf"), ("c", "abc")]
+    with pytest.raises(
+        DataError, match=r'3 rows \(train.csv:42 "NaN", train.csv:43 "inf", train.csv:44 "abc"\); put .* --task reg'
+    ):
+        clean({"train": table([*((f"t{i}", str(i)) for i in range(40)), *strange])}, COLUMNS, CLASSES)
     with pytest.raises(DataError, match=r'"label" holds a list in 1 row \(train.csv:2\)'):
         clean({"train": table([("t", ["a", "b"]), *rows(4)])}, COLUMNS, CLASSES)
     with pytest.raises(DataError, match=r"there are no training rows, only test\.csv"):

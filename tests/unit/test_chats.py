@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.data.audit import clean
 from tunesmith.data.chats import CONVERSATION, PROMPT, find_chats, prompts_of, read_chats, recognised
 from tunesmith.data.columns import Asked
 from tunesmith.data.conversation import Call, Conversation, Turn, answer_of, as_messages, as_text, from_text, prompt_of
@@ -155,6 +156,14 @@ WRONG = [
     ({"messages": [{"content": "a"}, {"role": "assistant", "content": "b"}]}, 'message 1 has no "role"'),
     ({"messages": [{"role": "robot", "content": "a"}]}, 'message 1 has the unknown role "robot"'),
     ({"messages": [{"role": "user", "content": "a"}]}, "no turn of an assistant"),
+    (
+        {"messages": {"role": "user", "content": "a"}},
+        '"messages" holds an object ({"role": "user", "content": "a"}) where a list',
+    ),
+    (
+        {"messages": "hello"},
+        '"messages" holds a text (hello) where a list of messages was expected, such as [{"role": "user"',
+    ),
     ({"messages": [{"role": "user", "content": " "}, {"role": "assistant", "content": "b"}]}, 'an empty "content"'),
     ({"messages": [[{"role": "user", "content": "a"}]]}, "message 1 is a list, not an object"),
     ({"messages": []}, "an empty list"),
@@ -256,3 +265,28 @@ def test_real_files_are_read_whole(path: str, form: str, rows: int, turns: int) 
     assert len(found) == rows
     assert max(len(item.turns) for item in found) == turns
     assert all(item.last >= 0 for item in found)
+
+
+def test_one_message_where_a_list_was_meant_is_known_for_what_it_is() -> None:
+    row = {"messages": {"role": "user", "content": "a"}}
+    assert recognised(table_of([row] * 3, "t"), DECODER) == '"messages" holds messages with roles (OpenAI chat)'
+    with pytest.raises(DataError, match=r't:1: "messages" holds an object .* where a list of messages was expected'):
+        table = table_of([row] * 3, "t")
+        read_chats(table, find_chats(table, DECODER))
+    assert recognised(table_of([{"messages": '{"a": 1}'}], "t"), DECODER) is None
+
+
+def test_empty_rows_are_told_by_the_columns_of_the_table() -> None:
+    from tunesmith.data.targets.conversations import Conversations
+
+    messages = as_messages(PLAIN.turns)
+    pairs = [{"prompt": f"{place}?", "completion": "yes", "system": "Be short."} for place in range(5)]
+    for rows, named in (
+        ([{"messages": messages, "tools": ""}] * 5 + [{"messages": []}], '"messages"'),
+        ([*pairs, {"prompt": "", "completion": ""}], '"prompt" or "completion"'),
+    ):
+        table = table_of(rows, "t")
+        columns = find_chats(table, DECODER)
+        _, findings = clean({"train": read_chats(table, columns)}, columns, Conversations())
+        told = [finding.message for finding in findings if finding.kind == "empty_text"]
+        assert told == [f"1 row (train 1): {named} is empty; dropped"]

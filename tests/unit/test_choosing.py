@@ -10,7 +10,9 @@ import pytest
 from tunesmith import choosing
 from tunesmith.choosing import choose
 from tunesmith.data.columns import Asked, Columns
-from tunesmith.data.table import Table
+from tunesmith.data.preview import three_rows
+from tunesmith.data.table import Table, table_of
+from tunesmith.errors import DataError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
 
@@ -66,8 +68,77 @@ def test_what_was_asked_for_goes_before_what_the_rows_look_like(knowing: Callabl
     assert (chosen.task.part_name(), chosen.why, chosen.columns.label) == ("regression", "as asked", "marks")
 
 
+@pytest.mark.parametrize(
+    ("kind", "offered"),
+    [
+        ("encoder", ", or learn the texts themselves with --task masked_lm; "),
+        ("decoder", ", or learn the texts themselves with --task causal_lm; "),
+        ("", ", or learn the texts themselves with --task causal_lm or masked_lm; "),
+        ("vision", "; the columns are"),
+    ],
+)
+def test_texts_without_anything_else_are_offered_what_can_be_learned_of_them(kind: str, offered: str) -> None:
+    with pytest.raises(DataError) as caught:
+        choose(recipe(), rows(id=[1, 2, 3, 4]), lambda: kind)
+    assert f"name one with --label{offered}" in caught.value.problems[0]
+    with pytest.raises(DataError) as caught:
+        choose(recipe(), rows(note=["what", "is", "this", "for"]), lambda: kind)
+    assert "--task" not in str(caught.value)
+
+
 def test_no_task_that_knows_its_rows_is_left_out_of_the_catalog() -> None:
     from tunesmith import catalog
 
     for kind in choosing.RECOGNISING:
         assert kind.part_name() in catalog.names("tasks"), Path(kind.__module__)
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "lines"),
+    [
+        (
+            {"body": ["Ann left", "it rains", "so so"], "label": [["joy", "anger"], [], None]},
+            None,
+            ["[joy, anger]  Ann left", "[(none)]  it rains", "[(empty)]  so so"],
+        ),
+        (
+            {"body": ["Ann left", "it rains", "so so"], "joy": ["1", "0", ""], "anger": ["1", "0", ""]},
+            ("joy", "anger"),
+            ["[joy, anger]  Ann left", "[(none)]  it rains", "[(empty)]  so so"],
+        ),
+        (
+            {"body": ["Ann left", "it rains", "so so"], "warm": ["1.5", "0", ""], "wet": [2, 0.5, 1]},
+            ("warm", "wet"),
+            ["[warm 1.5, wet 2]  Ann left", "[warm 0, wet 0.5]  it rains", "[warm (empty), wet 1]  so so"],
+        ),
+        (
+            {
+                "body": ["Ann left Oslo", "it rains", "Bob"],
+                "spans": [
+                    [{"start": 0, "end": 3, "label": "person"}, {"start": 9, "end": 13, "label": "city"}],
+                    [],
+                    '[[0, 3, "person"]]',
+                ],
+            },
+            None,
+            ['[person "Ann", city "Oslo"]  Ann left Oslo', "[(none)]  it rains", '[person "Bob"]  Bob'],
+        ),
+        (
+            {"words": [["Ann", "left"], ["it"], ["so"]], "tags": [["B-x", "O"], ["O"], ["O"]]},
+            None,
+            ["[B-x O]  Ann left", "[O]  it", "[O]  so"],
+        ),
+        (
+            {"body": ["Ann left", "it rains", "so so"], "label": ["[odd] one", 1, None]},
+            None,
+            ["[[odd] one]  Ann left", "[1]  it rains", "[(empty)]  so so"],
+        ),
+    ],
+)
+def test_labels_are_shown_as_a_person_writes_them(
+    columns: dict[str, list[object]], label: tuple[str, ...] | None, lines: list[str]
+) -> None:
+    data = {"path": "rows"} if label is None else {"path": "rows", "label": list(label)}
+    chosen = choose(recipe(data=data), {"train": table_of(columns, "rows")}, encoder)
+    found = three_rows(chosen.tables["train"], chosen.columns, chosen.target)
+    assert [line.partition("  ")[2] for line in found] == lines

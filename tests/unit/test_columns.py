@@ -86,6 +86,23 @@ def test_no_candidate_is_an_error_that_lists_the_columns() -> None:
     assert "no column looks like a label" in caught.value.problems[1]
 
 
+def test_a_column_of_different_numbers_is_a_label_as_text_too() -> None:
+    lengths = [str(3 * place + place % 2) for place in range(12)]
+    found = find_columns(table(text=TEXTS, length=lengths))
+    assert (found.label, found.why.partition("label = ")[2]) == (
+        "length",
+        '"length" (the only column of numbers, 12 distinct values in 12 rows)',
+    )
+    for column in ({"row": [str(n) for n in range(12)]}, {"row": list(range(4, 16))}, {"user_id": lengths}):
+        with pytest.raises(DataError, match="name one with --label; the columns are"):  # keys are no measurements
+            find_columns(table(text=TEXTS, **column))
+    told = 'or learn numbers with --task regression --label "length"'
+    with pytest.raises(DataError, match=f"name one with --label, {told};"):
+        find_columns(table(text=TEXTS, length=[*lengths[:-1], "many"]))
+    with pytest.raises(DataError, match=f'{told}, or learn numbers with --task regression --label "n"'):
+        find_columns(table(text=TEXTS, length=lengths, n=lengths[::-1]))
+
+
 def test_absent_columns_are_named_together_with_the_nearest() -> None:
     with pytest.raises(DataError) as caught:
         find_columns(table(text=TEXTS, label=LABELS), text="txt", label="lable", group="shop")

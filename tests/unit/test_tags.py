@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.choosing import choose
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import find_columns
 from tunesmith.data.conll import read_conll
@@ -18,6 +19,7 @@ from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.tags import Entity, Tags, breaks_of, entities_of, said_of, scheme_of, tags_of
 from tunesmith.data.words import Words, bounds_of
 from tunesmith.errors import DataError
+from tunesmith.recipe import Recipe
 
 
 def conlleval(tags: list[str]) -> list[tuple[int, int, str]]:
@@ -194,6 +196,50 @@ def test_columns_of_tags_are_found_and_ties_are_errors() -> None:
         table_of({"text": ["one two", "three"], "kind": ["u", "v"], "anns": [spans((0, 3, "n")), []]}, "t")
     )
     assert (found.text, found.label, found.words) == ("text", "anns", False)
+
+
+SPAN = [{"start": 0, "end": 3, "label": "person"}]
+
+
+def refused(columns: dict[str, list[Any]], task: str) -> str:
+    recipe = Recipe.parse({"model": "m", "data": {"path": "t"}, "task": task})
+    chosen = choose(recipe, {"train": table_of(columns, "t")}, lambda: "encoder")
+    assert chosen.task.part_name() == "token_classification"
+    with pytest.raises(DataError) as caught:
+        clean(chosen.tables, chosen.columns, chosen.target)
+    return " ".join(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("task", "good", "bad"),
+    [("auto", 30, 1), ("token_classification", 30, 1), ("auto", 6, 4), ("token_classification", 1, 4)],
+)
+def test_bad_rows_among_good_ones_are_named_and_hide_no_format(task: str, good: int, bad: int) -> None:
+    texts = [f"Ann lives in house {place}" for place in range(good + bad)]
+    line = refused({"text": texts, "spans": [[{"start": 0, "end": 3}]] * bad + [SPAN] * good}, task)
+    assert f'"spans" cannot be read in {bad} row' in line
+    assert """t:1 ['{"start": 0, "end": 3}']: a span without label""" in line
+    rows = [["EU", str(place)] for place in range(good + bad)]
+    line = refused({"tokens": rows, "tags": [["B-x", "O"]] * good + [["Q-X", "foo"]] * bad}, task)
+    assert f"""t:{good + 1} ['Q-X', 'foo']: "Q-X" is no tag""" in line
+    lines = [*[["EU", str(place)] for place in range(good)], *[["EU", "", "x"]] * bad]  # an empty word, and too many
+    assert "an empty word" in refused({"tokens": lines, "tags": [["B-x", "O"]] * len(lines)}, task)
+
+
+def test_few_rows_of_tags_say_nothing_where_others_are_labels() -> None:
+    texts = [f"row {place}" for place in range(8)]
+    labels = [["joy", "anger"], ["joy"]] * 3 + [["B"], ["O"]]
+    chosen = choose(
+        Recipe.parse({"model": "m", "data": {"path": "t"}}),
+        {"train": table_of({"text": texts, "labels": labels}, "t")},
+        lambda: "encoder",
+    )
+    assert chosen.task.part_name() == "multilabel"
+    words = [["I", "go"], ["I"], ["it", "is"], ["so"]]  # "I" is a word, and a tag
+    tags = [["O", "B-x"], ["O"], ["O", "O"], ["B-x"]]
+    asked = Recipe.parse({"model": "m", "data": {"path": "t"}, "task": "token_classification"})
+    columns = choose(asked, {"train": table_of({"x": words, "y": tags}, "t")}, lambda: "encoder").columns
+    assert (columns.text, columns.label) == ("x", "y")
 
 
 def test_tags_without_names_are_refused_with_the_way_out() -> None:

@@ -20,7 +20,10 @@ ANSWERS = ("answers", "answer", "answer_text")
 STARTS = ("answer_start", "answer_starts", "start", "answer_offset", "start_position")
 IMPOSSIBLE = "is_impossible"
 FOUND = 0.8  # share of bare answers that must stand in their contexts for the rows to mean span questions
-VARIED = 0.1  # and of different ones among them: "yes" and "no" are classes
+VARIED = 0.1  # share of different ones from which they are answers, whatever they are
+# Classes where few differ, though such words stand in many a context; so are letters and digits of choices.
+DECISIONS = ("yes", "no", "true", "false", "maybe", "unknown", "none", "both")
+CHOICE = 2  # characters at most
 SAMPLE = 500  # rows looked at for that
 FEWEST_CONTEXTS = 10  # below, whole contexts cannot be held out without losing much of the data
 LISTED = 10
@@ -69,10 +72,12 @@ def means_answers(table: Table, asked: Asked) -> str | None:
         return f"{read}, an answer and its start"
     sample = [(str(value).strip(), whole) for value, whole in filled[:SAMPLE]]
     standing = sum(1 for value, whole in sample if _places(value, whole))
-    varied = len({value for value, _ in sample}) > max(2, VARIED * len(sample))
-    if not varied or standing < FOUND * len(sample):
+    different = {value for value, _ in sample}
+    varied = len(different) > max(2, VARIED * len(sample))
+    named = not varied and all(value.casefold() in DECISIONS or len(value) <= CHOICE for value in different)
+    if named or standing < FOUND * len(sample):
         return None
-    return f"{read}, and answers that stand in it"
+    return f"{read}, and answers that stand in it{'' if varied else '; --task classification takes them as names'}"
 
 
 def find_answers(table: Table, asked: Asked) -> Columns:
@@ -159,7 +164,7 @@ EXPECTED = (
 )
 ABSENT = (
     "an answer must be a piece of its context, letter by letter but for case and white space; correct these rows, leave "
-    "them out, or learn free answers with --task seq2seq"
+    "them out, learn free answers with --task seq2seq, or take them as names with --task classification"
 )
 
 

@@ -164,7 +164,7 @@ def _drop_unusable(columns: Columns, rows: dict[str, Rows], findings: list[Findi
     for name, split in rows.items():
         gone = set(empty[name]) | set(bare[name])
         split.kept = [row for row in split.kept if row not in gone]
-    named = " or ".join(f'"{column}"' for column in columns.texts)
+    named = " or ".join(f'"{column}"' for column in columns.sources or columns.texts)
     find(findings, "empty_text", rows, empty, f"{named} is empty; dropped")
     find(findings, "missing_label", rows, bare, f'"{columns.label}" is empty; dropped')
     if columns.group is not None and "train" in rows:

@@ -81,7 +81,8 @@ def find_chats(table: Table, asked: Asked) -> Columns:
     if named:
         form = next((form for form in FORMS if set(form.needed) <= set(named)), None)
         why = "as asked" if form is None else f"as asked, {form.name}"
-        return Columns(PROMPT, CONVERSATION, asked.group, f"conversations from {_quoted(named)}, {why}", parts=named)
+        why = f"conversations from {_quoted(named)}, {why}"
+        return Columns(PROMPT, CONVERSATION, asked.group, why, parts=named, sources=_needed(named))
     form = _form_of(table)
     if form is None:
         needs = "; ".join(" and ".join(f'"{name}"' for name in form.needed) for form in FORMS)
@@ -90,9 +91,8 @@ def find_chats(table: Table, asked: Asked) -> Columns:
             "the column of messages with --text, or that of the prompt with --text and that of the answer with --label"
         )
     parts = (*form.needed, *(name for name in form.further if name in table.columns))
-    return Columns(
-        PROMPT, CONVERSATION, asked.group, f"conversations from {_quoted(parts)}: {form.name} format", parts=parts
-    )
+    why = f"conversations from {_quoted(parts)}: {form.name} format"
+    return Columns(PROMPT, CONVERSATION, asked.group, why, parts=parts, sources=form.needed)
 
 
 def read_chats(table: Table, columns: Columns) -> Table:
@@ -101,7 +101,7 @@ def read_chats(table: Table, columns: Columns) -> Table:
     Raises DataError with every row that is no conversation, or whose assistant says nothing.
     """
     parts = columns.parts
-    needed = next((form.needed for form in FORMS if set(form.needed) <= set(parts)), parts[:2])
+    needed = _needed(parts)
     lost = [name for name in needed if name not in table.columns]
     if lost:
         raise DataError(*(f'{table.path}: there is no column "{name}" (a part of the conversations)' for name in lost))
@@ -113,7 +113,7 @@ def read_chats(table: Table, columns: Columns) -> Table:
         values = {name: column[row] for name, column in known.items()}
         made = _conversation(values, needed, problems)
         if made is not None and not problems and made.last < 0:
-            problems.append("no turn of an assistant, so there is nothing to learn")
+            problems.append(_no_messages(values, needed) or "no turn of an assistant, so there is nothing to learn")
         wrong += [f"{table.place(row)}: {problem}" for problem in problems]
         found.append(None if problems else made)
     if wrong:
@@ -129,7 +129,7 @@ def prompts_of(table: Table, parts: Sequence[str], text: str | None) -> list[str
 
     `parts` are the columns that it was trained on, `text` the one named now.
     """
-    needed = next((form.needed for form in FORMS if set(form.needed) <= set(parts)), tuple(parts[:2]))
+    needed = _needed(parts)
     first = needed[0] if text is None else text
     if first not in table.columns:
         return None
@@ -149,11 +149,26 @@ def prompts_of(table: Table, parts: Sequence[str], text: str | None) -> list[str
     return found
 
 
+def _needed(parts: Sequence[str]) -> tuple[str, ...]:
+    """Of the columns that are read those without which there is no conversation."""
+    return next((form.needed for form in FORMS if set(form.needed) <= set(parts)), tuple(parts[:2]))
+
+
+def _no_messages(values: dict[str, Any], needed: Sequence[str]) -> str:
+    """What is wrong with a column of messages that holds a text or an object; "" where it holds a list."""
+    value = values[needed[0]]
+    if len(needed) > 1 or not isinstance(value, str) or _messages(value):
+        return ""
+    kind = "an object" if value.lstrip()[:1] == "{" else "a text"
+    expected = '[{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
+    return f'"{needed[0]}" holds {kind} ({shown(value, 40)}) where a list of messages was expected, such as {expected}'
+
+
 def _form_of(table: Table) -> Form | None:
     for form in FORMS:
         if all(name in table.columns for name in form.needed):
             first = table.columns[form.needed[0]][:LOOKED_AT]
-            if not form.chat or any(_messages(value) for value in first):
+            if not form.chat or any(_messages(value) or _message(value) for value in first):
                 return form
     return None
 
@@ -173,6 +188,11 @@ def _messages(value: Any) -> bool:
         except (ValueError, RecursionError):
             return False
     return isinstance(first, dict) and not {"role", "from", "content", "value"}.isdisjoint(first)
+
+
+def _message(value: Any) -> bool:
+    """Whether a value is one message alone, which a reader refuses with the list that it expects."""
+    return isinstance(value, str) and value.lstrip()[:1] == "{" and _messages(f"[{value}]")
 
 
 def _free_text(values: Sequence[Any]) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from tunesmith.data.images import holds_pictures
 from tunesmith.data.table import Table, shown
 from tunesmith.data.tag_columns import find_tags, holds_words
+from tunesmith.data.targets.numbers import number_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
 # Tiers: a name of an earlier tier wins over any of a later one; two of one tier are told apart by content. "title" is
@@ -44,6 +46,10 @@ PAIRS = (
     ("question", "sentence"), ("query", "passage"), ("query", "document"), ("s1", "s2"),
 )  # fmt: skip
 NOT_LABELS = ("id", "index", "idx", "split", "fold", "date", "time", "timestamp", "url", "uuid", "guid", "")
+LANGUAGE = {
+    "causal_lm": "decoder",
+    "masked_lm": "encoder",
+}  # tasks without labels, and the kind of base that each needs
 CLEARLY_LONGER = 1.5  # the longest text column must be this many times longer than the next to be taken by content
 FEW = 0.5  # a label's distinct values are at most this share of the rows that have one
 
@@ -76,6 +82,7 @@ class Columns:
     parts: tuple[str, ...] = ()  # the columns that `label` stands for, where it is several
     words: bool = False  # whether the text is given as lists of words
     more: tuple[str, ...] = ()  # further texts of a row, after the pair
+    sources: tuple[str, ...] = ()  # the columns that the text is made of, where it is none of the table's own
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -112,7 +119,8 @@ class _Look:
     length: float  # mean characters of these
     distinct: int  # distinct values
     lists: bool
-    numbers: bool  # every value is a number, and not a boolean
+    numbers: int  # how many values are numbers, also written as texts, and not booleans
+    counts: bool  # whether they number the rows: each is one more than the one before
     flags: bool  # every value is 0, 1, true or false
     example: str
 
@@ -124,6 +132,12 @@ class _Look:
     def is_label(self) -> bool:
         return not self.lists and 0 < self.distinct <= max(2, FEW * self.filled)
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether most values are numbers that mean something, and too many differ to be names."""
+        key = self.counts or simple(self.name).endswith("_id")
+        return not self.is_label and not key and 2 * self.numbers > self.filled
+
 
 def find_columns(
     table: Table,
@@ -132,20 +146,25 @@ def find_columns(
     group: str | None = None,
     pair: str | None = None,
     pictures: bool = False,
+    entities: bool = False,
+    base: Callable[[], str] = unknown,
 ) -> Columns:
     """The text and label columns of `table`: as named, else by usual names, else by what the columns hold.
 
     Several names for `label` mean that each column is one output. `pictures`: the text is to name a picture.
-    Raises DataError with every problem: a named column
-    that is absent (with the nearest names), one column named twice, no candidate, or several equally good ones (each
-    listed with an example).
+    `entities`: the label is to be of tags or spans, however few of its rows can be read. `base` gives the kind of base,
+    for what can be learned of texts alone. Raises DataError with every problem: a named column that is absent (with the
+    nearest names), one column named twice, no candidate, or several equally good ones (each listed with an example).
     """
     asked = (label,) if isinstance(label, str) else label or ()
     roles = [("text", text), ("pair", pair), *(("label", name) for name in asked), ("group", group)]
     check_named(table, [(role, name) for role, name in roles if name is not None])
     looks = [_look(name, values) for name, values in table.columns.items()]
     problems, reasons = Problems(), []
-    tagged = find_tags(table, text, asked, (pair, group)) if not pictures and (text is None or not asked) else None
+    sought = not pictures and (text is None or not asked)
+    tagged = find_tags(table, text, asked, (pair, group)) if sought else None
+    if sought and entities and tagged is None:
+        tagged = find_tags(table, text, asked, (pair, group), meant=True)
     free = text is None and pair is None and tagged is None and not pictures
     usual = _usual_pair(table, (*asked, group)) if free else None
     if tagged is not None:
@@ -170,7 +189,7 @@ def find_columns(
         reasons.append(f'label = "{tagged.label}" ({tagged.why})')
     elif not asked:
         free = [look for look in looks if look.name not in (text, pair, group)]
-        asked, reason = _choose_label(table, free, looks, problems)
+        asked, reason = _choose_label(table, free, looks, problems, base)
         reasons.append(f"label = {_names_in_quotes(asked)} ({reason})")
     else:
         spread = "; ".join(_spread(look) for look in looks if look.name in asked)
@@ -238,10 +257,12 @@ def _look(name: str, values: Sequence[Any]) -> _Look:
     length = sum(map(len, strings)) / len(strings) if strings else 0.0
     distinct = len({str(value).strip() for value in filled})
     lists = any(isinstance(value, list) for value in filled)
-    numbers = bool(filled) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in filled)
+    read = [number_of(value) for value in filled]
+    numbers = [number for number in read if number is not None]
+    counts = len(numbers) == len(filled) > 1 and all(b - a == 1 for a, b in pairwise(numbers))
     flags = bool(filled) and all(str(value).strip().lower() in ("0", "1", "true", "false") for value in filled)
     example = shown(filled[0], 50) if filled else ""
-    return _Look(name, len(filled), len(strings), spaced, length, distinct, lists, numbers, flags, example)
+    return _Look(name, len(filled), len(strings), spaced, length, distinct, lists, len(numbers), counts, flags, example)
 
 
 def _choose_text(table: Table, free: list[_Look], looks: list[_Look], problems: Problems) -> tuple[str, str]:
@@ -276,7 +297,7 @@ def _choose_pictures(table: Table, free: list[_Look], looks: list[_Look], proble
 
 
 def _choose_label(
-    table: Table, free: list[_Look], looks: list[_Look], problems: Problems
+    table: Table, free: list[_Look], looks: list[_Look], problems: Problems, base: Callable[[], str]
 ) -> tuple[tuple[str, ...], str]:
     for names in LABEL_NAMES:
         found = _named(free, names)
@@ -289,19 +310,35 @@ def _choose_label(
     rest = [look for look in free if simple(look.name) not in NOT_LABELS]
     likely = [look for look in rest if look.is_label]
     found = [look for look in likely if look.distinct > 1] or likely
-    measured = [look for look in rest if look.numbers and not look.is_label]  # measurements seldom repeat
-    found = measured if not found and len(measured) == 1 else found
     if len(found) == 1:
         return (found[0].name,), _spread(found[0])
+    measured = [look for look in rest if look.numbers == look.filled > 0 and not look.is_label]  # they seldom repeat
+    if not found and len(measured) == 1 and measured[0].is_measured:
+        return (measured[0].name,), f"the only column of numbers, {_spread(measured[0])}"
     if found and all(look.flags for look in found):
         return tuple(look.name for look in found), "columns of 0 and 1, each one label"
     if found:
         return _tied_labels(table, found, looks, problems)
     problems.add(
-        f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label; "
-        f"the columns are: {_listed(looks)}"
+        f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label"
+        f"{_ways(rest) if rest else _alone(looks, base)}; the columns are: {_listed(looks)}"
     )
     return ("",), ""
+
+
+def _ways(rest: list[_Look]) -> str:
+    """What else can be learned than names of classes."""
+    measured = [look for look in rest if look.is_measured]
+    return "".join(f', or learn numbers with --task regression --label "{look.name}"' for look in measured[:3])
+
+
+def _alone(looks: list[_Look], base: Callable[[], str]) -> str:
+    """What can be learned of a column of texts that stands alone."""
+    if not any(look.is_text for look in looks):
+        return ""
+    kind = base()
+    fitting = [task for task, of in LANGUAGE.items() if kind in (of, "")]
+    return f", or learn the texts themselves with --task {' or '.join(fitting)}" if fitting else ""
 
 
 def _tied_labels(

@@ -20,22 +20,29 @@ class Found(NamedTuple):
     why: str
 
 
-def find_tags(table: Table, text: str | None, label: Sequence[str], taken: Sequence[str | None]) -> Found | None:
+def find_tags(
+    table: Table, text: str | None, label: Sequence[str], taken: Sequence[str | None], meant: bool = False
+) -> Found | None:
     """The columns of words and tags, or of spans; None where there are none. `text` and `label` are the columns asked for.
 
-    Raises DataError where several columns of tags stand beside the words and none is asked for or has a usual name, and
-    where the tags are numbers.
+    Most rows that hold something must hold such, or any where entities are `meant`: the others are an error, told when
+    they are read. Raises DataError where several columns of tags stand beside the words and none is asked for or has a
+    usual name, and where the tags are numbers.
     """
     if len(label) > 1:
         return None
-    lists = {name: some for name, values in table.columns.items() if name not in taken and (some := _lists(values))}
+    lists = {
+        name: some for name, values in table.columns.items() if name not in taken and (some := _lists(values, meant))
+    }
     words = [name for name in lists if text in (None, name)]
     tags = [
         name
         for name in lists
-        if (name == label[0] if label else all(TAG.fullmatch(tag) for row in lists[name] for tag in row if row))
+        if (
+            name == label[0] if label else _enough(sum(map(_are_tags, lists[name])), sum(map(bool, lists[name])), meant)
+        )
     ]
-    pairs = [(word, tag) for tag in tags for word in words if word != tag and _equal_lengths(table, word, tag)]
+    pairs = [(word, tag) for tag in tags for word in words if word != tag and _equal_lengths(table, word, tag, meant)]
     if pairs:
         usual = sorted({tag for _, tag in pairs}, key=lambda name: (_rank(name, TAG_NAMES), name))
         if len(usual) > 1 and _rank(usual[0], TAG_NAMES) == _rank(usual[1], TAG_NAMES):
@@ -47,7 +54,7 @@ def find_tags(table: Table, text: str | None, label: Sequence[str], taken: Seque
     spans = [
         name
         for name, values in table.columns.items()
-        if name not in (text, *taken) and name in (label or (name,)) and _holds_spans(values)
+        if name not in (text, *taken) and name in (label or (name,)) and holds_spans(values, meant)
     ]
     if len(spans) == 1:
         return Found(None, spans[0], "spans with start, end and label")
@@ -55,15 +62,29 @@ def find_tags(table: Table, text: str | None, label: Sequence[str], taken: Seque
 
 
 def holds_words(values: Sequence[Any]) -> bool:
-    """Whether a text column holds lists of words."""
+    """Whether a text column holds lists of words in most rows."""
     return bool(_lists(values))
 
 
-def _lists(values: Sequence[Any]) -> list[list[str]]:
-    """The first rows of a column that holds lists of texts alone, and not only empty ones; [] otherwise."""
+def holds_spans(values: Sequence[Any], meant: bool = False) -> bool:
+    """Whether most rows that name something name spans, or any where spans are `meant`."""
+    some = [value for value in values if value not in (None, "", [], "[]")][:LOOKED_AT]
+    return _enough(sum(1 for value in some if (said := said_of(value)) is not None and said.spans), len(some), meant)
+
+
+def _lists(values: Sequence[Any], meant: bool = False) -> list[list[str]]:
+    """The first lists of texts alone in a column that holds enough of them, and not only empty ones; [] otherwise."""
     some = [value for value in values if value is not None and value != ""][:LOOKED_AT]
-    fits = all(isinstance(value, list) and all(isinstance(item, str) for item in value) for value in some)
-    return some if fits and any(some) else []
+    fit = [value for value in some if isinstance(value, list) and all(isinstance(item, str) for item in value)]
+    return fit if any(fit) and _enough(len(fit), len(some), meant) else []
+
+
+def _are_tags(row: Sequence[str]) -> bool:
+    return len(row) > 0 and all(TAG.fullmatch(tag) for tag in row)
+
+
+def _enough(fit: int, of: int, meant: bool) -> bool:
+    return fit > 0 if meant else 2 * fit > of
 
 
 def _refuse_numbers(table: Table, words: Sequence[str], label: Sequence[str]) -> None:
@@ -78,20 +99,18 @@ def _refuse_numbers(table: Table, words: Sequence[str], label: Sequence[str]) ->
             )
 
 
-def _equal_lengths(table: Table, word: str, tag: str) -> bool:
-    """Whether most rows hold as many words as tags; the others are an error, told when they are read."""
+def _equal_lengths(table: Table, word: str, tag: str, meant: bool = False) -> bool:
+    """Whether most rows, or any where tags are `meant`, hold as many words as tags.
+
+    The others are an error, told when they are read.
+    """
     pairs = [
         (one, other)
         for one, other in zip(table.columns[word], table.columns[tag], strict=True)
         if isinstance(one, list) and isinstance(other, list)
     ][:LOOKED_AT]
-    return 2 * sum(len(one) == len(other) for one, other in pairs) >= len(pairs) > 0
-
-
-def _holds_spans(values: Sequence[Any]) -> bool:
-    some = [value for value in values if value is not None and value != ""][:LOOKED_AT]
-    read = [said_of(value) for value in some]
-    return all(said is not None and said.tags is None for said in read) and any(said and said.spans for said in read)
+    equal = sum(len(one) == len(other) for one, other in pairs)
+    return equal > 0 if meant else 2 * equal >= len(pairs) > 0
 
 
 def _rank(name: str, names: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 
-from tunesmith.data.columns import Columns
+from tunesmith.data.columns import Asked, Columns, find_columns
 from tunesmith.data.encode import IGNORED, Batch, Example, Text
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
@@ -51,6 +51,9 @@ class TokenClassification(OutputTask):
         default=0.25,
         description="share of a window that the next one repeats, where a text is too long to be read at once",
     )
+
+    def find(self, table: Table, asked: Asked) -> Columns:
+        return find_columns(table, asked.text, asked.label, asked.group, asked.pair, entities=True)
 
     def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
         if len(names) > 1:

@@ -37,6 +37,10 @@ class Target(ABC):
     def name(self, target: Any) -> str:
         """A target as short text; equal targets have equal names."""
 
+    def told(self, value: Any, text: str) -> Any:
+        """A raw value of the label column as a person would write it, beside its row's text; most are as they are."""
+        return value
+
     @abstractmethod
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         """Adds what was put right in reading the raw values of every split."""

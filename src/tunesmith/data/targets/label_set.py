@@ -70,6 +70,13 @@ class LabelSet(Target):
     def name(self, target: Any) -> str:
         return " + ".join(target) if target else "(none)"
 
+    def told(self, value: Any, text: str) -> Any:
+        try:
+            labels = self._flagged(value) if self.flags else self._listed(value)
+        except ValueError:
+            return value  # refused with its row where the column is read
+        return "" if labels is None else ", ".join(labels) or "(none)"
+
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         bare = {name: [row for row, labels in enumerate(split.targets) if labels == ()] for name, split in rows.items()}
         what = f'"{column}" names no label, which is learned as: none of them applies'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,11 +11,11 @@ from tunesmith.data.findings import Finding, Rows, counted
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list
+from tunesmith.data.targets.one_class import NUMBER
 from tunesmith.errors import Problems
 
 BINS = 10  # of equal rows, so that what is held out covers the same range as what is trained on
 LISTED = 10
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,13 @@ class Numbers(Target):
 
     def name(self, target: Any) -> str:
         return ", ".join(_digits(number) for number in target)
+
+    def told(self, value: Any, text: str) -> Any:
+        given = as_list(value)
+        if not isinstance(given, list) or len(given) != len(self.names):
+            return value
+        items = ["(empty)" if item is None or item == "" else str(item) for item in given]
+        return items[0] if len(items) == 1 else ", ".join(map(" ".join, zip(self.names, items, strict=True)))
 
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         return

@@ -14,6 +14,7 @@ from tunesmith.errors import Problems
 
 MOST_VALUES = 0.6  # share of distinct labels above which a column is a text or a measurement, not a class
 FEW_ROWS = 20  # in tables up to this size such a share says nothing
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 LISTED = 20
 
 
@@ -76,7 +77,7 @@ class OneClass(Target):
             return
         _note_types(column, rows, findings)
         train, path = counts["train"], rows["train"].table.path
-        values = many_values(train, path, column)
+        values = many_values(rows["train"], column)
         if values:
             problems.add(values)
             return
@@ -153,16 +154,25 @@ def label_of(value: Any) -> str:
     return str(value).strip()
 
 
-def many_values(train: Counter[str], path: str, column: str) -> str:
+def many_values(train: Rows, column: str) -> str:
     """A problem where the label column holds nearly as many values as rows; "" otherwise."""
-    rows = sum(train.values())
-    if rows <= FEW_ROWS or len(train) <= MOST_VALUES * rows:
+    labels = [train.targets[row] for row in train.kept]
+    distinct = sorted(set(labels))
+    if len(labels) <= FEW_ROWS or len(distinct) <= MOST_VALUES * len(labels):
         return ""
-    some = ", ".join(f'"{shown(label, 30)}"' for label in sorted(train)[:3])
-    return (
-        f'{path}: column "{column}" has {len(train)} distinct values in {rows} rows ({some}, ...): it looks like text '
-        "or numbers to be predicted as values (regression), not classes; name the right column by --label"
+    some = ", ".join(f'"{shown(label, 30)}"' for label in distinct[:3])
+    what = (
+        f'{train.table.path}: column "{column}" has {len(distinct)} distinct values in {len(labels)} rows ({some}, ...)'
     )
+    others = [row for row in train.kept if not NUMBER.fullmatch(train.targets[row])]
+    if 2 * len(others) >= len(labels):
+        return f"{what}: it looks like text, not classes; name the right column by --label"
+    fix = "learn them with --task regression, or name the right column by --label"
+    if not others:
+        return f"{what}: numbers to be predicted as values, not classes; {fix}"
+    places = ", ".join(f'{train.table.place(row)} "{shown(train.targets[row], 30)}"' for row in others[:LISTED])
+    more = ", ..." if len(others) > LISTED else ""
+    return f"{what}: numbers, but for {counted(len(others))} ({places}{more}); put these right and {fix}"
 
 
 def one_class(train: Counter[str], path: str, column: str) -> str:
@@ -179,8 +189,7 @@ def one_class(train: Counter[str], path: str, column: str) -> str:
 def decimals(train: Counter[str]) -> bool:
     """Whether every label is a number and some are not whole, as scores and prices are."""
     whole = re.compile(r"[+-]?\d+")
-    number = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?")
-    return all(number.fullmatch(label) for label in train) and not all(whole.fullmatch(label) for label in train)
+    return all(NUMBER.fullmatch(label) for label in train) and not all(whole.fullmatch(label) for label in train)
 
 
 def unseen(counts: dict[str, Counter[str]], places: dict[str, dict[str, list[str]]], path: str) -> list[str]:

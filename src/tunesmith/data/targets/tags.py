@@ -54,7 +54,8 @@ class Tags(Target):
         wrong = [row for row, value in enumerate(values) if found[row] is None and value is not None and value != ""]
         if wrong:
             problems.add(
-                f'{table.path}: column "{column}" cannot be read in {counted(len(wrong))} ({_some(table, wrong, column)}); '
+                f'{table.path}: column "{column}" cannot be read in {counted(len(wrong))} '
+                f"({_some(table, wrong, column, _fault)}); "
                 f'expected a list of {EXPECTED}, or of spans such as {{"start": 0, "end": 5, "label": "person"}}'
             )
         return found
@@ -114,6 +115,14 @@ class Tags(Target):
 
     def name(self, target: Any) -> str:
         return ", ".join(f"{entity.label} {entity.start}-{entity.end}" for entity in target) if target else "(none)"
+
+    def told(self, value: Any, text: str) -> Any:
+        said = said_of(value)
+        if said is None:
+            return value
+        if said.tags is not None:
+            return " ".join(said.tags)
+        return ", ".join(f'{span.label} "{text[span.start : span.end]}"' for span in said.spans) or "(none)"
 
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         if self.scheme != "spans":
@@ -352,6 +361,22 @@ def _blank(said: Said, text: str) -> int:
     return len(said.spans) - len(_whole(said.spans, bounds_of(text)))
 
 
-def _some(table: Table, rows: list[int], column: str) -> str:
-    said = [f"{table.place(row)} {shown(table.columns[column][row], 40)}" for row in rows[:LISTED]]
+def _some(table: Table, rows: list[int], column: str, fault: Callable[[Any], str] = lambda value: "") -> str:
+    values = [(row, table.columns[column][row]) for row in rows[:LISTED]]
+    said = [f"{table.place(row)} {shown(value, 40)}{fault(value)}" for row, value in values]
     return ", ".join(said) + (", ..." if len(rows) > LISTED else "")
+
+
+def _fault(value: Any) -> str:
+    """What in a row is neither a tag nor a span, as ": ..."; "" where its value alone says it."""
+    value = _json(value) if isinstance(value, str) else value
+    for item in value if isinstance(value, list) else []:
+        span = _json(item) if isinstance(item, str) else item
+        if isinstance(span, dict):
+            named = [key for key in ("start", "end") if span.get(key) is None]
+            named += [] if any(span.get(key) is not None for key in LABEL_KEYS) else ["label"]
+            if named:
+                return f": a span without {' and '.join(named)}"
+        elif isinstance(item, str) and not TAG.fullmatch(item):
+            return f': "{shown(item, 20)}" is no tag'
+    return ""
