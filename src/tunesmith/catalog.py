@@ -117,6 +117,51 @@ def build(folder: str, asked: Any) -> Part:
         raise RecipeError(*explain(error, part, word)) from None
 
 
+def options_alone(folder: str, asked: Any) -> dict[str, Any] | None:
+    """What `{"mixup": 0.2}` or `{"name": "auto", "mixup": 0.2}` sets of a part that is yet to be found.
+
+    None where `asked` names a part, or is no mapping. See `strange_options` for what no part has.
+    """
+    if not isinstance(asked, Mapping):
+        return None
+    alone = {key: value for key, value in asked.items() if (key, value) != ("name", "auto")}
+    return None if "name" in alone or any(key in names(folder) for key in alone) else alone
+
+
+def strange_options(folder: str, alone: Mapping[str, Any]) -> list[str]:
+    """A problem for each option, given without a part's name, that no part of `folder` has."""
+    word, known = folder.removesuffix("s"), {option for kind in _all(folder) for option in kind.model_fields}
+    # A part's name that is written wrong looks the same, as in `task: {regresion: {error: huber}}`.
+    choices = {key: names(folder) if isinstance(alone[key], Mapping) else known for key in alone if key not in known}
+    return [f"{word}.{key}: no {word} has this option; {did_you_mean(key, near)}" for key, near in choices.items()]
+
+
+def with_options(folder: str, options: Mapping[str, Any], kind: type[Part], why: str) -> Part:
+    """The part `kind`, which was found because of `why`, with options that were given before it was known.
+
+    Raises RecipeError naming each option that it does not have, its own options, and the parts that have it.
+    """
+    word, name = folder.removesuffix("s"), kind.part_name()
+    found = f"the rows look like {word} {name} ({why})"
+    problems = []
+    for key in (key for key in options if key not in kind.model_fields):
+        having = " or ".join(f"--{word} {other.part_name()}" for other in _all(folder) if key in other.model_fields)
+        near = did_you_mean(key, kind.model_fields)
+        problems.append(f"{word}.{key}: {found}, which has no such option; {near}; give {having}, which has it")
+    try:
+        part = kind(**{key: value for key, value in options.items() if key in kind.model_fields})
+    except ValidationError as error:
+        told = (f"{line}; {found}" for line in explain(error, kind, word))
+        raise RecipeError(*problems, *told) from None
+    if problems:
+        raise RecipeError(*problems)
+    return part
+
+
+def _all(folder: str) -> list[type[Part]]:
+    return [find(folder, name) for name in names(folder)]
+
+
 def explain(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> list[str]:
     """Each pydantic problem as a line of ours: dotted key, what is wrong, and the nearest known key."""
     found: dict[str, list[str]] = {}

@@ -104,6 +104,14 @@ def test_later_wins_recipe_then_flags_then_settings(tmp_path: Path) -> None:
     assert recipe_of(None, Flags(data="b.csv", model="b"), ["data.label=y"]).data.label == "y"
 
 
+def test_options_of_a_recipe_without_a_task_are_kept_by_the_flag_that_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("model: m\ndata: rows.csv\ntask: {error: huber}\n")
+    assert recipe_of(file, Flags(), ()).task == {"error": "huber"}
+    named = recipe_of(file, Flags(task="regression"), ())
+    assert named.to_plain()["task"] == {"name": "regression", "error": "huber"}
+
+
 def test_the_record_of_a_run_is_a_recipe(tmp_path: Path) -> None:
     asked = Recipe.parse({"model": "m", "data": "d.csv", "training": {"epochs": 7}})
     ledger = Ledger.create(tmp_path / "run", asked)
