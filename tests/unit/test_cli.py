@@ -62,6 +62,25 @@ def test_help_and_version_import_nothing_heavy() -> None:
         subprocess.run([sys.executable, "-c", code, banned, *asked.split()], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.parametrize("command", [["predict", "{}", "a text"], ["evaluate", "{}", "rows.csv"], ["resume", "{}"]])
+def test_a_run_that_is_not_there_is_told_before_anything_heavy_is_imported(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "ml-delim-full").mkdir(parents=True)
+    code = (
+        "import sys\nfrom tunesmith.cli.main import run\ntry:\n    run(sys.argv[1:])\nfinally:\n"
+        "    assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    said = {}
+    for name in ("ml_delim-full", "nothing"):
+        arguments = [sys.executable, "-c", code, *(word.format(f"runs/{name}") for word in command)]
+        ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+        said[name] = ended.returncode, " ".join(ended.stderr.split())
+    no = "there is no such run"
+    assert said == {
+        "ml_delim-full": (2, f"error: runs/ml_delim-full: {no}; did you mean runs/ml-delim-full?"),
+        "nothing": (2, f"error: runs/nothing: {no}; give a folder that tunesmith train made"),
+    }
+
+
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert tunesmith() == 0
     out = capsys.readouterr().out
