@@ -285,3 +285,19 @@ def test_options_that_no_task_has_are_refused_at_once() -> None:
         'task.mixupp: no task has this option; did you mean "mixup" or "cutmix"?',
         'task.regresion: no task has this option; did you mean "regression"?',
     )
+
+
+@pytest.mark.parametrize("task", [{"name": "regression", "loss": "huber"}, {"loss": "huber"}])
+def test_an_unknown_key_whose_value_another_takes_is_told_that_one(task: dict[str, Any]) -> None:
+    (problem,) = _problems({"model": "m", "data": "rows.csv", "task": task})
+    assert problem.endswith('; did you mean "error" (squared, huber)?')
+
+
+def test_unknown_keys_are_told_the_values_of_the_others_where_these_are_few() -> None:
+    settings = {"task": {"name": "regression", "penalty": 3}, "training": {"optimiser": "adam"}}
+    assert _problems({"model": "m", "data": "rows.csv", **settings}) == (
+        "task.penalty: unknown key; the choices are: error (squared, huber)",
+        'training.optimiser: unknown key; did you mean "optimizer" (adamw, sgd)?',
+    )
+    (problem,) = _problems({"model": "m", "data": {"path": "rows.csv", "txt": "a"}})
+    assert problem == 'data.txt: unknown key; did you mean "text" or "test"?', "what takes any value has none listed"
