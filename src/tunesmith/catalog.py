@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunesmith.errors import RecipeError, did_you_mean
+
+FEW_CHOICES = 8  # values of an option that are listed beside its name
 
 
 class Part(BaseModel):
@@ -117,14 +120,66 @@ def build(folder: str, asked: Any) -> Part:
         raise RecipeError(*explain(error, part, word)) from None
 
 
+def options_alone(folder: str, asked: Any) -> dict[str, Any] | None:
+    """What `{"mixup": 0.2}` or `{"name": "auto", "mixup": 0.2}` sets of a part that is yet to be found.
+
+    None where `asked` names a part, or is no mapping. See `strange_options` for what no part has.
+    """
+    if not isinstance(asked, Mapping):
+        return None
+    alone = {key: value for key, value in asked.items() if (key, value) != ("name", "auto")}
+    return None if "name" in alone or any(key in names(folder) for key in alone) else alone
+
+
+def strange_options(folder: str, alone: Mapping[str, Any]) -> list[str]:
+    """A problem for each option, given without a part's name, that no part of `folder` has."""
+    word, kinds = folder.removesuffix("s"), _all(folder)
+    known = {option for kind in kinds for option in kind.model_fields}
+    return [
+        # A part's name that is written wrong looks the same, as in `task: {regresion: {error: huber}}`.
+        f"{word}.{key}: no {word} has this option; "
+        + (did_you_mean(key, names(folder)) if isinstance(value, Mapping) else _meant(key, value, kinds))
+        for key, value in alone.items()
+        if key not in known
+    ]
+
+
+def with_options(folder: str, options: Mapping[str, Any], kind: type[Part], why: str) -> Part:
+    """The part `kind`, which was found because of `why`, with options that were given before it was known.
+
+    Raises RecipeError naming each option that it does not have, its own options, and the parts that have it.
+    """
+    word, name = folder.removesuffix("s"), kind.part_name()
+    found = f"the rows look like {word} {name} ({why})"
+    problems = []
+    for key in (key for key in options if key not in kind.model_fields):
+        having = " or ".join(f"--{word} {other.part_name()}" for other in _all(folder) if key in other.model_fields)
+        near = _meant(key, options[key], [kind])
+        problems.append(f"{word}.{key}: {found}, which has no such option; {near}; give {having}, which has it")
+    try:
+        part = kind(**{key: value for key, value in options.items() if key in kind.model_fields})
+    except ValidationError as error:
+        told = (f"{line}; {found}" for line in explain(error, kind, word))
+        raise RecipeError(*problems, *told) from None
+    if problems:
+        raise RecipeError(*problems)
+    return part
+
+
+def _all(folder: str) -> list[type[Part]]:
+    return [find(folder, name) for name in names(folder)]
+
+
 def explain(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> list[str]:
     """Each pydantic problem as a line of ours: dotted key, what is wrong, and the nearest known key."""
     found: dict[str, list[str]] = {}
     for problem in error.errors():
         place = problem["loc"]
         if problem["type"] == "extra_forbidden":
-            key, known = _dotted(prefix, place), _fields_at(kind, place[:-1])
-            found.setdefault(key, []).append(_unknown(kind, str(place[-1]), known))
+            inside = _kind_at(kind, place[:-1])
+            found.setdefault(_dotted(prefix, place), []).append(
+                _unknown(kind, str(place[-1]), problem["input"], inside)
+            )
             continue
         # Where a value may be of several kinds, pydantic tells each kind's complaint under a name of its own.
         place = _own_keys(kind, place)
@@ -139,11 +194,40 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> 
     return [f"{key}: {_either(messages)}" for key, messages in found.items()]
 
 
-def _unknown(kind: type[BaseModel], word: str, known: list[str]) -> str:
+def _unknown(kind: type[BaseModel], word: str, value: Any, inside: type[BaseModel] | None) -> str:
+    """What is said of the key `word` with this value, which `inside` (`kind`, or a group of keys in it) does not have."""
+    known = [] if inside is None else list(inside.model_fields)
     if issubclass(kind, Part) and not known:
         return f"unknown key; {kind.part_name()} has no options"
-    inner = [f"{name}.{word}" for name in known if word in _fields_at(kind, (name,))]
-    return f'unknown key; did you mean "{inner[0]}"?' if inner else f"unknown key; {did_you_mean(word, known)}"
+    deeper = [f"{name}.{word}" for name in known if word in _fields_at(kind, (name,))]
+    if deeper:
+        return f'unknown key; did you mean "{deeper[0]}"?'
+    return f"unknown key; {_meant(word, value, [] if inside is None else [inside])}"
+
+
+def _meant(word: str, value: Any, kinds: Sequence[type[BaseModel]]) -> str:
+    """The keys of `kinds` that take this very value, or are called nearly so, or all: each with its values where few."""
+    values: dict[str, list[str]] = {}
+    for kind in kinds:
+        for name, field in kind.model_fields.items():
+            values[name] = list(dict.fromkeys([*values.get(name, []), *_choices(field.annotation)]))
+    said = {name: f" ({', '.join(few)})" for name, few in values.items() if 0 < len(few) <= FEW_CHOICES}
+    taking = [name for name in values if isinstance(value, str) and value != "auto" and value in values[name]]
+    if taking:
+        return "did you mean " + " or ".join(f'"{name}"{said.get(name, "")}' for name in sorted(taking)) + "?"
+    return did_you_mean(word, values, said)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The values of a field that takes nothing else, as they are written; none where it takes numbers or any text."""
+    if annotation is bool:
+        return ["true", "false"]
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    if get_origin(annotation) in (Union, UnionType):
+        parts = [_choices(part) for part in get_args(annotation)]
+        return [value for part in parts for value in part] if all(parts) else []
+    return []
 
 
 def _dotted(prefix: str, place: tuple[int | str, ...]) -> str:
@@ -175,12 +259,18 @@ def _either(messages: list[str]) -> str:
 
 
 def _fields_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    inside = _kind_at(kind, place)
+    return [] if inside is None else list(inside.model_fields)
+
+
+def _kind_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The group of keys at a place of `kind`; None where there is none."""
     for part in place:
         field = kind.model_fields.get(str(part))
         if field is None or not (inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel)):
-            return []
+            return None
         kind = field.annotation
-    return list(kind.model_fields)
+    return kind
 
 
 def _find_dotted(folder: str, name: str) -> type[Part]:

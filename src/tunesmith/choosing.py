@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunesmith.catalog import with_options
 from tunesmith.data.columns import Asked, Columns, find_columns, gathered
 from tunesmith.data.table import Table
 from tunesmith.data.tag_columns import holds_spans, holds_words
@@ -57,8 +58,9 @@ class Chosen:
 def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> Chosen:
     """The task, its columns, how its label column is read, and the reason. `base` gives the kind of base.
 
-    Raises DataError with every problem of the columns, RecipeError when the metric asked for is none of the task's, and
-    ModelError where the base is of a kind that the task cannot learn with.
+    Options that were given without a task are those of the task that is found. Raises DataError with every problem of the
+    columns, RecipeError when the metric or an option asked for is none of the task's, and ModelError where the base is of a
+    kind that the task cannot learn with.
     """
     wanted, main = recipe.data, next(iter(given.values()))
     asked = Asked(wanted.text, wanted.label, wanted.group, wanted.pair, base)
@@ -66,7 +68,7 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     if isinstance(recipe.task, Task):
         task, why = recipe.task, "as asked"
     elif known:
-        task, why = known[0][0](), known[0][1]
+        task, why = _with_options(recipe, known[0][0](), known[0][1]), known[0][1]
     else:
         task, why = None, ""
     if task is not None and task.kinds:
@@ -82,7 +84,17 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     values = [part.columns.get(columns.label, []) for part in tables.values()]
     if task is None:
         task, why = meant(values, columns)
+        task = _with_options(recipe, task, why)
     return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
+
+
+def _with_options(recipe: Recipe, task: Task, why: str) -> Task:
+    """The task that was found, with the options that the recipe gives without naming one."""
+    if not isinstance(recipe.task, dict):
+        return task
+    told = with_options("tasks", recipe.task, type(task), why)
+    assert isinstance(told, Task)
+    return told
 
 
 def checked_target(recipe: Recipe, task: Task, values: Sequence[Sequence[Any]], columns: Columns) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class TunesmithError(Exception):
@@ -58,13 +58,17 @@ class Problems:
             raise kind(*self._lines)
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A clause to append to "unknown X": the nearest choices, or the whole (short) list."""
+def did_you_mean(word: str, choices: Iterable[str], said: Mapping[str, str] | None = None) -> str:
+    """A clause to append to "unknown X": the nearest choices, or the whole (short) list.
+
+    `said` holds what stands behind some of the choices, such as the values that each takes.
+    """
+    behind = said or {}
     known = sorted(str(choice) for choice in choices)
     near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if near:
-        return "did you mean " + " or ".join(f'"{name}"' for name in near) + "?"
+        return "did you mean " + " or ".join(f'"{name}"{behind.get(name, "")}' for name in near) + "?"
     if not known:
         return "there are none to choose from"
-    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    shown = ", ".join(name + behind.get(name, "") for name in known[:20]) + (", ..." if len(known) > 20 else "")
     return f"the choices are: {shown}"

@@ -17,6 +17,7 @@ from tunesmith.data.stored import PART_ROWS
 from tunesmith.data.table import Table
 from tunesmith.data.words import words_of
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
+from tunesmith.runs import check_there
 from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
@@ -353,10 +354,9 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
     from tunesmith.models.loading import load_network
     from tunesmith.models.seal import check_seal
 
-    chosen = _device(device)
     given = Path(run)
-    if not given.exists():
-        raise ArtifactError(f"{given}: there is no such run; give a folder that tunesmith train made")
+    check_there(given)
+    chosen = _device(device)
     folder = given / "model" if (given / "recipe.yaml").exists() else given
     card = Card.read(folder)
     check_seal(folder)

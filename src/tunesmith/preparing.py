@@ -121,7 +121,7 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
 
 def _few(recipe: Recipe, task: Task, labels: Labels) -> tuple[str, ...]:
     """What to try where nobody asked for a task, and the classes have few rows each."""
-    if recipe.task != "auto" or not isinstance(task, Classification) or median(labels.counts) > FEW_OF_A_CLASS:
+    if isinstance(recipe.task, Task) or not isinstance(task, Classification) or median(labels.counts) > FEW_OF_A_CLASS:
         return ()
     return (
         f"half of the classes have {median(labels.counts):g} training rows or fewer: --task few_shot is made for that",

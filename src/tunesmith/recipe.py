@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializeAsAny, ValidationError, field_serializer
 
-from tunesmith.catalog import Part, build, explain, strange_keys, text_keys
+from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -94,14 +94,14 @@ class Recipe(_Spec):
 
     model: str = Field(min_length=1, description="a folder, an installed package that carries a model, or a hub name")
     data: DataSpec
-    task: SerializeAsAny[Part] | Auto = "auto"
+    task: SerializeAsAny[Part] | Auto | dict[str, JsonValue] = "auto"  # a mapping: options of the task yet to be found
     method: SerializeAsAny[Part]
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     seed: Annotated[int, Field(ge=0)] = 0
 
     @field_serializer("task", "method")
-    def _plain_part(self, part: Part | str) -> str | dict[str, Any]:
+    def _plain_part(self, part: Part | str | dict[str, Any]) -> str | dict[str, Any]:
         return part.to_plain() if isinstance(part, Part) else part
 
     @classmethod
@@ -114,6 +114,11 @@ class Recipe(_Spec):
         plain.setdefault("method", "full")
         for key, folder in (("task", "tasks"), ("method", "methods")):
             if plain.get(key, "auto") == "auto" and key == "task":
+                continue
+            alone = options_alone(folder, plain[key]) if key == "task" else None
+            if alone is not None:
+                problems += strange_options(folder, alone)
+                plain[key] = _as_lists(alone) or "auto"
                 continue
             try:
                 plain[key] = build(folder, plain[key])
@@ -176,6 +181,11 @@ class Derived:
     key: str
     value: str | int | float | bool | None
     why: str
+
+
+def _as_lists(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON would hold them, for they are kept as given until there is a task to check them."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
 
 
 def yaml_text(plain: Any) -> str:

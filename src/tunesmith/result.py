@@ -26,7 +26,7 @@ from tunesmith.evaluation.report import (
     build_report,
     write_report,
 )
-from tunesmith.evaluation.terminal import result_lines
+from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
@@ -132,7 +132,7 @@ def measure_result(
     report = build_report(outcome)
     write_report(report, run)
     yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained)))
-    yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))))
+    yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))), result_table(report))
     yield Note("model", (f"{run / 'model'} {opens}",))
 
 

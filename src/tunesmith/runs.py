@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,3 +45,16 @@ class Run:
         from tunesmith.predictor import load
 
         return load(self.path, device)
+
+
+def check_there(run: Path) -> None:
+    """Raises ArtifactError, naming the nearest folders beside it, when there is nothing at `run`."""
+    if run.exists():
+        return
+    try:
+        beside = sorted(path.name for path in run.parent.iterdir() if path.is_dir())
+    except OSError:  # no such folder, or none that may be looked into
+        beside = []
+    near = [str(run.parent / name) for name in get_close_matches(run.name, beside, n=3, cutoff=0.6)]
+    said = f"did you mean {' or '.join(near)}?" if near else "give a folder that tunesmith train made"
+    raise ArtifactError(f"{run}: there is no such run; {said}")

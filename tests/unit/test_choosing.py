@@ -12,7 +12,7 @@ from tunesmith.choosing import choose
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.preview import three_rows
 from tunesmith.data.table import Table, table_of
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
 
@@ -84,6 +84,31 @@ def test_texts_without_anything_else_are_offered_what_can_be_learned_of_them(kin
     with pytest.raises(DataError) as caught:
         choose(recipe(), rows(note=["what", "is", "this", "for"]), lambda: kind)
     assert "--task" not in str(caught.value)
+
+
+def test_options_without_a_task_go_to_the_one_that_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = choose(recipe(task={"label_smoothing": 0.25}), rows(label=["up", "down", "up", "down"]), encoder).task
+    assert (type(found), found.to_plain()) == (Classification, {"name": "classification", "label_smoothing": 0.25})
+    monkeypatch.setattr(choosing, "RECOGNISING", (Reviews,))
+    known = choose(recipe(task={"label_smoothing": 0.25}), rows(marks=[9, 2, 5, 6]), encoder).task
+    assert isinstance(known, Reviews)
+    assert known.label_smoothing == 0.25
+
+
+def test_options_that_the_task_found_does_not_have_are_refused() -> None:
+    wanted = recipe(task={"error": "huber", "label_smoothing": 7})
+    with pytest.raises(RecipeError) as caught:
+        choose(wanted, rows(label=["up", "down", "up", "down"]), encoder)
+    wrong, high = caught.value.problems
+    assert wrong.startswith(
+        "task.error: the rows look like task classification (one text column and one column of labels), which has no such "
+        "option; "
+    )
+    assert "label_smoothing" in wrong
+    assert wrong.endswith("; give --task regression, which has it")
+    assert high.startswith("task.label_smoothing: ")
+    assert "(given: 7)" in high
+    assert "the rows look like task classification" in high
 
 
 def test_no_task_that_knows_its_rows_is_left_out_of_the_catalog() -> None:

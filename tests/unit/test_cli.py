@@ -62,6 +62,25 @@ def test_help_and_version_import_nothing_heavy() -> None:
         subprocess.run([sys.executable, "-c", code, banned, *asked.split()], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.parametrize("command", [["predict", "{}", "a text"], ["evaluate", "{}", "rows.csv"], ["resume", "{}"]])
+def test_a_run_that_is_not_there_is_told_before_anything_heavy_is_imported(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "ml-delim-full").mkdir(parents=True)
+    code = (
+        "import sys\nfrom tunesmith.cli.main import run\ntry:\n    run(sys.argv[1:])\nfinally:\n"
+        "    assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    said = {}
+    for name in ("ml_delim-full", "nothing"):
+        arguments = [sys.executable, "-c", code, *(word.format(f"runs/{name}") for word in command)]
+        ended = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+        said[name] = ended.returncode, " ".join(ended.stderr.split())
+    no = "there is no such run"
+    assert said == {
+        "ml_delim-full": (2, f"error: runs/ml_delim-full: {no}; did you mean runs/ml-delim-full?"),
+        "nothing": (2, f"error: runs/nothing: {no}; give a folder that tunesmith train made"),
+    }
+
+
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert tunesmith() == 0
     out = capsys.readouterr().out
@@ -102,6 +121,14 @@ def test_later_wins_recipe_then_flags_then_settings(tmp_path: Path) -> None:
     assert flagged.method == build("methods", {"name": "lora", "rank": 4, "alpha": 3})
     assert recipe_of(file, Flags(method="head"), ()).method == build("methods", "head")
     assert recipe_of(None, Flags(data="b.csv", model="b"), ["data.label=y"]).data.label == "y"
+
+
+def test_options_of_a_recipe_without_a_task_are_kept_by_the_flag_that_names_it(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("model: m\ndata: rows.csv\ntask: {error: huber}\n")
+    assert recipe_of(file, Flags(), ()).task == {"error": "huber"}
+    named = recipe_of(file, Flags(task="regression"), ())
+    assert named.to_plain()["task"] == {"name": "regression", "error": "huber"}
 
 
 def test_the_record_of_a_run_is_a_recipe(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tunesmith.cli.progress import Bar, BarView, JsonView, Pace, PlainView, clock_text, event_lines, view_for
-from tunesmith.training.events import Evaluated, Event, Finished, Note, Saved, StepDone, Stopped, Warned
+from tunesmith.training.events import Evaluated, Event, Finished, Note, Saved, StepDone, Stopped, Warned, event_from
 
 
 class Clock:
@@ -36,7 +36,11 @@ RUN: list[Event] = [
     Evaluated(100, 100, 2.0, "accuracy", 0.9312, 0.0041, 0.31, True),
     Saved(100, "runs/a/checkpoints/100"),
     Warned("3 texts were cut at 256 tokens"),
-    Note("result", ("model        accuracy", "this one     0.931 [0.912, 0.948]")),
+    Note(
+        "result",
+        ("          accuracy", "this one  0.931 [0.912, 0.948]", "F1 is of 64 rows"),
+        (("", "accuracy"), ("this one", "0.931 [0.912, 0.948]")),
+    ),
     Note("verdict", ("Fine-tuning helped: " + "accuracy 0.942 against 0.930 for the frozen features. " * 3,)),
     Note("next", ('tunesmith predict runs/a "read rows from a comma separated file, and do not cut this command"',)),
     Finished(100, "all epochs done", 100),
@@ -123,10 +127,75 @@ def test_a_topic_that_its_line_repeats_is_said_once() -> None:
     ]
 
 
-def test_a_table_keeps_its_columns_where_it_fits_and_folds_where_not() -> None:
-    note = Note("result", ("this model        0.931 [0.912, 0.948]  0.925 [0.901, 0.940]",))
-    assert event_lines(note, 80) == ["result   this model        0.931 [0.912, 0.948]  0.925 [0.901, 0.940]"]
-    assert event_lines(note, 40) == ["result", "  this model  0.931 [0.912, 0.948]", "    0.925 [0.901, 0.940]"]
+TABLE = (
+    ("", "perplexity (lower is better)", "accuracy"),
+    ("this model (lora)", "3.931 [3.912, 3.948]", "0.931 [0.912, 0.948]"),
+    ("the untouched base", "74,714 [70,001, 80,002]", "0.5 [0.4, 0.6]"),
+)
+
+
+FLAT = (
+    "                    perplexity (lower is better)  accuracy",
+    "this model (lora)   3.931 [3.912, 3.948]          0.931 [0.912, 0.948]",
+    "the untouched base  74,714 [70,001, 80,002]       0.5 [0.4, 0.6]",
+)
+
+
+def test_a_table_keeps_its_columns_where_it_fits() -> None:
+    assert event_lines(Note("result", (*FLAT, "of 64 rows"), TABLE), 100) == [
+        f"result   {FLAT[0]}",
+        f"         {FLAT[1]}",
+        f"         {FLAT[2]}",
+        "         of 64 rows",
+    ]
+
+
+def test_a_table_that_does_not_fit_is_turned_and_every_figure_stays_with_its_heading_and_its_name() -> None:
+    assert event_lines(Note("result", FLAT, TABLE), 70) == [
+        "result   perplexity (lower is better)",
+        "           this model (lora)   3.931 [3.912, 3.948]",
+        "           the untouched base  74,714 [70,001, 80,002]",
+        "         accuracy",
+        "           this model (lora)   0.931 [0.912, 0.948]",
+        "           the untouched base  0.5 [0.4, 0.6]",
+    ]
+    assert event_lines(Note("result", FLAT, TABLE), 40) == [
+        "result",
+        "  perplexity (lower is better)",
+        "    this model (lora)",
+        "      3.931 [3.912, 3.948]",
+        "    the untouched base",
+        "      74,714 [70,001, 80,002]",
+        "  accuracy",
+        "    this model (lora)",
+        "      0.931 [0.912, 0.948]",
+        "    the untouched base",
+        "      0.5 [0.4, 0.6]",
+    ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_nine_metrics_fit_any_terminal(width: int) -> None:
+    names = [f"metric {number} (lower is better)" for number in range(9)]
+    models = ["this model (full)", "the words of the most frequent target of the training rows, every time"]
+    rows = [(model, *(f"{row}.{at}00 [0.000, 1.000]" for at in range(9))) for row, model in enumerate(models)]
+    flat = tuple("  ".join(row) for row in (("", *names), *rows))
+    lines = event_lines(Note("result", flat, (("", *names), *rows)), width)
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split()).removeprefix("result ")
+    assert text == " ".join(
+        f"{name} {models[0]} 0.{at}00 [0.000, 1.000] {models[1]} 1.{at}00 [0.000, 1.000]"
+        for at, name in enumerate(names)
+    )
+
+
+def test_a_note_s_table_survives_json_and_other_notes_have_none() -> None:
+    note = Note("result", FLAT, TABLE)
+    plain = json.loads(json.dumps(note.to_plain()))
+    assert event_from(plain) == note
+    without = Note("result", ("of 64 rows",))
+    assert without.to_plain() == {"kind": "note", "topic": "result", "lines": ("of 64 rows",)}
+    assert event_from(without.to_plain()) == without
 
 
 def test_a_stopped_run_says_how_to_go_on() -> None:

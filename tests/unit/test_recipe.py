@@ -258,3 +258,46 @@ def test_a_part_with_a_key_that_is_no_text_is_refused() -> None:
 
     with pytest.raises(RecipeError, match=r"method\.1: a key must be text"):
         build("methods", {"name": "lora", 1: 2})
+
+
+@pytest.mark.parametrize("task", [{"mixup": 0.2}, {"name": "auto", "mixup": 0.2}])
+def test_options_without_a_task_are_kept_as_given(task: dict[str, Any]) -> None:
+    recipe = Recipe.parse({"model": "m", "data": "rows.csv", "task": task})
+    assert recipe.task == {"mixup": 0.2}
+    again = Recipe.parse(recipe.to_plain())
+    assert (again, again.id) == (recipe, recipe.id)
+    assert Recipe.parse({"model": "m", "data": "rows.csv", "task": {}}).task == "auto"
+
+
+def test_setting_options_before_a_task_is_found_needs_no_name() -> None:
+    plain: dict[str, Any] = {"model": "m", "data": "rows.csv"}
+    set_value(plain, "task.versions=4")
+    set_value(plain, "task.mixup=0.2")
+    assert Recipe.parse(plain).task == {"versions": 4, "mixup": 0.2}
+    plain = {"model": "m", "data": "rows.csv", "task": "auto"}
+    set_key(plain, "task.new_tokens", ("a", "b"))
+    assert Recipe.parse(plain).task == {"new_tokens": ["a", "b"]}
+
+
+def test_options_that_no_task_has_are_refused_at_once() -> None:
+    problems = _problems({"model": "m", "data": "rows.csv", "task": {"mixupp": 0.2, "regresion": {"error": "huber"}}})
+    assert problems == (
+        'task.mixupp: no task has this option; did you mean "mixup" or "cutmix"?',
+        'task.regresion: no task has this option; did you mean "regression"?',
+    )
+
+
+@pytest.mark.parametrize("task", [{"name": "regression", "loss": "huber"}, {"loss": "huber"}])
+def test_an_unknown_key_whose_value_another_takes_is_told_that_one(task: dict[str, Any]) -> None:
+    (problem,) = _problems({"model": "m", "data": "rows.csv", "task": task})
+    assert problem.endswith('; did you mean "error" (squared, huber)?')
+
+
+def test_unknown_keys_are_told_the_values_of_the_others_where_these_are_few() -> None:
+    settings = {"task": {"name": "regression", "penalty": 3}, "training": {"optimiser": "adam"}}
+    assert _problems({"model": "m", "data": "rows.csv", **settings}) == (
+        "task.penalty: unknown key; the choices are: error (squared, huber)",
+        'training.optimiser: unknown key; did you mean "optimizer" (adamw, sgd)?',
+    )
+    (problem,) = _problems({"model": "m", "data": {"path": "rows.csv", "txt": "a"}})
+    assert problem == 'data.txt: unknown key; did you mean "text" or "test"?', "what takes any value has none listed"

@@ -31,7 +31,7 @@ from tunesmith.evaluation.report import (
     build_report,
     write_report,
 )
-from tunesmith.evaluation.terminal import result_lines
+from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.views.per_class import ratios, table_section
 from tunesmith.evaluation.wording import figures
@@ -269,6 +269,16 @@ def test_terminal_lines_are_aligned_and_plain() -> None:
     column = head.index("accuracy")
     assert all(re.match(r"\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", row[column:]) for row in rows)
     assert "\n".join([verdict, head, *rows]).isascii()
+
+
+def test_the_cells_are_those_of_the_terminal_s_lines() -> None:
+    report = build_report(outcome())
+    head, *rows = result_table(report)
+    own = report["metrics"]["accuracy"]
+    assert rows[0][head.index("accuracy")] == f"{own['value']:.3f} [{own['low']:.3f}, {own['high']:.3f}]"
+    assert [row[0] for row in rows[1:]] == [baseline["what"] for baseline in report["baselines"]]
+    for line, cells in zip(result_lines(report)[2:], (head, *rows), strict=True):
+        assert line.split() == " ".join(cells).split()
 
 
 def test_a_metric_of_which_less_is_better_says_so() -> None:

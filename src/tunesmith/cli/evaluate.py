@@ -19,6 +19,9 @@ def evaluate(
     json_lines: Json = False,
 ) -> None:
     """Measure a finished run on other labelled rows, with intervals."""
+    from tunesmith.runs import check_there
+
+    check_there(run)  # before what takes seconds to import
     from tunesmith.result import evaluate_run
 
     with plain_warnings():

@@ -113,6 +113,8 @@ def _add(problems: Problems, error: RecipeError) -> None:
 
 
 def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
+    from tunesmith.catalog import options_alone
+
     merged = dict(plain)
     data = merged.get("data")
     if data is None or isinstance(data, str):
@@ -130,7 +132,9 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
     for key in ("method", "task"):
         name = flags.method if key == "method" else flags.task
         if name is not None and not _names(merged.get(key), name):
-            merged[key] = name
+            # Options that a recipe file gives without a task are those of the task that the flag names.
+            alone = options_alone("tasks", merged.get(key)) if key == "task" else None
+            merged[key] = {**alone, "name": name} if alone else name
     if flags.model is not None:
         merged["model"] = flags.model
     if flags.seed is not None:

@@ -77,6 +77,9 @@ def predict(
     A table comes back with what is said in further columns, such as label and probability: as CSV on standard output, or
     in the file of --out.
     """
+    from tunesmith.runs import check_there
+
+    check_there(run)  # before what takes seconds to import
     from tunesmith.predictor import load
 
     with plain_warnings():

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from tunesmith.cli.tables import turned
 from tunesmith.training.events import Evaluated, Event, Finished, Note, StepDone, Stopped, Warned
 
 if TYPE_CHECKING:
@@ -253,11 +254,12 @@ def _note_lines(note: Note, width: int) -> list[str]:
     indent = "  " if narrow else " " * TOPIC_WIDTH
     rest = indent if note.topic == "verdict" else indent + "  "
     given = [line.removeprefix(f"{note.topic}: ") for line in note.lines]
-    fits = all(len(indent + line) <= width for line in given)
-    lines: list[str] = []
+    flat, given = given[: len(note.table)], given[len(note.table) :]
+    fits = all(len(indent + line) <= width for line in flat)
+    lines = [indent + line for line in (flat if fits else turned(note.table, width - len(indent)))]
     for line in given:
-        if note.topic == "next" or (note.topic == "result" and fits):
-            lines.append(indent + line)  # a command to copy; a table whose columns stand under each other
+        if note.topic == "next":
+            lines.append(indent + line)  # a command to copy
         else:
             lines += _fold(re.sub(r" {3,}", "  ", line), width, indent, rest)
     if not lines:

@@ -149,6 +149,9 @@ def resume(
     json_lines: Json = False,
 ) -> None:
     """Go on with a run that was stopped, as if it never had been."""
+    from tunesmith.runs import check_there
+
+    check_there(run)  # before what takes seconds to import
     from tunesmith import pipeline
 
     finish(follow(lambda stop: pipeline.resume(run, stop), json_lines), json_lines)

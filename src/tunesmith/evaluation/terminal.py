@@ -13,14 +13,26 @@ def result_lines(report: dict[str, Any]) -> list[str]:
 
     `report` is what `build_report` gives.
     """
-    metrics = list(report["metrics"])
-    rows = [["", *(metric_title(name, report["lower"]) for name in metrics)]]
-    rows.append([f"this model ({report['method']})", *(_cell(report["metrics"][name]) for name in metrics)])
-    for baseline in report["baselines"]:
-        rows.append([baseline["what"], *(_cell(baseline["metrics"][name]) for name in metrics)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(metrics) + 1)]
+    rows = result_table(report)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [report["verdict"]["paragraph"], "", *table]
+
+
+def result_table(report: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Headings, then the model and each baseline with its figures; for whoever has no room for aligned columns.
+
+    `report` is what `build_report` gives.
+    """
+    metrics = list(report["metrics"])
+    return (
+        ("", *(metric_title(name, report["lower"]) for name in metrics)),
+        (f"this model ({report['method']})", *(_cell(report["metrics"][name]) for name in metrics)),
+        *(
+            (baseline["what"], *(_cell(baseline["metrics"][name]) for name in metrics))
+            for baseline in report["baselines"]
+        ),
+    )
 
 
 def _cell(plain: dict[str, float]) -> str:

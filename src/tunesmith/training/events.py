@@ -23,6 +23,14 @@ class Note(Event):
     kind: ClassVar[str] = "note"
     topic: str
     lines: tuple[str, ...]
+    table: tuple[
+        tuple[str, ...], ...
+    ] = ()  # cells of the first lines, where these are a table: headings, then a name a row
+
+    def to_plain(self) -> dict[str, Any]:
+        """Without a table where there is none."""
+        plain = super().to_plain()
+        return plain if self.table else {name: value for name, value in plain.items() if name != "table"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,9 @@ _KINDS: dict[str, type[Event]] = {
 def event_from(plain: dict[str, Any]) -> Event:
     """The event that `to_plain` gave. Raises KeyError for a kind this version does not know."""
     kind = _KINDS[plain["kind"]]
-    given = {field.name: plain[field.name] for field in fields(kind)}
+    # Most notes have no table.
+    given = {field.name: plain[field.name] for field in fields(kind) if field.name != "table"}
     if kind is Note:
         given["lines"] = tuple(given["lines"])
+        given["table"] = tuple(tuple(row) for row in plain.get("table", ()))
     return kind(**given)
