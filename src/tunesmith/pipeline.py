@@ -81,7 +81,8 @@ class Session:
         stored = {} if ledger is None else ledger.manifest()
         base = stored.get("model", {})
         source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
-        size = f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}"
+        found = "file" if source.folder.is_file() else source.kind
+        size = f"model: {source.name} ({found}), {_size_of(backbone.module)}"
         model_note = Note("model", (size, *backbone.notes))
         yield model_note
         widened = prepared.task.widen(backbone.processor, prepared.texts("train"))

@@ -280,7 +280,7 @@ def evaluate_run(
     intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
     lines = [
         f"{metric_title(name)} {with_interval(interval)} on "
-        + (rows_of(scores.written[name], "written answer") if name in scores.written else f"{len(found):,} rows")
+        + (rows_of(scores.written[name], "written answer") if name in scores.written else rows_of(len(found), "row"))
         for name, interval in intervals.items()
     ]
     return {
@@ -307,7 +307,7 @@ def _rows_of(data: Any) -> tuple[Table, list[str]]:
         return table_of(data, "rows"), []
     tables = read_data(str(data))
     used = "test" if "test" in tables else next(iter(tables))
-    others = ", ".join(f"{name} ({len(table):,} rows)" for name, table in tables.items() if name != used)
+    others = ", ".join(f"{name} ({rows_of(len(table), 'row')})" for name, table in tables.items() if name != used)
     if not others:
         return tables[used], []
-    return tables[used], [f"{data}: measured on {used} ({len(tables[used]):,} rows); not used: {others}"]
+    return tables[used], [f"{data}: measured on {used} ({rows_of(len(tables[used]), 'row')}); not used: {others}"]

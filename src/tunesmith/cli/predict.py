@@ -149,7 +149,7 @@ def _give_table(columns: dict[str, list[Any]], rows: int, asked: Asked, stream: 
     if asked.json_lines:
         print(json_line({"out": str(asked.out), "rows": rows}), file=stream)
     else:
-        print(f"{rows} rows with a prediction written to {asked.out}", file=stream)
+        print(f"{rows} row{'' if rows == 1 else 's'} with a prediction written to {asked.out}", file=stream)
 
 
 def as_file(what: str) -> Path | None:
