@@ -82,7 +82,8 @@ class Session:
         base = stored.get("model", {})
         source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
         prepared.task.check_base(source.name, kind_of(source))  # of one from the hub nothing was known before
-        size = f"model: {source.name} ({source.kind}), {_size_of(backbone.module)}"
+        found = "file" if source.folder.is_file() else source.kind
+        size = f"model: {source.name} ({found}), {_size_of(backbone.module)}"
         model_note = Note("model", (size, *backbone.notes))
         yield model_note
         widened = prepared.task.widen(backbone.processor, prepared.texts("train"))

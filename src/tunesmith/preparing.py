@@ -22,6 +22,7 @@ from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
 from tunesmith.encoding import encode_split
 from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.evaluation.wording import rows_of
 from tunesmith.memory import free_memory
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
@@ -110,7 +111,7 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     sizes = [(name, len(table_in(splits, name)), splits.why.get(name, "")) for name in SPLITS]
     notes = (
         Note("columns", (columns.why, *rows)),
-        Note("data", tuple(f"{name}: {count:,} rows ({said})" for name, count, said in sizes if said)),
+        Note("data", tuple(f"{name}: {rows_of(count, 'row')} ({said})" for name, count, said in sizes if said)),
         Note(
             "task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})", *_few(recipe, task, labels))
         ),
@@ -300,13 +301,16 @@ def _unknown_finding(
         return ()
     total = sum(len(side["input_ids"]) for part in examples.values() for example in part for side in example.sides)
     blank = [(split, example.source) for split in SPLITS for example in examples[split] if example.unread]
-    message = (
-        f"{hidden / total:.1%} of all tokens have no vector in this table and are left out; {counted(len(blank))} with a "
-        "text of which nothing is left, told apart by nothing"
-    )
+    share = f"{hidden / total:.1%}"
+    if not blank and share == "0.0%":
+        return ()  # so few that no row lacks anything to speak of
+    message = f"{share} of all tokens have no vector in this table and are left out"
+    if blank:
+        message += f"; {counted(len(blank))} with a text of which nothing is left, told apart by nothing"
+    rows = blank or [(split, example.source) for split in SPLITS for example in examples[split] if example.hidden]
     return (
         Finding(
-            "unknown_words", len(blank), message, tuple(prepared.table(split).place(row) for split, row in blank[:20])
+            "unknown_words", len(rows), message, tuple(prepared.table(split).place(row) for split, row in rows[:20])
         ),
     )
 
@@ -324,14 +328,19 @@ def _unlearned_finding(prepared: Prepared, examples: dict[str, Sequence[Example]
 def _cut_finding(prepared: Prepared, found: dict[str, Measures], limit: int, most: int) -> tuple[Finding, ...]:
     import numpy as np
 
+    from tunesmith.models.text import NO_LIMIT
+
     cut = [(split, int(row)) for split, of in found.items() for row in of.sources[of.cuts > 0]]
     if not cut:
         return ()
     lost = sum(int(of.cuts.sum()) for of in found.values())
     total = lost + sum(int(of.lengths.sum()) for of in found.values())
     rows = sum(len(np.unique(of.sources)) for of in found.values())
+    longest = max(int((of.lengths + of.cuts).max()) for of in found.values() if len(of.cuts))
     fix = (
-        f"--set training.max_length={most} keeps more"
+        f"--set training.max_length={longest} keeps all"
+        if most == NO_LIMIT
+        else f"--set training.max_length={most} keeps more"
         if limit < most
         else f"{most} is the most this model takes: shorten the texts or choose a model with more positions"
     )

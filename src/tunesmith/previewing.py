@@ -28,13 +28,14 @@ class PreviewedRow:
     cut: tuple[str, ...]  # the first of the tokens that did not fit
     cut_count: int
     trained: tuple[bool, ...] = ()  # of each token whether it is learned, where what is learned are the tokens
+    picture: bool = False  # whether what is read is a picture: then `tokens` says its size, and there are no tokens
 
 
 @dataclass(frozen=True)
 class Preview:
     lines: tuple[str, ...]  # what was found of columns, splits, task, and in the rows
     rows: tuple[PreviewedRow, ...]
-    limit: int  # tokens kept of a row
+    limit: int | None  # tokens kept of a row; None where there is no limit
     findings: tuple[str, ...]  # of encoding: how much is cut
 
 
@@ -45,6 +46,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
     """
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.resolve import kind_of, local_problems, resolve
+    from tunesmith.models.text import NO_LIMIT
 
     of_model = local_problems(recipe.model)
     try:
@@ -80,11 +82,12 @@ def preview(recipe: Recipe, count: int) -> Preview:
                 tuple(rest[:CUT_SHOWN]),
                 example.cut + example.second_cut,
                 trained,
+                processor.pictures,
             )
         )
     lines = tuple(line for note in prepared.notes for line in _noted(note.topic, note.lines, prepared))
     findings = (*(finding.message for finding in encoded.findings), *encoded.remarks)
-    return Preview(lines, tuple(rows), encoded.limit, findings)
+    return Preview(lines, tuple(rows), encoded.limit if encoded.limit < NO_LIMIT else None, findings)
 
 
 def _noted(topic: str, lines: tuple[str, ...], prepared: Prepared) -> list[str]:

@@ -324,7 +324,7 @@ def _rows_of(data: Any) -> tuple[Table, list[str]]:
         return table_of(data, "rows"), []
     tables = read_data(str(data))
     used = "test" if "test" in tables else next(iter(tables))
-    others = ", ".join(f"{name} ({len(table):,} rows)" for name, table in tables.items() if name != used)
+    others = ", ".join(f"{name} ({rows_of(len(table), 'row')})" for name, table in tables.items() if name != used)
     if not others:
         return tables[used], []
-    return tables[used], [f"{data}: measured on {used} ({len(tables[used]):,} rows); not used: {others}"]
+    return tables[used], [f"{data}: measured on {used} ({rows_of(len(tables[used]), 'row')}); not used: {others}"]

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from tunesmith.cli.options import plain_warnings
-from tunesmith.cli.predict import Asked, as_file, check_out, predict_with
+from tunesmith.cli.predict import Asked, Guess, as_file, check_out, predict_with, print_one
 from tunesmith.data.encode import Text
 from tunesmith.data.readers import read_table
 from tunesmith.errors import DataError, TunesmithWarning
@@ -52,6 +52,13 @@ def predicted(
     stdin = Terminal() if source is None else io.StringIO(source)
     predict_with(Colours, what, Asked(out, text, **flags), stdin, stream)
     return stream.getvalue()
+
+
+def test_what_is_not_said_of_a_text_is_left_out() -> None:
+    stream = io.StringIO()
+    for columns in ({"said": "whole", "loss": None}, {"said": None}):
+        print_one(Guess(columns, ()), "a text", Asked(), stream)
+    assert stream.getvalue() == "whole\nnothing is said: the text leaves nothing open\n"
 
 
 def test_a_text_gets_its_labels_the_most_probable_first() -> None:

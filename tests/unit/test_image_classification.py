@@ -160,7 +160,8 @@ def _run(*arguments: str) -> int:
 def test_preview_shows_what_a_picture_becomes(pictures: Path, model_folder: Folder, capsys: Any) -> None:
     assert _run("preview", str(pictures), "--model", str(model_folder("vit"))) == 0
     shown = capsys.readouterr().out
-    assert "32x32 pixels" in shown and "is right" in shown and "image_classification" in shown
+    assert "  read: 32x32 pixels\n" in shown and "length:" not in shown
+    assert "is right" in shown and "image_classification" in shown
 
 
 def test_pictures_that_do_not_decode_are_named_and_counted(

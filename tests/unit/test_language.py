@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from shortruns import rows
 from tunesmith import finetune, load
 from tunesmith.choosing import choose
+from tunesmith.cli.predict import Asked, predict_with
 from tunesmith.data.encode import IGNORED, Batch, Example, collate
 from tunesmith.data.packing import PAD, SEGMENTS, packed
 from tunesmith.data.passages import MANY_FILES, PART, PARTS, PASSAGE, is_prose, read_passages
@@ -27,6 +30,7 @@ from tunesmith.models.backbone import Backbone, load_backbone
 from tunesmith.models.language import causal_network, masked_network
 from tunesmith.models.new_tokens import add_words, worth_adding
 from tunesmith.models.resolve import resolve
+from tunesmith.predictor import Predictor
 from tunesmith.recipe import Recipe
 from tunesmith.tasks._language import LanguageTask
 from tunesmith.tasks.base import Labels
@@ -338,6 +342,13 @@ def book(tmp_path: Path) -> Path:
     return path
 
 
+def printed_by(model: Predictor, text: str) -> str:
+    """What the terminal gets for one text."""
+    stream = io.StringIO()
+    predict_with(lambda: model, text, Asked(), SimpleNamespace(isatty=lambda: True), stream)  # type: ignore[arg-type]
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize("family", ["gpt2", "bert"])  # gpt2's head is its embeddings; the tiny bert has none
 def test_a_whole_run_learns_from_a_text_file(
     family: str, book: Path, tmp_path: Path, model_folder: Callable[[str], Path]
@@ -363,6 +374,11 @@ def test_a_whole_run_learns_from_a_text_file(
     assert isinstance(model.predict([asked])[0], str)
     if family == "bert":
         assert model.predict([TEXTS[0]]) == [None], "nothing is hidden"
+        assert list(model.said([asked])) == ["said"], "and no token is judged"
+        assert printed_by(model, asked) == f"{model.predict([asked])[0]}\n"
+        both = model.said([asked, TEXTS[0]])
+        assert both["loss"][0] is None and both["tokens"][0] == 0, "a loss of 0 would praise what nobody asked"
+        assert both["loss"][1] > 0 and both["tokens"][1] > 0, "tokens of other texts are hidden to judge these"
     assert (WORD in model.network.processor.tokenizer.get_vocab()) is (family == "gpt2")
     family_of: Any = __import__("transformers")
     opened = getattr(family_of, "AutoModelForCausalLM" if family == "gpt2" else "AutoModelForMaskedLM")

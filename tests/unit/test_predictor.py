@@ -113,7 +113,7 @@ def test_evaluate_says_which_split_it_took_and_which_rows_it_dropped(
     write(tmp_path / "dev.csv", content[:1])
     only = write(tmp_path / "test.csv", content)
     findings = [
-        f"{tmp_path}: measured on test (5 rows); not used: train (2 rows), validation (1 rows)",
+        f"{tmp_path}: measured on test (5 rows); not used: train (2 rows), validation (1 row)",
         '1 row (test 1): "text" is empty; dropped',
         '1 row (test 1): "label" is empty; dropped',
     ]
@@ -130,7 +130,7 @@ def test_evaluate_says_which_split_it_took_and_which_rows_it_dropped(
     assert json.loads(capsys.readouterr().out)["findings"] == findings
     (tmp_path / "test.csv").unlink()
     (said,) = evaluate_run(saved, tmp_path)["findings"]
-    assert said == f"{tmp_path}: measured on train (2 rows); not used: validation (1 rows)"
+    assert said == f"{tmp_path}: measured on train (2 rows); not used: validation (1 row)"
 
 
 def test_labels_of_numbers_are_not_called_mixed_with_the_model_s_own(saved: Path, tmp_path: Path) -> None:

@@ -72,6 +72,13 @@ def test_lines_mark_what_is_cut() -> None:
     assert "\x1b[31mb c ...\x1b[0m" in preview_lines(found, colours=True)[-2]
 
 
+def test_one_token_is_no_tokens() -> None:
+    from tunesmith.previewing import Preview
+
+    row = PreviewedRow("t.csv:2", "good", "output 1 of 2", ("a",), (), 0)
+    assert "  read (1 token): a" in preview_lines(Preview((), (row,), 3, ()), colours=False)
+
+
 def test_the_command_prints_json_and_names_every_problem(
     recipe: Callable[[dict[str, object]], Recipe], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import warnings
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 import tunesmith
 from families import STATIC, WORDS, static_table
-from shortruns import recipe_for, write_rows
+from shortruns import recipe_for, rows, write_rows
 from tunesmith.data.encode import Example, collate
 from tunesmith.errors import ModelError, TunesmithWarning
 from tunesmith.models.backbone import Backbone, load_backbone
@@ -191,6 +192,7 @@ def test_a_run_on_a_file_learns_and_is_loaded_again(method: str, model_folder: F
     recipe = recipe_for(model_folder("glove"), data, method, settings)
     events = list(start(recipe, tmp_path / "run").events())
     told = json.dumps([event.to_plain() for event in events])
+    assert f"{model_folder('glove')} (file), " in told, "a file is no folder"
     assert "have no vector in this table" in told and "in lower case, as every word of the table is" in told
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert report["metrics"]["accuracy"]["value"] >= 0.8
@@ -203,6 +205,33 @@ def test_a_run_on_a_file_learns_and_is_loaded_again(method: str, model_folder: F
         predictor.predict(["good film", "zzz"])
     table = predictor.network.get_submodule("body.embedding").weight[1:]
     assert torch.equal(table, static_table()) == (method == "head")
+
+
+def test_what_has_no_vector_is_told_only_where_there_is_some(model_folder: Folder, tmp_path: Path) -> None:
+    from tunesmith.cli.preview import preview_lines
+    from tunesmith.previewing import preview
+
+    def told(*more: str) -> list[str]:
+        table = tmp_path / "rows.csv"
+        lines = [f"{' '.join([text] * 20)},{label}" for text, label in rows(120)]
+        table.write_text("\n".join(["text,label", *lines, *more]), encoding="utf-8")
+        return list(preview(recipe_for(model_folder("glove"), table), 1).findings)
+
+    some = rows(1)[0][0]
+    assert told(f"{some} zzz,money") == [], "1 of thousands of tokens"
+    missing = " zzz" * 60
+    (share,) = told(f"{some}{missing},money")
+    assert re.fullmatch(r"\d\.\d% of all tokens have no vector in this table and are left out", share)
+    (empty,) = told("zzz,money")
+    assert empty.endswith("; 1 row with a text of which nothing is left, told apart by nothing")
+    cut = preview(recipe_for(model_folder("glove"), tmp_path / "rows.csv", "full", {"training.max_length": 30}), 1)
+    longest = max(len(text.split()) for text, _ in rows(120)) * 20
+    assert f"--set training.max_length={longest} keeps all" in cut.findings[0]
+    unlimited = preview(
+        recipe_for(model_folder("glove"), tmp_path / "rows.csv", "full", {"training.max_length": 10**6}), 1
+    )
+    assert unlimited.limit is None
+    assert not [line for line in preview_lines(unlimited, colours=False) if line.startswith("length:")]
 
 
 def test_two_texts_and_numbers(model_folder: Folder, tmp_path: Path) -> None:

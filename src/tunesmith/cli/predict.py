@@ -149,7 +149,7 @@ def _give_table(columns: dict[str, list[Any]], rows: int, asked: Asked, stream: 
     if asked.json_lines:
         print(json_line({"out": str(asked.out), "rows": rows}), file=stream)
     else:
-        print(f"{rows} rows with a prediction written to {asked.out}", file=stream)
+        print(f"{rows} row{'' if rows == 1 else 's'} with a prediction written to {asked.out}", file=stream)
 
 
 def as_file(what: str) -> Path | None:
@@ -323,7 +323,11 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
     elif {"answer", "score", "start"} <= guess.columns.keys():
         lines = [_answer_line(guess.columns)]
     elif not guess.ranked:
-        names = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in guess.columns.items()}
+        said_of = {name: value for name, value in guess.columns.items() if value is not None}
+        if not said_of:
+            print("nothing is said: the text leaves nothing open", file=stream)
+            return
+        names = {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in said_of.items()}
         width = max(map(len, names))
         lines = list(names.values()) if len(names) == 1 else [f"{name:<{width}}  {names[name]}" for name in names]
     else:

@@ -90,7 +90,8 @@ def preview_lines(found: Preview, colours: bool, width: int | None = None) -> li
     Where what is learned are the tokens themselves these are bold green, or in braces, and the others dim. `width`: columns
     at which rows of tokens are broken.
     """
-    lines = [*found.lines, f"length: at most {found.limit} tokens of a row are read", *found.findings]
+    length = [] if found.limit is None else [f"length: at most {found.limit} tokens of a row are read"]
+    lines = [*found.lines, *length, *found.findings]
     if any(row.trained for row in found.rows):
         lines += ["", _legend(colours)]
     for row in found.rows:
@@ -146,7 +147,8 @@ def _broken(pieces: list[tuple[str, str]], colours: bool, width: int | None) -> 
 
 
 def _row_lines(row: PreviewedRow, colours: bool) -> list[str]:
-    said = [f"  read ({len(row.tokens)} tokens): {' '.join(row.tokens)}"]
+    counted = "" if row.picture else f" ({len(row.tokens)} token{'' if len(row.tokens) == 1 else 's'})"
+    said = [f"  read{counted}: {' '.join(row.tokens)}"]
     if row.cut_count:
         more = " ..." if row.cut_count > len(row.cut) else ""
         cut = " ".join(row.cut) + more

@@ -242,8 +242,13 @@ class LanguageTask(Task, ABC):
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said = [item.value for item in predictions]
+        judged = [item.counts[0] > 0 for item in predictions]
+        if predictions and not any(
+            judged
+        ):  # no token was hidden to be judged by, so that a loss of 0 would praise nothing
+            return {"said": said}
         table: dict[str, list[Any]] = {
-            "loss": [item.evidence[0] for item in predictions],
+            "loss": [item.evidence[0] if known else None for item, known in zip(predictions, judged, strict=True)],
             "tokens": [item.counts[0] for item in predictions],
         }
         return {"said": said, **table} if any(value is not None for value in said) else table
