@@ -36,7 +36,7 @@ def epoch_order(lengths: list[int], size: int, seed: int, epoch: int) -> list[li
     draw.shuffle(rows)
     batches = []
     for start in range(0, len(rows), 50 * size):
-        window = sorted(rows[start : start + 50 * size], key=lambda row: (-lengths[row], row))
+        window = sorted(rows[start : start + 50 * size], key=lambda row: -lengths[row])  # of one length: as shuffled
         batches += [window[at : at + size] for at in range(0, len(window), size)]
     draw.shuffle(batches)
     return batches

@@ -118,12 +118,13 @@ def answers(predicted: Sequence[str], test: Sequence[dict[str, Any]]) -> Scores:
         "exact": np.array([best("exact", gold, said) for gold, said in both]),
     }
     metrics: dict[str, Metric] = {
-        "f1": partial(_metrics.mean_where, name="f1"),
-        "exact_match": partial(_metrics.mean_where, name="exact"),
-        "has_answer_f1": partial(_metrics.mean_where, name="f1", answered=True),
-        "no_answer_accuracy": partial(_metrics.mean_where, name="exact", answered=False),
+        "f1": partial(_metrics.mean_of, name="f1"),
+        "exact_match": partial(_metrics.mean_of, name="exact"),
+        "has_answer_f1": partial(_metrics.mean_of, name="f1"),
+        "no_answer_accuracy": partial(_metrics.mean_of, name="exact"),
     }
-    return Scores(columns, metrics, "f1", shares=frozenset({"exact_match"}))
+    rows_of = {"has_answer_f1": columns["truth"], "no_answer_accuracy": ~columns["truth"]}
+    return Scores(columns, metrics, "f1", shares=frozenset({"exact_match", "no_answer_accuracy"}), rows_of=rows_of)
 
 
 def language(predicted: Sequence[tuple[int, float]], test: Sequence[dict[str, Any]]) -> Scores:

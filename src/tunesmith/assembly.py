@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.models.processor import Processor
 
+VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied anew in each (docs/log.md, "Pictures")
 MOST_PROBE_ROWS = 50_000  # of a run that keeps nothing: a linear map learns little from more
 
 
@@ -81,13 +82,15 @@ def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates:
 
 
 def resolve_rates(
-    recipe: Recipe, width: int | None, rows: int, static: bool = False
+    recipe: Recipe, prepared: Prepared, backbone: Backbone, rows: int
 ) -> tuple[Rates, int, list[Derived]]:
-    """Peak rates and epochs: as asked, or by the method's documented formula for such a base (`static`: word vectors)."""
-    asked, method = recipe.training, method_of(recipe)
+    """Peak rates and epochs for `rows` an epoch: as asked, or by the method's documented formula for such a base."""
+    asked, method, static = recipe.training, method_of(recipe), backbone.static
     usual = method.static_epochs if static and method.static_epochs is not None else method.epochs
-    epochs = usual if asked.epochs == "auto" else asked.epochs
+    times = VARIED_TIMES if prepared.task.reads_pictures and _varies(recipe, prepared) else 1
+    epochs = times * usual if asked.epochs == "auto" else asked.epochs
     steps = epochs * -(-rows // asked.batch_size)
+    width = backbone.rate_width
     own = method.static_rates(width, steps) if static else method.rates(width, steps)
     rates = Rates(
         own.base if asked.rate == "auto" else asked.rate,
@@ -100,7 +103,8 @@ def resolve_rates(
             Derived(
                 "training.epochs",
                 epochs,
-                f"the default of method {method.part_name()}{' on word vectors' if static else ''}",
+                f"{'twice ' if times > 1 else ''}the default of method {method.part_name()}"
+                f"{' on word vectors' if static else ''}{': pictures are others in every epoch' if times > 1 else ''}",
             )
         )
     if asked.rate == "auto":
@@ -116,7 +120,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
 
     asked = recipe.training
     width, rows = backbone.width, prepared.task.epoch_rows(len(encoded.examples["train"]))
-    rates, epochs, derived = resolve_rates(recipe, backbone.rate_width, rows, backbone.static)
+    rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
     network, plan = build_network(recipe, prepared, backbone, rates)
     convolutions = any(is_batch_norm(module) for module in network.modules())
     _new_tokens_train(recipe, network, plan, backbone.processor)

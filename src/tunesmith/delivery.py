@@ -65,7 +65,7 @@ def deliver(
     prepared.task.widen(backbone.processor, prepared.texts("train"))
     loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
     rows = prepared.task.epoch_rows(len(encoded.examples["train"]))
-    rates, _, _ = resolve_rates(recipe, backbone.rate_width, rows, backbone.static)
+    rates, _, _ = resolve_rates(recipe, prepared, backbone, rows)
     network, plan = build_network(recipe, prepared, backbone, rates)
     parameters = dict(network.named_parameters())
     with torch.no_grad():

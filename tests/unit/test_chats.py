@@ -289,4 +289,4 @@ def test_empty_rows_are_told_by_the_columns_of_the_table() -> None:
         columns = find_chats(table, DECODER)
         _, findings = clean({"train": read_chats(table, columns)}, columns, Conversations())
         told = [finding.message for finding in findings if finding.kind == "empty_text"]
-        assert told == [f"1 row (train 1): {named} is empty; dropped"]
+        assert told == [f"1 row: {named} is empty; dropped"]

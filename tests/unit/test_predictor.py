@@ -114,8 +114,8 @@ def test_evaluate_says_which_split_it_took_and_which_rows_it_dropped(
     only = write(tmp_path / "test.csv", content)
     findings = [
         f"{tmp_path}: measured on test (5 rows); not used: train (2 rows), validation (1 row)",
-        '1 row (test 1): "text" is empty; dropped',
-        '1 row (test 1): "label" is empty; dropped',
+        '1 row: "text" is empty; dropped',
+        '1 row: "label" is empty; dropped',
     ]
     report = evaluate_run(saved, tmp_path)
     assert (report["rows"], report["findings"]) == (3, findings)

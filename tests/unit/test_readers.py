@@ -19,6 +19,7 @@ from tunesmith.data.csv_text import read_csv, read_tsv
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import read_data, read_table
 from tunesmith.data.table import Table, write_parquet
+from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import TunesmithWarning
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -177,12 +178,12 @@ def test_a_hub_name_goes_to_the_hub_library(monkeypatch: pytest.MonkeyPatch, tmp
 def test_three_rows_show_what_was_read() -> None:
     texts = ["first", "second\nline " + "x" * 100, "\x1b[2Jthird", "last"]
     table = Table("t.csv", {"text": texts, "label": ["a", "b", "c", None]}, (2, 3, 5, 6))
-    assert three_rows(table, Columns("text", "label")) == [
+    assert three_rows(table, Columns("text", "label"), OneClass()) == [
         "t.csv:2  [a]  first",
         "t.csv:5  [c]  \\x1b[2Jthird",
-        "t.csv:6  [None]  last",
+        "t.csv:6  [(empty)]  last",
     ]
-    assert three_rows(table.take([]), Columns("text", "label")) == []
+    assert three_rows(table.take([]), Columns("text", "label"), OneClass()) == []
 
 
 @pytest.mark.parametrize(
