@@ -111,7 +111,7 @@ class Tunesmith(Contender):
 
 def whole_network(job: Job, backbone: Any, best: Mapping[str, Tensor], kept_rows: Mapping[str, Tensor]) -> nn.Module:
     """The model as it is delivered: what trained, of which some may be a part only, put into the float32 base."""
-    rates, _, _ = resolve_rates(job.recipe, backbone.module.config.hidden_size, job.rows)
+    rates, _, _ = resolve_rates(job.recipe, job.prepared, backbone, job.rows)
     network, _ = build_network(job.recipe, job.prepared, backbone, rates)
     parameters = dict(network.named_parameters())
     with torch.no_grad():
@@ -154,23 +154,25 @@ class TrainerDefaults(Contender):
             model = AutoModelForSequenceClassification.from_pretrained(
                 folder, num_labels=len(job.prepared.labels.names), local_files_only=True
             )
-        tokenizer = load_backbone(resolve(job.recipe.model)).processor.tokenizer
+        backbone = load_backbone(resolve(job.recipe.model))
+        rates, _, _ = resolve_rates(job.recipe, job.prepared, backbone, job.rows)
         rows = [{**example.inputs, "labels": example.target} for example in job.encoded.examples["train"]]
         targets = _lora_targets(job) if job.method == "lora" else []
-        return lambda: self._work(job, model, tokenizer, rows, targets)
+        return lambda: self._work(job, model, backbone.text.tokenizer, rows, targets, rates.base)
 
-    def _work(self, job: Job, model: Any, tokenizer: Any, rows: list[dict[str, Any]], targets: list[str]) -> Facts:
+    def _work(
+        self, job: Job, model: Any, tokenizer: Any, rows: list[dict[str, Any]], targets: list[str], rate: float
+    ) -> Facts:
         from transformers import Trainer, TrainingArguments
         from transformers.trainer_callback import PrinterCallback
 
         model = self._with_method(job, model, targets)
-        rates, _, _ = resolve_rates(job.recipe, model.config.hidden_size, job.rows)
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 output_dir=folder,
                 per_device_train_batch_size=BATCH_SIZE,
                 num_train_epochs=job.epochs,
-                learning_rate=rates.base,
+                learning_rate=rate,
                 seed=SEED,
                 use_cpu=True,
                 save_strategy="no",
@@ -223,7 +225,7 @@ class TrainerTuned(TrainerDefaults):
 def _lora_targets(job: Job) -> list[str]:
     """The layers that Tunesmith's LoRA changes, by the names they have under the base."""
     backbone = load_backbone(resolve(job.recipe.model))
-    rates, _, _ = resolve_rates(job.recipe, backbone.module.config.hidden_size, job.rows)
+    rates, _, _ = resolve_rates(job.recipe, job.prepared, backbone, job.rows)
     network, _ = build_network(job.recipe, job.prepared, backbone, rates)
     lora: Any = method_of(job.recipe)
     return [name.removeprefix(f"{network.layout.body}.").removesuffix(".base") for name in lora.matched(network.layout)]

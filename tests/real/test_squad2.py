@@ -41,12 +41,12 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_small_run_finds_answers_in_articles_that_it_never_saw(few: Path, tmp_path: Path) -> None:
     import tunesmith
 
-    settings = {"training.epochs": 3, "training.batch_size": 16, "training.rate": 2e-4, "data.validation": 0}
+    settings = {"training.epochs": 6, "training.batch_size": 16, "training.rate": 2e-4, "data.validation": 0}
     run = tunesmith.finetune(MODEL, few, "full", settings=settings, out=tmp_path / "run")
     found = run.metrics["f1"]
     rivals = {item["name"]: item["metrics"]["f1"]["value"] for item in run.report["baselines"]}
 
-    assert found["value"] > max(0.11, rivals["sliding_window"])
+    assert found["value"] > rivals["sliding_window"] > rivals["no_answer"]
     question, context = "Where do the Normans live?", "Rollo came late. The Normans live in Normandy, and they like it."
     (reply,) = tunesmith.load(run.path).predict([(question, context)])
     assert reply.text == context[reply.start : reply.end] != ""
