@@ -57,19 +57,26 @@ def choose_runtime(training: TrainingSpec, width: int, convolutions: bool = Fals
 
 
 def bfloat16_gain(device: str, width: int) -> float:
-    """How many times as fast as float32 a product of the run's own size is in bfloat16: best of 5 each."""
+    """How many times as fast as float32 a product of the run's own size is in bfloat16: best of 5 each, in turns.
+
+    On a CPU its own seconds count, not the clock's: another program on the same cores must not change what a run computes.
+    """
     import torch
 
-    def best_time(dtype: torch.dtype) -> float:
-        left = torch.ones(512, width, dtype=dtype, device=device)
-        right = torch.ones(4 * width, width, dtype=dtype, device=device)
-        times = []
-        for _ in range(7):
-            begun = time.perf_counter()
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    operands = {
+        dtype: (
+            torch.ones(512, width, dtype=dtype, device=device),
+            torch.ones(4 * width, width, dtype=dtype, device=device),
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    times: dict[torch.dtype, list[float]] = {dtype: [] for dtype in operands}
+    for _ in range(7):
+        for dtype, (left, right) in operands.items():
+            begun = clock()
             torch.nn.functional.linear(left, right)
             if device == "cuda":
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - begun)
-        return min(times[2:])
-
-    return best_time(torch.float32) / best_time(torch.bfloat16)
+            times[dtype].append(clock() - begun)
+    return min(times[torch.float32][2:]) / max(min(times[torch.bfloat16][2:]), 1e-9)
