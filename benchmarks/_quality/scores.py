@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.targets.tags import entities_of
 from tunesmith.evaluation.intervals import bootstrap
-from tunesmith.tasks import _language_scores, _metrics
+from tunesmith.tasks import _metrics, _tokens
 from tunesmith.tasks._spans import best
 from tunesmith.tasks.base import Metric, Scores
 
@@ -136,7 +136,7 @@ def language(predicted: Sequence[tuple[int, float]], test: Sequence[dict[str, An
         "tokens": np.array([tokens for tokens, _ in predicted], dtype=np.float64),
         "loss": np.array([loss for _, loss in predicted], dtype=np.float64),
     }
-    metrics: dict[str, Metric] = {"perplexity": _language_scores.perplexity, "loss": _language_scores.mean_loss}
+    metrics: dict[str, Metric] = {"perplexity": _tokens.perplexity, "loss": _tokens.mean_loss}
     return Scores(columns, metrics, "perplexity", lower=frozenset(metrics))
 
 

@@ -18,6 +18,39 @@ from tunesmith.errors import ArtifactError, Problems, RecipeError, TunesmithWarn
 if TYPE_CHECKING:
     from tunesmith.recipe import Recipe
 
+
+def part_names(folder: str) -> str:
+    """The names to choose from in "methods" or "tasks", for help: the catalog's, which would import too much for that."""
+    files = (Path(__file__).parents[1] / folder).glob("*.py")
+    return ", ".join(sorted(file.stem for file in files if file.stem != "base" and not file.stem.startswith("_")))
+
+
+DataTable = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="A table (csv, tsv, jsonl, json, parquet, conll, npz), a folder of tables or pictures, or a hub name.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="MODEL", help="A folder, a package that carries a model, or a hub name."),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task", metavar="NAME", help=f"What is learned: {part_names('tasks')}.  [default: auto]", show_default=False
+    ),
+]
+PairColumn = Annotated[
+    str | None, typer.Option("--pair", metavar="COLUMN", help="Holds a second text, read with the first.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key, such as training.max_length=64.")
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="A YAML or JSON recipe; flags and --set win over it.")
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object a line on standard output, and nothing else there.")
 ]
@@ -58,12 +91,6 @@ def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
     if not given:
         return None
     return given[0] if len(given) == 1 else tuple(given)
-
-
-def part_names(folder: str) -> str:
-    """The names to choose from in "methods" or "tasks", for help: the catalog's, which would import too much for that."""
-    files = (Path(__file__).parents[1] / folder).glob("*.py")
-    return ", ".join(sorted(file.stem for file in files if file.stem != "base" and not file.stem.startswith("_")))
 
 
 def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str]) -> Recipe:

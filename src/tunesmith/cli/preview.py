@@ -6,19 +6,23 @@ import os
 import sys
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tunesmith.cli.options import (
+    DataTable,
     Flags,
     Json,
     LabelColumns,
+    Model,
+    PairColumn,
+    RecipeFile,
+    Settings,
+    TaskName,
     TextColumn,
     label_of,
-    part_names,
     recipe_of,
 )
 from tunesmith.cli.progress import json_line
@@ -34,39 +38,14 @@ TITLE = 60  # letters of what is learned, over a row
 
 
 def preview(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA",
-            help="A table (csv, tsv, jsonl, json, parquet, conll, npz), a folder of tables or pictures, or a hub name.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="A folder, a package that carries a model, or a hub name."),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            metavar="NAME",
-            help=f"What is learned: {part_names('tasks')}.  [default: auto]",
-            show_default=False,
-        ),
-    ] = None,
+    data: DataTable = None,
+    model: Model = None,
+    task: TaskName = None,
     text: TextColumn = None,
-    pair: Annotated[
-        str | None, typer.Option("--pair", metavar="COLUMN", help="Holds a second text, read with the first.")
-    ] = None,
+    pair: PairColumn = None,
     label: LabelColumns = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key, such as training.max_length=64."),
-    ] = None,
-    recipe_file: Annotated[
-        Path | None,
-        typer.Option("--recipe", metavar="FILE", help="A YAML or JSON recipe; flags and --set win over it."),
-    ] = None,
+    settings: Settings = None,
+    recipe_file: RecipeFile = None,
     rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="Training rows to show.")] = 3,
     json_lines: Json = False,
 ) -> None:

@@ -15,9 +15,15 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 import typer
 
 from tunesmith.cli.options import (
+    DataTable,
     Flags,
     Json,
     LabelColumns,
+    Model,
+    PairColumn,
+    RecipeFile,
+    Settings,
+    TaskName,
     TextColumn,
     check_free,
     discard_output,
@@ -76,17 +82,8 @@ class Stopping:
 
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA",
-            help="A table (csv, tsv, jsonl, json, parquet, conll, npz), a folder of tables or pictures, or a hub name.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="A folder, a package that carries a model, or a hub name."),
-    ] = None,
+    data: DataTable = None,
+    model: Model = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -96,30 +93,15 @@ def train(
             show_default=False,
         ),
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            metavar="NAME",
-            help=f"What is learned: {part_names('tasks')}.  [default: auto]",
-            show_default=False,
-        ),
-    ] = None,
+    task: TaskName = None,
     text: TextColumn = None,
-    pair: Annotated[
-        str | None, typer.Option("--pair", metavar="COLUMN", help="Holds a second text, read with the first.")
-    ] = None,
+    pair: PairColumn = None,
     label: LabelColumns = None,
     group: Annotated[
         str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values stay on one side of every split.")
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any recipe key, such as training.epochs=3.")
-    ] = None,
-    recipe_file: Annotated[
-        Path | None,
-        typer.Option("--recipe", metavar="FILE", help="A YAML or JSON recipe; flags and --set win over it."),
-    ] = None,
+    settings: Settings = None,
+    recipe_file: RecipeFile = None,
     out: Annotated[
         Path | None,
         typer.Option(

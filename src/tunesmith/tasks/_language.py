@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from tunesmith.data.columns import Asked, Columns
-from tunesmith.data.encode import IGNORED, Batch, Example, Text
+from tunesmith.data.encode import Batch, Example, Text
 from tunesmith.data.passages import PART, TEXT
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError
-from tunesmith.tasks._language_scores import mean_loss, perplexity, token_accuracy
 from tunesmith.tasks._text_column import text_column
+from tunesmith.tasks._tokens import LOWER, TOKEN_METRICS, Frequencies, judged_tokens, token_columns, token_loss
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
 
 if TYPE_CHECKING:
@@ -154,34 +154,13 @@ class LanguageTask(Task, ABC):
         """Logits and the tokens that they should have said, place by place: [rows, places, vocabulary], [rows, places]."""
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
-        """Summed over learned tokens, each a weight of 1: the mean is that of transformers' own heads."""
-        from torch.nn.functional import cross_entropy
-
         assert batch.target is not None
-        logits, target = self.aligned(output, batch.target)
-        learned = target != IGNORED
-        return LossSum(
-            cross_entropy(logits[learned].float(), target[learned], reduction="sum"), learned.sum().float(), {}
-        )
+        return token_loss(*self.aligned(output, batch.target))
 
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
-        """Evidence: mean loss of a window's learned tokens, in nats. `counts`: those tokens, and how many were expected."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
+        """Of each window, as `judged_tokens` has it."""
         assert batch.target is not None
-        logits, target = self.aligned(output, batch.target)
-        learned = target != IGNORED
-        said = logits[learned].float()
-        each, hits = (torch.zeros(target.shape, device=output.device) for _ in range(2))
-        each[learned] = cross_entropy(said, target[learned], reduction="none")
-        hits[learned] = (said.argmax(-1) == target[learned]).float()
-        counts = learned.sum(1)
-        means = (each.sum(1) / counts.clamp(min=1)).tolist()
-        return [
-            Prediction(row, None, (mean,), counts=(int(count), int(hit)))
-            for row, mean, count, hit in zip(batch.rows, means, counts.tolist(), hits.sum(1).tolist(), strict=True)
-        ]
+        return judged_tokens(*self.aligned(output, batch.target), batch.rows)
 
     def whole(self, found: Sequence[Prediction], windows: Mapping[int, Window], labels: Labels) -> list[Prediction]:
         """The windows of each text together."""
@@ -200,19 +179,9 @@ class LanguageTask(Task, ABC):
     def floor(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
     ) -> list[Prediction]:
-        """Every token by its share of the learned ones, one more of each (Laplace)."""
-        import numpy as np
-
-        seen = np.ones(outputs)
-        for example in train:
-            np.add.at(seen, _learned(example), 1)
-        cost, usual = -np.log(seen / seen.sum()), int(seen.argmax())
-        found = []
-        for example in test:
-            tokens = _learned(example)
-            mean = float(cost[tokens].mean()) if tokens else 0.0
-            hits = sum(token == usual for token in tokens)
-            found.append(Prediction(example.row, None, (mean,), counts=(len(tokens), hits)))
+        """Every token by its frequency among the learned ones."""
+        frequencies = Frequencies(train, outputs)
+        found = [frequencies.judged(example) for example in test]
         windows = {example.row: example.window for example in test if example.window is not None}
         return self.whole(found, windows, Labels((), ()))
 
@@ -225,20 +194,11 @@ class LanguageTask(Task, ABC):
 
         if predictions and not any(item.counts[0] for item in predictions):
             raise DataError(_nothing("the rows to be measured on"))
-        columns = {
-            "truth": np.arange(len(predictions)),
-            "tokens": np.array([item.counts[0] for item in predictions], dtype=np.float64),
-            "hits": np.array([item.counts[1] for item in predictions], dtype=np.float64),
-            "loss": np.array([item.counts[0] * item.evidence[0] for item in predictions], dtype=np.float64),
-            "bytes": np.array([len(str(text).encode("utf-8", "replace")) for text in truth], dtype=np.float64),
-        }
-        metrics: dict[str, Any] = {"perplexity": perplexity, "loss": mean_loss, "token_accuracy": token_accuracy}
-        metrics |= self.further()
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"perplexity", "loss", "bits_per_byte"}))
-
-    def further(self) -> dict[str, Any]:
-        """Metrics that only some language models have."""
-        return {}
+        size = np.array([len(str(text).encode("utf-8", "replace")) for text in truth], dtype=np.float64)
+        metrics = {name: TOKEN_METRICS[name] for name in self.metrics}
+        return Scores(
+            {**token_columns(predictions), "bytes": size}, metrics, self.primary_metric, lower=LOWER & metrics.keys()
+        )
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said = [item.value for item in predictions]
@@ -262,10 +222,6 @@ class LanguageTask(Task, ABC):
 
 def _nothing(rows: str) -> str:
     return f"{rows} hold no token that could be learned: no text among them is long enough; give longer ones"
-
-
-def _learned(example: Example) -> list[int]:
-    return [token for token in example.target if token != IGNORED]
 
 
 def _a(kind: str) -> str:

@@ -28,14 +28,11 @@ def left_out() -> str:
     return f"{', '.join(lacking)} of written texts are left out: pip install 'tunesmith[gen]' adds them"
 
 
-def measures_of(
+def means_of(
     pairs: Sequence[Pair | None], own: Mapping[str, Compare]
 ) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
     """Columns with an entry for each row (None: nothing was written), and the metrics that take them, of the rows with a
-    written text alone; `own` are further ones.
-
-    Exact match and ROUGE are means over the rows, from 0 to 1. BLEU and chrF are of all texts together, from 0 to 100, as
-    sacrebleu has them: counts of n-grams are summed first.
+    written text alone: exact match, ROUGE-L and `own`, each a mean over the rows; the first two are from 0 to 1.
     """
     import numpy as np
 
@@ -44,6 +41,18 @@ def measures_of(
     for name, function in {"exact_match": exact_match, "rouge_l": rouge_l, **own}.items():
         columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
         metrics[name] = partial(mean_of, name=name)
+    return columns, metrics
+
+
+def measures_of(
+    pairs: Sequence[Pair | None], own: Mapping[str, Compare]
+) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
+    """`means_of`, and what the extra `gen` adds.
+
+    ROUGE are means over the rows, from 0 to 1. BLEU and chrF are of all texts together, from 0 to 100, as sacrebleu has
+    them: counts of n-grams are summed first.
+    """
+    columns, metrics = means_of(pairs, own)
     if find_spec("rouge_score") is not None:
         found = _rouge(pairs)
         for place, name in enumerate(("rouge_1", "rouge_2")):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from tunesmith.data.encode import IGNORED, Example
 from tunesmith.data.words import Window
 from tunesmith.tasks._language import LanguageTask
-from tunesmith.tasks._language_scores import bits_per_byte
 from tunesmith.tasks.base import Labels, Prediction
 
 if TYPE_CHECKING:
@@ -56,9 +55,6 @@ class CausalLm(LanguageTask):
 
     def aligned(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         return output[:, :-1], target[:, 1:]
-
-    def further(self) -> dict[str, Any]:
-        return {"bits_per_byte": bits_per_byte}
 
     def own_texts(self, network: Network, count: int, seed: int) -> list[str]:
         from tunesmith.models.generation import drawn_texts

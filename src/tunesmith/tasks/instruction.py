@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -27,14 +25,16 @@ from tunesmith.data.conversation import (
     read_turns,
 )
 from tunesmith.data.encode import IGNORED, BadRows, Batch, Example, Text
-from tunesmith.data.table import Table, shown
+from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.conversations import Conversations
 from tunesmith.data.words import Window
-from tunesmith.errors import DataError, TunesmithWarning
-from tunesmith.tasks._answers import compared, exact_match, measured, named_function, rouge_l
-from tunesmith.tasks._metrics import mean_of
-from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
+from tunesmith.errors import DataError
+from tunesmith.tasks._answers import Compare, compared
+from tunesmith.tasks._tokens import Frequencies, judged_tokens, token_loss
+from tunesmith.tasks._writing import WritingTask
+from tunesmith.tasks._written import Pair, means_of
+from tunesmith.tasks.base import Labels, LossSum, Metric, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from tunesmith.models.text import TextProcessor
 
 REST = 20  # tokens kept of those that were cut, to show
-SHOWN = 400  # letters of an answer among the mistakes of the report
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,16 @@ class ChatExample(Example):
     lost: tuple[str, ...] = ()  # what the conversation holds and the template does not write
 
 
-class Instruction(Task):
+class Instruction(WritingTask):
     """Cross-entropy of every token that an assistant says, its end of turn included; the template is the tokenizer's."""
 
     primary_metric: ClassVar[str] = "token_accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("token_accuracy", "loss", "perplexity")
     kinds: ClassVar[tuple[str, ...]] = ("decoder",)
     suits: ClassVar[str] = "a decoder (llama, qwen3, gpt2), best one with a chat template"
-    baselines: ClassVar[tuple[str, ...]] = ()
     views: ClassVar[tuple[str, ...]] = ("answers",)
     worst: ClassVar[str] = "The written answers furthest from those wanted, of the rows that answers were written for."
-    truth_is: ClassVar[str] = "wanted"
     encodes_apart: ClassVar[bool] = False  # every row that cannot be read is told at once
-    judges_by_truth: ClassVar[bool] = True
-    learns_tokens: ClassVar[bool] = True
 
     learn: Literal["assistant", "last", "all"] = Field(
         default="assistant", description="which tokens: all answers, the last answer of a conversation, or every token"
@@ -87,13 +82,9 @@ class Instruction(Task):
     packing: bool = Field(
         default=False, description="several short conversations in one window, each as if it stood alone"
     )
-    sample: Annotated[int, Field(ge=0)] = Field(default=64, description="test rows for which answers are written")
     answer_tokens: Annotated[int, Field(ge=1)] = Field(default=256, description="most tokens of a written answer")
     after: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="compare only what follows the last of this mark in an answer, such as ####"
-    )
-    metric: str | None = Field(
-        default=None, description="package.module:function of (answer, wanted) that gives a number, more is better"
     )
 
     @field_validator("template")
@@ -112,20 +103,12 @@ class Instruction(Task):
             raise ValueError(f"{value} holds no jinja template (no {{% or {{{{ in it)")
         return text
 
-    @field_validator("metric")
-    @classmethod
-    def _known_metric(cls, value: str | None) -> str | None:
-        if value is not None and not all(value.partition(":")):
-            raise ValueError("must be package.module:function")
-        return value
-
     @classmethod
     def recognises(cls, table: Table, asked: Asked) -> str | None:
         return recognised(table, asked)
 
     def find(self, table: Table, asked: Asked) -> Columns:
-        if self.metric is not None:
-            named_function(self.metric)  # a name that does not exist is told before anything is trained
+        self.known_metric()
         return find_chats(table, asked)
 
     def read(self, table: Table, columns: Columns) -> Table:
@@ -145,9 +128,6 @@ class Instruction(Task):
 
     def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
         return Conversations()
-
-    def check(self, train: Table, columns: Columns) -> Labels:
-        return Labels((), ())
 
     def encode(
         self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
@@ -269,43 +249,14 @@ class Instruction(Task):
         return network
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
-        """Summed over learned tokens, each a weight of 1: the mean is that of transformers' own heads."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
         assert batch.target is not None
-        target = batch.target[:, 1:]
-        learned = target != IGNORED  # [rows, tokens - 1]
-        total = cross_entropy(output[:, :-1][learned].float(), target[learned], reduction="sum")
-        weight = learned.sum().float()
-        return LossSum(total, weight if weight.device == output.device else torch.as_tensor(weight), {})
-
-    def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
-        raise AssertionError("what a model says of conversations can only be judged with their tokens: see `judged`")
+        return token_loss(output[:, :-1], batch.target[:, 1:])
 
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
-        """Evidence: mean loss of a row's learned tokens, in nats; of its prompt's where the answer is not known.
-
-        `counts`: those tokens, and how many of them the model would have said itself. The value is None: not yet said.
-        """
-        import torch
-        from torch.nn.functional import cross_entropy
-
+        """As `judged_tokens`, of what is learned; where the answer is not known, of the prompt."""
         ids = batch.inputs["input_ids"]
         whole = ids.masked_fill(batch.inputs["attention_mask"] == 0, IGNORED) if batch.target is None else batch.target
-        target = whole[:, 1:]
-        known = target != IGNORED
-        logits = output[:, :-1][known].float()  # [learned tokens, vocabulary]
-        each = torch.zeros(target.shape, device=output.device)
-        hits = torch.zeros(target.shape, device=output.device)
-        each[known] = cross_entropy(logits, target[known], reduction="none")
-        hits[known] = (logits.argmax(-1) == target[known]).float()
-        counts = known.sum(1)
-        means = (each.sum(1) / counts.clamp(min=1)).tolist()
-        return [
-            Prediction(row, None, (mean,), counts=(int(count), int(hit)))
-            for row, mean, count, hit in zip(batch.rows, means, counts.tolist(), hits.sum(1).tolist(), strict=True)
-        ]
+        return judged_tokens(output[:, :-1], whole[:, 1:], batch.rows)
 
     def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
         """The predictions with what the network writes after each prompt; of rows with known answers, of a sample."""
@@ -314,126 +265,46 @@ class Instruction(Task):
 
         processor = network.text
         chat = Chat(processor, template_of(processor, self.template, str(processor.tokenizer.name_or_path)))
-        asked = self._sampled(examples)
+        asked = self._answerable(examples)
         prompts = [item.inputs["input_ids"][: item.prompt] for item in asked]
         written = generate(network, prompts, self.answer_tokens, chat.ends)
-        said = {item.row: chat.decode(ids) for item, ids in zip(asked, written, strict=True)}
+        texts = [chat.decode(ids) for ids in written]
         going = {item.row for item, ids in zip(asked, written, strict=True) if len(ids) >= self.answer_tokens}
-        if going and asked[0].target is None:
-            warnings.warn(
-                f"{len(going):,} of {len(asked):,} answers were not at their end after {self.answer_tokens} tokens, the most "
-                "that this model was told to write (task.answer_tokens)",
-                TunesmithWarning,
-                stacklevel=4,
-            )
-        return [
-            replace(item, value=said[item.row], counts=(*item.counts[:2], int(item.row in going)))
-            if item.row in said
-            else item
-            for item in found
-        ]
+        limit = f"answers were not at their end after {self.answer_tokens} tokens, the most"
+        return self.with_texts(found, asked, texts, going, limit)
 
     def floor(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
     ) -> list[Prediction]:
-        """Every token by its share of the learned ones (one more of each: Laplace), and the most frequent answer."""
-        import numpy as np
-
-        seen = np.ones(outputs)
-        for example in train:
-            np.add.at(seen, _learned_tokens(example), 1)
-        cost, usual = -np.log(seen / seen.sum()), int(seen.argmax())
+        """Every token by its frequency among the learned ones, and the most frequent answer."""
+        frequencies = Frequencies(train, outputs)
         (answer, _), *_ = Counter(map(answer_of, learned)).most_common(1)
-        written = {item.row for item in self._sampled(test)}
-        found = []
-        for example in test:
-            tokens = _learned_tokens(example)
-            hits = sum(token == usual for token in tokens)
-            value = answer if example.row in written else None
-            found.append(Prediction(example.row, value, (float(cost[tokens].mean()),), counts=(len(tokens), hits)))
-        return found
+        written = {item.row for item in self._answerable(test)}
+        return [frequencies.judged(example, answer if example.row in written else None) for example in test]
 
-    def _sampled(self, examples: Sequence[Example]) -> list[ChatExample]:
-        """The rows that answers are written for: all prompts, or a sample of the rows whose answers are known."""
+    def _answerable(self, examples: Sequence[Example]) -> list[ChatExample]:
+        """The rows that answers are written for; of those with known answers none whose own was left out."""
         chats = [item for item in examples if isinstance(item, ChatExample)]
-        asked = [item for item in chats if item.target is None]
-        return (
-            asked if asked else _spread([item for item in chats if not item.dropped and item.prompt > 0], self.sample)
-        )
+        return self.sampled([item for item in chats if item.target is None or (not item.dropped and item.prompt > 0)])
 
-    def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
-        """Over tokens, each alike: accuracy (what the model would say after the true tokens before), mean loss in nats,
-        and perplexity, its exponential. Over the rows with a written answer: exact match, ROUGE-L, or the user's metric.
-        """
-        import numpy as np
+    def wanted(self, truth: Any) -> str:
+        return answer_of(truth)
 
-        columns = {
-            "truth": np.arange(len(predictions)),
-            "tokens": np.array([item.counts[0] for item in predictions], dtype=np.float64),
-            "hits": np.array([item.counts[1] for item in predictions], dtype=np.float64),
-            "loss": np.array([item.counts[0] * item.evidence[0] for item in predictions], dtype=np.float64),
-        }
-        metrics: dict[str, Any] = {"token_accuracy": token_accuracy, "loss": mean_loss, "perplexity": perplexity}
-        written: dict[str, int] = {}
-        rows_of: dict[str, np.ndarray] = {}
-        shares: set[str] = set()
-        if any(item.value is not None for item in predictions):
-            pairs = [
-                None if item.value is None else self._compared(item.value, true)
-                for item, true in zip(predictions, truth, strict=True)
-            ]
-            functions: dict[str, Any] = {"exact_match": exact_match, "rouge_l": rouge_l}
-            if self.metric is not None:
-                own, path = named_function(self.metric), self.metric
-                name = path.rpartition(":")[2].rpartition(".")[2]
-                functions[name] = lambda said, wanted: measured(own, path, said, wanted)
-            columns["going"] = np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64)
-            known = np.array([pair is not None for pair in pairs])
-            shares = {name for name, function in functions.items() if function is exact_match}
-            for name, function in functions.items():
-                columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
-                metrics[name] = partial(mean_of, name=name)
-                written[name], rows_of[name] = int(known.sum()), known
-        lower = frozenset({"loss", "perplexity"})
-        return Scores(columns, metrics, self.primary_metric, frozenset(shares), lower, written, rows_of)
+    def pair(self, said: str, truth: Any) -> Pair:
+        return compared(said, self.after), compared(answer_of(truth), self.after)
 
-    def _compared(self, said: str, true: Conversation) -> tuple[str, str]:
-        return compared(said, self.after), compared(answer_of(true), self.after)
+    def measures(
+        self, pairs: Sequence[Pair | None], own: Mapping[str, Compare]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
+        return means_of(pairs, own)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         return {"answer": [item.value for item in predictions]}
-
-    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
-        if prediction.value is None:
-            return None
-        said, wanted = self._compared(prediction.value, truth)
-        if exact_match(said, wanted):
-            return None
-        near = rouge_l(said, wanted)
-        return Mistake(1 - near, shown(answer_of(truth), SHOWN), shown(prediction.value, SHOWN), f"ROUGE-L {near:.2f}")
 
     def describe(self, labels: Labels) -> str:
         return {"assistant": "what an assistant says", "last": "the last answer of a conversation"}.get(
             self.learn, "every token of conversations"
         )
-
-
-def token_accuracy(of: Mapping[str, np.ndarray]) -> float:
-    return float(of["hits"].sum() / of["tokens"].sum())
-
-
-def mean_loss(of: Mapping[str, np.ndarray]) -> float:
-    return float(of["loss"].sum() / of["tokens"].sum())
-
-
-def perplexity(of: Mapping[str, np.ndarray]) -> float:
-    import numpy as np
-
-    return float(np.exp(mean_loss(of)))
-
-
-def _learned_tokens(example: Example) -> list[int]:
-    return [token for token in example.target if token != IGNORED]
 
 
 def _inputs(ids: list[int]) -> dict[str, list[int]]:
@@ -454,10 +325,3 @@ def _nothing_learned(weighted: bool, prompt: int, limit: int) -> str:
         f"no token to learn: {prompt} tokens come before its first answer, and {limit} are read; raise "
         "training.max_length, shorten it, or leave such rows out with --set task.unfit=drop"
     )
-
-
-def _spread(examples: Sequence[ChatExample], count: int) -> list[ChatExample]:
-    """`count` of the examples, evenly over all of them."""
-    if len(examples) <= count:
-        return list(examples)
-    return [examples[place * len(examples) // count] for place in range(count)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,17 +13,18 @@ from pydantic import Field, field_validator
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.encode import IGNORED, Batch, Example, Text
 from tunesmith.data.source_columns import check_sources, find_sources, looks_written
-from tunesmith.data.table import Table, shown
+from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.texts import Texts
 from tunesmith.data.words import Window
-from tunesmith.errors import TunesmithWarning
-from tunesmith.tasks._answers import Compare, compared, exact_match, measured, named_function, rouge_l
-from tunesmith.tasks._language_scores import mean_loss, perplexity, token_accuracy
-from tunesmith.tasks._written import left_out, measures_of
-from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
+from tunesmith.tasks._answers import Compare, compared
+from tunesmith.tasks._tokens import Frequencies, judged_tokens, token_loss
+from tunesmith.tasks._writing import WritingTask
+from tunesmith.tasks._written import Pair, left_out, measures_of
+from tunesmith.tasks.base import Labels, LossSum, Metric, Prediction
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from tunesmith.models.backbone import Backbone
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
 
 UNSIZED = 128  # most tokens of a written text where no training target says how long one is
 SAID_BACK = 8  # tokens of a text whose target is not known by which a saved model is compared with the trained one
-SHOWN = 400  # letters of a text among the mistakes of the report
 
 
-class Seq2Seq(Task):
+class Seq2Seq(WritingTask):
     """Cross-entropy of every token of the target, its end included, each after the true tokens before it."""
 
     primary_metric: ClassVar[str] = "loss"
@@ -45,33 +44,18 @@ class Seq2Seq(Task):
     suits: ClassVar[str] = (
         "an encoder-decoder (t5, flan-t5, bart, pegasus, marian), or --task instruction for a decoder"
     )
-    baselines: ClassVar[tuple[str, ...]] = ()
     views: ClassVar[tuple[str, ...]] = ("written",)
     worst: ClassVar[str] = "The written texts furthest from those wanted, of the rows that texts were written for."
-    truth_is: ClassVar[str] = "wanted"
     floor_name: ClassVar[str] = "frequent_target"
-    judges_by_truth: ClassVar[bool] = True
-    learns_tokens: ClassVar[bool] = True
 
     prefix: str = Field(default="", description='what stands before every text that is read, such as "summarize: "')
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of the target spread over all tokens"
     )
-    sample: Annotated[int, Field(ge=0)] = Field(default=64, description="test rows for which texts are written")
     beams: Annotated[int, Field(ge=1)] = Field(default=1, description="beams in writing; 1: always the likeliest token")
     answer_tokens: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="most tokens of a written text; those of the longest training target when not given"
     )
-    metric: str | None = Field(
-        default=None, description="package.module:function of (written, wanted) that gives a number, more is better"
-    )
-
-    @field_validator("metric")
-    @classmethod
-    def _known_metric(cls, value: str | None) -> str | None:
-        if value is not None and not all(value.partition(":")):
-            raise ValueError("must be package.module:function")
-        return value
 
     @field_validator("prefix", mode="before")
     @classmethod
@@ -86,8 +70,7 @@ class Seq2Seq(Task):
         return looks_written(table, asked)
 
     def find(self, table: Table, asked: Asked) -> Columns:
-        if self.metric is not None:
-            named_function(self.metric)  # a name that does not exist is told before anything is trained
+        self.known_metric()
         return find_sources(table, asked)
 
     def read(self, table: Table, columns: Columns) -> Table:
@@ -95,9 +78,6 @@ class Seq2Seq(Task):
 
     def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
         return Texts()
-
-    def check(self, train: Table, columns: Columns) -> Labels:
-        return Labels((), ())
 
     def encode(
         self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
@@ -160,146 +140,58 @@ class Seq2Seq(Task):
         return sequence_network(backbone, self._most(labels), self.beams, seed)
 
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
-        """Summed over target tokens, each a weight of 1: the mean is that of transformers' own heads."""
-        from torch.nn.functional import cross_entropy
-
         assert batch.target is not None
-        target = batch.target[:, : output.shape[1]]
-        learned = target != IGNORED  # [rows, written]
-        total = cross_entropy(
-            output[learned].float(), target[learned], reduction="sum", label_smoothing=self.label_smoothing
-        )
-        return LossSum(total, learned.sum().float(), {})
-
-    def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
-        raise AssertionError("what a model says of texts to write can only be judged with their tokens: see `judged`")
+        return token_loss(output, batch.target[:, : output.shape[1]], self.label_smoothing)
 
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
-        """Evidence: mean loss of a row's target tokens, in nats; where the target is not known, of its own first tokens.
-
-        `counts`: those tokens, and how many of them the model would have said itself. The value is None: not yet said.
-        """
-        import torch
-        from torch.nn.functional import cross_entropy
-
+        """As `judged_tokens`, of the target; where it is not known, of the first tokens of the text itself."""
         from tunesmith.models.sequence import sides
 
         _, _, write, mask = sides(batch.inputs)
-        known = mask != 0  # [rows, written]
-        logits = output[known].float()  # [tokens, vocabulary]
-        each, hits = (torch.zeros(write.shape, device=output.device) for _ in range(2))
-        each[known] = cross_entropy(logits, write[known], reduction="none")
-        hits[known] = (logits.argmax(-1) == write[known]).float()
-        counts = known.sum(1)
-        means = (each.sum(1) / counts.clamp(min=1)).tolist()
-        return [
-            Prediction(row, None, (mean,), counts=(int(count), int(hit)))
-            for row, mean, count, hit in zip(batch.rows, means, counts.tolist(), hits.sum(1).tolist(), strict=True)
-        ]
+        return judged_tokens(output, write.masked_fill(mask == 0, IGNORED), batch.rows)
 
     def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
         """The predictions with what the network writes for each text; of rows with known targets, for a sample."""
         from tunesmith.models.generation import write_from
 
-        asked = self._sampled(examples)
+        asked = self.sampled(examples)
         if not asked:
             return list(found)
         written = write_from(network, [item.inputs["input_ids"] for item in asked])
-        said = {item.row: network.text.written(ids) for item, (ids, _) in zip(asked, written, strict=True)}
+        texts = [network.text.written(ids) for ids, _ in written]
         going = {item.row for item, (_, ended) in zip(asked, written, strict=True) if not ended}
-        if going and asked[0].target is None:
-            warnings.warn(
-                f"{len(going):,} of {len(asked):,} texts were not at their end after the most tokens that this model was "
-                "told to write (task.answer_tokens)",
-                TunesmithWarning,
-                stacklevel=4,
-            )
-        return [
-            replace(item, value=said[item.row], counts=(*item.counts[:2], int(item.row in going)))
-            if item.row in said
-            else item
-            for item in found
-        ]
+        return self.with_texts(found, asked, texts, going, "texts were not at their end after the most tokens")
 
     def floors(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
     ) -> dict[str, list[Prediction]]:
-        """Every token by its share of the learned ones (one more of each: Laplace); beside it the most frequent target, or
-        the first words of the input, as many as a training target usually has.
+        """Every token by its frequency among the learned ones; beside it the most frequent target, or the first words of the
+        input, as many as a training target usually has.
         """
-        import numpy as np
-
-        seen = np.ones(outputs)
-        for example in train:
-            np.add.at(seen, example.target, 1)
-        cost, usual = -np.log(seen / seen.sum()), int(seen.argmax())
+        frequencies = Frequencies(train, outputs)
         ((frequent, _),) = Counter(map(str, learned)).most_common(1)
         words = max(1, round(median(len(str(text).split()) for text in learned)))
-        written = {item.row for item in self._sampled(test)}
+        written = {item.row for item in self.sampled(test)}
         found: dict[str, list[Prediction]] = {self.floor_name: [], "lead": []}
         for example in test:
-            counts = (len(example.target), sum(token == usual for token in example.target))
             lead = " ".join((example.window.text if example.window is not None else "").split()[:words])
             for name, text in ((self.floor_name, frequent), ("lead", lead)):
-                value = text if example.row in written else None
-                found[name].append(Prediction(example.row, value, (float(cost[example.target].mean()),), counts=counts))
+                found[name].append(frequencies.judged(example, text if example.row in written else None))
         return found
 
-    def _sampled(self, examples: Sequence[Example]) -> list[Example]:
-        """The rows that texts are written for: all whose targets are not known, of the others a sample evenly over them."""
-        asked = [example for example in examples if example.target is None]
-        if asked or len(examples) <= self.sample:
-            return asked if asked else list(examples)
-        return [examples[place * len(examples) // self.sample] for place in range(self.sample)]
+    def wanted(self, truth: Any) -> str:
+        return str(truth)
 
-    def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
-        """Over tokens, each alike: mean loss in nats, accuracy (what the model would say after the true tokens before),
-        perplexity. Over the rows with a written text what `_written.measures_of` gives, and the user's metric.
-        """
-        import numpy as np
+    def pair(self, said: str, truth: Any) -> Pair:
+        return compared(said, None), compared(str(truth), None)
 
-        columns = {
-            "truth": np.arange(len(predictions)),
-            "tokens": np.array([item.counts[0] for item in predictions], dtype=np.float64),
-            "hits": np.array([item.counts[1] for item in predictions], dtype=np.float64),
-            "loss": np.array([item.counts[0] * item.evidence[0] for item in predictions], dtype=np.float64),
-        }
-        metrics: dict[str, Any] = {"loss": mean_loss, "token_accuracy": token_accuracy, "perplexity": perplexity}
-        written: dict[str, int] = {}
-        rows_of: dict[str, np.ndarray] = {}
-        shares: set[str] = set()
-        if any(item.value is not None for item in predictions):
-            pairs = [
-                None if item.value is None else (compared(item.value, None), compared(str(true), None))
-                for item, true in zip(predictions, truth, strict=True)
-            ]
-            columns["going"] = np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64)
-            own = self._own_metric()
-            more, functions = measures_of(pairs, own)
-            columns |= more
-            metrics |= functions
-            written = dict.fromkeys(functions, sum(pair is not None for pair in pairs))
-            rows_of = dict.fromkeys(functions, np.array([pair is not None for pair in pairs]))
-            shares = {"exact_match"} - set(own)  # a function of the user's may have its name
-        lower = frozenset({"loss", "perplexity"})
-        return Scores(columns, metrics, self.primary_metric, frozenset(shares), lower, written, rows_of)
-
-    def _own_metric(self) -> dict[str, Compare]:
-        """The user's function by its name; none where there is none."""
-        if self.metric is None:
-            return {}
-        own, path = named_function(self.metric), self.metric
-        name = path.rpartition(":")[2].rpartition(".")[2]
-        return {name: lambda said, wanted: measured(own, path, said, wanted)}
+    def measures(
+        self, pairs: Sequence[Pair | None], own: Mapping[str, Compare]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
+        return measures_of(pairs, own)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         return {"output": [item.value for item in predictions]}
-
-    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
-        if prediction.value is None or exact_match(prediction.value, str(truth)):
-            return None
-        near = rouge_l(prediction.value, str(truth))
-        return Mistake(1 - near, shown(truth, SHOWN), shown(prediction.value, SHOWN), f"ROUGE-L {near:.2f}")
 
     def describe(self, labels: Labels) -> str:
         before = f', "{self.prefix}" before each' if self.prefix else ""

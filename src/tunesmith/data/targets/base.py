@@ -66,3 +66,28 @@ class Target(ABC):
     def disagree(self, targets: Sequence[Any]) -> bool:
         """Whether rows of one text contradict each other."""
         return len({self.name(target) for target in targets}) > 1
+
+
+class Unbalanced(Target, ABC):
+    """Rows that all count alike when some are held out, and of which no two can contradict each other."""
+
+    balance: ClassVar[str] = "at random"
+
+    def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
+        return
+
+    def check(
+        self,
+        column: str,
+        rows: dict[str, Rows],
+        known: Sequence[str] | None,
+        problems: Problems,
+        findings: list[Finding],
+    ) -> None:
+        return
+
+    def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
+        return [("rows",)] * len(targets)
+
+    def disagree(self, targets: Sequence[Any]) -> bool:
+        return False

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from tunesmith.data.conversation import ASSISTANT, answer_of
 from tunesmith.data.findings import Finding, Rows, find
 from tunesmith.data.table import Table
-from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.base import Unbalanced
 from tunesmith.errors import Problems
 
 
-class Conversations(Target):
+class Conversations(Unbalanced):
     """One conversation a row. Different answers to one prompt contradict nothing."""
-
-    balance: ClassVar[str] = "at random"
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         return list(table.columns[column])
@@ -44,19 +41,3 @@ class Conversations(Target):
             }
             find(findings, "unread_key", rows, having, f'messages have a "{key}", which is not read')
         find(findings, "after_last_answer", rows, after, "turns after the assistant's last one; they are not read")
-
-    def check(
-        self,
-        column: str,
-        rows: dict[str, Rows],
-        known: Sequence[str] | None,
-        problems: Problems,
-        findings: list[Finding],
-    ) -> None:
-        return
-
-    def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
-        return [("conversations",)] * len(targets)  # all alike
-
-    def disagree(self, targets: Sequence[Any]) -> bool:
-        return False

@@ -7,16 +7,15 @@ from typing import Any, ClassVar
 
 from tunesmith.data.findings import Finding, Rows
 from tunesmith.data.table import Table
-from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.base import Unbalanced
 from tunesmith.errors import Problems
 
 RELATED = "related"
 
 
-class Related(Target):
+class Related(Unbalanced):
     """The same for every row, so nothing has to be balanced and no two rows can contradict each other."""
 
-    balance: ClassVar[str] = "at random"
     swaps: ClassVar[bool] = True
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
@@ -24,9 +23,6 @@ class Related(Target):
 
     def name(self, target: Any) -> str:
         return RELATED
-
-    def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
-        return
 
     def check(
         self,
@@ -46,6 +42,3 @@ class Related(Target):
                 f"{train.table.path}: every row has the same second text, so there is nothing to tell it from; name the "
                 "right columns with --text and --pair"
             )
-
-    def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
-        return [(RELATED,)] * len(targets)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from tunesmith.data.findings import Finding, Rows, find
 from tunesmith.data.table import Table
-from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.base import Unbalanced
 from tunesmith.errors import Problems
 
 
-class Texts(Target):
+class Texts(Unbalanced):
     """One text a row."""
-
-    balance: ClassVar[str] = "at random"
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         return [None if value is None or value == "" else str(value) for value in table.columns[column]]
@@ -34,19 +31,3 @@ class Texts(Target):
             ]
         find(findings, "number_target", rows, numbers, f'"{column}" holds a number, taken as its text')
         find(findings, "copied", rows, same, f'"{column}" is the very text that is read')
-
-    def check(
-        self,
-        column: str,
-        rows: dict[str, Rows],
-        known: Sequence[str] | None,
-        problems: Problems,
-        findings: list[Finding],
-    ) -> None:
-        return
-
-    def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
-        return [("texts",)] * len(targets)  # all alike
-
-    def disagree(self, targets: Sequence[Any]) -> bool:
-        return False

@@ -27,12 +27,13 @@ def show(found: Mapping[str, Any], rows: int) -> str:
         f"true tokens before it; {count(found['written'])} answers were written from the prompt alone (greedy), and "
         f"{count(found['cut'])} of these were cut at the most tokens that may be written."
     )
-    if not found["metrics"]:
-        return section("answers", "Answers", said, "")
+    return listed("answers", "Answers", said, found["metrics"], ("Of written answers", "#Mean"))
+
+
+def listed(name: str, title: str, said: str, metrics: Mapping[str, float], heads: tuple[str, str]) -> str:
+    """A section with a metric a line below what is said; without a table where there is none."""
     lines = "".join(
-        f"<tr>{row_head(metric_title(name))}{cell(figures(value)[0], 'n')}</tr>"
-        for name, value in found["metrics"].items()
+        f"<tr>{row_head(metric_title(name))}{cell(figures(value)[0], 'n')}</tr>" for name, value in metrics.items()
     )
-    return section(
-        "answers", "Answers", said, f"<table>{head_row('Of written answers', '#Mean')}<tbody>{lines}</tbody></table>"
-    )
+    table = f"<table>{head_row(*heads)}<tbody>{lines}</tbody></table>" if lines else ""
+    return section(name, title, said, table)

@@ -1,0 +1,140 @@
+"""Tasks whose model writes a text, token by token: what instruction tuning and sequence to sequence share."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+from pydantic import Field, field_validator
+
+from tunesmith.data.columns import Columns
+from tunesmith.data.encode import Example
+from tunesmith.data.table import Table, shown
+from tunesmith.errors import TunesmithWarning
+from tunesmith.tasks._answers import Compare, exact_match, measured, named_function, rouge_l
+from tunesmith.tasks._tokens import LOWER, TOKEN_METRICS, token_columns
+from tunesmith.tasks._written import Pair
+from tunesmith.tasks.base import Labels, Metric, Mistake, Prediction, Scores, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+SHOWN = 400  # letters of a text among the mistakes of the report
+
+Asked = TypeVar("Asked", bound=Example)
+
+
+class WritingTask(Task, ABC):
+    """Each learned token counts alike; and texts are written, for every row that asks for one, or a sample of the others."""
+
+    judges_by_truth: ClassVar[bool] = True
+    learns_tokens: ClassVar[bool] = True
+    baselines: ClassVar[tuple[str, ...]] = ()
+    truth_is: ClassVar[str] = "wanted"
+
+    sample: Annotated[int, Field(ge=0)] = Field(default=64, description="test rows for which texts are written")
+    metric: str | None = Field(
+        default=None, description="package.module:function of (written, wanted) that gives a number, more is better"
+    )
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, value: str | None) -> str | None:
+        if value is not None and not all(value.partition(":")):
+            raise ValueError("must be package.module:function")
+        return value
+
+    @abstractmethod
+    def wanted(self, truth: Any) -> str:
+        """The text that a row's truth asks for."""
+
+    @abstractmethod
+    def pair(self, said: str, truth: Any) -> Pair:
+        """What is compared of a written text, and of the one wanted."""
+
+    @abstractmethod
+    def measures(
+        self, pairs: Sequence[Pair | None], own: Mapping[str, Compare]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
+        """Of written texts (None: the row has none) columns, and metrics that take them; `own` are the user's."""
+
+    def check(self, train: Table, columns: Columns) -> Labels:
+        return Labels((), ())
+
+    def known_metric(self) -> None:
+        """Raises RecipeError for a `metric` that does not exist: told before anything is trained."""
+        if self.metric is not None:
+            named_function(self.metric)
+
+    def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
+        raise AssertionError("what a model says of texts to write can only be judged with their tokens: see `judged`")
+
+    def sampled(self, examples: Sequence[Asked]) -> list[Asked]:
+        """Those that texts are written for: all whose target is not known; where all are, `sample`, evenly over them."""
+        asked = [example for example in examples if example.target is None]
+        if asked or len(examples) <= self.sample:
+            return asked if asked else list(examples)
+        return [examples[place * len(examples) // self.sample] for place in range(self.sample)]
+
+    def with_texts(
+        self, found: Sequence[Prediction], asked: Sequence[Example], texts: Sequence[str], going: set[int], limit: str
+    ) -> list[Prediction]:
+        """The predictions, those of `asked` with what was written. `going`: rows whose text was cut off at `limit`."""
+        if going and asked[0].target is None:
+            warnings.warn(
+                f"{len(going):,} of {len(asked):,} {limit} that this model was told to write (task.answer_tokens)",
+                TunesmithWarning,
+                stacklevel=5,
+            )
+        said = {item.row: text for item, text in zip(asked, texts, strict=True)}
+        return [
+            replace(item, value=said[item.row], counts=(*item.counts[:2], int(item.row in going)))
+            if item.row in said
+            else item
+            for item in found
+        ]
+
+    def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
+        """Over tokens, each alike: mean loss in nats, accuracy (what the model would say after the true tokens before),
+        perplexity. Over the rows with a written text what `measures` gives, and the user's metric.
+        """
+        import numpy as np
+
+        columns = token_columns(predictions)
+        metrics: dict[str, Metric] = {name: TOKEN_METRICS[name] for name in self.metrics}
+        lower = LOWER & metrics.keys()
+        pairs = [
+            None if item.value is None else self.pair(item.value, true)
+            for item, true in zip(predictions, truth, strict=True)
+        ]
+        known = np.array([pair is not None for pair in pairs], dtype=bool)
+        if not known.any():
+            return Scores(columns, metrics, self.primary_metric, lower=lower)
+        own = self._own_metric()
+        more, functions = self.measures(pairs, own)
+        columns |= {"going": np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64), **more}
+        shares = frozenset({"exact_match"} - set(own))  # a function of the user's may have its name
+        written, rows_of = dict.fromkeys(functions, int(known.sum())), dict.fromkeys(functions, known)
+        return Scores(columns, metrics | functions, self.primary_metric, shares, lower, written, rows_of)
+
+    def _own_metric(self) -> dict[str, Compare]:
+        """The user's function by its name; none where there is none."""
+        if self.metric is None:
+            return {}
+        own, path = named_function(self.metric), self.metric
+        name = path.rpartition(":")[2].rpartition(".")[2]
+        return {name: lambda said, wanted: measured(own, path, said, wanted)}
+
+    def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
+        if prediction.value is None:
+            return None
+        said, wanted = self.pair(prediction.value, truth)
+        if exact_match(said, wanted):
+            return None
+        near = rouge_l(said, wanted)
+        said, wanted = shown(prediction.value, SHOWN), shown(self.wanted(truth), SHOWN)
+        return Mistake(1 - near, wanted, said, f"ROUGE-L {near:.2f}")
