@@ -7,16 +7,19 @@ import inspect
 import json
 import marshal
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
-from tunesmith.data.encode import Example, Text
-from tunesmith.data.stored import can_store, in_parts, stored, tidy
+from tunesmith.data.encode import BadRows, Example, Text
+from tunesmith.data.images import Picture
+from tunesmith.data.stored import can_store, in_parts, part_rows, stored, tidy
 from tunesmith.data.words import Words
+from tunesmith.errors import DataError
+from tunesmith.memory import free_memory
 from tunesmith.tasks.base import Labels, Task
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 BETWEEN = b"\0"  # one text or target and the next, so that [1, 11] is not [11, 1]; `repr` writes none
 FEW_ROWS = 50_000  # up to which a split stands in memory: 330 MB at 20 tokens a row, and a few seconds to make
+FEW_PICTURES = 5_000  # 750 MB at 224x224 pixels
+PICTURES_SHARE = 0.5  # of the free memory may hold pictures
 
 
 def encode_split(
@@ -32,22 +37,44 @@ def encode_split(
     """The examples of a split, and one line that says where they are kept; "" for those in memory.
 
     What is kept is found again by all that decides it: texts, targets, tokenizer, task with its code, and length limit.
-    The tokenizer's own threads use every core.
+    The tokenizer's own threads use every core. Raises BadRows with all rows that cannot be encoded.
     """
     whole = partial(_encoded, task, texts, truth, labels, processor, limit)
-    if len(texts) <= FEW_ROWS or not task.encodes_apart:
-        return whole(0, len(texts)), ""
-    if not all(can_store(example) for example in whole(0, 2)):
-        return whole(0, len(texts)), ""
+    few = len(texts) <= (FEW_PICTURES if processor.pictures else FEW_ROWS)
+    if few or not _can_store(task, whole):
+        return _in_memory(whole, texts, processor), ""
     folder = cache_folder() / "encoded" / _key(task, texts, truth, labels, processor, limit)
     there = folder.is_dir()
     try:
-        examples = stored(folder, texts, lambda: in_parts(whole, len(texts)))
+        size = part_rows(processor.pictures)
+        examples = stored(folder, texts, lambda: in_parts(whole, len(texts), size), task.example)
     except (OSError, OverflowError) as error:
-        return whole(0, len(texts)), f"kept in memory: {folder.parent} cannot be written ({error})"
+        return _in_memory(whole, texts, processor), f"kept in memory: {folder.parent} cannot be written ({error})"
     tidy(folder.parent, folder)
-    size = sum(file.stat().st_size for file in folder.iterdir())
-    return examples, f"{'read from' if there else 'kept in'} {folder} ({size / 1e6:,.0f} MB)"
+    total = sum(file.stat().st_size for file in folder.iterdir())
+    return examples, f"{'read from' if there else 'kept in'} {folder} ({total / 1e6:,.0f} MB)"
+
+
+def _can_store(task: Task, whole: Callable[[int, int], list[Example]]) -> bool:
+    try:
+        return all(can_store(example, task.example) for example in whole(0, 2))
+    except BadRows:
+        return True  # said with those of all other rows
+
+
+def _in_memory(
+    whole: Callable[[int, int], list[Example]], texts: Sequence[Text], processor: Processor
+) -> list[Example]:
+    """Raises DataError for pictures that would fill it."""
+    if processor.pictures:
+        first, free = processor.encode(texts[0], processor.max_length)[0], free_memory()
+        needed = len(texts) * sum(value.nbytes for value in first.values())
+        if needed > PICTURES_SHARE * free:
+            raise DataError(
+                f"{len(texts):,} pictures of {processor.tokens(first)[0]} take {needed / 1e9:.1f} GB, and "
+                f"{free / 1e9:.1f} GB of memory are free; give fewer, or choose a base of smaller pictures"
+            )
+    return whole(0, len(texts))
 
 
 def cache_folder() -> Path:
@@ -78,9 +105,11 @@ def _key(
     plain: list[Any] = [__version__, code_of(type(task)), task.to_plain(), limit, processor.fingerprint()]
     plain += [labels.names, labels.center, labels.scale, labels.longest]
     digest.update(json.dumps(plain).encode("ascii"))
-    for text in texts:  # of words also where they stand: equal texts may have been given as other words
-        bounds = text.bounds if isinstance(text, Words) else None
-        digest.update(repr((text, bounds)).encode("utf-8", "surrogatepass") + BETWEEN)
+    for (
+        text
+    ) in texts:  # of words also where they stand: equal texts may have been given as other words; of pictures pixels
+        within = text.bounds if isinstance(text, Words) else text.digest if isinstance(text, Picture) else None
+        digest.update(repr((text, within)).encode("utf-8", "surrogatepass") + BETWEEN)
     digest.update(BETWEEN)
     for target in truth:
         digest.update(repr(target).encode("utf-8", "surrogatepass") + BETWEEN)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalog import build
-from tunesmith.data.encode import Example, Text
+from tunesmith.data.encode import BadRows, Example, Text
 from tunesmith.data.images import Picture, Pictures
-from tunesmith.data.stored import PART_ROWS
+from tunesmith.data.stored import part_rows
 from tunesmith.data.table import Table
 from tunesmith.data.words import words_of
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
@@ -156,12 +156,21 @@ class Predictor:
 
     def quiet_predictions(self, texts: Sequence[Text]) -> list[Prediction]:
         """`predictions` without the warning, for texts whose cuts were counted before. Takes the memory of a part of them."""
-        if not self.card.task.encodes_apart or self.card.task.joint:  # ranks are among all rows
+        if self.card.task.joint:  # ranks are among all rows
             return self._predicted(self._encoded(texts))
         found: list[Prediction] = []
-        for first in range(0, len(texts), PART_ROWS):
-            part = self._predicted(self._encoded(texts[first : first + PART_ROWS]))
-            found += [replace(prediction, row=prediction.row + first) for prediction in part]
+        bad: dict[int, str] = {}
+        size = part_rows(self.reads_pictures)
+        for first in range(0, len(texts), size):
+            try:
+                examples = self._encoded(texts[first : first + size])
+            except BadRows as error:
+                bad |= {first + row: said for row, said in error.rows.items()}
+                continue
+            if not bad:
+                found += [replace(said, row=said.row + first) for said in self._predicted(examples)]
+        if bad:
+            raise BadRows(bad)
         return found
 
     def judged(self, texts: Sequence[Text], truth: Sequence[Any], answers: bool) -> list[Prediction]:

@@ -23,7 +23,6 @@ from tunesmith.data.targets.base import Target
 from tunesmith.encoding import encode_split
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.wording import rows_of
-from tunesmith.memory import free_memory
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from tunesmith.models.processor import Processor
 
 MOST_VALIDATION_ROWS = 500
-PICTURES_SHARE = 0.5  # of the free memory may hold pictures
 FEW_OF_A_CLASS = 16  # training rows, median over the classes
 SPLITS = ("train", "validation", "test")
 LISTED = 10
@@ -213,15 +211,30 @@ def encode(prepared: Prepared, processor: Processor, asked: int | str) -> Encode
     if isinstance(asked, int) and asked > most:
         raise RecipeError(f"training.max_length: {asked} tokens are more than the {most} this model has positions for")
     limit, why = (asked, "as asked") if isinstance(asked, int) else (processor.max_length, processor.why)
-    task, labels = prepared.task, prepared.labels
+    examples, kept = _every_split(prepared, processor, limit)
+    derived = (Derived("training.max_length", limit, why), *kept)
+    found = {split: measures(part) for split, part in examples.items()}
+    remarks = tuple(prepared.task.remarks(examples, limit))
+    findings = (
+        *_cut_finding(prepared, found, limit, most),
+        *_window_finding(prepared, found, limit),
+        *_unlearned_finding(prepared, examples),
+        *_unknown_finding(prepared, examples, processor),
+    )
+    return Encoded(examples, limit, derived, findings, remarks)
+
+
+def _every_split(
+    prepared: Prepared, processor: Processor, limit: int
+) -> tuple[dict[str, Sequence[Example]], list[Derived]]:
+    """Examples by split, and where those are kept that are not in memory. Raises UnfitRows."""
     examples: dict[str, Sequence[Example]] = {}
-    derived = [Derived("training.max_length", limit, why)]
+    derived: list[Derived] = []
     unfit: dict[str, dict[int, str]] = {}
     for split in SPLITS:
+        texts, truth = prepared.texts(split), prepared.truth(split)
         try:
-            examples[split], kept = encode_split(
-                task, prepared.texts(split), prepared.truth(split), labels, processor, limit
-            )
+            examples[split], kept = encode_split(prepared.task, texts, truth, prepared.labels, processor, limit)
         except BadRows as error:
             unfit[split] = error.rows
             continue
@@ -229,15 +242,7 @@ def encode(prepared: Prepared, processor: Processor, asked: int | str) -> Encode
             derived.append(Derived(f"data.encoded.{split}", len(examples[split]), kept))
     if unfit:
         raise UnfitRows(prepared, unfit)
-    found = {split: measures(part) for split, part in examples.items()}
-    remarks = tuple(task.remarks(examples, limit))
-    findings = (
-        *_cut_finding(prepared, found, limit, most),
-        *_window_finding(prepared, found, limit),
-        *_unlearned_finding(prepared, examples),
-        *_unknown_finding(prepared, examples, processor),
-    )
-    return Encoded(examples, limit, tuple(derived), findings, remarks)
+    return examples, derived
 
 
 def _not_for_it(prepared: Prepared, processor: Processor) -> str:
@@ -253,21 +258,11 @@ def _not_for_it(prepared: Prepared, processor: Processor) -> str:
 def _encode_pictures(prepared: Prepared, processor: Processor, asked: int | str) -> Encoded:
     if isinstance(asked, int):
         raise RecipeError("training.max_length: pictures have no tokens to be cut; leave it out")
-    task, labels, limit = prepared.task, prepared.labels, processor.max_length
-    rows = [text for split in SPLITS for text in prepared.texts(split)]
-    first = processor.encode(rows[0], limit)[0]
-    needed, free = len(rows) * sum(value.nbytes for value in first.values()), free_memory()
-    if needed > PICTURES_SHARE * free:
-        raise DataError(
-            f"{prepared.splits.train.path}: {len(rows):,} pictures of {processor.tokens(first)[0]} take "
-            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; give fewer, or choose a base of smaller "
-            "pictures"
-        )
-    examples: dict[str, Sequence[Example]] = {
-        split: task.encode(prepared.texts(split), prepared.truth(split), labels, processor, limit) for split in SPLITS
-    }
-    read = Derived("pictures", processor.tokens(first)[0], "the base's own image processor sizes and crops them")
-    return Encoded(examples, limit, (read,), ())
+    limit = processor.max_length
+    examples, kept = _every_split(prepared, processor, limit)
+    size = processor.tokens(examples["train"][0].inputs)[0]
+    read = Derived("pictures", size, "the base's own image processor sizes and crops them")
+    return Encoded(examples, limit, (read, *kept), ())
 
 
 def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) -> tuple[Finding, ...]:

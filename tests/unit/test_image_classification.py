@@ -265,13 +265,29 @@ def test_a_varied_batch_in_parts_equals_the_whole(pictures: Path, model_folder: 
     )
 
 
+def test_pictures_kept_on_disk_train_the_same_model(
+    pictures: Path, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    recipe = recipe_for(model_folder("resnet"), pictures, "full", MIXED)
+    here = bench(recipe, tmp_path / "here")
+    wanted = _numbers(here)
+    monkeypatch.setattr("tunesmith.encoding.FEW_PICTURES", 10)
+    kept = bench(recipe, tmp_path / "kept")
+    assert _numbers(kept) == wanted and differences(here.tensors(), kept.tensors()) == []
+    folders = list((tmp_path / "cache" / "encoded").iterdir())
+    assert len(folders) == 3, "one a split"
+    monkeypatch.setattr("tunesmith.encoding.free_memory", lambda: 1)
+    bench(recipe, tmp_path / "again")  # what is on disk takes no memory
+
+
 def test_pictures_that_do_not_fit_into_memory_are_refused(
     pictures: Path, model_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tunesmith.previewing import preview
 
-    monkeypatch.setattr("tunesmith.preparing.free_memory", lambda: 400_000)
-    with pytest.raises(DataError, match=r"90 pictures of 32x32 pixels take 0\.0 GB"):
+    monkeypatch.setattr("tunesmith.encoding.free_memory", lambda: 200_000)
+    with pytest.raises(DataError, match=r"58 pictures of 32x32 pixels take 0\.0 GB"):
         preview(recipe_for(model_folder("vit"), pictures, "head"), 1)
 
 

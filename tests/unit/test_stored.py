@@ -285,7 +285,7 @@ def test_rows_are_numbered_through_whatever_the_parts(sizes: list[int]) -> None:
                 found.append(Example(len(found), {"input_ids": [row]}, None, window=Window(row - first, "")))
         return found
 
-    parts = [example for part in in_parts(encode, len(sizes)) for example in part]
+    parts = [example for part in in_parts(encode, len(sizes), 10_000) for example in part]
     assert [(example.row, example.source) for example in parts] == [
         (place, row) for place, row in enumerate(row for row, count in enumerate(sizes) for _ in range(count))
     ]

@@ -1,7 +1,7 @@
 """Encoded rows on disk, mapped into memory: what a large table becomes takes no memory, and is made once.
 
-A folder holds one split: the numbers of each model input end to end, how long each row is, and beside them what else an
-Example has. Rows are read from it one at a time, so they stand in memory only while they are used.
+A folder holds one split: the numbers of each model input end to end (of pictures their bytes), how long each row is, and
+beside them what else an Example has. Rows are read from it one at a time, so they stand in memory only while they are used.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, overload
 
-from tunesmith.data.encode import Example, Text
+from tunesmith.data.encode import PIXELS, BadRows, Example, Text, tokens_of
 from tunesmith.data.words import Passage, Window
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
-VERSION = 4
+VERSION = 5
 INDEX = "index.json"
 KEPT_BYTES = 8_000_000_000  # of all stored rows on a machine; the folders that were not used longest go first
 PART_ROWS = 10_000  # encoded at a time: enough for every core, and 60 MB of Python numbers at 20 tokens a row
+PART_PICTURES = 500  # 75 MB at 224x224 pixels
+APART = ("row", "inputs", "second", "more", "cut", "window")  # of an Example: kept as arrays, or in a form of its own
+WINDOW, TUPLE = "window", "tuple"
 MASK = ("attention_mask", "token_type_ids")  # inputs that hold small numbers only
 
 
@@ -56,9 +60,9 @@ def tokens_in(examples: Sequence[Example]) -> set[int]:
 
 
 class StoredExamples(Sequence[Example]):
-    """The rows of one folder. `texts` are those that the rows were encoded from, by source: windows show them."""
+    """The rows of one folder, each a `kind`. `texts` are what the rows were encoded from, by source: windows show them."""
 
-    def __init__(self, folder: Path, texts: Sequence[Text]) -> None:
+    def __init__(self, folder: Path, texts: Sequence[Text], kind: type[Example] = Example) -> None:
         """Raises ValueError where the folder is not whole, and FileNotFoundError where it is not there."""
         import numpy as np
 
@@ -74,7 +78,8 @@ class StoredExamples(Sequence[Example]):
                 return np.empty(0, kind)
             return np.memmap(folder / name, kind, "r").view(np.ndarray)
 
-        self.texts = texts
+        self.texts, self._kind = texts, kind
+        self._shape = tuple(index["shape"])  # of every picture; () of what is no picture
         self._sides, self._names = index["sides"], index["inputs"]
         self._inputs = {key: mapped(key, _kind(key.split(".")[0])) for key in _keys(self._names, self._sides)}
         lengths = [mapped(f"lengths.{side}", np.int32).astype(np.int64) for side in range(self._sides)]
@@ -89,6 +94,8 @@ class StoredExamples(Sequence[Example]):
         import numpy as np
 
         found: set[int] = set()
+        if self._shape:
+            return found
         for side in range(self._sides):
             ids = self._inputs[f"input_ids.{side}"]
             for start in range(0, len(ids), 1 << 22):  # a part at a time: to sort them all takes as much again
@@ -113,57 +120,85 @@ class StoredExamples(Sequence[Example]):
         return (self._row(row) for row in range(len(self)))
 
     def _row(self, row: int) -> Example:
-        sides = []
-        for side in range(self._sides):
-            first, last = self._ends[side][row], self._ends[side][row + 1]
-            sides.append({name: self._inputs[f"{name}.{side}"][first:last].tolist() for name in self._names})
-        kept = self._rest[self._rest_ends[row] : self._rest_ends[row + 1]].tobytes()
-        target, window, second_cut, unknown = self._unpacked(json.loads(kept), int(self.measures.sources[row]))
-        second = sides[1] if self._sides > 1 else None
-        cut = int(self.measures.cuts[row])
-        more = tuple(sides[2:])
-        return Example(
-            row, sides[0], target, cut, second, window, more=more, second_cut=second_cut, unknown=unknown
+        first, *others = [self._side(side, row) for side in range(self._sides)]
+        kept = json.loads(self._rest[self._rest_ends[row] : self._rest_ends[row + 1]].tobytes())
+        window = self._window(kept.pop(WINDOW, None), int(self.measures.sources[row]))
+        second, *more = others or (None,)
+        return self._kind(
+            row=row, inputs=first, cut=int(self.measures.cuts[row]), second=second, more=tuple(more), window=window,
+            **{name: _unpacked(value) for name, value in kept.items()},
         )  # fmt: skip
 
-    def _unpacked(self, kept: list[Any], source: int) -> tuple[Any, Window | None, int, int]:
-        target, is_tuple, places, spans, told, second_cut, unknown = kept
-        window, text = None, self.texts[source] if told else ""
+    def _side(self, side: int, row: int) -> dict[str, Any]:
+        if self._shape:
+            return {PIXELS: self._picture(side, row)}
+        first, last = self._ends[side][row], self._ends[side][row + 1]
+        return {name: self._inputs[f"{name}.{side}"][first:last].tolist() for name in self._names}
+
+    def _picture(self, side: int, row: int) -> Tensor:
+        import torch
+
+        return torch.from_numpy(self._inputs[f"{PIXELS}.{side}"].reshape(-1, *self._shape)[row].copy())
+
+    def _window(self, kept: list[Any] | None, source: int) -> Window | None:
+        if kept is None:
+            return None
+        places, spans, told = kept
+        text = self.texts[source] if told else ""
         if isinstance(text, tuple):
             text = text[-1]  # of a question and its context, the context
-        if spans is not None:
-            window = Passage(source, text, tuple(places), tuple(zip(spans[::2], spans[1::2], strict=True)))
-        elif places is not None:
-            window = Window(source, text, tuple(places))
-        return tuple(target) if is_tuple else target, window, second_cut, unknown
+        if spans is None:
+            return Window(source, text, tuple(places))
+        return Passage(source, text, tuple(places), tuple(zip(spans[::2], spans[1::2], strict=True)))
 
 
-def can_store(example: Example) -> bool:
-    """Whether an example holds nothing but lists of whole numbers, a plain target, and a window at most."""
-    plain = all(isinstance(numbers, list) for side in example.sides for numbers in side.values())
+def can_store(example: Example, kind: type[Example] = Example) -> bool:
+    """Whether an example is a `kind`, and holds only lists of whole numbers or a picture, plain values, and a window."""
     return (
-        type(example) is Example
-        and plain
-        and not example.rest
-        and all(isinstance(number, int) for side in example.sides for numbers in side.values() for number in numbers)
+        type(example) is kind
+        and all(_is_plain_side(side) for side in example.sides)
         and (example.window is None or type(example.window) in (Window, Passage))
-        and _is_plain(example.target)
+        and all(_is_plain(value) for name, value in vars(example).items() if name not in APART)
     )
 
 
-def _is_plain(target: Any) -> bool:
-    if isinstance(target, list | tuple):
-        return all(_is_plain(item) and not isinstance(item, list | tuple) for item in target)
-    return target is None or isinstance(target, int | float | str)
+def _is_plain_side(side: dict[str, Any]) -> bool:
+    if set(side) == {PIXELS}:
+        return True
+    return all(
+        isinstance(numbers, list) and all(isinstance(number, int) for number in numbers) for numbers in side.values()
+    )
 
 
-def in_parts(encode: Callable[[int, int], list[Example]], rows: int) -> Iterator[list[Example]]:
-    """What `encode(0, rows)` gives, a part at a time; `encode(first, last)` numbers the rows of each part from 0."""
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) and not isinstance(item, list | tuple) for item in value)
+    return value is None or isinstance(value, int | float | str)
+
+
+def part_rows(pictures: bool) -> int:
+    """How many rows are encoded at a time."""
+    return PART_PICTURES if pictures else PART_ROWS
+
+
+def in_parts(encode: Callable[[int, int], list[Example]], rows: int, size: int) -> Iterator[list[Example]]:
+    """What `encode(0, rows)` gives, `size` rows at a time; `encode(first, last)` numbers the rows of each part from 0.
+
+    Raises BadRows at the end, with those of all parts.
+    """
     made = 0
-    for first in range(0, rows, PART_ROWS):
-        part = encode(first, min(first + PART_ROWS, rows))
-        yield [_shifted(example, made, first) for example in part]
+    bad: dict[int, str] = {}
+    for first in range(0, rows, size):
+        try:
+            part = encode(first, min(first + size, rows))
+        except BadRows as error:
+            bad |= {first + row: said for row, said in error.rows.items()}
+            continue
+        if not bad:
+            yield [_shifted(example, made, first) for example in part]
         made += len(part)
+    if bad:
+        raise BadRows(bad)
 
 
 def _shifted(example: Example, made: int, first: int) -> Example:
@@ -172,14 +207,16 @@ def _shifted(example: Example, made: int, first: int) -> Example:
     return replace(example, row=example.row + made, window=moved)
 
 
-def stored(folder: Path, texts: Sequence[Text], parts: Callable[[], Iterable[list[Example]]]) -> StoredExamples:
-    """The rows kept in `folder`; where there are none yet, or not whole, `parts` makes them.
+def stored(
+    folder: Path, texts: Sequence[Text], parts: Callable[[], Iterable[list[Example]]], kind: type[Example] = Example
+) -> StoredExamples:
+    """The rows kept in `folder`, each a `kind`; where there are none yet, or not whole, `parts` makes them.
 
     Written beside and moved into place, so that a folder is whole or not there, whoever else writes it meanwhile.
     Raises OSError where it cannot be written.
     """
     with suppress(OSError, ValueError, KeyError):
-        found = StoredExamples(folder, texts)
+        found = StoredExamples(folder, texts, kind)
         os.utime(folder)
         return found
     shutil.rmtree(folder, ignore_errors=True)
@@ -191,7 +228,7 @@ def stored(folder: Path, texts: Sequence[Text], parts: Callable[[], Iterable[lis
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return StoredExamples(folder, texts)
+    return StoredExamples(folder, texts, kind)
 
 
 def tidy(cache: Path, kept: Path) -> None:
@@ -212,6 +249,7 @@ def _write(folder: Path, parts: Iterable[list[Example]]) -> None:
     parts = iter(parts)
     first = list(islice((part for part in parts if part), 1))
     sides, names = (len(first[0][0].sides), sorted(first[0][0].inputs)) if first else (1, ["input_ids"])
+    shape = list(first[0][0].inputs[PIXELS].shape) if names == [PIXELS] else []
     fixed = [*(f"lengths.{side}" for side in range(sides)), "rest", "rest_ends", "cuts", "sources"]
     files = {name: (folder / name).open("wb") for name in [*_keys(names, sides), *fixed]}
     count = end = 0
@@ -219,10 +257,9 @@ def _write(folder: Path, parts: Iterable[list[Example]]) -> None:
         for part in chain(first, parts):
             for side in range(sides):
                 rows = [example.sides[side] for example in part]
-                files[f"lengths.{side}"].write(np.array([len(row["input_ids"]) for row in rows], np.int32).tobytes())
+                files[f"lengths.{side}"].write(np.array([tokens_of(row) for row in rows], np.int32).tobytes())
                 for name in names:
-                    flat = np.fromiter((number for row in rows for number in row[name]), _kind(name))
-                    files[f"{name}.{side}"].write(flat.tobytes())
+                    _write_input(files[f"{name}.{side}"], name, [row[name] for row in rows])
             rest = [json.dumps(_packed(example)).encode("ascii") for example in part]
             ends = end + np.cumsum([len(kept) for kept in rest], dtype=np.int64)
             end = int(ends[-1]) if len(ends) else end
@@ -235,19 +272,39 @@ def _write(folder: Path, parts: Iterable[list[Example]]) -> None:
         for file in files.values():
             file.close()
     sizes = {name: (folder / name).stat().st_size for name in files}
-    index = {"version": VERSION, "rows": count, "sides": sides, "inputs": names, "bytes": sizes}
+    index = {"version": VERSION, "rows": count, "sides": sides, "inputs": names, "shape": shape, "bytes": sizes}
     (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
-def _packed(example: Example) -> list[Any]:
-    """What an Example holds beside its numbers: target, whether it is a tuple, places, spans, told, second cut, unknown.
+def _write_input(file: BinaryIO, name: str, rows: Sequence[Any]) -> None:
+    import numpy as np
 
-    told: whether its window names its text; one that does not was encoded to be learned from only.
+    if name == PIXELS:  # one size for all: see `load_image_processor`
+        for picture in rows:
+            file.write(picture.numpy().tobytes())
+    else:
+        file.write(np.fromiter((number for row in rows for number in row), _kind(name)).tobytes())
+
+
+def _packed(example: Example) -> dict[str, Any]:
+    """What an Example holds beside its numbers, less what is as it usually is.
+
+    A window is [places, spans, told]; told: whether it names its text. One that does not was encoded to be learned from only.
     """
+    kept = {
+        field.name: value
+        for field in fields(example)
+        if field.name not in APART and (value := vars(example)[field.name]) != field.default
+    }
     window = example.window
-    places, told = (None, False) if window is None else (list(window.places), bool(window.text))
-    spans = [edge for span in window.spans for edge in span] if isinstance(window, Passage) else None
-    return [example.target, isinstance(example.target, tuple), places, spans, told, example.second_cut, example.unknown]
+    if window is not None:
+        spans = [edge for span in window.spans for edge in span] if isinstance(window, Passage) else None
+        kept[WINDOW] = [window.places, spans, bool(window.text)]
+    return {name: {TUPLE: value} if isinstance(value, tuple) else value for name, value in kept.items()}
+
+
+def _unpacked(value: Any) -> Any:
+    return tuple(value[TUPLE]) if isinstance(value, dict) else value
 
 
 def _keys(names: Sequence[str], sides: int) -> list[str]:
@@ -257,4 +314,4 @@ def _keys(names: Sequence[str], sides: int) -> list[str]:
 def _kind(name: str) -> Any:
     import numpy as np
 
-    return np.int8 if name in MASK else np.int32
+    return np.int8 if name in MASK else np.uint8 if name == PIXELS else np.int32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ class ImageProcessor(Processor):
 
     def encode_all(self, texts: Sequence[Any], max_length: int) -> list[tuple[dict[str, Any], int]]:
         """texts: pictures that have `image()`. Each as uint8 [3, height, width]; nothing of them is ever cut to a length."""
-        return [({PIXELS: self._pixels(picture)}, 0) for picture in texts]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow decodes and resizes without Python's lock
+            return [({PIXELS: pixels}, 0) for pixels in pool.map(self._pixels, texts)]
 
     def tokens(self, inputs: dict[str, Any]) -> list[str]:
         _, height, width = inputs[PIXELS].shape

@@ -150,7 +150,7 @@ class Task(Part, ABC):
         True  # whether rows are held out to choose the checkpoint by, where nobody says how many
     )
     refits: ClassVar[bool] = False  # whether the last linear map is fitted again to the features after training
-    encodes_apart: ClassVar[bool] = True  # whether each row is encoded on its own, so that rows may be encoded in parts
+    example: ClassVar[type[Example]] = Example  # what `encode` makes; fields of its own hold plain values
     unlike: ClassVar[str] = ""  # what is predicted, where it is nothing that a table of probabilities could hold
     # What the report says over the worst of its predictions, and what it calls their targets.
     worst: ClassVar[str] = (

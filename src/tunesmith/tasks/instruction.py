@@ -68,7 +68,7 @@ class Instruction(WritingTask):
     suits: ClassVar[str] = "a decoder (llama, qwen3, gpt2), best one with a chat template"
     views: ClassVar[tuple[str, ...]] = ("answers",)
     worst: ClassVar[str] = "The written answers furthest from those wanted, of the rows that answers were written for."
-    encodes_apart: ClassVar[bool] = False  # every row that cannot be read is told at once
+    example: ClassVar[type[Example]] = ChatExample
 
     learn: Literal["assistant", "last", "all"] = Field(
         default="assistant", description="which tokens: all answers, the last answer of a conversation, or every token"
