@@ -6,11 +6,12 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
-from tunesmith.data.packing import PAD, packed
+from tunesmith.data.packing import PAD
 from tunesmith.data.stored import measures, tokens_in
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.baselines.base import Baseline
@@ -35,6 +36,7 @@ from tunesmith.training.state import Checkpoints, State
 from tunesmith.training.trunk import Live, Trunk, base_features, plan_trunk
 from tunesmith.training.varying import KeptVersions, WithVersions, varier
 from tunesmith.training.vocabulary import compact_embeddings
+from tunesmith.training.windows import Packing, packing_of, place
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -60,6 +62,7 @@ class Built:
     trainable: int  # parameters that may change
     start: dict[str, Tensor]  # what trains as it was before, where some of it is kept in the end; else empty
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
+    packing: Packing
     known: tuple[Known, ...] = ()  # what the untouched base knows of texts of no task
     base: tuple[
         Baseline, ...
@@ -73,12 +76,20 @@ def method_of(recipe: Recipe) -> Method:
 
 def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates: Rates) -> tuple[Network, Plan]:
     """The float32 network, before any training: the same every time for the same recipe."""
-    network = prepared.task.head(
+    network = _with_head(recipe, prepared, backbone)
+    return network, _with_method(recipe, network, rates)
+
+
+def _with_head(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> Network:
+    return prepared.task.head(
         backbone, prepared.labels, prepared.columns.pair is not None, seed_of(recipe.seed, "head")
     )
+
+
+def _with_method(recipe: Recipe, network: Network, rates: Rates) -> Plan:
     plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
     plan.check(network)
-    return network, plan
+    return plan
 
 
 def resolve_rates(
@@ -119,9 +130,11 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     from tunesmith.models.layout import is_batch_norm
 
     asked = recipe.training
-    width, rows = backbone.width, prepared.task.epoch_rows(len(encoded.examples["train"]))
+    network = _with_head(recipe, prepared, backbone)
+    packing = packing_of(prepared.task, encoded.examples["train"], encoded.limit, network)
+    width, rows = backbone.width, prepared.task.epoch_rows(len(packing.windows or encoded.examples["train"]))
     rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
-    network, plan = build_network(recipe, prepared, backbone, rates)
+    plan = _with_method(recipe, network, rates)
     convolutions = any(is_batch_norm(module) for module in network.modules())
     _new_tokens_train(recipe, network, plan, backbone.processor)
     if asked.precision == "auto" and "training.precision" in earlier:
@@ -158,7 +171,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
             for name, value in masters.tensors.items()
             if name not in network.fresh and method_of(recipe).averaged(name)
         }
-    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows)
+    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing)
 
 
 def _varies(recipe: Recipe, prepared: Prepared) -> bool:
@@ -369,8 +382,14 @@ def make_run(
     """What the loop needs. Runs the preflight, so it raises TrainingError when the longest batch does not fit."""
     network, task, pad = built.network, prepared.task, backbone.processor.pad
     examples = encoded.examples["train"]
-    if task.packs():
-        examples, pad = _packed(encoded, built, trunk, pad)
+    packing = built.packing
+    if packing.windows is not None and not isinstance(trunk, Live):
+        packing = Packing(None, "not packed: what is frozen is kept row by row")
+    if packing.windows is not None:
+        examples, pad = packing.windows, {**pad, **PAD}
+    if packing.said:
+        count = None if packing.windows is None else len(packing.windows)
+        built.derived.append(Derived("task.packing", count, packing.said))
     read, targets = measures(examples), prepared.truth("train")
     truth = [targets[row] for row in read.sources]
     order = task.order(read.lengths.tolist(), truth, recipe.training.batch_size, recipe.seed)
@@ -398,32 +417,11 @@ def make_run(
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
-        place=lambda row: prepared.splits.train.place(examples[row].source),
+        place=partial(place, prepared.splits.train, examples, packing.windows),
         stop=stop,
         resume_command=resume_command(folder),
         state=State(),
     )
-
-
-def _packed(
-    encoded: Encoded, built: Built, trunk: Trunk, pad: dict[str, int]
-) -> tuple[Sequence[Example], dict[str, int]]:
-    """The training rows with several in one window, where that changes nothing else, and their fillers."""
-    from tunesmith.models.language import can_pack
-
-    rows = encoded.examples["train"]
-    said = "not packed: "
-    if not isinstance(trunk, Live):
-        said += "what is frozen is kept row by row"
-    elif not can_pack(built.network, encoded.limit):
-        said += "this base does not keep two rows in one window apart"
-    else:
-        found = packed(rows, encoded.limit)
-        said = f"{len(rows):,} rows in {len(found):,} windows of {encoded.limit} tokens at most, each row as if alone"
-        built.derived.append(Derived("task.packing", len(found), said))
-        return found, {**pad, **PAD}
-    built.derived.append(Derived("task.packing", None, said))
-    return rows, pad
 
 
 def evaluator(

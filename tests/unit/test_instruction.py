@@ -317,18 +317,26 @@ def test_packed_conversations_teach_what_single_ones_do(family: str, model_folde
     assert measured(collate(windows, pad), joined=True)[0] != pytest.approx(single, rel=1e-4), "the control"
 
 
-def test_a_packed_run_says_into_how_many_windows(
+def test_a_packed_run_counts_its_steps_by_windows(
     chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
 ) -> None:
+    import math
+    import re
+
     from tunesmith import finetune
 
     said: list[str] = []
     finetune(
         model_folder("llama"),
         chats,
+        method="lora",
         task={**PLAIN, "packing": True},
-        settings=settings(),
+        settings={**settings(), "training.batch_size": 2, "training.rate": "auto"},
         out=tmp_path / "run",
         listen=lambda event: said.append(str(event)),
     )
-    assert any("rows in" in line and "each row as if alone" in line for line in said)
+    rows, windows = re.search(r"(\d+) rows in (\d+) windows .* each row as if alone", "\n".join(said)).groups()  # type: ignore[union-attr]
+    derived = (tmp_path / "run" / "resolved.yaml").read_text(encoding="utf-8")
+    epochs = settings()["training.epochs"]
+    assert math.ceil(int(windows) / 2) < math.ceil(int(rows) / 2)
+    assert f"for LoRA ({epochs * math.ceil(int(windows) / 2)} steps)" in derived

@@ -24,6 +24,7 @@ from tunesmith.data.encode import IGNORED, Batch, Example, collate
 from tunesmith.data.packing import PAD, SEGMENTS, packed
 from tunesmith.data.passages import MANY_FILES, PART, PARTS, PASSAGE, is_prose, read_passages
 from tunesmith.data.readers import read_data
+from tunesmith.data.stored import measures
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.models.backbone import Backbone, load_backbone
@@ -223,6 +224,10 @@ def test_packed_windows_hold_every_row_once(sizes: list[int]) -> None:
         runs = [len([n for n in window.inputs[SEGMENTS] if n == number]) for number in set(window.inputs[SEGMENTS])]
         assert window.inputs["position_ids"] == [place for size in runs for place in range(size)]
     assert sum(example.length for example in windows) == sum(sizes)
+    assert measures(windows).lengths.tolist() == [window.length for window in windows]
+    held = [windows.sources_of(row) for row in range(len(windows))]
+    assert [sorted(set(window.inputs["input_ids"])) for window in windows] == [sorted(sources) for sources in held]
+    assert measures(windows).sources.tolist() == [sources[0] for sources in held] == [item.source for item in windows]
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt2", "bert", "roberta", "modernbert"])

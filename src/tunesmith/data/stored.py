@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -42,11 +43,37 @@ class Measures(NamedTuple):
     sources: np.ndarray  # row of the table
 
 
+class MeasuredExamples(Sequence[Example], ABC):
+    """Rows that are made while they are used, and were measured before."""
+
+    measures: Measures
+
+    @abstractmethod
+    def row(self, row: int) -> Example: ...
+
+    def __len__(self) -> int:
+        return len(self.measures.lengths)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self.row(row) for row in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self.row(index % len(self))
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self.row(row) for row in range(len(self)))
+
+
 def measures(examples: Sequence[Example]) -> Measures:
     """Without making an Example of each stored row."""
     import numpy as np
 
-    if isinstance(examples, StoredExamples):
+    if isinstance(examples, MeasuredExamples):
         return examples.measures
     found = np.array([(row.length, row.cut, row.source) for row in examples], dtype=np.int64).reshape(-1, 3)
     return Measures(*found.T)
@@ -59,7 +86,7 @@ def tokens_in(examples: Sequence[Example]) -> set[int]:
     return {token for example in examples for side in example.sides for token in side.get("input_ids", ())}
 
 
-class StoredExamples(Sequence[Example]):
+class StoredExamples(MeasuredExamples):
     """The rows of one folder, each a `kind`. `texts` are what the rows were encoded from, by source: windows show them."""
 
     def __init__(self, folder: Path, texts: Sequence[Text], kind: type[Example] = Example) -> None:
@@ -102,24 +129,7 @@ class StoredExamples(Sequence[Example]):
                 found.update(np.unique(ids[start : start + (1 << 22)]).tolist())
         return found
 
-    def __len__(self) -> int:
-        return len(self.measures.lengths)
-
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self._row(row) for row in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self._row(index % len(self))
-
-    def __iter__(self) -> Iterator[Example]:
-        return (self._row(row) for row in range(len(self)))
-
-    def _row(self, row: int) -> Example:
+    def row(self, row: int) -> Example:
         first, *others = [self._side(side, row) for side in range(self._sides)]
         kept = json.loads(self._rest[self._rest_ends[row] : self._rest_ends[row + 1]].tobytes())
         window = self._window(kept.pop(WINDOW, None), int(self.measures.sources[row]))
