@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Banking77: test accuracy 0.865 at scikit-learn's default of 1 and 0.894 at 10. A weak baseline flatters the model.
 INVERSE_PENALTY = 10.0
 ITERATIONS = 1000
-MOST_WEIGHTS = 2_000_000  # features times classes: L-BFGS takes 300 bytes for each (measured), so 0.6 GB
+MOST_WEIGHTS = 2_000_000  # features times classes: the fit takes 110 bytes for each (measured), so 0.2 GB
 
 
 class Tfidf(Rival):
@@ -41,7 +41,10 @@ class Tfidf(Rival):
             for table in shares:
                 table[:, seen] = 1.0
             return shares
-        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=ITERATIONS, random_state=seed % 2**32)
+        # Banking77: nearer to the optimum than the default L-BFGS in a third of its time and memory (0.8955, not 0.8942).
+        model = LogisticRegression(
+            C=INVERSE_PENALTY, max_iter=ITERATIONS, solver="newton-cg", random_state=seed % 2**32
+        )
         model.fit(words.features(train.texts), truth)
         for table, texts in zip(shares, wanted, strict=True):
             if texts:
