@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.choosing import choose
@@ -26,14 +25,12 @@ from tunesmith.evaluation.wording import rows_of
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks.base import Labels, Task
-from tunesmith.tasks.classification import Classification
 from tunesmith.training.events import Note
 
 if TYPE_CHECKING:
     from tunesmith.models.processor import Processor
 
 MOST_VALIDATION_ROWS = 500
-FEW_OF_A_CLASS = 16  # training rows, median over the classes
 SPLITS = ("train", "validation", "test")
 LISTED = 10
 
@@ -106,25 +103,17 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     whole, added = task.enriched(splits.train, columns, labels)
     why = {**splits.why, "train": f"{splits.why.get('train', '')}; {added}"} if added else splits.why
     splits = replace(splits, train=whole, why=why)
+    better = "" if isinstance(recipe.task, Task) else task.better_task(labels)
     sizes = [(name, len(table_in(splits, name)), splits.why.get(name, "")) for name in SPLITS]
     notes = (
         Note("columns", (columns.why, *rows)),
         Note("data", tuple(f"{name}: {rows_of(count, 'row')} ({said})" for name, count, said in sizes if said)),
         Note(
-            "task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})", *_few(recipe, task, labels))
+            "task", (f"task: {task.part_name()}, {task.describe(labels)} ({chosen.why})", *([better] if better else []))
         ),
         Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
     return Prepared(task, target, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
-
-
-def _few(recipe: Recipe, task: Task, labels: Labels) -> tuple[str, ...]:
-    """What to try where nobody asked for a task, and the classes have few rows each."""
-    if isinstance(recipe.task, Task) or not isinstance(task, Classification) or median(labels.counts) > FEW_OF_A_CLASS:
-        return ()
-    return (
-        f"half of the classes have {median(labels.counts):g} training rows or fewer: --task few_shot is made for that",
-    )
 
 
 def _with_places(finding: Finding) -> str:

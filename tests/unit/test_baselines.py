@@ -47,10 +47,11 @@ def test_tfidf_equals_scikit_learn_put_together_by_hand() -> None:
     new = ["I love a fine mess", "awful day", "so it is"]
     found = measured("tfidf", Part(TEXTS, TRUTH), Part(new, ["good", "bad", "good"]))
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
-    model = LogisticRegression(C=10.0, max_iter=1000).fit(vectorizer.fit_transform(TEXTS), TRUTH)
+    # By another solver, to the same optimum.
+    model = LogisticRegression(C=10.0, max_iter=1000, tol=1e-8).fit(vectorizer.fit_transform(TEXTS), TRUTH)
     shares = model.predict_proba(vectorizer.transform(new))
     assert found.scores.columns["predicted"].tolist() == shares.argmax(1).tolist()
-    assert found.scores.columns["probability"] == pytest.approx(shares.max(1))
+    assert found.scores.columns["probability"] == pytest.approx(shares.max(1), abs=1e-3)
     assert found.what == "TF-IDF with logistic regression"
 
 

@@ -317,6 +317,10 @@ class Task(Part, ABC):
     def describe(self, labels: Labels) -> str:
         """What is learned, in words: "77 classes"."""
 
+    def better_task(self, labels: Labels) -> str:
+        """Which other task such labels ask for, in a line for who named none; "" where this one is right."""
+        return ""
+
     def widen(self, processor: Processor, texts: Sequence[Text]) -> str:
         """Adds to the tokenizer what this task wants there, by the training texts; one line that says what, or ""."""
         return ""
