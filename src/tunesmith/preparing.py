@@ -268,7 +268,7 @@ def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) 
         windows += int(parts[several].sum())
     if not long:
         return ()
-    message = f"{counted(len(long))} with more than {limit} tokens, read in {windows} overlapping windows"
+    message = f"{counted(len(long))} with more than {limit} tokens, read in {windows:,} overlapping windows"
     return (
         Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long[:20])),
     )

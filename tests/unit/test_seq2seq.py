@@ -239,6 +239,7 @@ def test_a_tokenizer_without_an_end_gets_one(model_folder: Folder) -> None:
         ({"highlights": TARGETS, "Article": TEXTS}, ("Article", "highlights")),
         ({"de": TEXTS, "en": TARGETS, "id": list(range(7))}, ("de", "en")),
         ({"input": TEXTS, "output": TARGETS}, ("input", "output")),
+        ({"input": TEXTS, "target": TARGETS}, ("input", "target")),
         ({"text": TEXTS, "summary": TARGETS, "label": ["a"] * 7}, None),
         ({"instruction": TEXTS, "input": TEXTS, "output": TARGETS}, None),
         ({"question": TEXTS, "answer": TEXTS}, None),

@@ -11,8 +11,8 @@ from tunesmith.data.table import Table, shown
 from tunesmith.errors import DataError
 
 USUAL = (
-    ("source", "target"), ("src", "tgt"), ("input", "output"), ("input_text", "target_text"), ("document", "summary"),
-    ("article", "highlights"), ("article", "summary"), ("dialogue", "summary"), ("text", "summary"),
+    ("source", "target"), ("src", "tgt"), ("input", "output"), ("input", "target"), ("input_text", "target_text"),
+    ("document", "summary"), ("article", "highlights"), ("article", "summary"), ("dialogue", "summary"), ("text", "summary"),
 )  # fmt: skip
 ONLY_ASKED = (("question", "answer"), ("question", "answers"))  # other tasks read these too
 # ISO 639-1, of the languages that translations are usually of, as names of columns; an "id" or a "no" is none there.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+NOTHING = "(nothing)"  # what a model that ends at once has written
 SHOWN = 400  # letters of a text among the mistakes of the report
 
 Asked = TypeVar("Asked", bound=Example)
@@ -136,5 +137,5 @@ class WritingTask(Task, ABC):
         if exact_match(said, wanted):
             return None
         near = rouge_l(said, wanted)
-        said, wanted = shown(prediction.value, SHOWN), shown(self.wanted(truth), SHOWN)
-        return Mistake(1 - near, wanted, said, f"ROUGE-L {near:.2f}")
+        said = shown(prediction.value, SHOWN) or NOTHING
+        return Mistake(1 - near, shown(self.wanted(truth), SHOWN), said, f"ROUGE-L {near:.2f}")
