@@ -1,11 +1,16 @@
-"""How much memory this process may still take: what the system has available, or less where a container allows less."""
+"""Memory: how much this process may still take, and what it need not keep."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 NO_LIMIT = 1 << 60  # version 1 of control groups writes "none" as a number near 2**63
+
+
+KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+FEW_KERNELS = "16"
 
 
 class Container(NamedTuple):
@@ -13,6 +18,15 @@ class Container(NamedTuple):
 
     limit: int  # bytes
     free: int  # bytes, never below 0
+
+
+def keep_few_kernels() -> None:
+    """Lets oneDNN keep a few kernels rather than 1,024, unless the environment says how many. To be called before it is used.
+
+    It makes one for each shape of a matrix product, and texts have many lengths: of MiniLM on texts of 8 to 40 tokens in
+    bfloat16 they took 240 MB more after 160 steps, and saved no time.
+    """
+    os.environ.setdefault(KERNELS, FEW_KERNELS)
 
 
 def free_memory() -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, ModelError, TrainingError, TunesmithError
+from tunesmith.memory import keep_few_kernels
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
 from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
@@ -56,6 +57,7 @@ class Session:
         """
         from safetensors import SafetensorError
 
+        keep_few_kernels()
         try:
             yield from self._events()
         except (NotImplementedError, RecursionError):  # kinds of RuntimeError, and nothing that a user can put right

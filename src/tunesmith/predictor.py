@@ -17,6 +17,7 @@ from tunesmith.data.stored import part_rows
 from tunesmith.data.table import Table
 from tunesmith.data.words import words_of
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
+from tunesmith.memory import keep_few_kernels
 from tunesmith.runs import check_there
 from tunesmith.tasks.base import Labels, Prediction, Task
 
@@ -363,6 +364,7 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
     from tunesmith.models.loading import load_network
     from tunesmith.models.seal import check_seal
 
+    keep_few_kernels()
     given = Path(run)
     check_there(given)
     chosen = _device(device)

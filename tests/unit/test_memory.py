@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,3 +72,12 @@ def test_free_is_the_smaller_of_the_two_and_doctor_says_the_same(
     assert free_memory() == free
     limit = None if container is None else container.limit
     assert doctor.memory() == {"total_bytes": 10_000, "free_bytes": free, "limit_bytes": limit}
+
+
+def test_few_kernels_are_kept_unless_the_user_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(memory.KERNELS, "64")
+    memory.keep_few_kernels()
+    assert os.environ[memory.KERNELS] == "64"
+    monkeypatch.delenv(memory.KERNELS)
+    memory.keep_few_kernels()
+    assert os.environ[memory.KERNELS] == memory.FEW_KERNELS
