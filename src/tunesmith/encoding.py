@@ -7,7 +7,8 @@ import inspect
 import json
 import marshal
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith import __version__
 from tunesmith.data.encode import BadRows, Example, Text
 from tunesmith.data.images import Picture
-from tunesmith.data.stored import can_store, in_parts, part_rows, stored, tidy
+from tunesmith.data.stored import StoredExamples, can_store, in_parts, part_rows, stored, tidy
 from tunesmith.data.words import Words
 from tunesmith.errors import DataError
 from tunesmith.memory import free_memory
@@ -45,12 +46,13 @@ def encode_split(
         return _in_memory(whole, texts, processor), ""
     folder = cache_folder() / "encoded" / _key(task, texts, truth, labels, processor, limit)
     there = folder.is_dir()
+    if not there and not _has_room(folder, texts, processor):
+        return _in_memory(whole, texts, processor), f"kept in memory: {folder.parent} has no room for them"
     try:
         size = part_rows(processor.pictures)
         examples = stored(folder, texts, lambda: in_parts(whole, len(texts), size), task.example)
     except (OSError, OverflowError) as error:
         return _in_memory(whole, texts, processor), f"kept in memory: {folder.parent} cannot be written ({error})"
-    tidy(folder.parent, folder)
     total = sum(file.stat().st_size for file in folder.iterdir())
     return examples, f"{'read from' if there else 'kept in'} {folder} ({total / 1e6:,.0f} MB)"
 
@@ -66,15 +68,33 @@ def _in_memory(
     whole: Callable[[int, int], list[Example]], texts: Sequence[Text], processor: Processor
 ) -> list[Example]:
     """Raises DataError for pictures that would fill it."""
-    if processor.pictures:
-        first, free = processor.encode(texts[0], processor.max_length)[0], free_memory()
-        needed = len(texts) * sum(value.nbytes for value in first.values())
+    if processor.pictures and texts:
+        needed, free = _picture_bytes(texts, processor), free_memory()
         if needed > PICTURES_SHARE * free:
+            (size,) = processor.tokens(processor.encode(texts[0], processor.max_length)[0])
             raise DataError(
-                f"{len(texts):,} pictures of {processor.tokens(first)[0]} take {needed / 1e9:.1f} GB, and "
-                f"{free / 1e9:.1f} GB of memory are free; give fewer, or choose a base of smaller pictures"
+                f"{texts[0]} and on: {len(texts):,} pictures of {size} take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+                "of memory are free; give fewer, or choose a base of smaller pictures"
             )
     return whole(0, len(texts))
+
+
+def _picture_bytes(texts: Sequence[Text], processor: Processor) -> int:
+    first, _ = processor.encode(texts[0], processor.max_length)
+    return len(texts) * sum(value.nbytes for value in first.values())
+
+
+def _has_room(folder: Path, texts: Sequence[Text], processor: Processor) -> bool:
+    """Whether pictures leave as much of the disk free as they take."""
+    there = next(path for path in folder.absolute().parents if path.exists())
+    return not processor.pictures or 2 * _picture_bytes(texts, processor) <= shutil.disk_usage(there).free
+
+
+def tidy_cache(examples: Iterable[Sequence[Example]]) -> None:
+    """Takes away what was kept earlier and not used for long, where there is too much of it; never that of `examples`."""
+    kept = [part.folder for part in examples if isinstance(part, StoredExamples)]
+    if kept:
+        tidy(kept[0].parent, kept)
 
 
 def cache_folder() -> Path:
@@ -95,7 +115,10 @@ def _encoded(
     first: int,
     last: int,
 ) -> list[Example]:
-    return task.encode(texts[first:last], truth[first:last], labels, processor, limit)
+    try:
+        return task.encode(texts[first:last], truth[first:last], labels, processor, limit)
+    except OSError as error:  # a picture that went away meanwhile
+        raise DataError(f"a row cannot be read any more ({error}); put its file back") from None
 
 
 def _key(
@@ -105,9 +128,8 @@ def _key(
     plain: list[Any] = [__version__, code_of(type(task)), task.to_plain(), limit, processor.fingerprint()]
     plain += [labels.names, labels.center, labels.scale, labels.longest]
     digest.update(json.dumps(plain).encode("ascii"))
-    for (
-        text
-    ) in texts:  # of words also where they stand: equal texts may have been given as other words; of pictures pixels
+    for text in texts:
+        # Of words also where they stand, since equal texts may have been given as other words; of pictures their pixels.
         within = text.bounds if isinstance(text, Words) else text.digest if isinstance(text, Picture) else None
         digest.update(repr((text, within)).encode("utf-8", "surrogatepass") + BETWEEN)
     digest.update(BETWEEN)
@@ -118,13 +140,14 @@ def _key(
 
 def code_of(kind: type[Task]) -> str:
     """sha256, in hex, of what turns rows of such a task into numbers: the files of its class and of the tasks it comes from,
-    the package's `data` folder, and its reading of texts.
+    the package's `data` folder, and its reading of texts, conversations and pictures.
 
     A task with a dotted path changes without a new version, and so does the package while it is worked on. What such a
     task takes from further files of its own is not seen.
     """
     package, digest = Path(__file__).parent, hashlib.sha256()
-    files = [*sorted((package / "data").rglob("*.py")), package / "models" / "text.py"]
+    readers = [package / "models" / f"{name}.py" for name in ("text", "chat", "vision")]
+    files = [*sorted((package / "data").rglob("*.py")), *readers]
     parts = [part for part in kind.__mro__ if issubclass(part, Task)]
     for content in (*map(_source, parts), *map(_content, files)):
         digest.update(hashlib.sha256(content).digest())

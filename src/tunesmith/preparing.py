@@ -19,7 +19,7 @@ from tunesmith.data.split import Splits, make_splits
 from tunesmith.data.stored import Measures, measures
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
-from tunesmith.encoding import encode_split
+from tunesmith.encoding import encode_split, tidy_cache
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.models.resolve import local_kind
@@ -231,6 +231,7 @@ def _every_split(
             derived.append(Derived(f"data.encoded.{split}", len(examples[split]), kept))
     if unfit:
         raise UnfitRows(prepared, unfit)
+    tidy_cache(examples.values())
     return examples, derived
 
 

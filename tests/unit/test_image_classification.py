@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -279,6 +280,15 @@ def test_pictures_kept_on_disk_train_the_same_model(
     assert len(folders) == 3, "one a split"
     monkeypatch.setattr("tunesmith.encoding.free_memory", lambda: 1)
     bench(recipe, tmp_path / "again")  # what is on disk takes no memory
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "full"))
+    monkeypatch.setattr("tunesmith.encoding.shutil.disk_usage", lambda path: SimpleNamespace(free=300_000))
+    with pytest.raises(DataError, match="58 pictures"):
+        bench(recipe, tmp_path / "nowhere")
+
+
+def test_pictures_without_test_rows_are_trained_on(pictures: Path, model_folder: Folder, tmp_path: Path) -> None:
+    settings = {"data.test": 0.0, "data.validation": 0.0}
+    assert len(_numbers(bench(recipe_for(model_folder("resnet"), pictures, "full", settings), tmp_path / "run"))) > 0
 
 
 def test_pictures_that_do_not_fit_into_memory_are_refused(

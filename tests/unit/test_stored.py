@@ -171,7 +171,9 @@ def test_a_class_without_a_file_is_told_by_its_functions() -> None:
     assert encoding.code_of(typed("the ")) == encoding.code_of(typed("the ")) != encoding.code_of(typed("film "))
 
 
-@pytest.mark.parametrize("file", ["data/table.py", "data/targets/tags.py", "models/text.py"])
+@pytest.mark.parametrize(
+    "file", ["data/table.py", "data/targets/tags.py", "models/text.py", "models/chat.py", "models/vision.py"]
+)
 def test_code_that_reads_rows_counts_too(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(Path(encoding.__file__).parent, tmp_path / "tunesmith", ignore=shutil.ignore_patterns("*.pyc"))
     before = encoding.code_of(Classification)
@@ -231,6 +233,12 @@ def test_a_folder_that_is_not_whole_is_made_anew(cache: Path, processor: TextPro
     ):
         spoil()
         assert list(encode_split(task, texts, truth, labels, processor, 8)[0]) == wanted
+
+
+def test_another_chat_template_makes_other_rows(processor: TextProcessor, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = processor.fingerprint()
+    monkeypatch.setattr(processor.tokenizer, "chat_template", "{{ messages[0].content }}")
+    assert processor.fingerprint() != before
 
 
 def test_where_nothing_can_be_written_rows_stay_in_memory(
@@ -297,7 +305,7 @@ def test_folders_not_used_longest_go_first(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / name).mkdir()
         (tmp_path / name / "data").write_bytes(b"x" * 100)
         os.utime(tmp_path / name, (time.time() - 1000 * age, time.time() - 1000 * age))
-    tidy(tmp_path, tmp_path / "now")
+    tidy(tmp_path, [tmp_path / "now"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "now"]
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import chain, islice
@@ -105,7 +105,7 @@ class StoredExamples(MeasuredExamples):
                 return np.empty(0, kind)
             return np.memmap(folder / name, kind, "r").view(np.ndarray)
 
-        self.texts, self._kind = texts, kind
+        self.folder, self.texts, self._kind = folder, texts, kind
         self._shape = tuple(index["shape"])  # of every picture; () of what is no picture
         self._sides, self._names = index["sides"], index["inputs"]
         self._inputs = {key: mapped(key, _kind(key.split(".")[0])) for key in _keys(self._names, self._sides)}
@@ -241,12 +241,12 @@ def stored(
     return StoredExamples(folder, texts, kind)
 
 
-def tidy(cache: Path, kept: Path) -> None:
-    """Takes away the folders of `cache` that were not used longest, until the rest fits `KEPT_BYTES`; never `kept`."""
+def tidy(cache: Path, kept: Collection[Path]) -> None:
+    """Takes away the folders of `cache` that were not used longest, until the rest fits `KEPT_BYTES`; never any of `kept`."""
     with suppress(OSError):
-        folders = sorted((path for path in cache.iterdir() if path != kept), key=lambda path: path.stat().st_mtime)
+        folders = sorted((path for path in cache.iterdir() if path not in kept), key=lambda path: path.stat().st_mtime)
         sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in folders}
-        room = KEPT_BYTES - sum(file.stat().st_size for file in kept.rglob("*") if file.is_file())
+        room = KEPT_BYTES - sum(file.stat().st_size for path in kept for file in path.rglob("*") if file.is_file())
         for path in reversed(folders):
             room -= sizes[path]
             if room < 0 and time.time() - path.stat().st_mtime > 60:  # not one that is being used right now

@@ -84,7 +84,8 @@ class TextProcessor(Processor):
             whole = sorted(tokenizer.get_vocab().items())
         marks = sorted((name, str(mark)) for name, mark in tokenizer.special_tokens_map.items())
         kind = [type(tokenizer).__name__, tokenizers.__version__, transformers.__version__]
-        said = json.dumps([kind, whole, marks, self.pad, self.lower, self.apart, self.skipped, self.bag], default=str)
+        own = [self.pad, self.lower, self.apart, self.skipped, self.bag, tokenizer.chat_template]
+        said = json.dumps([kind, whole, marks, *own], default=str)
         return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 
     def encode(self, text: str | tuple[str, ...], max_length: int) -> tuple[dict[str, list[int]], int]:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
@@ -69,7 +70,8 @@ class ImageProcessor(Processor):
 
     def _pixels(self, picture: Any) -> Tensor:
         given = self.sizer(picture.image(), do_rescale=False, do_normalize=False, return_tensors="np")[PIXELS][0]
-        return torch.from_numpy(given).round().clamp(0, 255).to(torch.uint8).contiguous()
+        # In numpy: each of several threads that called torch would start as many of torch's own.
+        return torch.from_numpy(np.clip(np.rint(given), 0, 255).astype(np.uint8))
 
 
 def load_image_processor(folder: Path, config: PreTrainedConfig) -> ImageProcessor:

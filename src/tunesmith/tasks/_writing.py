@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 NOTHING = "(nothing)"  # what a model that ends at once has written
 SHOWN = 400  # letters of a text among the mistakes of the report
-
-Asked = TypeVar("Asked", bound=Example)
 
 
 class WritingTask(Task, ABC):
@@ -74,12 +72,22 @@ class WritingTask(Task, ABC):
     def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
         raise AssertionError("what a model says of texts to write can only be judged with their tokens: see `judged`")
 
-    def sampled(self, examples: Sequence[Asked]) -> list[Asked]:
-        """Those that texts are written for: all whose target is not known; where all are, `sample`, evenly over them."""
-        asked = [example for example in examples if example.target is None]
-        if asked or len(examples) <= self.sample:
-            return asked if asked else list(examples)
-        return [examples[place * len(examples) // self.sample] for place in range(self.sample)]
+    def sampled(
+        self, examples: Sequence[Example], fits: Callable[[Example], bool] = lambda example: True
+    ) -> list[Example]:
+        """Those that texts are written for: all whose target is not known; where all are, `sample` of those that fit, evenly
+        over them. Looks at one example at a time.
+        """
+        asked: list[int] = []
+        known: list[int] = []
+        for place, example in enumerate(examples):
+            if example.target is None:
+                asked.append(place)
+            elif fits(example):
+                known.append(place)
+        if not asked and len(known) > self.sample:
+            known = [known[turn * len(known) // self.sample] for turn in range(self.sample)]
+        return [examples[place] for place in asked or known]
 
     def with_texts(
         self, found: Sequence[Prediction], asked: Sequence[Example], texts: Sequence[str], going: set[int], limit: str

@@ -209,28 +209,30 @@ class Instruction(WritingTask):
         return self.unfit == "drop"
 
     def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
-        chats = [example for part in examples.values() for example in part if isinstance(example, ChatExample)]
-        learned = sum(example.units for example in chats)
-        total = sum(example.length for example in chats)
+        learned = total = clipped = joined = 0
+        dropped: list[int] = []
+        lost: Counter[str] = Counter()
+        for example in (example for part in examples.values() for example in part):  # one at a time: see data/stored.py
+            assert isinstance(example, ChatExample)
+            learned, total = learned + example.units, total + example.length
+            clipped, joined = clipped + example.clipped, joined + example.joined
+            dropped += [example.dropped] if example.dropped else []
+            lost.update(set(example.lost))
         what = {"assistant": "what assistants say", "last": "the last answer of each", "all": "everything"}[self.learn]
         said = [f"{learned:,} of {total:,} tokens are learned ({learned / max(total, 1):.0%}): {what}"]
-        dropped = [example.dropped for example in chats if example.dropped]
         if dropped:
             said.append(
                 f"{len(dropped):,} conversations longer than {limit} tokens lost their last turns: {sum(dropped):,} whole "
                 "answers in all"
             )
-        clipped = sum(example.clipped for example in chats)
         if clipped:
             said.append(f"{clipped:,} conversations whose first answer does not fit {limit} tokens: its end is cut")
-        joined = sum(example.joined for example in chats)
         if joined:
             said.append(
                 f"{joined:,} conversations where the first letters of an answer share a token with what the template writes "
                 "before it: that token is not learned"
             )
-        for what in sorted({what for example in chats for what in example.lost}):
-            count = sum(what in example.lost for example in chats)
+        for what, count in sorted(lost.items()):
             said.append(
                 f"{count:,} conversations hold {what}, which this chat template does not write: they are not read"
             )
@@ -284,8 +286,10 @@ class Instruction(WritingTask):
 
     def _answerable(self, examples: Sequence[Example]) -> list[ChatExample]:
         """The rows that answers are written for; of those with known answers none whose own was left out."""
-        chats = [item for item in examples if isinstance(item, ChatExample)]
-        return self.sampled([item for item in chats if item.target is None or (not item.dropped and item.prompt > 0)])
+        found = self.sampled(
+            examples, lambda item: isinstance(item, ChatExample) and not item.dropped and item.prompt > 0
+        )
+        return [item for item in found if isinstance(item, ChatExample)]
 
     def wanted(self, truth: Any) -> str:
         return answer_of(truth)

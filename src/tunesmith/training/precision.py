@@ -59,7 +59,7 @@ def choose_runtime(training: TrainingSpec, width: int, convolutions: bool = Fals
 def bfloat16_gain(device: str, width: int) -> float:
     """How many times as fast as float32 a product of the run's own size is in bfloat16: best of 5 each, in turns.
 
-    On a CPU its own seconds count, not the clock's: another program on the same cores must not change what a run computes.
+    On a CPU its own seconds count, not the clock's, in which another program on the same cores would weigh as much.
     """
     import torch
 

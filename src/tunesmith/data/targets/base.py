@@ -72,6 +72,7 @@ class Unbalanced(Target, ABC):
     """Rows that all count alike when some are held out, and of which no two can contradict each other."""
 
     balance: ClassVar[str] = "at random"
+    stratum: ClassVar[str]  # what all rows are of; with the seed it decides which of them are held out
 
     def notice(self, column: str, rows: dict[str, Rows], findings: list[Finding]) -> None:
         return
@@ -87,7 +88,7 @@ class Unbalanced(Target, ABC):
         return
 
     def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
-        return [("rows",)] * len(targets)
+        return [(self.stratum,)] * len(targets)
 
     def disagree(self, targets: Sequence[Any]) -> bool:
         return False

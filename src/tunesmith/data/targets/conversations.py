@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tunesmith.data.conversation import ASSISTANT, answer_of
 from tunesmith.data.findings import Finding, Rows, find
@@ -13,6 +13,8 @@ from tunesmith.errors import Problems
 
 class Conversations(Unbalanced):
     """One conversation a row. Different answers to one prompt contradict nothing."""
+
+    stratum: ClassVar[str] = "conversations"
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         return list(table.columns[column])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Unbalanced
@@ -13,6 +13,8 @@ SHOWN = 60
 
 class PlainText(Unbalanced):
     """One text a row."""
+
+    stratum: ClassVar[str] = "texts"
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         return ["" if value is None else str(value) for value in table.columns[column]]

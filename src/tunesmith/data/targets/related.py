@@ -17,6 +17,7 @@ class Related(Unbalanced):
     """The same for every row, so nothing has to be balanced and no two rows can contradict each other."""
 
     swaps: ClassVar[bool] = True
+    stratum: ClassVar[str] = RELATED
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         return [RELATED] * len(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tunesmith.data.findings import Finding, Rows, find
 from tunesmith.data.table import Table
@@ -12,6 +12,8 @@ from tunesmith.errors import Problems
 
 class Texts(Unbalanced):
     """One text a row."""
+
+    stratum: ClassVar[str] = "texts"
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         return [None if value is None or value == "" else str(value) for value in table.columns[column]]
