@@ -12,6 +12,7 @@ from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked
 from tunesmith.data.findings import Finding
 from tunesmith.data.readers import read_data
+from tunesmith.data.stored import StoredExamples
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
@@ -77,7 +78,7 @@ def measure_result(
     found = _predict_split("test", prepared, predictor, run)
     truth = prepared.truth("test")
     scores = task.score(found, truth, labels)
-    baselines = baselines_of(recipe, prepared, built)
+    baselines = baselines_of(recipe, prepared, encoded, built)
     chosen = recipe.evaluation
     comparison = compare(
         scores, {item.name: item.scores for item in baselines}, chosen.resamples, chosen.confidence, recipe.seed
@@ -203,10 +204,13 @@ def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) 
     )
 
 
-def baselines_of(recipe: Recipe, prepared: Prepared, built: Built) -> list[Baseline]:
+def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built) -> list[Baseline]:
     """The task's cheap rivals, and those of the untouched base; none where the recipe wants none."""
     if not recipe.evaluation.baselines:
         return []
+    for part in encoded.examples.values():  # the rivals read the texts themselves
+        if isinstance(part, StoredExamples):
+            part.let_go()
     train, validation, test = (Part(prepared.texts(split), prepared.truth(split)) for split in SPLITS)
     task, labels = prepared.task, prepared.labels
     found = [measure_baseline(name, task, train, validation, test, labels, recipe.seed) for name in task.baselines]

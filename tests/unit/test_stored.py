@@ -315,3 +315,12 @@ def test_the_cache_stands_where_it_was_asked_to(monkeypatch: pytest.MonkeyPatch,
     assert cache_folder() == tmp_path / "tunesmith"
     monkeypatch.setenv("TUNESMITH_CACHE", "~/elsewhere")
     assert cache_folder() == Path.home() / "elsewhere"
+
+
+def test_rows_that_were_let_go_are_read_again(cache: Path, processor: TextProcessor) -> None:
+    task, texts, truth, labels = CASES["windows"]
+    found, _ = encode_split(task, texts, truth, labels, processor, 8)
+    assert isinstance(found, StoredExamples)
+    before = list(found)
+    found.let_go()
+    assert list(found) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from tunesmith.data.table import Table, shown
@@ -12,6 +12,7 @@ from tunesmith.errors import DataError, Problems
 
 DELIMITERS = ",;\t|"
 SAMPLE_ROWS = 50
+SHARED = 1_000  # different values of a column that are kept once
 LISTED = 10  # bad lines shown one by one; the rest are counted
 Records = list[tuple[int, list[str]]]  # (line where the record starts, its fields)
 
@@ -87,8 +88,14 @@ def _table(text: str, delimiter: str, path: str) -> Table:
         problems.add(f"{path}: holds a header ({', '.join(names)}) but no rows")
     _list_ragged(rows, len(names), delimiter, path, problems)
     problems.raise_as(DataError)
-    columns = {name: [fields[place] for _, fields in rows] for place, name in enumerate(names)}
+    columns = {name: _shared(fields[place] for _, fields in rows) for place, name in enumerate(names)}
     return Table(path, columns, tuple(line for line, _ in rows))
+
+
+def _shared(values: Iterable[str]) -> list[str]:
+    """The values, of the first different ones each once: a million labels are a few objects, not a million."""
+    seen: dict[str, str] = {}
+    return [seen.setdefault(value, value) if len(seen) < SHARED else seen.get(value, value) for value in values]
 
 
 def _list_ragged(rows: Records, width: int, delimiter: str, path: str, problems: Problems) -> None:

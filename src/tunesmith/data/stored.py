@@ -7,8 +7,10 @@ beside them what else an Example has. Rows are read from it one at a time, so th
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -100,10 +102,14 @@ class StoredExamples(MeasuredExamples):
             if (folder / name).stat().st_size != size:
                 raise ValueError(f"{folder / name}: is not as long as it was when it was written")
 
+        self._maps: list[mmap.mmap] = []
+
         def mapped(name: str, kind: Any) -> np.ndarray:
             if index["bytes"][name] == 0:
                 return np.empty(0, kind)
-            return np.memmap(folder / name, kind, "r").view(np.ndarray)
+            with (folder / name).open("rb") as file:
+                self._maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return np.frombuffer(self._maps[-1], kind)
 
         self.folder, self.texts, self._kind = folder, texts, kind
         self._shape = tuple(index["shape"])  # of every picture; () of what is no picture
@@ -115,6 +121,12 @@ class StoredExamples(MeasuredExamples):
         self._rest_ends = np.concatenate([[0], mapped("rest_ends", np.int64)])
         cuts, sources = (mapped(name, np.int32).astype(np.int64) for name in ("cuts", "sources"))
         self.measures = Measures(np.maximum.reduce(lengths), cuts, sources)
+
+    def let_go(self) -> None:
+        """Gives what was read back to the system, which reads it again where it is asked for; on Windows does nothing."""
+        if sys.platform != "win32":
+            for pages in self._maps:
+                pages.madvise(mmap.MADV_DONTNEED)
 
     @property
     def tokens(self) -> set[int]:
