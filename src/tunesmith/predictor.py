@@ -6,14 +6,14 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.catalog import build
-from tunesmith.data.encode import BadRows, Example, Text
+from tunesmith.data.encode import Example, Text
 from tunesmith.data.images import Picture, Pictures
-from tunesmith.data.stored import part_rows
+from tunesmith.data.stored import in_parts, part_rows
 from tunesmith.data.table import Table
 from tunesmith.data.words import words_of
 from tunesmith.errors import ArtifactError, DataError, ModelError, RecipeError, TunesmithWarning
@@ -160,18 +160,9 @@ class Predictor:
         if self.card.task.joint:  # ranks are among all rows
             return self._predicted(self._encoded(texts))
         found: list[Prediction] = []
-        bad: dict[int, str] = {}
         size = part_rows(self.reads_pictures)
-        for first in range(0, len(texts), size):
-            try:
-                examples = self._encoded(texts[first : first + size])
-            except BadRows as error:
-                bad |= {first + row: said for row, said in error.rows.items()}
-                continue
-            if not bad:
-                found += [replace(said, row=said.row + first) for said in self._predicted(examples)]
-        if bad:
-            raise BadRows(bad)
+        for part in in_parts(lambda first, last: self._encoded(texts[first:last]), len(texts), size):
+            found += self._predicted(part)
         return found
 
     def judged(self, texts: Sequence[Text], truth: Sequence[Any], answers: bool) -> list[Prediction]:

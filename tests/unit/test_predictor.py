@@ -75,6 +75,15 @@ def test_cut_texts_are_warned_of_once_and_at_the_caller(saved: Path) -> None:
         assert model.predictions([]) == []
 
 
+def test_texts_in_parts_are_read_as_the_whole(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, texts = load(saved), ["a film", "good", LONG, "bad film", "a"]
+    whole = model.quiet_predictions(texts)
+    monkeypatch.setattr("tunesmith.data.stored.PART_ROWS", 2)
+    parts = model.quiet_predictions(texts)
+    assert [(item.row, item.value) for item in parts] == [(item.row, item.value) for item in whole]
+    assert [item.row for item in parts] == [0, 1, 2, 3, 4]
+
+
 def test_the_commands_say_a_cut_as_one_plain_line(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

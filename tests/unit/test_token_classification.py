@@ -279,8 +279,14 @@ def columns_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def _placed(said: Prediction) -> list[tuple[int, int, str]]:
+    return [(entity.start, entity.end, entity.label) for entity in said.value]
+
+
 @pytest.mark.parametrize("method", ["full", "head", "lora"])
-def test_a_run_from_columns_to_spans(method: str, columns_file: Path, model_folder: Folder, tmp_path: Path) -> None:
+def test_a_run_from_columns_to_spans(
+    method: str, columns_file: Path, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pyarrow import parquet
 
     settings = {"evaluation.baselines": True, "training.epochs": 3, "training.rate": 3e-3}
@@ -297,6 +303,13 @@ def test_a_run_from_columns_to_spans(method: str, columns_file: Path, model_fold
         assert report["metrics"]["entity_f1"]["value"] > 0.5
     kept = {item["key"]: item["value"] for item in report["derived"]}["training.cache"]
     assert kept == {"full": "Live", "head": "TokenCache", "lora": "Live"}[method]
+    model, texts = load(tmp_path / "run"), [" ".join(row["tokens"]) for row in entity_rows(9)]
+    whole = model.quiet_predictions(texts)
+    monkeypatch.setattr("tunesmith.data.stored.PART_ROWS", 2)
+    parts = model.quiet_predictions(texts)
+    assert [(item.row, _placed(item)) for item in parts] == [(item.row, _placed(item)) for item in whole], (
+        "of windows too"
+    )
 
     model = load(tmp_path / "run")
     written = parquet.read_table(tmp_path / "run" / "predictions" / "test.parquet").to_pylist()
