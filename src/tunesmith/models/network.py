@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from safetensors.torch import save_file
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tunesmith.errors import ModelError
+from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling
@@ -101,6 +102,12 @@ class Network(nn.Module, ABC):
 
         `limit` is how many tokens of a text the model was trained and measured with: other tools then cut there too.
         """
+
+    def train(self, mode: bool = True) -> Self:
+        """The mode of every module, and the form of attention that suits it."""
+        super().train(mode)
+        suit_attention(self.get_submodule(self.layout.body), mode)
+        return self
 
     def recompute_activations(self) -> None:
         """Activation checkpointing in every block: less memory in training, more time. Raises ModelError without blocks."""
