@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from families import FAMILIES, NO_LINEARS, STATIC, STATIC_METHODS, VISION
+from families import FAMILIES, NO_BIASES, NO_LINEARS, STATIC, STATIC_METHODS, VISION
 from shortruns import HINTS, rows
 from tunesmith import catalog
 from tunesmith.data.answer_columns import Answer
@@ -30,7 +30,14 @@ RATES = Rates(1e-3, 1e-2, "large enough for two steps to show")
 
 # A method or task that is not named here is tried as it is.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "layers": [{"layers": 1}, {"layers": [0, 2]}, {"layers": 2, "norms": "all"}, {"layers": 1, "embeddings": True}],
+    "full": [{}, {"rate_decay": 0.8}],
+    "layers": [
+        {"layers": 1},
+        {"layers": [0, 2]},
+        {"layers": 2, "norms": "all"},
+        {"layers": 1, "embeddings": True},
+        {"layers": 1, "side": "bottom", "rate_decay": 0.5},
+    ],
     "lora": [{"rank": 4}, {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"}],
 }
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
@@ -202,8 +209,12 @@ def families_of(task: str) -> tuple[str, ...]:
     return tuple(family for family in FITTING.get(task, FAMILIES) if family not in UNFIT.get(task, ()))
 
 
+# Families that lack what a method trains or changes.
+WITHOUT: dict[str, tuple[str, ...]] = {"lora": NO_LINEARS, "bitfit": NO_BIASES}
+
+
 def fits(method: str, family: str) -> bool:
-    return method != "lora" or family not in NO_LINEARS
+    return family not in WITHOUT.get(method, ())
 
 
 def all_cases() -> list[Case]:

@@ -21,7 +21,7 @@ from cases import (
     static_cases,
 )
 
-from families import NO_LINEARS, NOT_REPLAYED
+from families import NO_BIASES, NO_LINEARS, NOT_REPLAYED
 from tunesmith import catalog
 from tunesmith.errors import ModelError, TrainingError
 from tunesmith.methods.base import Group, Plan
@@ -278,6 +278,12 @@ def test_low_rank_maps_need_linear_layers(family: str, backbone_of: Callable[[st
         with pytest.raises(ModelError, match="no linear layers inside its blocks; use full, layers or head"):
             set_up(Case(task, "lora", family, (), ()), backbone_of(family))
     assert not fits("lora", family)
+
+
+@pytest.mark.parametrize("family", NO_BIASES)
+def test_bitfit_needs_biases(family: str, backbone_of: Callable[[str], Backbone]) -> None:
+    with pytest.raises(ModelError, match=r"no biases, .*; use lora, norms, layers, head or full$"):
+        set_up(Case("classification", "bitfit", family, (), ()), backbone_of(family))
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from tunesmith.methods._groups import full_rate, head_rate, plan_for
+from pydantic import Field
+
+from tunesmith.methods._groups import RATE_DECAY, check_decay, full_rate, head_rate, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ class Full(Method):
 
     epochs: ClassVar[int] = 5
     static_epochs: ClassVar[int | None] = 10
+
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = RATE_DECAY
 
     def rates(self, width: int | None, steps: int) -> Rates:
         """Base: 1e-4 * 384 / width, between 1e-5 and 2e-4; head: 5 times that.
@@ -37,4 +41,6 @@ class Full(Method):
         return Rates(3e-3, 1e-2, "3e-3 for a table of word vectors, 1e-2 for the head: measured on Banking77")
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
-        return plan_for(network, [name for name, _ in network.named_parameters()], rates, cut=0)
+        """Raises ModelError where the rate is to fall from block to block, and there are no blocks."""
+        check_decay(network.layout, self.rate_decay, "full")
+        return plan_for(network, [name for name, _ in network.named_parameters()], rates, 0, self.rate_decay)

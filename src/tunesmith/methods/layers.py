@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods._groups import full_rate, head_rate, parameters_of, plan_for
+from tunesmith.methods._groups import RATE_DECAY, full_rate, head_rate, parameters_of, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -22,11 +22,16 @@ class Layers(Method):
     epochs: ClassVar[int] = 5
 
     layers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=2, description="how many of the top blocks, or a list of block numbers counted from 0 at the input"
+        default=2,
+        description="how many of the blocks, from the top, or a list of block numbers counted from 0 at the input",
     )
     norms: Literal["chosen", "all"] = Field(
         default="chosen", description="norms of the chosen blocks only, or of every block"
     )
+    side: Literal["top", "bottom"] = Field(
+        default="top", description="where a number of blocks is counted from: the output's side, or the input's"
+    )
+    rate_decay: Annotated[float, Field(gt=0, le=1)] = RATE_DECAY
     embeddings: bool = Field(default=False, description="whether the embeddings train too")
 
     def rates(self, width: int | None, steps: int) -> Rates:
@@ -44,14 +49,18 @@ class Layers(Method):
                 "method layers: this base has no ordered list of blocks to choose from; use full"
                 + (", head or lora" if layout.linears else " or head")
             )
-        asked = tuple(range(depth - self.layers, depth)) if isinstance(self.layers, int) else self.layers
+        asked = self.layers if isinstance(self.layers, tuple) else self._counted(depth)
         wrong = sorted({index for index in asked if not 0 <= index < depth})
         if wrong or not asked:
             raise ModelError(
                 f"method.layers: {self.layers!r} does not fit a base of {depth} blocks, numbered 0 to {depth - 1}; "
-                f"give 1 to {depth} for the top ones, or a list of their numbers"
+                f"give 1 to {depth} for the {self.side} ones, or a list of their numbers"
             )
         return tuple(sorted(set(asked)))
+
+    def _counted(self, depth: int) -> tuple[int, ...]:
+        assert isinstance(self.layers, int)
+        return tuple(range(self.layers) if self.side == "bottom" else range(depth - self.layers, depth))
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         layout = network.layout
@@ -60,7 +69,7 @@ class Layers(Method):
             modules += layout.norms
         if self.embeddings:
             modules += layout.embeddings
-        return plan_for(network, parameters_of(network, modules), rates, self.cut(layout))
+        return plan_for(network, parameters_of(network, modules), rates, self.cut(layout), self.rate_decay)
 
     def cut(self, layout: Layout) -> int:
         if self.embeddings or self.norms == "all":

@@ -1,0 +1,73 @@
+"""What each method lets change, and at which rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunesmith.catalog import build
+from tunesmith.errors import ModelError
+from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.models.backbone import load_backbone
+from tunesmith.models.network import Network, sequence_network
+from tunesmith.models.resolve import resolve
+
+RATES = Rates(1e-3, 1e-2, "")
+Folder = Callable[[str], Path]
+
+
+def attached(folder: Path, asked: object) -> tuple[Network, Plan]:
+    method = build("methods", asked)
+    assert isinstance(method, Method)
+    backbone = load_backbone(resolve(str(folder)))
+    network = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 3)
+    return network, method.attach(network, RATES, 5)
+
+
+def rate_of(plan: Plan, part: str) -> float:
+    """Of the only rate that parameters have whose name holds `part`."""
+    rates = {group.rate for group in plan.groups for name in group.parameters if part in name}
+    (rate,) = rates
+    return rate
+
+
+def test_the_rate_falls_from_block_to_block(model_folder: Folder) -> None:
+    network, plan = attached(model_folder("bert"), {"name": "full", "rate_decay": 0.5})
+    depth = len(network.layout.blocks)
+    for place in range(depth):
+        assert rate_of(plan, f".layer.{place}.") == pytest.approx(1e-3 * 0.5 ** (depth - 1 - place))
+    assert rate_of(plan, "embeddings.") == pytest.approx(1e-3 * 0.5**depth)
+    assert rate_of(plan, "pooler.") == 1e-3, "what follows the blocks has the rate of the last one"
+    assert rate_of(plan, "classifier.") == 1e-2
+    _, even = attached(model_folder("bert"), "full")
+    assert {group.rate for group in even.groups} == {1e-3, 1e-2}
+
+
+@pytest.mark.parametrize(
+    ("asked", "blocks"),
+    [({"layers": 2}, {1, 2}), ({"layers": 2, "side": "bottom"}, {0, 1}), ({"layers": [0, 2]}, {0, 2})],
+)
+def test_the_blocks_that_were_asked_for_train(asked: dict[str, object], blocks: set[int], model_folder: Folder) -> None:
+    network, plan = attached(model_folder("bert"), asked)
+    trained = {place for place in range(3) if any(f".layer.{place}." in name for name in plan.trainable)}
+    assert trained == blocks
+    assert plan.cut == min(blocks)
+    assert network.layout.blocks
+
+
+@pytest.mark.parametrize(("method", "last"), [("bitfit", {"bias"}), ("norms", {"weight", "bias"})])
+def test_only_biases_and_only_norms(method: str, last: set[str], model_folder: Folder) -> None:
+    network, plan = attached(model_folder("bert"), method)
+    of_base = set(plan.trainable) - network.fresh
+    assert {name.rpartition(".")[2] for name in of_base} == last
+    body = f"{network.layout.body}."
+    biases = {name for name, _ in network.named_parameters() if name.startswith(body) and name.endswith(".bias")}
+    norms = {f"{norm}.{part}" for norm in network.layout.norms for part in ("weight", "bias")}
+    assert of_base == (biases if method == "bitfit" else norms)
+
+
+def test_no_blocks_to_fall_over(model_folder: Folder) -> None:
+    with pytest.raises(ModelError, match=r"rate_decay: .* for full's rate to fall over; leave it out$"):
+        attached(model_folder("glove"), {"name": "full", "rate_decay": 0.5})
