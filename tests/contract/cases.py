@@ -38,7 +38,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"layers": 1, "embeddings": True},
         {"layers": 1, "side": "bottom", "rate_decay": 0.5},
     ],
-    "lora": [{"rank": 4}, {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"}],
+    "lora": [
+        {"rank": 4},
+        {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"},
+        {"rank": 3, "rslora": True, "dora": True, "up_rate": 16.0},
+        {"rank": 3, "initial": "pissa"},
+    ],
 }
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
 TASK_VARIANTS["instruction"] = [{"template": "plain"}, {"template": "plain", "learn": "all"}]

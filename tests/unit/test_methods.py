@@ -69,5 +69,5 @@ def test_only_biases_and_only_norms(method: str, last: set[str], model_folder: F
 
 
 def test_no_blocks_to_fall_over(model_folder: Folder) -> None:
-    with pytest.raises(ModelError, match=r"rate_decay: .* for full's rate to fall over; leave it out$"):
+    with pytest.raises(ModelError, match=r"rate_decay: .* for the rate to fall over; leave it out$"):
         attached(model_folder("glove"), {"name": "full", "rate_decay": 0.5})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -11,7 +11,6 @@ from tunesmith.errors import ModelError
 from tunesmith.methods.base import Group, Plan, Rates
 
 if TYPE_CHECKING:
-    from tunesmith.models.layout import Layout
     from tunesmith.models.network import Network
 
 RATE_DECAY: Any = Field(  # pydantic types a field's description as the value it describes
@@ -19,13 +18,14 @@ RATE_DECAY: Any = Field(  # pydantic types a field's description as the value it
 )
 
 
-def plan_for(network: Network, trained: Iterable[str], rates: Rates, cut: int, fall: float = 1.0) -> Plan:
+def plan_for(
+    network: Network, trained: Iterable[str], rates: Rates, cut: int, times: Mapping[str, float] | None = None
+) -> Plan:
     """`trained` parameters of the base, and all of the head, train; the rest is frozen, bit for bit.
 
     Weight decay holds weights near zero, which suits weight matrices only: vectors (biases, norms) and embeddings go
-    without it (Loshchilov & Hutter 2019 as applied by BERT's reference code). `fall`: the rate of a block is that of the
-    block above it times this; the last block's, and that of what follows it, is `rates.base`, and the embeddings lie one
-    step below the first block (Howard & Ruder 2018, ULMFiT, section 3.2).
+    without it (Loshchilov & Hutter 2019 as applied by BERT's reference code). `times`: parameters of the base whose
+    rate is not `rates.base` but so many times that.
     """
     from torch import nn
 
@@ -33,8 +33,8 @@ def plan_for(network: Network, trained: Iterable[str], rates: Rates, cut: int, f
     # The layout has none where a base has no list of blocks (albert): a table of vectors is one wherever it stands.
     tables = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     chosen = set(trained) | set(network.fresh)
-    depth = _steps_down(network) if fall < 1.0 else {}
-    buckets: dict[tuple[str, int, bool], list[str]] = {}
+    other = {} if times is None else times
+    buckets: dict[tuple[str, float, bool], list[str]] = {}
     frozen = set()
     for name, parameter in network.named_parameters():
         if name not in chosen:
@@ -44,35 +44,43 @@ def plan_for(network: Network, trained: Iterable[str], rates: Rates, cut: int, f
         parameter.requires_grad_(True)
         part = "head" if name in network.fresh else "base"
         decay = parameter.ndim >= 2 and id(parameter) not in tables and not name.startswith(embeddings)
-        down = 0 if part == "head" else next((steps for start, steps in depth.items() if name.startswith(start)), 0)
-        buckets.setdefault((part, down, decay), []).append(name)
+        factor = 1.0 if part == "head" else other.get(name, 1.0)
+        buckets.setdefault((part, factor, decay), []).append(name)
     groups = tuple(
         Group(
-            name=f"{part}{f' {down} below the top' if down else ''}, {'weight decay' if decay else 'no decay'}",
+            name=f"{part}{'' if factor == 1 else f' x {factor:g}'}, {'weight decay' if decay else 'no decay'}",
             parameters=tuple(names),
-            rate=rates.head if part == "head" else rates.base * fall**down,
+            rate=rates.head if part == "head" else rates.base * factor,
             decay=decay,
         )
-        for (part, down, decay), names in buckets.items()
+        for (part, factor, decay), names in buckets.items()
     )
     plan = Plan(groups, frozenset(frozen), cut)
     plan.check(network)
     return plan
 
 
-def check_decay(layout: Layout, fall: float, method: str) -> None:
-    """Raises ModelError where the rate is to fall from block to block, and the base has none."""
-    if fall < 1.0 and not layout.blocks:
-        raise ModelError(
-            f"method.rate_decay: this base has no ordered list of blocks for {method}'s rate to fall over; leave it out"
-        )
+def falling(network: Network, fall: float) -> dict[str, float]:
+    """By how much the rate of each parameter of the base is less, where a block's is that of the block above times `fall`.
 
-
-def _steps_down(network: Network) -> dict[str, int]:
-    """How far below the last block a part of the base lies, by the start of its parameters' names."""
+    The last block's, and that of what follows it, is the whole rate; the embeddings lie one step below the first block
+    (Howard & Ruder 2018, ULMFiT, section 3.2). Raises ModelError where it is to fall, and there are no blocks.
+    """
+    if fall == 1.0:
+        return {}
     blocks = network.layout.blocks
-    found = {f"{name}.": len(blocks) - 1 - place for place, name in enumerate(blocks)}
-    return {**found, **{f"{name}.": len(blocks) for name in network.layout.embeddings}}
+    if not blocks:
+        raise ModelError(
+            "method.rate_decay: this base has no ordered list of blocks for the rate to fall over; leave it out"
+        )
+    steps = {f"{name}.": len(blocks) - 1 - place for place, name in enumerate(blocks)}
+    steps |= {f"{name}.": len(blocks) for name in network.layout.embeddings}
+    return {
+        name: fall**down
+        for name, _ in network.named_parameters()
+        for start, down in steps.items()
+        if name.startswith(start)
+    }
 
 
 def parameters_of(network: Network, modules: Iterable[str]) -> list[str]:

@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 from transformers.pytorch_utils import Conv1D
 
+ROUGH = 4  # further columns that the randomised decomposition looks at, and its rounds: Halko 2011, section 1.6
+ROUNDS = 16
+
+
+class Maps(NamedTuple):
+    """What is stored of one change."""
+
+    down: Tensor  # [rank, inputs]
+    up: Tensor  # [outputs, rank]
+    magnitude: Tensor | None = None  # [outputs] lengths of the changed weight's rows (DoRA)
+
 
 class LoraLinear(nn.Module):
-    """y = base(x) + (alpha / rank) * up(down(dropout(x))); `up` starts at zero, so it starts as the base alone."""
+    """y = base(x) + scale * up(down(dropout(x))), which starts as the base alone.
 
-    def __init__(self, base: nn.Linear | Conv1D, down: Tensor, up: Tensor, scale: float, drop: float) -> None:
+    Where the maps start as a part of the base's own weight (`starts`), that part is taken off again beside them: the base
+    stays as it was pretrained, and the difference of two equal numbers is exactly zero.
+
+    With a `magnitude` (DoRA, Liu 2024, equation 5) every row of the changed weight is brought to a length of its own. The
+    length that it has by itself counts as a constant in the backward pass (section 4.3 there).
+    """
+
+    first_down: Tensor | None
+    first_up: Tensor | None
+
+    def __init__(self, base: nn.Module, maps: Maps, scale: float, drop: float, starts: bool = False) -> None:
+        """`starts`: whether `maps` are a part of the base's weight, and not nothing."""
         super().__init__()
+        assert isinstance(base, nn.Linear | Conv1D)
         self.base = base
-        self.down = nn.Parameter(down)  # [rank, inputs]
-        self.up = nn.Parameter(up)  # [outputs, rank]
+        self.down = nn.Parameter(maps.down)
+        self.up = nn.Parameter(maps.up)
+        self.magnitude = None if maps.magnitude is None else nn.Parameter(maps.magnitude)
         self.scale = scale
         self.drop = drop
-
-    @classmethod
-    def from_base(cls, base: nn.Module, rank: int, alpha: float, drop: float) -> LoraLinear:
-        """Draws `down` as PEFT and the reference code do: Kaiming uniform with a = sqrt(5)."""
-        inputs, outputs = linear_shape(base)
-        assert isinstance(base, nn.Linear | Conv1D)
-        down = torch.empty(rank, inputs)
-        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
-        return cls(base, down, torch.zeros(outputs, rank), alpha / rank, drop)
+        self.register_buffer("first_down", maps.down.detach().clone() if starts else None, persistent=False)
+        self.register_buffer("first_up", maps.up.detach().clone() if starts else None, persistent=False)
 
     @property
     def weight(self) -> Tensor:
@@ -37,25 +55,94 @@ class LoraLinear(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]"""
-        change = linear(linear(dropout(hidden, self.drop, self.training), self.down), self.up)
-        return self.base(hidden) + change * self.scale
+        given = dropout(hidden, self.drop, self.training)
+        change = linear(linear(given, self.down), self.up)
+        if self.first_down is not None and self.first_up is not None:
+            first_down, first_up = self.first_down.to(given.dtype), self.first_up.to(given.dtype)
+            change = change - linear(linear(given, first_down), first_up)
+        known = self.base(hidden)
+        if self.magnitude is None:
+            return known + change * self.scale
+        times = self.magnitude / self._lengths().to(self.magnitude.dtype)
+        straight = known if self.base.bias is None else known - self.base.bias
+        return known + (times - 1) * straight + times * (change * self.scale)
 
-    def load(self, down: Tensor, up: Tensor) -> None:
-        """Takes over given maps. Raises ValueError when their shapes differ."""
-        if down.shape != self.down.shape or up.shape != self.up.shape:
-            raise ValueError(f"expected {tuple(self.down.shape)} and {tuple(self.up.shape)}")
-        with torch.no_grad():
-            self.down.copy_(down)
-            self.up.copy_(up)
+    @torch.no_grad()
+    def _lengths(self) -> Tensor:
+        """[outputs] of the changed weight's rows, in float32."""
+        return row_lengths(whole_weight(self.base) + self.change())
+
+    def change(self) -> Tensor:
+        """[outputs, inputs] what is added to the weight, in float32."""
+        found = self.up.float() @ self.down.float()
+        if self.first_down is not None and self.first_up is not None:
+            found = found - self.first_up.float() @ self.first_down.float()
+        return found * self.scale
+
+    def stored(self) -> Maps:
+        """The change as maps that start from nothing: of twice the rank where these do not."""
+        down, up = self.down.detach(), self.up.detach()
+        if self.first_down is not None and self.first_up is not None:
+            down, up = torch.cat([down, self.first_down.to(down)]), torch.cat([up, -self.first_up.to(up)], dim=1)
+        return Maps(down, up, None if self.magnitude is None else self.magnitude.detach())
 
     def fuse(self) -> nn.Linear | Conv1D:
         """The base with the change added to its weight; computed in float32."""
         with torch.no_grad():
-            change = (self.up.float() @ self.down.float()) * self.scale  # [outputs, inputs]
+            weight = whole_weight(self.base) + self.change()
+            if self.magnitude is not None:
+                weight = weight * (self.magnitude.float() / row_lengths(weight))[:, None]
             if isinstance(self.base, Conv1D):
-                change = change.T
-            self.base.weight.copy_((self.base.weight.float() + change).to(self.base.weight.dtype))
+                weight = weight.T
+            self.base.weight.copy_(weight.to(self.base.weight.dtype))
         return self.base
+
+
+def first_maps(base: nn.Module, rank: int, initial: str, scale: float, magnitude: bool) -> tuple[Maps, bool]:
+    """How the maps on a linear map start, drawn from torch's generator; and whether they are a part of its weight.
+
+    kaiming: uniform with a = sqrt(5), as PEFT and the reference code (Hu 2022) do. gaussian: of deviation 1 / rank.
+    orthogonal: rows at right angles, of length 1. pissa: the strongest parts of the weight (Meng 2024, equations 2 to 4).
+    olora: the first columns of its QR decomposition (Buyukakyuz 2024, algorithm 1). The last two are divided by `scale`,
+    so that the scaled change is that part.
+    """
+    inputs, outputs = linear_shape(base)
+    weight = whole_weight(base)
+    lengths = row_lengths(weight).clone() if magnitude else None
+    if initial in ("pissa", "olora"):
+        down, up = _strongest(weight, rank) if initial == "pissa" else _first_columns(weight, rank)
+        return Maps(down / math.sqrt(scale), up / math.sqrt(scale), lengths), True
+    down = torch.empty(rank, inputs)
+    if initial == "kaiming":
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+    elif initial == "gaussian":
+        nn.init.normal_(down, std=1 / rank)
+    else:
+        nn.init.orthogonal_(down)
+    return Maps(down, torch.zeros(outputs, rank), lengths), False
+
+
+def _strongest(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    left, values, right = torch.svd_lowrank(weight, min(rank + ROUGH, *weight.shape), niter=ROUNDS)
+    root = values[:rank].sqrt()
+    return (root[:, None] * right[:, :rank].T).contiguous(), (left[:, :rank] * root).contiguous()
+
+
+def _first_columns(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    left, right = torch.linalg.qr(weight)
+    return right[:rank].contiguous(), left[:, :rank].contiguous()
+
+
+def whole_weight(base: nn.Module) -> Tensor:
+    """[outputs, inputs] the weight of a linear map in float32, without a graph."""
+    assert isinstance(base, nn.Linear | Conv1D)
+    weight = base.weight.detach().float()
+    return weight.T if isinstance(base, Conv1D) else weight
+
+
+def row_lengths(weight: Tensor) -> Tensor:
+    """[outputs, inputs] -> [outputs]"""
+    return torch.linalg.vector_norm(weight, dim=1)
 
 
 def linear_shape(base: nn.Module) -> tuple[int, int]:

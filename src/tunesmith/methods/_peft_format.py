@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
+    from tunesmith.methods._lora_layer import Maps
     from tunesmith.methods.lora import Lora
     from tunesmith.models.network import Network
 
@@ -22,8 +23,6 @@ _PREFIX = "base_model.model."
 _HEAD, _LABELS = "head.safetensors", "labels.json"
 # Options of PEFT's LoraConfig (0.21) that make the change another function than scale * up(down(x)).
 _NOT_PLAIN = (
-    "use_dora",
-    "use_rslora",
     "rank_pattern",
     "alpha_pattern",
     "layer_replication",
@@ -45,7 +44,7 @@ _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 class Adapter:
     """What an adapter's folder holds for a network."""
 
-    maps: dict[str, tuple[Tensor, Tensor]]  # (down, up) by module name in the network
+    maps: dict[str, Maps]  # by module name in the network
     head: dict[str, Tensor]  # values of all fresh parameters; empty where the folder's head is not for this network
     said: str  # what became of the head, and why
     left: bool  # whether there is a head that is left aside
@@ -69,8 +68,7 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
         if isinstance(module, LoraLinear):
             short = name.removeprefix(root)
             found.append(short)
-            tensors[f"{_PREFIX}{short}.lora_A.weight"] = _stored(module.down)
-            tensors[f"{_PREFIX}{short}.lora_B.weight"] = _stored(module.up)
+            tensors |= {key: _stored(value) for key, value in _keyed(short, module.stored()).items()}
             transposed = transposed or isinstance(module.base, Conv1D)
     outside = _outside(network)
     whole = _whole_modules(model, {name.removeprefix(root) for name in network.fresh - set(outside.values())})
@@ -83,8 +81,10 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
         "task_type": "FEATURE_EXTRACTION" if outside else _task_type(network),
         "base_model_name_or_path": None if source is None else source.public_name,
         "revision": source.revision if source is not None and source.kind == "hub" else None,
-        "r": method.rank,
-        "lora_alpha": method.alpha,
+        "r": method.stored_rank,
+        "lora_alpha": method.stored_alpha,
+        "use_rslora": method.rslora,
+        "use_dora": method.dora,
         "lora_dropout": method.dropout,
         "target_modules": sorted(found),
         "fan_in_fan_out": transposed,
@@ -143,21 +143,29 @@ def read_adapter(folder: Path, network: Network, method: Lora) -> Adapter:
     return Adapter(_maps(folder, tensors, network, method), *_head(folder, whole, labels, network))
 
 
-def _maps(folder: Path, tensors: dict[str, Tensor], network: Network, method: Lora) -> dict[str, tuple[Tensor, Tensor]]:
-    problems, pairs, root = [], {}, wrapped(network)
+def _keyed(short: str, maps: Maps) -> dict[str, Tensor]:
+    """The maps of the layer `short` under PEFT's names."""
+    found = {f"{_PREFIX}{short}.lora_A.weight": maps.down, f"{_PREFIX}{short}.lora_B.weight": maps.up}
+    return found if maps.magnitude is None else {**found, f"{_PREFIX}{short}.lora_magnitude_vector": maps.magnitude}
+
+
+def _maps(folder: Path, tensors: dict[str, Tensor], network: Network, method: Lora) -> dict[str, Maps]:
+    from tunesmith.methods._lora_layer import Maps
+
+    problems, found, root = [], {}, wrapped(network)
     for name in method.chosen(network):
-        keys = [f"{_PREFIX}{name.removeprefix(root)}.lora_{letter}.weight" for letter in "AB"]
-        for key, shape in zip(keys, _shapes(network.get_submodule(name), method.rank), strict=True):
+        wanted = _keyed(name.removeprefix(root), _shapes(network.get_submodule(name), method))
+        for key, shape in ((key, tuple(value.shape)) for key, value in wanted.items()):
             if key not in tensors or tuple(tensors[key].shape) != shape:
                 has = f"has shape {tuple(tensors[key].shape)}" if key in tensors else "is not there"
                 problems.append(
                     f"method.start: {folder}: {key} {has}, expected {shape}; it belongs to another base model"
                 )
         if not problems:
-            pairs[name] = (tensors[keys[0]], tensors[keys[1]])
+            found[name] = Maps(*(tensors[key] for key in wanted))
     if problems:
         raise ModelError(*problems)
-    return pairs
+    return found
 
 
 def _head(folder: Path, whole: dict[str, Tensor], labels: Any, network: Network) -> tuple[dict[str, Tensor], str, bool]:
@@ -190,10 +198,16 @@ def _head(folder: Path, whole: dict[str, Tensor], labels: Any, network: Network)
 
 def _unlike(config: dict[str, Any], folder: Path, method: Lora) -> list[str]:
     """What an adapter's config says that the recipe does not, or that no plain LoRA has."""
+    asked_for = (
+        ("r", "rank", None, method.stored_rank),
+        ("lora_alpha", "alpha", None, method.stored_alpha),
+        ("use_rslora", "rslora", False, method.rslora),
+        ("use_dora", "dora", False, method.dora),
+    )
     problems = [
-        f"method.start: {folder} says {key} = {config.get(key)!r}, and the recipe {option} = {asked!r}; set method.{option}"
-        for key, option, asked in (("r", "rank", method.rank), ("lora_alpha", "alpha", method.alpha))
-        if config.get(key) != asked
+        f"method.start: {folder} says {key} = {said!r}, and the recipe {option} = {asked!r}; set method.{option}"
+        for key, option, usual, asked in asked_for
+        if (said := config.get(key, usual)) != asked
     ]
     special = [key for key in _NOT_PLAIN if config.get(key)]
     special += [] if config.get("bias", "none") == "none" else ["bias"]
@@ -209,12 +223,15 @@ def _unlike(config: dict[str, Any], folder: Path, method: Lora) -> list[str]:
     return problems
 
 
-def _shapes(base: nn.Module, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Of `down` and `up` on a linear map."""
-    from tunesmith.methods._lora_layer import linear_shape
+def _shapes(base: nn.Module, method: Lora) -> Maps:
+    """Of what is stored of the change on a linear map: tensors without values."""
+    import torch
+
+    from tunesmith.methods._lora_layer import Maps, linear_shape
 
     inputs, outputs = linear_shape(base)
-    return (rank, inputs), (outputs, rank)
+    sizes = [(method.stored_rank, inputs), (outputs, method.stored_rank), *([(outputs,)] if method.dora else [])]
+    return Maps(*(torch.empty(size, device="meta") for size in sizes))
 
 
 def wrapped(network: Network) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from tunesmith.methods._groups import RATE_DECAY, check_decay, full_rate, head_rate, plan_for
+from tunesmith.methods._groups import RATE_DECAY, falling, full_rate, head_rate, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -42,5 +42,5 @@ class Full(Method):
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         """Raises ModelError where the rate is to fall from block to block, and there are no blocks."""
-        check_decay(network.layout, self.rate_decay, "full")
-        return plan_for(network, [name for name, _ in network.named_parameters()], rates, 0, self.rate_decay)
+        times = falling(network, self.rate_decay)
+        return plan_for(network, [name for name, _ in network.named_parameters()], rates, 0, times)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods._groups import RATE_DECAY, full_rate, head_rate, parameters_of, plan_for
+from tunesmith.methods._groups import RATE_DECAY, falling, full_rate, head_rate, parameters_of, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ class Layers(Method):
         return tuple(range(self.layers) if self.side == "bottom" else range(depth - self.layers, depth))
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
-        layout = network.layout
+        layout, times = network.layout, falling(network, self.rate_decay)
         modules = [layout.blocks[index] for index in self.chosen(layout)] + list(layout.tail)
         if self.norms == "all":
             modules += layout.norms
         if self.embeddings:
             modules += layout.embeddings
-        return plan_for(network, parameters_of(network, modules), rates, self.cut(layout), self.rate_decay)
+        return plan_for(network, parameters_of(network, modules), rates, self.cut(layout), times)
 
     def cut(self, layout: Layout) -> int:
         if self.embeddings or self.norms == "all":

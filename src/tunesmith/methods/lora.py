@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tunesmith.errors import ModelError, did_you_mean
 from tunesmith.methods._groups import full_rate, head_rate, plan_for
@@ -32,6 +33,15 @@ class Lora(Method):
         default=(),
         description="last parts of module names, such as query or dense; all linear layers of the blocks by default",
     )
+    rslora: bool = Field(default=False, description="scale by alpha / sqrt(rank) in place of alpha / rank")
+    dora: bool = Field(default=False, description="the length of each output's weights trains apart from its direction")
+    up_rate: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="rate of the second map, as times that of the first; LoRA+ takes 16"
+    )
+    initial: Literal["kaiming", "gaussian", "orthogonal", "pissa", "olora"] = Field(
+        default="kaiming",
+        description="how the first map starts; pissa and olora start both from the weight's own parts",
+    )
     start: str | None = Field(
         default=None, description="folder of a PEFT LoRA adapter to go on from, and from its head"
     )
@@ -49,15 +59,51 @@ class Lora(Method):
             f"{times} * full's {base:g} for LoRA ({steps} steps), 5 times full's for the head",
         )
 
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.start is not None and self.initial != "kaiming":
+            raise ValueError(
+                f"start: an adapter is gone on from as it is, so initial: {self.initial} has no use; keep one"
+            )
+        return self
+
+    @property
+    def scale(self) -> float:
+        """What the low-rank change is multiplied by; by the root of the rank it keeps its size at any rank.
+
+        rsLoRA: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA", theorem 3.2.
+        """
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    @property
+    def from_weight(self) -> bool:
+        """Whether the maps start as a part of the base's weight, which is taken off again beside them."""
+        return self.initial in ("pissa", "olora")
+
+    @property
+    def stored_rank(self) -> int:
+        """Of the adapter on disk, which holds what is taken off too."""
+        return 2 * self.rank if self.from_weight else self.rank
+
+    @property
+    def stored_alpha(self) -> float:
+        """By which the adapter on disk has the scale of this method."""
+        return self.scale * (math.sqrt(self.stored_rank) if self.rslora else self.stored_rank)
+
     def averaged(self, name: str) -> bool:
-        """`up` alone: the change is up @ down, and with both averaged it would be neither half nor along the same line."""
-        return name.rpartition(".")[2] != "down"
+        """All but `down`: the change is up @ down, and with both averaged it would be neither half nor along the same line.
+
+        Of maps that start from the weight both: only both as they were at the start are no change.
+        """
+        return self.from_weight or name.rpartition(".")[2] != "down"
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         from tunesmith.methods._peft_format import read_adapter
 
         adapter = read_adapter(Path(self.start), network, self) if self.start is not None else None
-        plan = plan_for(network, self._put_on(network, seed, adapter), rates, cut=0)
+        trained = self._put_on(network, seed, adapter)
+        times = {name: self.up_rate for name in trained if name.endswith(".up")}
+        plan = plan_for(network, trained, rates, 0, times)
         if adapter is None:
             return plan
         said = (f"method.start: {adapter.said}",)
@@ -76,17 +122,20 @@ class Lora(Method):
         """Changes the network in place; gives the names of the low-rank maps."""
         import torch
 
-        from tunesmith.methods._lora_layer import LoraLinear
+        from tunesmith.methods._lora_layer import LoraLinear, first_maps
 
         trained = []
         for name in self.chosen(network):
             parent, _, last = name.rpartition(".")
-            with torch_seed(seed, "lora", name):
-                layer = LoraLinear.from_base(network.get_submodule(name), self.rank, self.alpha, self.dropout)
-            if adapter is not None:
-                layer.load(*adapter.maps[name])
+            base = network.get_submodule(name)
+            if adapter is None:
+                with torch_seed(seed, "lora", name):
+                    maps, starts = first_maps(base, self.rank, self.initial, self.scale, self.dora)
+            else:
+                maps, starts = adapter.maps[name], False
+            layer = LoraLinear(base, maps, self.scale, self.dropout, starts)
             setattr(network.get_submodule(parent), last, layer)
-            trained += [f"{name}.down", f"{name}.up"]
+            trained += [f"{name}.{own}" for own, _ in layer.named_parameters() if not own.startswith("base.")]
         if adapter is not None:
             with torch.no_grad():
                 for name, value in adapter.head.items():
