@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
 from tunesmith.data.packing import PAD
@@ -21,12 +21,12 @@ from tunesmith.evaluation.verdict import BASE, COSINE, PHRASES
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
-from tunesmith.retention import Known, what_is_known
+from tunesmith.retention import Known, Order, order_known, what_is_known
 from tunesmith.seeds import seed_of
 from tunesmith.tasks.base import OutputTask, Prediction, Task
 from tunesmith.training.events import Event, Note
 from tunesmith.training.ledger import resume_command
-from tunesmith.training.loop import Measured, Run
+from tunesmith.training.loop import Anchor, Measured, Run
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
@@ -60,9 +60,10 @@ class Built:
     training: TrainingSpec  # every "auto" resolved
     derived: list[Derived]
     trainable: int  # parameters that may change
-    start: dict[str, Tensor]  # what trains as it was before, where some of it is kept in the end; else empty
+    start: dict[str, Tensor]  # what trains of the base as it was before, where anything is held to it; else empty
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
     packing: Packing
+    order: Order | None = None  # how the untouched base orders texts of no task
     known: tuple[Known, ...] = ()  # what the untouched base knows of texts of no task
     base: tuple[
         Baseline, ...
@@ -151,6 +152,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     if asked.checkpointing:
         network.recompute_activations()
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    order = order_known(network, encoded.limit) if _forgets(recipe, prepared, network, plan) else None
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
     kept_rows = compact_embeddings(network, plan, used, backbone.processor.pad)
     training = recipe.training.model_copy(
@@ -165,13 +167,24 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     )
     masters = Masters(network, plan, training, runtime.dtype)
     start = {}
-    if prepared.task.kept() > 0:
+    if share_kept(recipe, prepared.task) != 0 or recipe.retention.anchor > 0:
         start = {
             name: value.detach().clone()
             for name, value in masters.tensors.items()
             if name not in network.fresh and method_of(recipe).averaged(name)
         }
-    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing)
+    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing, order)
+
+
+def share_kept(recipe: Recipe, task: Task) -> float | Literal["auto"]:
+    """The share of the base's own weights in the delivered ones: as asked, else the task's own."""
+    return task.kept() if recipe.retention.keep is None else recipe.retention.keep
+
+
+def _forgets(recipe: Recipe, prepared: Prepared, network: Network, plan: Plan) -> bool:
+    """Whether the base's order among texts may change, and is to be measured."""
+    reads = not prepared.task.reads_pictures and not network.writes
+    return recipe.retention.measure and reads and not set(plan.trainable) <= network.fresh
 
 
 def _varies(recipe: Recipe, prepared: Prepared) -> bool:
@@ -294,7 +307,7 @@ def measure_base(
     scores = task.score(task.answered(found, test, network), truth, labels)
     took = time.perf_counter() - begun
     outputs = max(backbone.module.config.vocab_size, len(backbone.text.tokenizer))
-    if task.measures_general and not network.fresh:
+    if recipe.retention.measure and task.measures_general and not network.fresh:
         built.known = what_is_known(task, labels, network, encoded.limit, recipe.seed)
     floors = task.floors(encoded.examples["train"], prepared.truth("train"), test, outputs)
     rivals = [] if network.fresh else [Baseline(BASE, PHRASES[BASE], scores, took)]
@@ -414,6 +427,7 @@ def make_run(
         trunk=trunk,
         masters=built.masters,
         training=built.training,
+        anchor=Anchor(built.start, recipe.retention.anchor),
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),

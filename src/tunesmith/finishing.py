@@ -6,17 +6,20 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tunesmith.assembly import Built, fit_on
+from tunesmith.assembly import Built, fit_on, share_kept
 from tunesmith.preparing import Encoded, Prepared
+from tunesmith.recipe import Recipe
 from tunesmith.training.events import Note
 from tunesmith.training.loop import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the base's own weights, tried for retention.keep: auto
+
 
 def finished(
-    prepared: Prepared, encoded: Encoded, built: Built, run: Run, best: Mapping[str, Tensor]
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built, run: Run, best: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[Note]]:
     """The parameters to deliver, and what was done to them: averaged with the base, and the head fitted again.
 
@@ -24,11 +27,13 @@ def finished(
     2109.01903). A head fitted to features that have moved since is not the best one for them.
     """
     task, network, said = prepared.task, built.network, []
-    found, keep = dict(best), task.kept()
-    for name, start in built.start.items():
-        found[name] = start.to(found[name].device) * keep + found[name] * (1 - keep)
-    if built.start:
+    keep = share_kept(recipe, task) if built.start else 0.0
+    if keep == "auto":
+        keep, why = _largest_free(built, run, best)
+        said.append(why)
+    elif built.start:
         said.append(f"trained weights averaged with the base's own, which count {keep:g}")
+    found = _averaged(built, best, keep)
     if task.refits and network.output is not None:
         begun = time.perf_counter()
         run.masters.overwrite(found)
@@ -43,3 +48,31 @@ def finished(
         seconds = time.perf_counter() - begun
         said.append(f"head fitted again to the features of {len(splits['train']):,} training rows in {seconds:.1f} s")
     return found, [Note("finish", tuple(said))] if said else []
+
+
+def _averaged(built: Built, best: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:
+    """The trained parameters, of which those of the base count 1 - `keep` and what they were at the start `keep`."""
+    found = dict(best)
+    for name, start in built.start.items():
+        found[name] = start.to(found[name].device) * keep + found[name] * (1 - keep)
+    return found
+
+
+def _largest_free(built: Built, run: Run, best: Mapping[str, Tensor]) -> tuple[float, str]:
+    """The largest share of the base's own weights that is no worse than none on the validation rows, and why.
+
+    Leaves the network with other weights than it found.
+    """
+    if run.evaluate is None:
+        return 0.0, "nothing of the base's own weights kept: there are no validation rows to choose a share on"
+    measured = {}
+    for share in SHARES:
+        run.masters.overwrite(_averaged(built, best, share))
+        measured[share] = run.evaluate()
+    chosen = max(share for share, found in measured.items() if found.rank >= measured[0.0].rank)
+    curve = ", ".join(f"{share:g}: {found.value:.4f}" for share, found in measured.items())
+    metric = measured[0.0].metric
+    return chosen, (
+        f"trained weights averaged with the base's own, which count {chosen:g}: the largest share that costs nothing on the "
+        f"validation rows ({metric} by share: {curve})"
+    )

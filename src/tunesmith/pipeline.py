@@ -208,7 +208,7 @@ class Session:
             yield Warned(f"{error}; the state after step {run.state.step} is delivered in place of the best one")
             run.state.carry = replace(run.state.carry, best_step=run.state.step)
             best = best_parameters(run)
-        best, notes = finished(prepared, encoded, built, run, best)
+        best, notes = finished(self.recipe, prepared, encoded, built, run, best)
         yield from notes
         predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
         spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())

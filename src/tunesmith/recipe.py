@@ -78,6 +78,22 @@ class TrainingSpec(_Spec):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class RetentionSpec(_Spec):
+    """How much of what the base knew is kept."""
+
+    measure: bool = Field(default=True, description="say what became of the base's knowledge of general text")
+    keep: Share | Auto | None = Field(
+        default=None,
+        description="share of the base's own weights in the delivered ones: a number, or auto for the largest that costs "
+        "nothing on the validation rows; null leaves it to the task",
+    )
+    anchor: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="pull back to the base's weights in every step (L2-SP): 1 would shrink a change of the first step to "
+        "37 % by the last one",
+    )
+
+
 class EvaluationSpec(_Spec):
     """How the result is measured."""
 
@@ -97,6 +113,7 @@ class Recipe(_Spec):
     task: SerializeAsAny[Part] | Auto | dict[str, JsonValue] = "auto"  # a mapping: options of the task yet to be found
     method: SerializeAsAny[Part]
     training: TrainingSpec = TrainingSpec()
+    retention: RetentionSpec = RetentionSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     seed: Annotated[int, Field(ge=0)] = 0
 

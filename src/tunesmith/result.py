@@ -32,7 +32,7 @@ from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
-from tunesmith.retention import perplexity_on, retention_line
+from tunesmith.retention import order_line, perplexity_on, retention_line
 from tunesmith.seen import seen_line, write_seen
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
@@ -149,9 +149,11 @@ def _of_a_sample(scores: Scores, rows: int) -> list[str]:
 
 
 def _retained(built: Built, predictor: Predictor) -> list[Finding]:
-    """What became of the perplexity on text of no task; none where it was not measured before."""
-    card = predictor.card
-    found = []
+    """What became of text of no task, its perplexity or its order; none where it was not measured before."""
+    card, found = predictor.card, []
+    if built.order is not None:
+        said = order_line(built.order, predictor.network, card.max_length)
+        found.append(Finding("retention", len(built.order.texts), said, ()))
     for known in built.known:
         after = perplexity_on(known.texts, card.task, card.labels, predictor.network, card.max_length)
         found.append(Finding("retention", len(known.texts), retention_line(known, after), ()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.training.trunk import Live, Trunk
@@ -21,6 +23,8 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
     if set(built.plan.trainable) <= built.network.fresh:
         method = recipe.method.part_name()
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
+        for key in ("retention.keep", "retention.anchor"):
+            reasons[key] = f"method {method} trains the head alone, so all of the base is kept"
     if len(prepared.splits.validation) == 0:
         for key in ("training.patience", "evaluation.metric"):
             reasons[key] = (
@@ -39,6 +43,9 @@ def unused_cache(recipe: Recipe, trunk: Trunk) -> list[str]:
 def _line(recipe: Recipe, key: str, why: str) -> str:
     """ "" where the value is the default."""
     group, _, name = key.partition(".")
-    spec = {"data": recipe.data, "training": recipe.training, "evaluation": recipe.evaluation}[group]
+    specs: dict[str, BaseModel] = {
+        "data": recipe.data, "training": recipe.training, "retention": recipe.retention, "evaluation": recipe.evaluation,
+    }  # fmt: skip
+    spec = specs[group]
     value: Any = spec.model_dump()[name]
     return "" if value == type(spec).model_fields[name].default else f"not used: {key} = {value}: {why}"

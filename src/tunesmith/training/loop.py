@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
 from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDone, Stopped
 from tunesmith.training.optim import Masters
-from tunesmith.training.schedule import warmup_linear
+from tunesmith.training.schedule import pull_share, warmup_linear
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Carry, Checkpoints, State
 from tunesmith.training.step import StepResult, optimizer_step
@@ -41,6 +41,14 @@ class Measured:
     loss: float  # mean over the rows
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """Values that parameters are pulled back to, by name, and how strongly: see `pull_share`."""
+
+    start: Mapping[str, Tensor]
+    strength: float
+
+
 @dataclass
 class Run:
     """What the loop needs, made by the pipeline. `state` and `masters` are the only parts that change."""
@@ -52,6 +60,7 @@ class Run:
     trunk: Trunk
     masters: Masters
     training: TrainingSpec  # with every "auto" resolved
+    anchor: Anchor
     seed: int
     checkpoints: Checkpoints
     evaluate: Callable[[], Measured] | None  # None where there are no validation rows
@@ -107,7 +116,7 @@ def _step(run: Run) -> StepResult:
 
     set_mode(run.network, run.plan)
     try:
-        return optimizer_step(
+        result = optimizer_step(
             run.task,
             forward,
             run.source.batch(run.state.step),
@@ -121,6 +130,10 @@ def _step(run: Run) -> StepResult:
     except TrainingError as error:
         saved = _save(run)
         raise TrainingError(*error.problems, f"the last good state is kept in {saved.path}") from None
+    if run.anchor.strength > 0:
+        share = pull_share(run.state.step, run.steps, run.training.warmup, run.anchor.strength)
+        run.masters.pull_back(run.anchor.start, share)
+    return result
 
 
 def set_mode(network: Network, plan: Plan) -> None:

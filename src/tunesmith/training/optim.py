@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tunesmith.recipe import TrainingSpec
@@ -77,6 +78,20 @@ class Masters:
         self.discard()
         self.publish()
         return self._peaks[0] * rate_share
+
+    def pull_back(self, start: Mapping[str, Tensor], share: float) -> None:
+        """Lets the parameters of `start` go a share of their way back to it.
+
+        L2-SP (Li 2018, "Explicit inductive bias for transfer learning with convolutional networks", section 3.2), apart from
+        the gradient, as decoupled weight decay is.
+        """
+        import torch
+
+        with torch.no_grad():
+            torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
+                [self.tensors[name] for name in start], list(start.values()), share
+            )
+        self.publish()
 
     def discard(self) -> None:
         for tensor in (*self.tensors.values(), *self._live.values()):

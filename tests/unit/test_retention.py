@@ -1,0 +1,178 @@
+"""How much of the base is kept: the meter, the anchor, and the average with the base's own weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from shortruns import METHODS, bench, differences, facts, recipe_for
+from tunesmith.assembly import best_parameters
+from tunesmith.evaluation.neighbours import linear_cka, still_near
+from tunesmith.finishing import SHARES, finished
+from tunesmith.pipeline import start
+from tunesmith.training.events import Finished, Note
+from tunesmith.training.loop import train
+from tunesmith.training.schedule import pull_share
+from tunesmith.unused import unused_settings
+
+Folder = Callable[[str], Path]
+FAST = {"training.rate": 5e-3, "training.epochs": 2}
+
+
+def _drawn(seed: int, rows: int = 60, width: int = 12) -> torch.Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_neighbours_are_those_of_scikit_learn() -> None:
+    before, after = _drawn(0), _drawn(0) + 0.6 * _drawn(1)
+
+    def nearest(vectors: torch.Tensor) -> list[set[int]]:
+        found = NearestNeighbors(n_neighbors=11, metric="cosine").fit(vectors.numpy()).kneighbors(vectors.numpy())[1]
+        return [set(row.tolist()) - {place} for place, row in enumerate(found)]
+
+    pairs = zip(nearest(before), nearest(after), strict=True)
+    shared = sum(len(one & two) for one, two in pairs) / (60 * 10)
+    assert 0.2 < shared < 0.9
+    assert still_near(before, after) == pytest.approx(shared)
+
+
+def test_what_is_turned_and_scaled_is_the_same_and_noise_is_not() -> None:
+    before = _drawn(0)
+    turned = before @ torch.linalg.qr(_drawn(2, 12))[0] * 3
+    assert still_near(before, turned) == 1.0
+    assert linear_cka(before, turned) == pytest.approx(1.0)
+    assert linear_cka(before, _drawn(5)) < 0.5
+    gram, other = (rows - rows.mean(0) for rows in (before.double(), _drawn(5).double()))
+    one, two = gram @ gram.T, other @ other.T  # the same by the rows' products, as Kornblith writes it first
+    assert linear_cka(before, _drawn(5)) == pytest.approx(float((one * two).sum() / (one.norm() * two.norm())))
+    assert linear_cka(before, torch.ones(60, 3)) == 0.0
+    with pytest.raises(ValueError, match="more than 10"):
+        still_near(before[:10], before[:10])
+
+
+def test_the_pulls_of_a_run_sum_to_the_strength() -> None:
+    left = math.prod(1 - pull_share(step, 200, 0.1, 1.5) for step in range(200))
+    assert left == pytest.approx(math.exp(-1.5), rel=1e-3)
+    assert pull_share(3, 10, 0.1, 0.0) == 0.0
+
+
+def _moved(made: Any) -> float:
+    """How far what trains of the base is from where it was."""
+    start = made.built.start
+    return float(
+        sum((made.run.masters.tensors[name].detach() - value).norm() ** 2 for name, value in start.items()) ** 0.5
+    )
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_anchor_holds_the_base_back(method: str, model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    moved = []
+    for strength in (1e-9, 2.0, 50.0):
+        recipe = recipe_for(model_folder("bert"), table_file, METHODS[method], {**FAST, "retention.anchor": strength})
+        made = bench(recipe, tmp_path / str(strength))
+        list(train(made.run))
+        moved.append(_moved(made))
+    assert moved[0] > 1.5 * moved[1] > 3 * moved[2] > 0
+
+
+def test_no_anchor_is_no_change_and_a_resumed_run_is_anchored_to_the_base(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.anchor": 3.0})
+    whole = bench(recipe, tmp_path / "whole")
+    expected = facts(train(whole.run))
+    half = bench(recipe, tmp_path / "half")
+    half.run.stop = lambda: half.run.state.step >= 3
+    list(train(half.run))
+    again = bench(recipe, tmp_path / "half")
+    state, _ = again.run.checkpoints.load()
+    again.run.masters.restore(state.tensors)
+    again.run.state = state
+    assert expected[-1] == facts(train(again.run))[-1]
+    assert differences(whole.tensors(), again.tensors()) == []
+    free = bench(recipe_for(model_folder("bert"), table_file, "full", FAST), tmp_path / "free")
+    assert free.built.start == {} and free.run.anchor.strength == 0
+
+
+def test_a_share_of_the_base_is_delivered(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.keep": 0.25})
+    made = bench(recipe, tmp_path)
+    list(train(made.run))
+    best = best_parameters(made.run)
+    found, (note,) = finished(recipe, made.prepared, made.encoded, made.built, made.run, best)
+    assert "which count 0.25" in note.lines[0]
+    for name, value in found.items():
+        begun = made.built.start.get(name)
+        wanted = best[name] if begun is None else 0.25 * begun + 0.75 * best[name]
+        assert torch.allclose(value, wanted, atol=1e-7), name
+    assert set(best) - set(made.built.start) == made.built.network.fresh
+
+
+def test_the_largest_share_that_costs_nothing_is_chosen(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.keep": "auto"})
+    made = bench(recipe, tmp_path)
+    list(train(made.run))
+    best = best_parameters(made.run)
+    live, ranks = made.run.evaluate, [0.5, 0.6, 0.5, 0.5, 0.49, 0.7, 0.4, 0.3, 0.3, 0.3]
+    assert live is not None
+    told = iter(ranks)
+
+    def evaluate() -> Any:
+        from dataclasses import replace
+
+        rank = next(told)
+        return replace(live(), rank=rank, value=rank)
+
+    made.run.evaluate = evaluate
+    found, (note,) = finished(recipe, made.prepared, made.encoded, made.built, made.run, best)
+    assert "which count 0.5: the largest share that costs nothing" in note.lines[0]
+    assert f"{SHARES[1]:g}: 0.6000" in note.lines[0]
+    name, begun = next(iter(made.built.start.items()))
+    assert torch.allclose(found[name], 0.5 * (begun + best[name]), atol=1e-7)
+    made.run.evaluate = None
+    found, (note,) = finished(recipe, made.prepared, made.encoded, made.built, made.run, best)
+    assert note.lines[0].startswith("nothing of the base's own weights kept: there are no validation rows")
+    assert all(torch.equal(value, best[name]) for name, value in found.items())
+
+
+def _said(folder: Path) -> list[str]:
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return [item["message"] for item in report["findings"] if item["kind"] == "retention"]
+
+
+def test_what_became_of_general_text_is_in_the_report(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    shares = {}
+    for keep in (0.0, 0.9):
+        recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.keep": keep})
+        events = list(start(recipe, tmp_path / str(keep)).events())
+        assert isinstance(events[-1], Finished)
+        (line,) = _said(tmp_path / str(keep))
+        assert any(line in event.lines for event in events if isinstance(event, Note) and event.topic == "verdict")
+        assert line.startswith("of the 10 texts that the base holds nearest to each of 200 general texts")
+        shares[keep] = int(line.partition("documentation), ")[2].partition("%")[0])
+    assert shares[0.0] < shares[0.9] < 100
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("head", {}), ("full", {"retention.measure": False})], ids=["head", "not measured"]
+)
+def test_nothing_is_said_where_nothing_is_forgotten_or_asked(
+    method: str, settings: dict[str, Any], model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_for(model_folder("bert"), table_file, method, {"training.epochs": 1, **settings})
+    list(start(recipe, tmp_path / "run").events())
+    assert _said(tmp_path / "run") == []
+
+
+def test_keeping_is_of_no_use_to_a_head(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    settings = {"training.patience": 3, "retention.keep": 0.5, "retention.anchor": 1.0}
+    made = bench(recipe_for(model_folder("bert"), table_file, "head", settings), tmp_path)
+    lines = unused_settings(made.recipe, made.prepared, made.built)
+    assert [line.split(" = ")[0] for line in lines] == ["not used: retention.keep", "not used: retention.anchor"]
