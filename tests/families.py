@@ -366,4 +366,4 @@ def _model2vec(folder: Path) -> Path:
 
 # name -> writes word vectors into an empty folder, and returns the file or folder that is the model
 STATIC: dict[str, Callable[[Path], Path]] = {"glove": _glove, "model2vec": _model2vec}
-STATIC_METHODS = ("full", "head")
+STATIC_METHODS = ("full", "head", "scratch")

@@ -167,7 +167,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     )
     masters = Masters(network, plan, training, runtime.dtype)
     start = {}
-    if share_kept(recipe, prepared.task) != 0 or recipe.retention.anchor > 0:
+    if network.pretrained and (share_kept(recipe, prepared.task) != 0 or recipe.retention.anchor > 0):
         start = {
             name: value.detach().clone()
             for name, value in masters.tensors.items()
@@ -184,7 +184,7 @@ def share_kept(recipe: Recipe, task: Task) -> float | Literal["auto"]:
 def _forgets(recipe: Recipe, prepared: Prepared, network: Network, plan: Plan) -> bool:
     """Whether the base's order among texts may change, and is to be measured."""
     reads = not prepared.task.reads_pictures and not network.writes
-    return recipe.retention.measure and reads and not set(plan.trainable) <= network.fresh
+    return recipe.retention.measure and reads and network.pretrained and not set(plan.trainable) <= network.fresh
 
 
 def _varies(recipe: Recipe, prepared: Prepared) -> bool:
@@ -235,6 +235,8 @@ def fit_probe(
     recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, trunk: Trunk
 ) -> Iterator[Event]:
     """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
+    if not built.network.pretrained:
+        return  # features of random weights are no start, and no rival
     wanted = recipe.training.probe and not built.plan.started  # a head that goes on from earlier is not fitted anew
     measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
     if measured and prepared.task.untrained:
@@ -295,7 +297,7 @@ def measure_base(
 ) -> Iterator[Event]:
     """What the base says of the test rows before anything trains, and what frequencies alone say of them."""
     network, task, labels, test = built.network, prepared.task, prepared.labels, encoded.examples["test"]
-    if not (recipe.evaluation.baselines and task.judges_by_truth and test):
+    if not (recipe.evaluation.baselines and task.judges_by_truth and test and network.pretrained):
         return
     truth, device = prepared.truth("test"), built.runtime.device
     begun = time.perf_counter()

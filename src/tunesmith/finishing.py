@@ -31,7 +31,7 @@ def finished(
     if keep == "auto":
         keep, why = _largest_free(built, run, best)
         said.append(why)
-    elif built.start:
+    elif keep > 0:
         said.append(f"trained weights averaged with the base's own, which count {keep:g}")
     found = _averaged(built, best, keep)
     if task.refits and network.output is not None:

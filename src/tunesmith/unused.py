@@ -25,6 +25,9 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
         for key in ("retention.keep", "retention.anchor"):
             reasons[key] = f"method {method} trains the head alone, so all of the base is kept"
+    if not built.network.pretrained:
+        for key in ("retention.keep", "retention.anchor"):
+            reasons[key] = f"method {recipe.method.part_name()} starts from nothing that could be kept"
     if len(prepared.splits.validation) == 0:
         for key in ("training.patience", "evaluation.metric"):
             reasons[key] = (

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from shortruns import recipe_for
 from tunesmith.catalog import build
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import Network, sequence_network
 from tunesmith.models.resolve import resolve
+from tunesmith.pipeline import start
+from tunesmith.training.events import Warned
 
 RATES = Rates(1e-3, 1e-2, "")
 Folder = Callable[[str], Path]
@@ -71,3 +75,42 @@ def test_only_biases_and_only_norms(method: str, last: set[str], model_folder: F
 def test_no_blocks_to_fall_over(model_folder: Folder) -> None:
     with pytest.raises(ModelError, match=r"rate_decay: .* for the rate to fall over; leave it out$"):
         attached(model_folder("glove"), {"name": "full", "rate_decay": 0.5})
+
+
+def test_scratch_knows_nothing_and_is_the_same_every_time(model_folder: Folder) -> None:
+    network, plan = attached(model_folder("bert"), "scratch")
+    again, _ = attached(model_folder("bert"), "scratch")
+    backbone = load_backbone(resolve(str(model_folder("bert"))))
+    pretrained = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 3)
+    known = dict(pretrained.named_parameters())
+    assert set(plan.trainable) == set(known)
+    for name, value in network.named_parameters():
+        assert value.equal(again.get_parameter(name)), "drawn from the seed"
+        assert value.equal(known[name]) == (name in network.fresh), name
+    assert not network.pretrained
+
+
+def test_scratch_is_refused_where_statistics_would_stay(model_folder: Folder) -> None:
+    from tunesmith.models.network import image_network
+
+    method = build("methods", "scratch")
+    assert isinstance(method, Method)
+    network = image_network(load_backbone(resolve(str(model_folder("resnet")))), ("a", "b"), 3)
+    with pytest.raises(
+        ModelError, match=r"method scratch: this base has batch norms, .*; use full, layers, norms or head$"
+    ):
+        method.attach(network, RATES, 5)
+
+
+def test_a_run_from_scratch_compares_with_no_features_of_nothing(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    settings = {"evaluation.baselines": True, "training.epochs": 1, "training.patience": 3, "retention.keep": 0.5}
+    events = list(
+        start(recipe_for(model_folder("sentence"), table_file, "scratch", settings), tmp_path / "run").events()
+    )
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert [item["name"] for item in report["baselines"]] == ["majority", "tfidf"]
+    assert not [item for item in report["findings"] if item["kind"] == "retention"]
+    said = [event.message for event in events if isinstance(event, Warned)]
+    assert said == ["not used: retention.keep = 0.5: method scratch starts from nothing that could be kept"]

@@ -97,6 +97,9 @@ def test_no_anchor_is_no_change_and_a_resumed_run_is_anchored_to_the_base(
     again.run.state = state
     assert expected[-1] == facts(train(again.run))[-1]
     assert differences(whole.tensors(), again.tensors()) == []
+    best = best_parameters(whole.run)
+    found, notes = finished(recipe, whole.prepared, whole.encoded, whole.built, whole.run, best)
+    assert notes == [] and all(torch.equal(value, best[name]) for name, value in found.items())
     free = bench(recipe_for(model_folder("bert"), table_file, "full", FAST), tmp_path / "free")
     assert free.built.start == {} and free.run.anchor.strength == 0
 
