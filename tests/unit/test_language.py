@@ -113,6 +113,24 @@ def test_a_folder_of_texts_is_one_table(tmp_path: Path) -> None:
     assert all(f"of {PARTS}" in part for part in few.columns[PART])
 
 
+@pytest.mark.parametrize("files", [1, 2, MANY_FILES])
+def test_rows_are_the_same_from_wherever_they_are_read(
+    files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is resumed from the whole path of what it was given from where it began."""
+    (tmp_path / "d" / "texts").mkdir(parents=True)
+    for place in range(files):
+        (tmp_path / "d" / "texts" / f"{place:02}.md").write_text(
+            f"Some words of file number {place}, and more of them.\n"
+        )
+    asked = "texts/00.md" if files == 1 else "texts"
+    whole = read_data(str(tmp_path / "d" / asked))["train"]
+    monkeypatch.chdir(tmp_path / "d")
+    assert read_data(asked)["train"].columns == whole.columns
+    monkeypatch.chdir(tmp_path)
+    assert read_data(f"d/{asked}")["train"].columns == whole.columns
+
+
 @pytest.mark.parametrize(("family", "task"), [("llama", "causal_lm"), ("bert", "masked_lm")])
 def test_plain_text_means_the_task_of_its_base(
     family: str, task: str, tmp_path: Path, model_folder: Callable[[str], Path]

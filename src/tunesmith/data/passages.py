@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tunesmith.data.csv_text import decode
 from tunesmith.data.table import Table
@@ -33,15 +34,16 @@ def read_passages(data: bytes, path: str) -> Table:
     found = list(_passages(decode(data, path)))
     if not found:
         raise DataError(f"{path}: holds no text")
-    parts = [f"{path} part {place * PARTS // len(found) + 1} of {PARTS}" for place in range(len(found))]
+    name = Path(path).name  # not where it lies, which is said otherwise from another folder, and in resuming
+    parts = [f"{name} part {place * PARTS // len(found) + 1} of {PARTS}" for place in range(len(found))]
     return Table(path, {TEXT: [text for text, _ in found], PART: parts}, tuple(line for _, line in found))
 
 
 def joined(tables: Sequence[Table], path: str) -> Table:
-    """The passages of several files as one table; of many files each is a part of its own."""
+    """The passages of several files of one folder as one table; of many files each is a part of its own."""
     whole = len(tables) >= MANY_FILES
     texts = [text for table in tables for text in table.columns[TEXT]]
-    parts = [table.path if whole else part for table in tables for part in table.columns[PART]]
+    parts = [Path(table.path).name if whole else part for table in tables for part in table.columns[PART]]
     return Table(path, {TEXT: texts, PART: parts}, tuple(range(1, len(texts) + 1)))
 
 
