@@ -84,6 +84,7 @@ def measure_result(
         scores, {item.name: item.scores for item in baselines}, chosen.resamples, chosen.confidence, recipe.seed
     )
     cost = _cost(prepared, built, predictor, spent)
+    losses, evaluations, best = _curves(ledger)
     verdict = judge(
         scores.primary,
         comparison.metrics[scores.primary],
@@ -95,9 +96,9 @@ def measure_result(
         confidence=chosen.confidence,
         counted=scores.primary in scores.shares,
         lower=scores.primary in scores.lower,
+        unchanged=_unchanged(len(losses), best) if built.network.pretrained else "",
     )
     retained = [*_retained(built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
-    losses, evaluations, best = _curves(ledger)
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -135,6 +136,13 @@ def measure_result(
     yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained)))
     yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))), result_table(report))
     yield Note("model", (f"{run / 'model'} {opens}",))
+
+
+def _unchanged(steps: int, best: int | None) -> str:
+    """Why what is delivered is as it was before the first step; "" where it is not."""
+    if steps == 0:
+        return "no step was done"
+    return "no later state was better on the validation rows than the one before the first step" if best == 0 else ""
 
 
 def _of_a_sample(scores: Scores, rows: int) -> list[str]:

@@ -13,9 +13,9 @@ from scipy import stats
 
 from tunesmith.data.answer_columns import Answer
 from tunesmith.data.conversation import Conversation, Turn
-from tunesmith.evaluation.intervals import bootstrap, compare, paired_difference, standard_error
+from tunesmith.evaluation.intervals import Interval, bootstrap, compare, paired_difference, standard_error
 from tunesmith.tasks._metrics import accuracy, macro_f1
-from tunesmith.tasks.base import Labels, Prediction, Scores
+from tunesmith.tasks.base import Labels, Metric, Prediction, Scores
 from tunesmith.tasks.instruction import Instruction
 from tunesmith.tasks.question_answering import QuestionAnswering, Reply
 from tunesmith.tasks.seq2seq import Seq2Seq
@@ -192,3 +192,14 @@ def test_questions_without_an_answer_are_counted_alone() -> None:
     assert right.low == pytest.approx(stats.binomtest(5, 5).proportion_ci(0.95, "exact").low)
     assert bootstrap(scores, "has_answer_exact", 200, 0.95, 0).high < 0.005  # 995 misses
     assert scores.value("exact_match") == 0.005 and scores.value("no_answer_accuracy") == 1.0
+
+
+def test_what_is_no_share_of_the_rows_has_no_bound_of_a_share() -> None:
+    """BLEU from 0 to 100, or the correlation of a constant: 0 on every resample says nothing of rows that were not seen."""
+    columns = {"truth": np.arange(10.0)}
+    metrics: dict[str, Metric] = {"hit": lambda of: 0.0, "bleu": lambda of: 0.0}
+    scores = Scores(columns, metrics, "hit", other_scale=frozenset({"bleu"}))
+    assert bootstrap(scores, "hit", 100, 0.95, 0).high == pytest.approx(0.308, abs=1e-3)
+    assert bootstrap(scores, "bleu", 100, 0.95, 0) == Interval(0.0, 0.0, 0.0)
+    alone = Scores(columns, metrics, "bleu", other_scale=frozenset({"bleu"}))
+    assert paired_difference(alone, alone, "bleu", 100, 0.95, 0) == Interval(0.0, 0.0, 0.0)

@@ -258,6 +258,17 @@ def test_what_lies_off_the_scale_is_an_arrow() -> None:
     assert drawn.count('class="off"') == 2
     assert drawn.count('class="dot"') == 1
     assert 'd="M400.0 50h0"' in drawn
+    reaching = [Whisker("left", 0.2, 0.1, 0.4, ""), Whisker("right", 0.9, 0.7, 1.0, "")]
+    drawn = whiskers(reaching, Scale(0.3, 0.8))
+    assert (drawn.count('class="off"'), drawn.count('class="dot"'), drawn.count('class="whisker"')) == (2, 0, 2)
+
+
+def test_what_is_left_of_the_base_stands_with_the_verdict() -> None:
+    said = "of the 10 texts nearest to each of 200, 62% still are"
+    findings = [Finding("retention", 200, said, ()), Finding("cut", 3, "3 cut", ())]
+    report = build_report(replace(outcome(), findings=findings))
+    head = render(report).partition('class="verdict"')[2].partition("</section>")[0]
+    assert said.removeprefix("of") in head and "3 cut" not in head
 
 
 def test_terminal_lines_are_aligned_and_plain() -> None:

@@ -179,3 +179,13 @@ def test_keeping_is_of_no_use_to_a_head(model_folder: Folder, table_file: Path, 
     made = bench(recipe_for(model_folder("bert"), table_file, "head", settings), tmp_path)
     lines = unused_settings(made.recipe, made.prepared, made.built)
     assert [line.split(" = ")[0] for line in lines] == ["not used: retention.keep", "not used: retention.anchor"]
+
+
+def test_a_run_without_a_step_did_not_pay(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    settings = {"training.epochs": 0, "evaluation.baselines": True}
+    list(start(recipe_for(model_folder("sentence"), table_file, "full", settings), tmp_path / "run").events())
+    verdict = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))["verdict"]
+    assert verdict["helped"] is False
+    assert verdict["paragraph"].startswith(
+        "Fine-tuning did not pay: no step was done, so what is delivered is the base"
+    )

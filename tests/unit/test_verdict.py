@@ -152,3 +152,39 @@ def test_tiny_and_perfect_tests_are_warned_about() -> None:
 def test_a_small_difference_is_never_printed_as_zero() -> None:
     found = judge("accuracy", RESULT, BASELINES, gains(Interval(0.0004, 0.0002, 0.0006)), COST, 100_000, "full")
     assert "(+0.0004 [+0.0002, +0.0006])" in found.paragraph
+
+
+@pytest.mark.parametrize("why", ["no step was done", "no later state was better on the validation rows"])
+def test_what_training_left_unchanged_did_not_pay(why: str) -> None:
+    found = judge(
+        "accuracy", RESULT, BASELINES, gains(Interval(0.012, 0.005, 0.018)), COST, 3080, "full", unchanged=why
+    )
+    assert found.helped is False
+    assert found.paragraph.startswith(
+        f"Fine-tuning did not pay: {why}, so what is delivered is the base as it was pretrained. This model: accuracy 0.942"
+    )
+    assert "For now --method head is the cheaper choice." in found.paragraph
+    head = judge("accuracy", RESULT, BASELINES, gains(Interval(0.0, 0.0, 0.0)), COST, 3080, "head", unchanged=why)
+    assert why not in head.paragraph, "a head that is fitted and never stepped is what was asked for"
+
+
+def test_few_rows_tell_nothing_whatever_the_metric() -> None:
+    rivals = {"base": Interval(7098.0, 7098.0, 7098.0)}
+    gained = {"base": Interval(1945.0, 1945.0, 1945.0)}
+    one, six = (
+        judge(
+            "perplexity",
+            Interval(5153.0, 5153.0, 5153.0),
+            rivals,
+            gained,
+            COST,
+            rows,
+            "full",
+            counted=False,
+            lower=True,
+        )
+        for rows in (1, 6)
+    )
+    assert one.helped is None and six.helped is True
+    assert "Fewer than 6 test rows can all go one way by luck." in one.paragraph
+    assert "it takes about 6 test rows (5 more) to show it" in one.paragraph

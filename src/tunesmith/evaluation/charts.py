@@ -16,6 +16,8 @@ BINS = 120  # points of a line; more would be finer than the screen
 NUMBERED = 12  # classes up to which a confusion matrix shows its numbers
 CHARTED = 120  # classes up to which a confusion matrix shows all of them
 MINUS = "\N{MINUS SIGN}"
+_OFF_LOW = '<path class="off" d="M8 50H40M8 50l14 -13M8 50l14 13"/>'
+_OFF_HIGH = '<path class="off" d="M992 50H960M992 50l-14 -13M992 50l-14 13"/>'
 LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -114,12 +116,16 @@ def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False) -> str:
 
 def _mark(row: Whisker, scale: Scale, strong: str) -> str:
     if row.high < scale.low:
-        return '<path class="off" d="M8 50H40M8 50l14 -13M8 50l14 13"/>'
+        return _OFF_LOW
     if row.low > scale.high:
-        return '<path class="off" d="M992 50H960M992 50l-14 -13M992 50l-14 13"/>'
+        return _OFF_HIGH
     low, high = (min(1000.0, max(0.0, scale.at(edge))) for edge in (row.low, row.high))
-    dot = f'<path class="dot{strong}" d="M{scale.at(row.value)} 50h0"/>'
-    return f'<path class="whisker{strong}" d="M{low} 50H{high}"/>{dot}'
+    line = f'<path class="whisker{strong}" d="M{low} 50H{high}"/>'
+    if row.value < scale.low:
+        return line + _OFF_LOW
+    if row.value > scale.high:
+        return line + _OFF_HIGH
+    return f'{line}<path class="dot{strong}" d="M{scale.at(row.value)} 50h0"/>'
 
 
 @dataclass(frozen=True)

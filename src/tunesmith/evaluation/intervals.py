@@ -43,7 +43,8 @@ def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, se
     bootstrap's interval and the exact binomial one: near 0 and 1 the bootstrap is too sure. The interval always holds the
     measured value, which rare classes can otherwise push out of it. And where hardly a resample differs (no mistake seen,
     say), each side is as wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n),
-    which for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934). Resamples of which the metric is
+    which for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934); not of a metric that is no mean of
+    values from 0 to 1 (`Scores.free`), for which a share means nothing. Resamples of which the metric is
     undefined (nan) tell nothing, and are left out.
 
     Raises ValueError when there are no examples.
@@ -52,7 +53,7 @@ def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, se
     columns = scores.of(metric)
     rows = _rows(columns)
     drawn = [function(_take(columns, indices)) for indices in _resamples(rows, resamples, seed)]
-    found = _interval(function(columns), drawn, rows, confidence, (0.0, 1.0))
+    found = _interval(function(columns), drawn, rows, confidence, None if scores.free(metric) else (0.0, 1.0))
     if metric not in scores.shares:
         return found
     exact = binomial(round(found.value * rows), rows, confidence)
@@ -84,11 +85,12 @@ def paired_difference(a: Scores, b: Scores, metric: str, resamples: int, confide
         raise ValueError("a paired difference needs two scores of the same examples in the same order")
     first, second = a.metrics[metric], b.metrics[metric]
     sign = -1.0 if metric in a.lower else 1.0
+    bounds = None if a.free(metric) else (-1.0, 1.0)
     drawn = [
         sign * (first(_take(columns, indices)) - second(_take(others, indices)))
         for indices in _resamples(rows, resamples, seed)
     ]
-    return _interval(sign * (first(columns) - second(others)), drawn, rows, confidence, (-1.0, 1.0))
+    return _interval(sign * (first(columns) - second(others)), drawn, rows, confidence, bounds)
 
 
 def compare(
@@ -129,15 +131,16 @@ def standard_error(scores: Scores, metric: str | None = None) -> float:
     return float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
 
 
-def _interval(value: float, drawn: list[float], rows: int, confidence: float, bounds: tuple[float, float]) -> Interval:
+def _interval(
+    value: float, drawn: list[float], rows: int, confidence: float, bounds: tuple[float, float] | None
+) -> Interval:
     import numpy as np
 
     tail = (1 - confidence) / 2
     known = _defined(drawn)
     low, high = (float(edge) for edge in np.quantile(known if known else [value], [tail, 1 - tail]))
-    least, most = bounds
-    # A metric that leaves its bounds is on another scale (perplexity, say), for which a share means nothing.
-    if low == high == value and least <= value <= most:
+    if low == high == value and bounds is not None:
+        least, most = bounds
         unseen = 1 - tail ** (1 / rows)
         return Interval(value, max(least, value - unseen), min(most, value + unseen))
     return Interval(value, min(low, value), max(high, value))

@@ -45,6 +45,7 @@ from tunesmith.evaluation.wording import (
 
 STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
 MANY = 3  # metrics that fit beside each other with their intervals
+BESIDE = ("retention", "nearer", "surer")  # findings of the result, told with the verdict as in the terminal
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
 TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
@@ -93,6 +94,7 @@ def _head(report: Mapping[str, Any]) -> str:
     plain = " ".join(sentence for sentence in rest if sentence not in warnings)
     quiet = f"<p>{_kept_together(plain)}</p>"
     quiet += "".join(f'<p class="warning">{_kept_together(sentence)}</p>' for sentence in warnings)
+    quiet += "".join(f"<p>{_kept_together(_first_upper(said))}.</p>" for said in _beside(report))
     facts = [("Model", "model"), ("Method", "method"), ("Task", "task")]
     listed = "".join(f"<div><dt>{name}</dt><dd>{text(report[key])}</dd></div>" for name, key in facts)
     return (
@@ -101,6 +103,11 @@ def _head(report: Mapping[str, Any]) -> str:
         f'<section class="verdict"><p class="status {kind}">{word}</p><p class="lead">{_kept_together(first)}</p>'
         f'<div class="quiet">{quiet}</div></section>'
     )
+
+
+def _beside(report: Mapping[str, Any]) -> list[str]:
+    """What stands beside the verdict: how much of the base is left, and in what a rival does better."""
+    return [item["message"] for item in report.get("findings", ()) if item["kind"] in BESIDE]
 
 
 def _kept_together(sentence: str) -> str:

@@ -61,6 +61,7 @@ FLOORS = (
     LEAD,
     NO_ANSWER,
 )  # know nothing of the text, or of a word's neighbours
+OF_BASE = (PROBE, BASE, COSINE)  # rivals that are the base as it was pretrained
 CHEAPER = {
     PROBE: "--method head",
     COSINE: "the base as it is, which needs no training,",
@@ -69,7 +70,7 @@ CHEAPER = {
     TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",
     TFIDF_COSINE: "the cosine similarity of TF-IDF, which needs no pretrained model,",
-    SLIDING_WINDOW: "to take the words that stand nearest to the question's, which needs no pretrained model,",
+    SLIDING_WINDOW: "taking the words that stand nearest to the question's, which needs no pretrained model,",
     PIXELS: "logistic regression on small pixels, which needs no pretrained model,",
 }
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
@@ -124,6 +125,7 @@ def judge(
     confidence: float = 0.95,
     counted: bool = True,
     lower: bool = False,
+    unchanged: str = "",
 ) -> Verdict:
     """The verdict against the best baseline.
 
@@ -133,10 +135,11 @@ def judge(
     confidence: coverage of the intervals.
     counted: whether the metric is a share of the test rows, each a hit or a miss.
     lower: whether less of the metric is better; `gains` are then how much less.
+    unchanged: why what is delivered is the state before the first step; "" where steps changed it.
 
-    It helped, or did not pay, only when the paired interval leaves out 0 and, for a counted metric, the difference is at
-    least as many test rows as an exact sign test needs (McNemar 1947): the percentile bootstrap alone is too sure of a
-    few rows.
+    It helped, or did not pay, only when the paired interval leaves out 0 and the difference is at least as many test rows as
+    an exact sign test needs (McNemar 1947), for a metric that counts no hits when there are so many: the percentile
+    bootstrap alone is too sure of a few rows.
     """
     rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
@@ -159,8 +162,14 @@ def judge(
         if PROBE in rivals and best != PROBE
         else []
     )
-    needed = _sign_test_rows(confidence) if counted else 0
-    enough = abs(gain.value) * rows_tested > needed - 0.5
+    needed = _sign_test_rows(confidence)
+    enough = (abs(gain.value) * rows_tested if counted else rows_tested) > needed - 0.5
+    if unchanged and method != "head":
+        opening = f"{words.no}: {unchanged}, so what is delivered is the base as it was pretrained."
+        says = f"This model: {measured}, {against} ({gain_with_interval(gain, lower)})."
+        return Verdict(
+            False, " ".join([opening, says, _advice(next((own for own in OF_BASE if own in rivals), best)), *closing])
+        )
     if gain.low > 0 and enough:
         opening = f"{words.yes}: {measured}, {against} ({gain_with_interval(gain, lower)})."
         return Verdict(True, " ".join([opening, *frozen, *closing]))
@@ -168,8 +177,8 @@ def judge(
         opening = f"{words.no}: {measured}, {against} ({gain_with_interval(gain, lower)})."
         return Verdict(False, " ".join([opening, *frozen, _advice(best), *closing]))
     opening = f"{words.unclear}: {measured}, {against} ({gain_with_interval(gain, lower)})."
-    reason = _reason(gain, rows_tested, needed)
-    more = _rows_to_tell(gain, rows_tested, needed, confidence)
+    reason = _reason(gain, rows_tested, needed, counted)
+    more = _rows_to_tell(gain, rows_tested, needed / abs(gain.value) if counted and gain.value else needed, confidence)
     return Verdict(None, " ".join([opening, *frozen, reason, more, _advice(best), *closing]))
 
 
@@ -186,7 +195,9 @@ def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> f
     return rows_tested * ((reach + NormalDist().inv_cdf(POWER)) * error / gain.value) ** 2
 
 
-def _reason(gain: Interval, rows_tested: int, needed: int) -> str:
+def _reason(gain: Interval, rows_tested: int, needed: int, counted: bool) -> str:
+    if not counted and rows_tested < needed:
+        return f"Fewer than {needed} test rows can all go one way by luck."
     if gain.low <= 0 <= gain.high:
         return "The interval of the difference holds 0."
     return (
@@ -195,10 +206,12 @@ def _reason(gain: Interval, rows_tested: int, needed: int) -> str:
     )
 
 
-def _rows_to_tell(gain: Interval, rows_tested: int, needed: int, confidence: float) -> str:
+def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: float) -> str:
+    if gain.value <= 0 and rows_tested < SMALL:
+        return "No gain was seen, on few test rows: more of them could still show one."
     if gain.value <= 0:
         return "There is no sign of a gain, so more test rows would hardly show one."
-    rows = max(rows_needed(gain, rows_tested, confidence), needed / abs(gain.value))
+    rows = max(rows_needed(gain, rows_tested, confidence), least)
     if rows > UNREACHABLE:
         return "A difference this small cannot be settled by more test rows."
     target = _rounded(max(rows, rows_tested + 1))

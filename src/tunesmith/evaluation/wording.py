@@ -20,6 +20,7 @@ METRIC_TITLES = {
     "spearman": "Spearman correlation",
     "pearson": "Pearson correlation",
     "rmse": "RMSE",
+    "standardised_rmse": "RMSE in standard deviations",
     "loss": "loss a token",
     "bits_per_byte": "bits a byte",
     "rouge_1": "ROUGE-1",

@@ -127,8 +127,9 @@ class WritingTask(Task, ABC):
         more, functions = self.measures(pairs, own)
         columns |= {"going": np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64), **more}
         shares = frozenset({"exact_match"} - set(own))  # a function of the user's may have its name
+        free = frozenset({"bleu", "chrf", *own}) & functions.keys()
         written, rows_of = dict.fromkeys(functions, int(known.sum())), dict.fromkeys(functions, known)
-        return Scores(columns, metrics | functions, self.primary_metric, shares, lower, written, rows_of)
+        return Scores(columns, metrics | functions, self.primary_metric, shares, lower, written, rows_of, free)
 
     def _own_metric(self) -> dict[str, Compare]:
         """The user's function by its name; none where there is none."""

@@ -103,6 +103,11 @@ class Scores:
     rows_of: Mapping[str, np.ndarray] = field(
         default_factory=dict
     )  # metric -> bool [examples]; of all where it has none
+    other_scale: frozenset[str] = frozenset()  # metrics that are no mean of values from 0 to 1, and are not in `lower`
+
+    def free(self, metric: str) -> bool:
+        """Whether a metric may lie outside 0 to 1, or says something else of an example than how far it is a hit."""
+        return metric in self.lower or metric in self.other_scale
 
     def of(self, metric: str) -> dict[str, np.ndarray]:
         """The columns of the examples that a metric counts."""

@@ -19,7 +19,7 @@ from tunesmith.data.words import Window
 from tunesmith.errors import DataError
 from tunesmith.tasks import _retrieval, _similarity
 from tunesmith.tasks._metrics import correlation, rank_correlation
-from tunesmith.tasks.base import Labels, LossSum, Mistake, OutputTask, Prediction, Scores
+from tunesmith.tasks.base import Labels, LossSum, Metric, Mistake, OutputTask, Prediction, Scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,7 +187,8 @@ class Embedding(OutputTask):
         said = np.array([item.value for item in predictions], dtype=np.float64)
         if labels.scale:
             scored = {"truth": np.array(truth, dtype=np.float64).reshape(-1, 1), "predicted": said[:, None]}
-            return Scores(scored, {"spearman": rank_correlation, "pearson": correlation}, "spearman")
+            functions: dict[str, Metric] = {"spearman": rank_correlation, "pearson": correlation}
+            return Scores(scored, functions, "spearman", other_scale=frozenset(functions))
         evidence = np.array([item.evidence for item in predictions], dtype=np.float64)
         others, negatives = evidence[:, -_retrieval.DEPTH :], evidence[:, 1 : -_retrieval.DEPTH]
         columns = {"truth": np.ones(len(said)), "similarity": said, "rank": _retrieval.rank_of(said, others)}

@@ -33,7 +33,7 @@ class Regression(OutputTask):
     """Squared error of standardised targets, or Huber's; what is predicted is in the targets' own units."""
 
     primary_metric: ClassVar[str] = "spearman"
-    metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "rmse")
+    metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "rmse", "standardised_rmse")
     baselines: ClassVar[tuple[str, ...]] = ("median", "tfidf_ridge")
     views: ClassVar[tuple[str, ...]] = ("numbers",)
     worst: ClassVar[str] = (
@@ -118,7 +118,7 @@ class Regression(OutputTask):
         return replace(labels, standardised=False)
 
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
-        """Metrics are means over the numbers of a row; `rmse` is in the targets' units where there is one number only."""
+        """Metrics are means over the numbers of a row; of several numbers `standardised_rmse`, each in its own deviation."""
         import numpy as np
 
         shape = (len(predictions), len(labels.names))
@@ -126,13 +126,15 @@ class Regression(OutputTask):
             "truth": np.array(truth, dtype=np.float64).reshape(shape),
             "predicted": np.array([item.value for item in predictions], dtype=np.float64).reshape(shape),
         }
-        unit = np.ones(1) if len(labels.names) == 1 else np.array(labels.scale)
+        alone = len(labels.names) == 1
+        name, unit = ("rmse", np.ones(1)) if alone else ("standardised_rmse", np.array(labels.scale))
         metrics = {
             "spearman": rank_correlation,
             "pearson": correlation,
-            "rmse": partial(root_mean_square_error, unit=unit),
+            name: partial(root_mean_square_error, unit=unit),
         }
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({"rmse"}))
+        free = frozenset({"spearman", "pearson"})
+        return Scores(columns, metrics, self.primary_metric, lower=frozenset({name}), other_scale=free)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         if len(labels.names) == 1:
