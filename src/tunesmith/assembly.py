@@ -144,9 +144,14 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         asked = asked.model_copy(update={"device": earlier["training.device"]})
     runtime = choose_runtime(asked, width, convolutions)
     if recipe.training.precision == "auto":
-        derived.append(Derived("training.precision", runtime.precision, runtime.why))
+        why = "as before the run was stopped" if "training.precision" in earlier else runtime.why
+        derived.append(Derived("training.precision", runtime.precision, why))
     if recipe.training.device == "auto":
-        derived.append(Derived("training.device", runtime.device, "the GPU where torch sees one"))
+        derived.append(
+            Derived(
+                "training.device", runtime.device, f"torch sees {'a' if runtime.device == 'cuda' else 'no'} GPU here"
+            )
+        )
     derived += encoded.derived
     network.to(runtime.device)
     if asked.checkpointing:

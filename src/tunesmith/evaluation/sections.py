@@ -78,7 +78,7 @@ def _with_marks(item: Mapping[str, Any]) -> str:
         piece = text(whole[start:end])
         parts.append(f'<mark class="{text(" ".join(kinds))}">{piece}</mark>' if kinds else piece)
         ended = [mark for mark in marks if mark["end"] == end]
-        parts += [f"<small>{text(mark['label'])} {MARKED[mark['kind']]}</small>" for mark in ended]
+        parts.append(" ".join(f"<small>{text(mark['label'])} {MARKED[mark['kind']]}</small>" for mark in ended))
     return "".join(parts)
 
 

@@ -279,7 +279,9 @@ class TransformersNetwork(Network):
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         name_labels(self.model.config, labels)
         save_model(self.model, self.processor, {}, folder, limit)
-        return f'opens with AutoModel{self.kind}.from_pretrained("{folder}")'
+        said = f'opens with AutoModel{self.kind}.from_pretrained("{folder}")'
+        joins = '; pipeline("token-classification", aggregation_strategy="first") joins the pieces of a word'
+        return said + joins if self.kind == TOKEN else said
 
 
 def sequence_network(backbone: Backbone, labels: tuple[str, ...], problem: Problem, pair: bool, seed: int) -> Network:
