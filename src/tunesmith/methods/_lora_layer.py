@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
-from transformers.pytorch_utils import Conv1D
 
+from tunesmith.methods._beside import Beside, linear_shape, whole_weight
+
+DOWN, UP, MAGNITUDE = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"  # PEFT's names
 ROUGH = 4  # further columns that the randomised decomposition looks at, and its rounds: Halko 2011, section 1.6
 ROUNDS = 16
 
@@ -22,7 +24,7 @@ class Maps(NamedTuple):
     magnitude: Tensor | None = None  # [outputs] lengths of the changed weight's rows (DoRA)
 
 
-class LoraLinear(nn.Module):
+class LoraLinear(Beside):
     """y = base(x) + scale * up(down(dropout(x))), which starts as the base alone.
 
     Where the maps start as a part of the base's own weight (`starts`), that part is taken off again beside them: the base
@@ -37,9 +39,7 @@ class LoraLinear(nn.Module):
 
     def __init__(self, base: nn.Module, maps: Maps, scale: float, drop: float, starts: bool = False) -> None:
         """`starts`: whether `maps` are a part of the base's weight, and not nothing."""
-        super().__init__()
-        assert isinstance(base, nn.Linear | Conv1D)
-        self.base = base
+        super().__init__(base)
         self.down = nn.Parameter(maps.down)
         self.up = nn.Parameter(maps.up)
         self.magnitude = None if maps.magnitude is None else nn.Parameter(maps.magnitude)
@@ -47,11 +47,6 @@ class LoraLinear(nn.Module):
         self.drop = drop
         self.register_buffer("first_down", maps.down.detach().clone() if starts else None, persistent=False)
         self.register_buffer("first_up", maps.up.detach().clone() if starts else None, persistent=False)
-
-    @property
-    def weight(self) -> Tensor:
-        """The base's own, unchanged: T5 looks at a layer's number format before it calls it."""
-        return self.base.weight
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]"""
@@ -64,7 +59,8 @@ class LoraLinear(nn.Module):
         if self.magnitude is None:
             return known + change * self.scale
         times = self.magnitude / self._lengths().to(self.magnitude.dtype)
-        straight = known if self.base.bias is None else known - self.base.bias
+        bias = self.base.bias
+        straight = known - bias if isinstance(bias, Tensor) else known
         return known + (times - 1) * straight + times * (change * self.scale)
 
     @torch.no_grad()
@@ -79,23 +75,24 @@ class LoraLinear(nn.Module):
             found = found - self.first_up.float() @ self.first_down.float()
         return found * self.scale
 
-    def stored(self) -> Maps:
+    def stored(self) -> dict[str, Tensor]:
         """The change as maps that start from nothing: of twice the rank where these do not."""
         down, up = self.down.detach(), self.up.detach()
         if self.first_down is not None and self.first_up is not None:
             down, up = torch.cat([down, self.first_down.to(down)]), torch.cat([up, -self.first_up.to(up)], dim=1)
-        return Maps(down, up, None if self.magnitude is None else self.magnitude.detach())
+        return keyed(Maps(down, up, None if self.magnitude is None else self.magnitude.detach()))
 
-    def fuse(self) -> nn.Linear | Conv1D:
-        """The base with the change added to its weight; computed in float32."""
-        with torch.no_grad():
-            weight = whole_weight(self.base) + self.change()
-            if self.magnitude is not None:
-                weight = weight * (self.magnitude.float() / row_lengths(weight))[:, None]
-            if isinstance(self.base, Conv1D):
-                weight = weight.T
-            self.base.weight.copy_(weight.to(self.base.weight.dtype))
-        return self.base
+    def fused(self) -> tuple[Tensor, Tensor | None]:
+        weight = whole_weight(self.base) + self.change()
+        if self.magnitude is not None:
+            weight = weight * (self.magnitude.float() / row_lengths(weight))[:, None]
+        return weight, None
+
+
+def keyed(maps: Maps) -> dict[str, Tensor]:
+    """The maps under PEFT's names."""
+    found = {DOWN: maps.down, UP: maps.up}
+    return found if maps.magnitude is None else {**found, MAGNITUDE: maps.magnitude}
 
 
 def first_maps(base: nn.Module, rank: int, initial: str, scale: float, magnitude: bool) -> tuple[Maps, bool]:
@@ -133,21 +130,6 @@ def _first_columns(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return right[:rank].contiguous(), left[:, :rank].contiguous()
 
 
-def whole_weight(base: nn.Module) -> Tensor:
-    """[outputs, inputs] the weight of a linear map in float32, without a graph."""
-    assert isinstance(base, nn.Linear | Conv1D)
-    weight = base.weight.detach().float()
-    return weight.T if isinstance(base, Conv1D) else weight
-
-
 def row_lengths(weight: Tensor) -> Tensor:
     """[outputs, inputs] -> [outputs]"""
     return torch.linalg.vector_norm(weight, dim=1)
-
-
-def linear_shape(base: nn.Module) -> tuple[int, int]:
-    """(inputs, outputs) of a linear map; Conv1D, GPT-2's own, keeps its weight transposed. Raises TypeError."""
-    if not isinstance(base, nn.Linear | Conv1D):
-        raise TypeError(f"LoRA goes on linear maps, not on {type(base).__name__}")
-    rows, columns = base.weight.shape
-    return (rows, columns) if isinstance(base, Conv1D) else (columns, rows)

@@ -1,4 +1,4 @@
-"""LoRA adapters in PEFT's on-disk format: adapter_config.json and adapter_model.safetensors."""
+"""Adapters on linear maps in PEFT's on-disk format: adapter_config.json and adapter_model.safetensors."""
 
 from __future__ import annotations
 
@@ -14,43 +14,25 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedModel
 
-    from tunesmith.methods._lora_layer import Maps
-    from tunesmith.methods.lora import Lora
+    from tunesmith.methods._adapter_method import AdapterMethod
     from tunesmith.models.network import Network
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "labels.json")
 _PREFIX = "base_model.model."
 _HEAD, _LABELS = "head.safetensors", "labels.json"
-# Options of PEFT's LoraConfig (0.21) that make the change another function than scale * up(down(x)).
-_NOT_PLAIN = (
-    "rank_pattern",
-    "alpha_pattern",
-    "layer_replication",
-    "lora_bias",
-    "trainable_token_indices",
-    "target_parameters",
-    "use_qalora",
-    "use_bdlora",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-)
-# The starts that leave the base as it is. Others (pissa, olora, corda, loftq, lora_ga ...) take a part out of its weights.
-_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 @dataclass(frozen=True)
 class Adapter:
     """What an adapter's folder holds for a network."""
 
-    maps: dict[str, Maps]  # by module name in the network
+    stored: dict[str, dict[str, Tensor]]  # what `Beside.stored` gave, by module name in the network
     head: dict[str, Tensor]  # values of all fresh parameters; empty where the folder's head is not for this network
     said: str  # what became of the head, and why
     left: bool  # whether there is a head that is left aside
 
 
-def write_adapter(folder: Path, network: Network, method: Lora) -> None:
+def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None:
     """Writes the adapter so that `peft.PeftModel.from_pretrained(base, folder)` opens it.
 
     Where the network is a transformers classifier, the head is inside, as PEFT keeps it. A head on a sentence
@@ -60,15 +42,15 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
     from safetensors.torch import save_file
     from transformers.pytorch_utils import Conv1D
 
-    from tunesmith.methods._lora_layer import LoraLinear
+    from tunesmith.methods._beside import Beside
 
     root, model = wrapped(network), _wrapped_model(network)
     tensors, transposed, found = {}, False, []
     for name, module in network.named_modules():
-        if isinstance(module, LoraLinear):
+        if isinstance(module, Beside):
             short = name.removeprefix(root)
             found.append(short)
-            tensors |= {key: _stored(value) for key, value in _keyed(short, module.stored()).items()}
+            tensors |= {f"{_PREFIX}{short}.{key}": _stored(value) for key, value in module.stored().items()}
             transposed = transposed or isinstance(module.base, Conv1D)
     outside = _outside(network)
     whole = _whole_modules(model, {name.removeprefix(root) for name in network.fresh - set(outside.values())})
@@ -77,18 +59,13 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
             tensors[f"{_PREFIX}{name}.{key}"] = _stored(value)
     source = network.source
     config: dict[str, Any] = {
-        "peft_type": "LORA",
+        "peft_type": method.peft_type,
         "task_type": "FEATURE_EXTRACTION" if outside else _task_type(network),
         "base_model_name_or_path": None if source is None else source.public_name,
         "revision": source.revision if source is not None and source.kind == "hub" else None,
-        "r": method.stored_rank,
-        "lora_alpha": method.stored_alpha,
-        "use_rslora": method.rslora,
-        "use_dora": method.dora,
-        "lora_dropout": method.dropout,
+        **method.peft_config(network, found),
         "target_modules": sorted(found),
         "fan_in_fan_out": transposed,
-        "bias": "none",
         "inference_mode": True,
         "modules_to_save": whole or None,
     }
@@ -101,10 +78,10 @@ def write_adapter(folder: Path, network: Network, method: Lora) -> None:
         save_file({key: _stored(parameters[name]) for key, name in outside.items()}, folder / _HEAD)
 
 
-def read_adapter(folder: Path, network: Network, method: Lora) -> Adapter:
-    """Low-rank maps, and the head where it is one for this network, from a folder of PEFT's or of `write_adapter`.
+def read_adapter(folder: Path, network: Network, method: AdapterMethod) -> Adapter:
+    """What stands beside linear maps, and the head where it is one for this network, from a folder of PEFT's or of ours.
 
-    Raises ModelError, with every problem, when the adapter is no plain LoRA or does not fit the method or the model.
+    Raises ModelError, with every problem, when the adapter is of another kind or does not fit the method or the model.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -119,9 +96,15 @@ def read_adapter(folder: Path, network: Network, method: Lora) -> Adapter:
             f"method.start: {folder} is not a PEFT adapter ({error}); it must hold adapter_config.json and "
             "adapter_model.safetensors"
         ) from None
-    problems = _unlike(config, folder, method)
-    root = wrapped(network)
-    found = {root + key.removeprefix(_PREFIX).rpartition(".lora_")[0] for key in tensors if ".lora_" in key}
+    kind = config.get("peft_type")
+    problems = method.unlike(config, folder) if kind == method.peft_type else []
+    if kind != method.peft_type:
+        problems.append(
+            f"method.start: {folder} is not a plain {method.peft_type} adapter (its peft_type is {kind}); only that kind can "
+            "be continued"
+        )
+    root, mark = wrapped(network), f".{method.mark}"
+    found = {root + key.removeprefix(_PREFIX).rpartition(mark)[0] for key in tensors if mark in key}
     wanted = set(method.chosen(network))
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     if missing or extra:
@@ -129,40 +112,35 @@ def read_adapter(folder: Path, network: Network, method: Lora) -> Adapter:
             f"method.start: {folder} changes other layers than the recipe (missing {missing[:3]}, beyond {extra[:3]}); "
             "set method.targets to the adapter's target_modules"
         )
-    whole = {root + key.removeprefix(_PREFIX): value for key, value in tensors.items() if ".lora_" not in key}
+    whole = {root + key.removeprefix(_PREFIX): value for key, value in tensors.items() if mark not in key}
     of_base = sorted(whole.keys() & {name for name, _ in network.named_parameters()} - network.fresh)
     if of_base:
         problems.append(
             f"method.start: {folder} also holds {len(of_base)} trained weights of the base itself ({of_base[0]}), so it is "
-            "not a plain LoRA adapter; merge it into the base with PEFT, and give that as model"
+            "not an adapter alone; merge it into the base with PEFT, and give that as model"
         )
     if problems:
         raise ModelError(*problems)
     outside = _outside(network)
     whole |= {outside.get(key, f"{_HEAD}: {key}"): value for key, value in beside.items()}
-    return Adapter(_maps(folder, tensors, network, method), *_head(folder, whole, labels, network))
+    return Adapter(_beside(folder, tensors, network, method), *_head(folder, whole, labels, network))
 
 
-def _keyed(short: str, maps: Maps) -> dict[str, Tensor]:
-    """The maps of the layer `short` under PEFT's names."""
-    found = {f"{_PREFIX}{short}.lora_A.weight": maps.down, f"{_PREFIX}{short}.lora_B.weight": maps.up}
-    return found if maps.magnitude is None else {**found, f"{_PREFIX}{short}.lora_magnitude_vector": maps.magnitude}
-
-
-def _maps(folder: Path, tensors: dict[str, Tensor], network: Network, method: Lora) -> dict[str, Maps]:
-    from tunesmith.methods._lora_layer import Maps
-
+def _beside(
+    folder: Path, tensors: dict[str, Tensor], network: Network, method: AdapterMethod
+) -> dict[str, dict[str, Tensor]]:
     problems, found, root = [], {}, wrapped(network)
     for name in method.chosen(network):
-        wanted = _keyed(name.removeprefix(root), _shapes(network.get_submodule(name), method))
-        for key, shape in ((key, tuple(value.shape)) for key, value in wanted.items()):
-            if key not in tensors or tuple(tensors[key].shape) != shape:
-                has = f"has shape {tuple(tensors[key].shape)}" if key in tensors else "is not there"
+        start = f"{_PREFIX}{name.removeprefix(root)}."
+        shapes = method.shapes(name, network.get_submodule(name), network)
+        for key, shape in shapes.items():
+            if start + key not in tensors or tuple(tensors[start + key].shape) != shape:
+                has = f"has shape {tuple(tensors[start + key].shape)}" if start + key in tensors else "is not there"
                 problems.append(
-                    f"method.start: {folder}: {key} {has}, expected {shape}; it belongs to another base model"
+                    f"method.start: {folder}: {start}{key} {has}, expected {shape}; it belongs to another base model"
                 )
         if not problems:
-            found[name] = Maps(*(tensors[key] for key in wanted))
+            found[name] = {key: tensors[start + key] for key in shapes}
     if problems:
         raise ModelError(*problems)
     return found
@@ -194,44 +172,6 @@ def _head(folder: Path, whole: dict[str, Tensor], labels: Any, network: Network)
     less = f"; {_tensors(len(further))} of it without a use here: {_few(further)}" if further else ""
     said = f"training goes on from the head in {folder} ({known}); none is fitted anew{less}"
     return {name: whole[name] for name in sorted(network.fresh)}, said, bool(further)
-
-
-def _unlike(config: dict[str, Any], folder: Path, method: Lora) -> list[str]:
-    """What an adapter's config says that the recipe does not, or that no plain LoRA has."""
-    asked_for = (
-        ("r", "rank", None, method.stored_rank),
-        ("lora_alpha", "alpha", None, method.stored_alpha),
-        ("use_rslora", "rslora", False, method.rslora),
-        ("use_dora", "dora", False, method.dora),
-    )
-    problems = [
-        f"method.start: {folder} says {key} = {said!r}, and the recipe {option} = {asked!r}; set method.{option}"
-        for key, option, usual, asked in asked_for
-        if (said := config.get(key, usual)) != asked
-    ]
-    special = [key for key in _NOT_PLAIN if config.get(key)]
-    special += [] if config.get("bias", "none") == "none" else ["bias"]
-    started = config.get("init_lora_weights")
-    if started not in _PLAIN_STARTS:
-        problems.append(
-            f"method.start: {folder} began with init_lora_weights = {started!r}, which changes the base's own weights, so it "
-            "does not fit the base as it is; let PEFT convert it (path_initial_model_for_weight_conversion) or merge it"
-        )
-    if config.get("peft_type") != "LORA" or special:
-        said = f"it sets {', '.join(special)}" if special else f"its peft_type is {config.get('peft_type')}"
-        problems.append(f"method.start: {folder} is not a plain LoRA adapter ({said}); only that kind can be continued")
-    return problems
-
-
-def _shapes(base: nn.Module, method: Lora) -> Maps:
-    """Of what is stored of the change on a linear map: tensors without values."""
-    import torch
-
-    from tunesmith.methods._lora_layer import Maps, linear_shape
-
-    inputs, outputs = linear_shape(base)
-    sizes = [(method.stored_rank, inputs), (outputs, method.stored_rank), *([(outputs,)] if method.dora else [])]
-    return Maps(*(torch.empty(size, device="meta") for size in sizes))
 
 
 def wrapped(network: Network) -> str:

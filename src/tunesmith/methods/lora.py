@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tunesmith.errors import ModelError, did_you_mean
-from tunesmith.methods._groups import full_rate, head_rate, plan_for
-from tunesmith.methods.base import Method, Plan, Rates
-from tunesmith.seeds import torch_seed
+from tunesmith.methods._adapter_method import AdapterMethod
+from tunesmith.methods._groups import full_rate, head_rate
+from tunesmith.methods.base import Rates
 
 if TYPE_CHECKING:
-    from tunesmith.methods._peft_format import Adapter
+    from torch import Tensor, nn
+
+    from tunesmith.methods._beside import Beside
     from tunesmith.models.layout import Layout
     from tunesmith.models.network import Network
 
+# Options of PEFT's LoraConfig (0.21) that make the change another function than scale * up(down(x)).
+_NOT_PLAIN = (
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "lora_bias",
+    "trainable_token_indices",
+    "target_parameters",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+)
+# The starts that leave the base as it is. Others (pissa, olora, corda, loftq, lora_ga ...) take a part out of its weights.
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
-class Lora(Method):
+
+class Lora(AdapterMethod):
     """Low-rank maps on the chosen linear layers, and the head, train."""
 
     main_option: ClassVar[str | None] = "rank"
+    peft_type: ClassVar[str] = "LORA"
+    mark: ClassVar[str] = "lora_"
     epochs: ClassVar[int] = 5
 
     rank: Annotated[int, Field(ge=1)] = Field(default=16, description="rank of each change")
@@ -41,9 +63,6 @@ class Lora(Method):
     initial: Literal["kaiming", "gaussian", "orthogonal", "pissa", "olora"] = Field(
         default="kaiming",
         description="how the first map starts; pissa and olora start both from the weight's own parts",
-    )
-    start: str | None = Field(
-        default=None, description="folder of a PEFT LoRA adapter to go on from, and from its head"
     )
 
     def rates(self, width: int | None, steps: int) -> Rates:
@@ -97,64 +116,70 @@ class Lora(Method):
         """
         return self.from_weight or name.rpartition(".")[2] != "down"
 
-    def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
-        from tunesmith.methods._peft_format import read_adapter
+    def times(self, trained: Sequence[str]) -> dict[str, float]:
+        return {name: self.up_rate for name in trained if name.endswith(".up")}
 
-        adapter = read_adapter(Path(self.start), network, self) if self.start is not None else None
-        trained = self._put_on(network, seed, adapter)
-        times = {name: self.up_rate for name in trained if name.endswith(".up")}
-        plan = plan_for(network, trained, rates, 0, times)
-        if adapter is None:
-            return plan
-        said = (f"method.start: {adapter.said}",)
-        warned, notes = (said, ()) if adapter.left else ((), said)
-        return replace(plan, started=frozenset(adapter.head), notes=notes, warnings=warned)
-
-    def load(self, network: Network, folder: Path) -> None:
-        from tunesmith.methods._peft_format import read_adapter
-
-        adapter = read_adapter(folder, network, self)
-        if adapter.head.keys() != network.fresh:
-            raise ModelError(f"{adapter.said}; it cannot be used without")
-        self._put_on(network, 0, adapter)
-
-    def _put_on(self, network: Network, seed: int, adapter: Adapter | None) -> list[str]:
-        """Changes the network in place; gives the names of the low-rank maps."""
-        import torch
-
+    def beside(self, name: str, base: nn.Module, network: Network) -> Beside:
         from tunesmith.methods._lora_layer import LoraLinear, first_maps
 
-        trained = []
-        for name in self.chosen(network):
-            parent, _, last = name.rpartition(".")
-            base = network.get_submodule(name)
-            if adapter is None:
-                with torch_seed(seed, "lora", name):
-                    maps, starts = first_maps(base, self.rank, self.initial, self.scale, self.dora)
-            else:
-                maps, starts = adapter.maps[name], False
-            layer = LoraLinear(base, maps, self.scale, self.dropout, starts)
-            setattr(network.get_submodule(parent), last, layer)
-            trained += [f"{name}.{own}" for own, _ in layer.named_parameters() if not own.startswith("base.")]
-        if adapter is not None:
-            with torch.no_grad():
-                for name, value in adapter.head.items():
-                    network.get_parameter(name).copy_(value)
-        return trained
+        maps, starts = first_maps(base, self.rank, self.initial, self.scale, self.dora)
+        return LoraLinear(base, maps, self.scale, self.dropout, starts)
+
+    def read_beside(self, name: str, base: nn.Module, network: Network, stored: Mapping[str, Tensor]) -> Beside:
+        from tunesmith.methods._lora_layer import DOWN, MAGNITUDE, UP, LoraLinear, Maps
+
+        return LoraLinear(base, Maps(stored[DOWN], stored[UP], stored.get(MAGNITUDE)), self.scale, self.dropout)
+
+    def shapes(self, name: str, base: nn.Module, network: Network) -> dict[str, tuple[int, ...]]:
+        from tunesmith.methods._beside import linear_shape
+        from tunesmith.methods._lora_layer import DOWN, MAGNITUDE, UP
+
+        inputs, outputs = linear_shape(base)
+        found: dict[str, tuple[int, ...]] = {DOWN: (self.stored_rank, inputs), UP: (outputs, self.stored_rank)}
+        return {**found, MAGNITUDE: (outputs,)} if self.dora else found
+
+    def peft_config(self, network: Network, found: Sequence[str]) -> dict[str, Any]:
+        return {
+            "r": self.stored_rank,
+            "lora_alpha": self.stored_alpha,
+            "use_rslora": self.rslora,
+            "use_dora": self.dora,
+            "lora_dropout": self.dropout,
+            "bias": "none",
+        }
+
+    def unlike(self, config: Mapping[str, Any], folder: Path) -> list[str]:
+        """What an adapter's config says that the recipe does not, or that no plain LoRA has."""
+        asked_for = (
+            ("r", "rank", None, self.stored_rank),
+            ("lora_alpha", "alpha", None, self.stored_alpha),
+            ("use_rslora", "rslora", False, self.rslora),
+            ("use_dora", "dora", False, self.dora),
+        )
+        problems = [
+            f"method.start: {folder} says {key} = {said!r}, and the recipe {option} = {asked!r}; set method.{option}"
+            for key, option, usual, asked in asked_for
+            if (said := config.get(key, usual)) != asked
+        ]
+        started = config.get("init_lora_weights")
+        if started not in _PLAIN_STARTS:
+            problems.append(
+                f"method.start: {folder} began with init_lora_weights = {started!r}, which changes the base's own weights, "
+                "so it does not fit the base as it is; let PEFT convert it (path_initial_model_for_weight_conversion) or "
+                "merge it"
+            )
+        special = [key for key in _NOT_PLAIN if config.get(key)]
+        special += [] if config.get("bias", "none") == "none" else ["bias"]
+        if special:
+            problems.append(
+                f"method.start: {folder} is not a plain LoRA adapter (it sets {', '.join(special)}); only that kind can be "
+                "continued"
+            )
+        return problems
 
     def chosen(self, network: Network) -> tuple[str, ...]:
         """The linear layers to change: those `matched`, less those that start untrained and train whole."""
         return tuple(name for name in self.matched(network.layout) if f"{name}.weight" not in network.fresh)
-
-    def given_files(self) -> tuple[Path, ...]:
-        from tunesmith.methods._peft_format import ADAPTER_FILES
-
-        if self.start is None:
-            return ()
-        return tuple(path for name in ADAPTER_FILES if (path := Path(self.start) / name).is_file())
-
-    def reading(self, folder: Path) -> Method:
-        return self if self.start is None else self.model_copy(update={"start": str(folder)})
 
     def matched(self, layout: Layout) -> tuple[str, ...]:
         """The linear layers to change. Raises ModelError when there are none, or a target matches nothing."""
@@ -175,20 +200,6 @@ class Lora(Method):
         if not self.targets:
             return layout.linears
         return tuple(name for name in layout.linears if any(_ends_with(name, target) for target in self.targets))
-
-    def save(self, network: Network, plan: Plan, folder: Path) -> bool:
-        from tunesmith.methods._peft_format import write_adapter
-
-        write_adapter(folder, network, self)
-        return True
-
-    def fold(self, network: Network) -> None:
-        from tunesmith.methods._lora_layer import LoraLinear
-
-        for name, module in list(network.named_modules()):
-            if isinstance(module, LoraLinear):
-                parent, _, last = name.rpartition(".")
-                setattr(network.get_submodule(parent), last, module.fuse())
 
 
 def _ends_with(name: str, target: str) -> bool:

@@ -1,0 +1,131 @@
+"""What methods share that put something beside linear maps, and keep it in PEFT's format."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from tunesmith.errors import ModelError
+from tunesmith.methods._groups import plan_for
+from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.seeds import torch_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tunesmith.methods._beside import Beside
+    from tunesmith.methods._peft_format import Adapter
+    from tunesmith.models.network import Network
+
+START: Any = Field(  # pydantic types a field's description as the value it describes
+    default=None, description="folder of a PEFT adapter of this kind to go on from, and from its head"
+)
+
+
+class AdapterMethod(Method):
+    """A subclass says on which linear maps, and what; everything else stays as it was pretrained, but for the head."""
+
+    peft_type: ClassVar[str]
+    mark: ClassVar[str]  # what PEFT's names of the stored tensors begin with, behind the layer's
+    start: str | None = START
+
+    @abstractmethod
+    def chosen(self, network: Network) -> tuple[str, ...]:
+        """Names of the linear maps to change. Raises ModelError where there are none."""
+
+    @abstractmethod
+    def beside(self, name: str, base: nn.Module, network: Network) -> Beside:
+        """The change on one of them as it begins, drawn from torch's generator."""
+
+    @abstractmethod
+    def read_beside(self, name: str, base: nn.Module, network: Network, stored: Mapping[str, Tensor]) -> Beside:
+        """The change on one of them from what `Beside.stored` gave."""
+
+    @abstractmethod
+    def shapes(self, name: str, base: nn.Module, network: Network) -> dict[str, tuple[int, ...]]:
+        """Of what `Beside.stored` gives."""
+
+    @abstractmethod
+    def peft_config(self, network: Network, found: Sequence[str]) -> dict[str, Any]:
+        """PEFT's options of this kind. `found`: names of the changed maps inside what PEFT wraps."""
+
+    @abstractmethod
+    def unlike(self, config: Mapping[str, Any], folder: Path) -> list[str]:
+        """What an adapter's config says that this method does not."""
+
+    def times(self, trained: Sequence[str]) -> dict[str, float]:
+        """Parameters with another rate than the base's, as times that."""
+        return {}
+
+    def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
+        from tunesmith.methods._peft_format import read_adapter
+
+        adapter = read_adapter(Path(self.start), network, self) if self.start is not None else None
+        trained = self._put_on(network, seed, adapter)
+        plan = plan_for(network, trained, rates, 0, self.times(trained))
+        if adapter is None:
+            return plan
+        said = (f"method.start: {adapter.said}",)
+        warned, notes = (said, ()) if adapter.left else ((), said)
+        return replace(plan, started=frozenset(adapter.head), notes=notes, warnings=warned)
+
+    def load(self, network: Network, folder: Path) -> None:
+        from tunesmith.methods._peft_format import read_adapter
+
+        adapter = read_adapter(folder, network, self)
+        if adapter.head.keys() != network.fresh:
+            raise ModelError(f"{adapter.said}; it cannot be used without")
+        self._put_on(network, 0, adapter)
+
+    def _put_on(self, network: Network, seed: int, adapter: Adapter | None) -> list[str]:
+        """Changes the network in place; gives the names of what trains beside the base."""
+        import torch
+
+        trained = []
+        made = {}
+        for name in self.chosen(network):
+            base = network.get_submodule(name)
+            with torch_seed(seed, self.part_name(), name):
+                made[name] = (
+                    self.beside(name, base, network)
+                    if adapter is None
+                    else self.read_beside(name, base, network, adapter.stored[name])
+                )
+        for name, layer in made.items():
+            parent, _, last = name.rpartition(".")
+            setattr(network.get_submodule(parent), last, layer)
+            trained += [f"{name}.{own}" for own, _ in layer.named_parameters() if not own.startswith("base.")]
+        if adapter is not None:
+            with torch.no_grad():
+                for name, value in adapter.head.items():
+                    network.get_parameter(name).copy_(value)
+        return trained
+
+    def given_files(self) -> tuple[Path, ...]:
+        from tunesmith.methods._peft_format import ADAPTER_FILES
+
+        if self.start is None:
+            return ()
+        return tuple(path for name in ADAPTER_FILES if (path := Path(self.start) / name).is_file())
+
+    def reading(self, folder: Path) -> Method:
+        return self if self.start is None else self.model_copy(update={"start": str(folder)})
+
+    def save(self, network: Network, plan: Plan, folder: Path) -> bool:
+        from tunesmith.methods._peft_format import write_adapter
+
+        write_adapter(folder, network, self)
+        return True
+
+    def fold(self, network: Network) -> None:
+        from tunesmith.methods._beside import Beside
+
+        for name, module in list(network.named_modules()):
+            if isinstance(module, Beside):
+                parent, _, last = name.rpartition(".")
+                setattr(network.get_submodule(parent), last, module.fuse())
