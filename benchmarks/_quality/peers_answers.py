@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,11 @@ LIKELIEST, LONGEST = 20, 30  # run_qa's n_best_size and max_answer_length
 Window = tuple[int, list[tuple[int, int] | None]]  # its question; characters of each context token, None for others
 
 
-def run_qa(rows: Rows, base: Path, seed: int, options: Mapping[str, Any]) -> list[str]:
-    """No answer is learned at the first token, and said where it scores higher than every answer."""
+def run_qa(rows: Rows, base: Path, seed: int, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is said of each question, and the likeliest span whether it is said or not.
+
+    No answer is learned at the first token, and said where it scores higher than every answer.
+    """
     from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DataCollatorWithPadding
 
     tokenizer: Any = AutoTokenizer.from_pretrained(base)
@@ -74,15 +78,18 @@ def targets(spans: Sequence[tuple[int, int] | None], wanted: Mapping[str, Any] |
     return (inside[0], inside[-1]) if first[0] <= start and last[1] >= end else (0, 0)
 
 
-def answer(windows: Sequence[tuple[np.ndarray, np.ndarray, Sequence[tuple[int, int] | None]]], context: str) -> str:
-    """The text of the highest sum of start and end logits among the 20 likeliest of each; "" where none is higher still.
+def answer(
+    windows: Sequence[tuple[np.ndarray, np.ndarray, Sequence[tuple[int, int] | None]]], context: str
+) -> tuple[str, str]:
+    """The text of the highest sum of start and end logits among the 20 likeliest of each; "" where none is higher still;
+    and the text of the highest in any case.
 
     Logits of filler tokens, which stand after a window's own, are not looked at.
     """
     import numpy as np
 
     none = min(float(starts[0] + ends[0]) for starts, ends, _ in windows)
-    best, said = none, ""
+    best, likeliest = -math.inf, ""
     for starts, ends, spans in windows:
         size = len(spans)
         likely = [np.argsort(-side[:size])[:LIKELIEST].tolist() for side in (starts, ends)]
@@ -93,5 +100,5 @@ def answer(windows: Sequence[tuple[np.ndarray, np.ndarray, Sequence[tuple[int, i
                     continue
                 score = float(starts[first] + ends[last])
                 if score > best:
-                    best, said = score, context[one[0] : two[1]]
-    return said
+                    best, likeliest = score, context[one[0] : two[1]]
+    return likeliest if best > none else "", likeliest

@@ -105,8 +105,8 @@ def entities(predicted: Sequence[Sequence[str]], test: Sequence[dict[str, Any]])
     return Scores(columns, metrics, "entity_f1")
 
 
-def answers(predicted: Sequence[str], test: Sequence[dict[str, Any]]) -> Scores:
-    """A text a question, "" for no answer."""
+def answers(predicted: Sequence[tuple[str, str]], test: Sequence[dict[str, Any]]) -> Scores:
+    """Two texts a question: what is said, "" for no answer, and the likeliest span whether it is said or not."""
     import numpy as np
 
     _paired(predicted, test)
@@ -114,16 +114,19 @@ def answers(predicted: Sequence[str], test: Sequence[dict[str, Any]]) -> Scores:
     both = list(zip(golds, predicted, strict=True))
     columns = {
         "truth": np.array([bool(gold) for gold in golds]),
-        "f1": np.array([best("f1", gold, said) for gold, said in both]),
-        "exact": np.array([best("exact", gold, said) for gold, said in both]),
+        "f1": np.array([best("f1", gold, said) for gold, (said, _) in both]),
+        "exact": np.array([best("exact", gold, said) for gold, (said, _) in both]),
+        "best_f1": np.array([best("f1", gold, likeliest) for gold, (_, likeliest) in both]),
     }
     metrics: dict[str, Metric] = {
         "f1": partial(_metrics.mean_of, name="f1"),
         "exact_match": partial(_metrics.mean_of, name="exact"),
         "has_answer_f1": partial(_metrics.mean_of, name="f1"),
+        "best_span_f1": partial(_metrics.mean_of, name="best_f1"),
         "no_answer_accuracy": partial(_metrics.mean_of, name="exact"),
     }
-    rows_of = {"has_answer_f1": columns["truth"], "no_answer_accuracy": ~columns["truth"]}
+    answered = columns["truth"]
+    rows_of = {"has_answer_f1": answered, "best_span_f1": answered, "no_answer_accuracy": ~answered}
     return Scores(columns, metrics, "f1", shares=frozenset({"exact_match", "no_answer_accuracy"}), rows_of=rows_of)
 
 

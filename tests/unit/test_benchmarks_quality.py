@@ -131,7 +131,9 @@ def test_scores_are_those_of_scikit_learn_scipy_and_tunesmith(quality: Any) -> N
     assert scores.value("entity_f1") == 0.5
 
     rows = [{"answers": [{"text": "the red cat"}]}, {"answers": []}, {"answers": []}]
-    scores = KINDS["answers"](["red dog", "", "no"], rows)
+    scores = KINDS["answers"]([("", "red dog"), ("", "a"), ("no", "no")], rows)
+    assert scores.value("best_span_f1") == pytest.approx(0.5) and scores.value("has_answer_f1") == 0.0
+    scores = KINDS["answers"]([("red dog", "red dog"), ("", "a"), ("no", "no")], rows)
     assert scores.value("has_answer_f1") == pytest.approx(0.5)
     assert scores.value("no_answer_accuracy") == 0.5
     assert KINDS["language"]([(2, 3.0), (4, 3.0)], []).value("loss") == 1.0
@@ -202,13 +204,14 @@ def test_answers_out_of_windows(quality: Any) -> None:
 
     spans = [None, (0, 3), (4, 7), (8, 11)]
     starts, ends = np.array([0.0, 1.0, 5.0, 2.0, 99.0]), np.array([0.0, 9.0, 1.0, 4.0, 99.0])  # the fifth is filler
-    assert answer([(starts, ends, spans)], "the red cat") == "the"  # 1 + 9; 5 + 9 would end before it starts
+    assert answer([(starts, ends, spans)], "the red cat") == ("the", "the")  # 1 + 9; 5 + 9 would end before it starts
     ends[1] = 0.0
-    assert answer([(starts, ends, spans)], "the red cat") == "red cat"
+    assert answer([(starts, ends, spans)], "the red cat") == ("red cat", "red cat")
     unsure, sure = np.full(4, -9.0), np.array([20.0, -9.0, -9.0, -9.0])
     doubtful = np.array([0.0, -9.0, -9.0, -9.0])
-    assert answer([(starts, ends, spans), (sure, sure, spans)], "the red cat") == "red cat"
-    assert answer([(sure, sure, spans)], "the red cat") == "" == answer([(doubtful, unsure, spans)], "the red cat")
+    assert answer([(starts, ends, spans), (sure, sure, spans)], "the red cat")[0] == "red cat"
+    assert answer([(sure, sure, spans)], "the red cat") == ("", "the")
+    assert answer([(doubtful, unsure, spans)], "the red cat") == ("", "the")
     assert targets(spans, {"text": "red cat", "answer_start": 4}) == (2, 3)
     assert targets(spans, {"text": "red cats", "answer_start": 4}) == (0, 0)  # goes on beyond the window
     assert targets(spans, None) == (0, 0)
