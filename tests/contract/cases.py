@@ -215,7 +215,12 @@ def families_of(task: str) -> tuple[str, ...]:
 
 
 # Families that lack what a method trains or changes.
-WITHOUT: dict[str, tuple[str, ...]] = {"lora": NO_LINEARS, "bitfit": NO_BIASES, "scratch": NO_LINEARS}
+WITHOUT: dict[str, tuple[str, ...]] = {
+    "lora": NO_LINEARS,
+    "bitfit": NO_BIASES,
+    "scratch": NO_LINEARS,
+    "ia3": NO_LINEARS,
+}
 UNKNOWING = ("scratch",)  # methods that begin with another network than the pretrained one
 
 

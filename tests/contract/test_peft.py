@@ -15,6 +15,7 @@ from families import FAMILIES
 from tunesmith.errors import ModelError
 from tunesmith.methods._peft_format import wrapped
 from tunesmith.methods.base import Rates
+from tunesmith.methods.ia3 import Ia3
 from tunesmith.methods.lora import Lora
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _draw(parameters: list[Tensor]) -> None:
         torch.nn.init.normal_(parameter, std=0.2)
 
 
-def _trained(folder: Path, method: Lora) -> tuple[Network, Any]:
+def _trained(folder: Path, method: Lora | Ia3) -> tuple[Network, Any]:
     network = _network(folder)
     plan = method.attach(network, Rates(1e-3, 1e-3, ""), 1)
     parameters = dict(network.named_parameters())
@@ -412,3 +413,69 @@ def test_an_adapter_of_another_width_or_kind_is_refused(model_folder: Callable[[
     )
     with pytest.raises(ModelError, match="lora_B"):
         Lora(**SMALL, start=str(tmp_path)).attach(_network(model_folder("bert")), rates, 1)
+
+
+# How PEFT is told the same: names of keys and values, and of the maps behind the inner activations.
+IA3_TARGETS = {
+    "bert": (["key", "value"], ["layer.0.output.dense", "layer.1.output.dense", "layer.2.output.dense"]),
+    "llama": (["k_proj", "v_proj"], ["down_proj"]),
+    "gpt2": (["c_attn"], ["mlp.c_proj"]),
+    "distilbert": (["k_lin", "v_lin"], ["lin2"]),
+    "sentence": (["key", "value"], ["layer.0.output.dense", "layer.1.output.dense", "layer.2.output.dense"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_our_factors_open_in_peft(kind: str, folder_of: Folder, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from safetensors.torch import load_file
+
+    method, plain = Ia3(), _network(folder_of(kind))
+    network, plan = _trained(folder_of(kind), method)
+    assert method.save(network, plan, tmp_path)
+    expected = _logits(network)
+    assert (expected - _logits(plain)).abs().max() > 1e-3
+    opened = PeftModel.from_pretrained(_body(plain), str(tmp_path)).eval()
+    if kind in APART:
+        plain.last.load_state_dict(load_file(tmp_path / "head.safetensors"))
+        found = _logits(plain)
+    else:
+        with torch.no_grad():
+            found = opened(**_batch(plain)).logits
+    assert torch.allclose(found, expected, atol=1e-5)
+    loaded = _network(folder_of(kind))
+    method.load(loaded, tmp_path)
+    assert torch.equal(_logits(loaded), expected)
+    method.fold(network)
+    assert torch.allclose(_logits(network), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [*IA3_TARGETS])
+def test_factors_of_peft_are_gone_on_from(kind: str, folder_of: Folder, tmp_path: Path) -> None:
+    import torch
+    from peft import IA3Config, get_peft_model
+
+    ours = _network(folder_of(kind))
+    theirs = copy.deepcopy(ours)
+    outer, inner = IA3_TARGETS[kind]
+    config = IA3Config(
+        target_modules=[*outer, *inner],
+        feedforward_modules=inner,
+        fan_in_fan_out=kind == "gpt2",
+        task_type="FEATURE_EXTRACTION",
+    )
+    model = get_peft_model(_body(theirs), config)
+    _draw([value.data for name, value in model.named_parameters() if "ia3_" in name])
+    model.save_pretrained(str(tmp_path))
+    expected = _logits(theirs)
+    assert (expected - _logits(ours)).abs().max() > 1e-3
+    Ia3(start=str(tmp_path)).attach(ours, RATES, 1)
+    assert torch.allclose(_logits(ours), expected, atol=1e-5)
+
+
+def test_an_adapter_of_another_kind_is_refused(folder_of: Folder, tmp_path: Path) -> None:
+    network, plan = _trained(folder_of("bert"), Ia3())
+    Ia3().save(network, plan, tmp_path)
+    with pytest.raises(ModelError, match=r"is not a plain LORA adapter \(its peft_type is IA3\)"):
+        Lora(**SMALL, start=str(tmp_path)).attach(_network(folder_of("bert")), RATES, 1)
