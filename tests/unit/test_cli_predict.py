@@ -104,6 +104,26 @@ def test_a_table_comes_back_with_two_more_columns(tmp_path: Path) -> None:
     assert predicted(str(lines)) == "text,label,probability\nrr,red,1.0\nbb,blue,1.0\n"
 
 
+def test_lists_and_objects_come_out_as_they_went_in(tmp_path: Path) -> None:
+    spans, meta = [{"start": 0, "end": 2, "label": "é"}, {"start": 3, "end": 4, "label": None}], {"a": [1, {"b": 2.5}]}
+    rows = [{"words": "rr", "spans": spans, "meta": meta}, {"words": "bb", "spans": [], "meta": {}}]
+    given = tmp_path / "in.jsonl"
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    added = [{"label": "red", "probability": 1.0}, {"label": "blue", "probability": 1.0}]
+    expected = [row | more for row, more in zip(rows, added, strict=True)]
+    predicted(str(given), out=tmp_path / "out.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == expected
+    predicted(str(given), out=tmp_path / "out.csv")
+    cells = read_table(tmp_path / "out.csv").columns
+    assert [json.loads(cell) for cell in cells["spans"]] == [spans, []]
+    assert [json.loads(cell) for cell in cells["meta"]] == [meta, {}]
+    predicted(str(given), out=tmp_path / "out.parquet")
+    assert parquet.read_table(tmp_path / "out.parquet")["spans"].to_pylist() == [spans, []]
+    again = tmp_path / "again.jsonl"  # what was read from a CSV was text, and stays text
+    predicted(str(tmp_path / "out.csv"), out=again)
+    assert json.loads(json.loads(again.read_text().splitlines()[0])["meta"]) == meta
+
+
 def test_what_cannot_be_read_or_written_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
     file = tmp_path / "in.csv"
     file.write_text("words\nrr\n")

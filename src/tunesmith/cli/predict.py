@@ -378,13 +378,20 @@ def with_guesses(columns: dict[str, list[Any]], found: Sequence[Guess]) -> dict[
 
 
 def csv_text(columns: dict[str, list[Any]], delimiter: str) -> str:
-    """The columns as CSV, rows ended by a line feed; a missing value is an empty field, a list is JSON."""
+    """The columns as CSV, rows ended by a line feed; a missing value is an empty field, a list or an object is JSON."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
-        writer.writerow([json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in row])
+        writer.writerow([_cell(value) for value in row])
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    from tunesmith.data.table import as_given
+
+    given = as_given(value)
+    return json.dumps(given, ensure_ascii=False) if isinstance(given, list | dict) else given
 
 
 def write_columns(columns: dict[str, list[Any]], out: Path) -> None:
@@ -408,7 +415,9 @@ def write_columns(columns: dict[str, list[Any]], out: Path) -> None:
 
 
 def _text_of(columns: dict[str, list[Any]], suffix: str) -> str:
+    from tunesmith.data.table import as_given
+
     if suffix == ".jsonl":
         rows = zip(*columns.values(), strict=True)
-        return "".join(json_line(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+        return "".join(json_line(dict(zip(columns, map(as_given, row), strict=True))) + "\n" for row in rows)
     return csv_text(columns, "\t" if suffix == ".tsv" else ",")
