@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".npz", ".conll", ".txt")
 WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
 TOP = 3  # labels shown for one text
+LISTED = 20  # thresholds
 
 
 class Model(Protocol):
@@ -39,6 +40,9 @@ class Model(Protocol):
 
     @property
     def reads_pictures(self) -> bool: ...
+
+    @property
+    def thresholds(self) -> dict[str, float]: ...  # of each label the probability from which on it is said; mostly {}
 
     def asked_in(self, table: Table, text: str | None) -> list[str] | None: ...  # where its text is no column
 
@@ -138,18 +142,28 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
         for row, guess in zip(rows, found, strict=True):
             print("\t".join([*map(_shown, guess.columns.values()), str(row[0])]), file=stream)
     else:
-        _give_table(with_guesses(table.columns, found), len(found), asked, stream)
+        _give_table(with_guesses(table.columns, found), len(found), model.thresholds, asked, stream)
 
 
-def _give_table(columns: dict[str, list[Any]], rows: int, asked: Asked, stream: TextIO) -> None:
+def _give_table(
+    columns: dict[str, list[Any]], rows: int, thresholds: Mapping[str, float], asked: Asked, stream: TextIO
+) -> None:
     if asked.out is None:
         stream.write(csv_text(columns, ","))
-        return
-    write_columns(columns, asked.out)
-    if asked.json_lines:
-        print(json_line({"out": str(asked.out), "rows": rows}), file=stream)
     else:
+        write_columns(columns, asked.out)
+    if asked.out is not None and asked.json_lines:
+        more = {"thresholds": thresholds} if thresholds else {}
+        print(json_line({"out": str(asked.out), "rows": rows, **more}), file=stream)
+        return
+    if asked.out is not None:
         print(f"{rows} row{'' if rows == 1 else 's'} with a prediction written to {asked.out}", file=stream)
+    if thresholds:
+        listed = ", ".join(f"{name} {threshold:.4g}" for name, threshold in list(thresholds.items())[:LISTED])
+        more = ", ... (all under thresholds in the model's tunesmith.json)" if len(thresholds) > LISTED else ""
+        # Beside the table on standard output it would be no line of it.
+        place = sys.stderr if asked.out is None else stream
+        print(f"a label is said from its threshold on: {listed}{more}", file=place)
 
 
 def as_file(what: str) -> Path | None:
@@ -367,13 +381,21 @@ def _label_and_place(span: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def with_guesses(columns: dict[str, list[Any]], found: Sequence[Guess]) -> dict[str, list[Any]]:
-    """The columns and what is said in more, named predicted_... where the table has such columns already."""
+    """The columns and what is said in more, named predicted_... where the table has such columns already.
+
+    Of several labels a row, with the probability of each as "p:<label>", as in a run's predictions.
+    """
+    said = {name: [guess.columns[name] for guess in found] for name in (found[0].columns if found else ())}
+    if "labels" in said:
+        shares = [dict(guess.ranked) for guess in found]
+        labels = sorted({label for share in shares for label in share})
+        said |= {f"p:{label}": [share.get(label) for share in shares] for label in labels}
     added = dict(columns)
-    for name in found[0].columns if found else ():
+    for name, values in said.items():
         free = name
         while free in columns:
             free = f"predicted_{free}"
-        added[free] = [guess.columns[name] for guess in found]
+        added[free] = values
     return added
 
 
