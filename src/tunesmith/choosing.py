@@ -11,9 +11,9 @@ from tunesmith.data.columns import Asked, Columns, find_columns, gathered
 from tunesmith.data.table import Table
 from tunesmith.data.tag_columns import holds_spans, holds_words
 from tunesmith.data.targets.base import Target
-from tunesmith.data.targets.label_set import as_list, is_flag, separator_of
+from tunesmith.data.targets.label_set import as_list, is_flag, odd_flags, separator_of
 from tunesmith.data.targets.numbers import number_of
-from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.errors import DataError, RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLm
@@ -83,6 +83,9 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     }
     values = [part.columns.get(columns.label, []) for part in tables.values()]
     if task is None:
+        odd = odd_flags(tables.values(), columns.parts)
+        if odd:
+            raise DataError(*odd)
         task, why = meant(values, columns)
         task = _with_options(recipe, task, why)
     return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
@@ -136,6 +139,8 @@ def meant(parts: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, str]:
             return Regression(), f"{read} and numbers with decimals; --task classification takes them as names"
         if len(set(numbers)) > MANY * len(numbers) and len(numbers) > FEW_ROWS:
             return Regression(), f"{read} and {len(set(numbers))} different numbers in {len(numbers)} rows"
+        if len(set(numbers)) > 2:
+            return Classification(), f"{read} and one column of whole numbers; --task regression takes them as numbers"
     separator = separator_of(filled)
     if separator is not None:
         return Multilabel(), f'{read} and labels joined by "{separator}"; --task classification takes each as one name'

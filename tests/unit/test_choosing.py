@@ -167,3 +167,38 @@ def test_labels_are_shown_as_a_person_writes_them(
     chosen = choose(recipe(data=data), {"train": table_of(columns, "rows")}, encoder)
     found = three_rows(chosen.tables["train"], chosen.columns, chosen.target)
     assert [line.partition("  ")[2] for line in found] == lines
+
+
+def flagged(rain: list[object], wind: list[object], task: str = "auto") -> str:
+    """The task that two columns mean."""
+    table = {"body": [f"day number {day}" for day in range(len(rain))], "rain": rain, "wind": wind}
+    asked = recipe(task=task, data={"path": "days.csv", "label": ["rain", "wind"]})
+    return choose(asked, {"train": table_of(table, "days.csv")}, encoder).task.part_name()
+
+
+def test_a_few_other_values_in_columns_of_0_and_1_are_mistakes_and_no_numbers() -> None:
+    rain: list[object] = ["0", "1", "1", "0", "2", "", "1", "0", "1", "0", "1", "0"]
+    with pytest.raises(DataError) as caught:
+        flagged(rain, [0, 1] * 6)
+    assert caught.value.problems == (
+        '"rain" holds 0 and 1 but for 1 row (days.csv:5 "2"); correct it, or learn the columns as numbers with --task '
+        "regression",
+    )
+    with pytest.raises(DataError) as caught:
+        flagged(rain, [0, "no", "x", *[1] * 9])
+    assert '"wind" holds 0 and 1 but for 2 rows (days.csv:2 "no", days.csv:3 "x"); ' in caught.value.problems[1]
+    with pytest.raises(DataError, match="but for 5 rows"):
+        flagged([0, 1] * 50, [*[3] * 5, *[0, 1] * 45, *[1] * 5])
+    assert flagged(rain, [0, 1] * 6, "regression") == "regression"
+    assert flagged([0, 1] * 6, [1, 0] * 6) == "multilabel"
+    assert flagged([0, 1] * 50, [*[3] * 6, *[0, 1] * 47]) == "regression", "control: more than a twentieth are numbers"
+    assert flagged(rain, [0.5, 3] * 6) == "regression", "control: the other column holds numbers"
+    assert flagged(rain[1:6], [0, 1, 1, 0, 1]) == "regression", "control: too few rows to tell"
+
+
+def test_classes_that_are_whole_numbers_are_offered_as_numbers() -> None:
+    why = "one text column and one column of whole numbers; --task regression takes them as numbers"
+    assert choose(recipe(), rows(stars=[1, 5, 3, 3]), encoder).why == why
+    assert choose(recipe(), rows(stars=["1", "5", "3", "3"]), encoder).why == why
+    for two in ([0, 1, 1, 0], [1, 5, "", 5]):  # control: nothing to order
+        assert choose(recipe(), rows(stars=two), encoder).why == "one text column and one column of labels"
