@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.catalog import with_options
-from tunesmith.data.columns import Asked, Columns, find_columns, gathered
+from tunesmith.data.columns import LANGUAGE, Asked, Columns, find_columns, gathered
+from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.tag_columns import holds_spans, holds_words
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list, is_flag, odd_flags, separator_of
 from tunesmith.data.targets.numbers import number_of
-from tunesmith.errors import DataError, RecipeError, did_you_mean
+from tunesmith.errors import DataError, ModelError, RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLm
@@ -71,6 +72,8 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
         task, why = _with_options(recipe, known[0][0](), known[0][1]), known[0][1]
     else:
         task, why = None, ""
+        if PART in main.columns and wanted.label is None:
+            raise _no_reader_of_prose(recipe.model, main.path, base())
     if task is not None and task.kinds:
         task.check_base(recipe.model, base())
     columns = (
@@ -89,6 +92,14 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
         task, why = meant(values, columns)
         task = _with_options(recipe, task, why)
     return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
+
+
+def _no_reader_of_prose(model: str, path: str, kind: str) -> ModelError:
+    """What is said where plain text meets a base that does not learn it."""
+    known = f'is of kind "{kind}"' if kind else "is of a kind that is not known here"
+    ways = " or ".join(f"kind {of} (--task {task})" for task, of in LANGUAGE.items())
+    fix = "choose such a base, or give a table with labels" if kind else "say which with --task"
+    return ModelError(f"{path}: is plain text, which a base of {ways} learns, and {model} {known}; {fix}")
 
 
 def _with_options(recipe: Recipe, task: Task, why: str) -> Task:

@@ -9,10 +9,13 @@ import pytest
 
 from tunesmith import choosing
 from tunesmith.choosing import choose
+from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked, Columns
+from tunesmith.data.passages import PART, read_passages
 from tunesmith.data.preview import three_rows
+from tunesmith.data.split import make_splits
 from tunesmith.data.table import Table, table_of
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
 
@@ -202,3 +205,39 @@ def test_classes_that_are_whole_numbers_are_offered_as_numbers() -> None:
     assert choose(recipe(), rows(stars=["1", "5", "3", "3"]), encoder).why == why
     for two in ([0, 1, 1, 0], [1, 5, "", 5]):  # control: nothing to order
         assert choose(recipe(), rows(stars=two), encoder).why == "one text column and one column of labels"
+
+
+def prose() -> dict[str, Table]:
+    passages = [f"Sentence {place} of some length, and another one. " * 60 for place in range(80)]
+    return {"train": read_passages("\n\n".join(passages).encode(), "book.md")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("encoder-decoder", 'm is of kind "encoder-decoder"; choose such a base, or give a table with labels'),
+        ("word vectors", 'm is of kind "word vectors"; choose such a base, or give a table with labels'),
+        ("", "m is of a kind that is not known here; say which with --task"),
+    ],
+)
+def test_plain_text_is_refused_where_the_base_does_not_learn_it(kind: str, said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        choose(recipe(), prose(), lambda: kind)
+    takes = "a base of kind decoder (--task causal_lm) or kind encoder (--task masked_lm) learns"
+    assert caught.value.problems == (f"book.md: is plain text, which {takes}, and {said}",)
+
+
+@pytest.mark.parametrize("task", ["embedding", "classification", "regression"])
+def test_the_parts_of_plain_text_are_no_column_of_the_user_s(task: str) -> None:
+    with pytest.raises(DataError) as caught:
+        choose(recipe(task=task), prose(), lambda: "encoder")
+    assert PART not in str(caught.value)
+
+
+def test_plain_text_is_spoken_of_in_plain_words() -> None:
+    chosen = choose(recipe(), prose(), lambda: "decoder")
+    said = 'text = "text" (the passages of plain text); whole files or parts of them are held out'
+    assert (chosen.columns.why, chosen.columns.group) == (said, PART)
+    tables, _ = clean(chosen.tables, chosen.columns, chosen.target)
+    splits = make_splits(tables, chosen.columns, chosen.target, 0.1, 0.1, 0)
+    assert splits.why["test"] == "10 % of book.md, whole files, or consecutive parts of one, seed 0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from tunesmith.data.csv_text import LISTED, counted, decode
 from tunesmith.data.table import Table, shown
@@ -38,6 +39,12 @@ def read_conll(data: bytes, path: str) -> Table:
     if len(numbered[0][1]) > 1:
         columns["tags"] = [[fields[-1] for fields in sentence] for sentence in kept]
     return Table(path, columns, tuple(lines))
+
+
+def place_of(table: Table, row: int, word: int) -> str:
+    """Where a word of a row stands: in a file of words on a line of its own, elsewhere on that of its row."""
+    whole = Path(table.path).suffix.lower() not in (".conll", ".txt")
+    return table.place(row) if whole else f"{table.path}:{table.lines[row] + word}"
 
 
 def _fields(line: str) -> list[str]:
