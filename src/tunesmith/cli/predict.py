@@ -16,7 +16,7 @@ import typer
 
 from tunesmith.cli.options import Json, TextColumn, plain_warnings
 from tunesmith.cli.progress import json_line
-from tunesmith.data.images import SUFFIXES
+from tunesmith.data.images import SUFFIXES, pictures_in
 from tunesmith.errors import ArtifactError, DataError, Problems
 
 if TYPE_CHECKING:
@@ -63,7 +63,11 @@ class Guess:
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or its model/ folder.")],
     what: Annotated[
-        str | None, typer.Argument(metavar="TEXT|FILE", help="A text, a table, a .txt file with a text a line, or - .")
+        str | None,
+        typer.Argument(
+            metavar="TEXT|FILE",
+            help="A text, a table, a .txt file with a text a line, a picture, a folder of them, or - .",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Table to write: csv, tsv, jsonl or parquet.")
@@ -76,7 +80,7 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Replace the file named by --out.")] = False,
     json_lines: Json = False,
 ) -> None:
-    """Predict from a text, or from the rows of a table.
+    """Predict from a text, a picture, or the rows of a table.
 
     A table comes back with what is said in further columns, such as label and probability: as CSV on standard output, or
     in the file of --out.
@@ -113,14 +117,30 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
     file = None if what is None or piped else as_file(what)
     check_out(file, asked.out, asked.force)
     if file is None and not piped:
-        if asked.out is not None or asked.text is not None:
-            raise DataError("--out and --text: are for a table or lines; a single text is shown on the terminal")
         assert what is not None
+        folder = _is_folder(what)
+        if not folder:
+            _refuse_for_one(asked)
         model = load()
-        print_one(guesses(model, [_one_row(model, what, asked.pair)])[0], what, asked, stream)
-        return
-    table = _lines_table("standard input", source.read()) if file is None else read_texts(file)
-    model = load()
+        if not (folder and model.reads_pictures):  # a folder's name may be the text that is meant
+            _refuse_for_one(asked)
+            print_one(guesses(model, [_one_row(model, what, asked.pair)])[0], what, asked, stream)
+            return
+        if asked.text is not None:
+            raise DataError("--text: a folder of pictures has no columns; leave it out")
+        table = pictures_in(Path(what))
+    else:
+        table = _lines_table("standard input", source.read()) if file is None else read_texts(file)
+        model = load()
+    _predict_rows(model, table, file, asked, stream)
+
+
+def _refuse_for_one(asked: Asked) -> None:
+    if asked.out is not None or asked.text is not None:
+        raise DataError("--out and --text: are for a table or lines; a single text is shown on the terminal")
+
+
+def _predict_rows(model: Model, table: Table, file: Path | None, asked: Asked, stream: TextIO) -> None:
     prompts = None if _is_lines(table, file) else model.asked_in(table, asked.text)
     if prompts is None:
         columns = _columns_of(table, file, model, asked)
@@ -129,7 +149,8 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
         rows = [(prompt,) for prompt in prompts]
     texts = _pictures(table, rows) if model.reads_pictures else [_text_of_row(model, row) for row in rows]
     found = guesses(model, texts)
-    empty = [table.place(row) for row, guess in enumerate(found) if not guess.known]
+    named = [f" {row[0] or ''}".rstrip() if model.reads_pictures else "" for row in rows]
+    empty = [f"{table.place(row)}{named[row]}" for row, guess in enumerate(found) if not guess.known]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         missing = "picture that can be read" if model.reads_pictures else "text"
@@ -164,6 +185,13 @@ def _give_table(
         # Beside the table on standard output it would be no line of it.
         place = sys.stderr if asked.out is None else stream
         print(f"a label is said from its threshold on: {listed}{more}", file=place)
+
+
+def _is_folder(what: str) -> bool:
+    try:
+        return Path(what).is_dir()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+        return False
 
 
 def as_file(what: str) -> Path | None:
