@@ -22,7 +22,7 @@ def read_conll(data: bytes, path: str) -> Table:
     sentences: list[list[list[str]]] = [[]]
     lines: list[int] = []
     numbered: list[tuple[int, list[str]]] = []
-    for number, line in enumerate(decode(data, path).split("\n"), 1):
+    for number, line in enumerate(decode(data, path, SHAPE).split("\n"), 1):
         fields = _fields(line)
         if not fields or fields[0].strip() == DOCUMENT:
             sentences += [[]] if sentences[-1] else []
