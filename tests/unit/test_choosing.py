@@ -227,10 +227,10 @@ def test_plain_text_is_refused_where_the_base_does_not_learn_it(kind: str, said:
     assert caught.value.problems == (f"book.md: is plain text, which {takes}, and {said}",)
 
 
-@pytest.mark.parametrize("task", ["embedding", "classification", "regression"])
+@pytest.mark.parametrize("task", ["embedding", "seq2seq", "classification", "regression"])
 def test_the_parts_of_plain_text_are_no_column_of_the_user_s(task: str) -> None:
     with pytest.raises(DataError) as caught:
-        choose(recipe(task=task), prose(), lambda: "encoder")
+        choose(recipe(task=task), prose(), lambda: "encoder-decoder" if task == "seq2seq" else "encoder")
     assert PART not in str(caught.value)
 
 
