@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.catalog import with_options
-from tunesmith.data.columns import Asked, Columns, find_columns, gathered
+from tunesmith.data.columns import LANGUAGE, Asked, Columns, find_columns, gathered
+from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.tag_columns import holds_spans, holds_words
 from tunesmith.data.targets.base import Target
-from tunesmith.data.targets.label_set import as_list, is_flag, separator_of
+from tunesmith.data.targets.label_set import as_list, is_flag, odd_flags, separator_of
 from tunesmith.data.targets.numbers import number_of
-from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.errors import DataError, ModelError, RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLm
@@ -71,6 +72,8 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
         task, why = _with_options(recipe, known[0][0](), known[0][1]), known[0][1]
     else:
         task, why = None, ""
+        if PART in main.columns and wanted.label is None:
+            raise _no_reader_of_prose(recipe.model, main.path, base())
     if task is not None and task.kinds:
         task.check_base(recipe.model, base())
     columns = (
@@ -83,9 +86,20 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     }
     values = [part.columns.get(columns.label, []) for part in tables.values()]
     if task is None:
+        odd = odd_flags(tables.values(), columns.parts)
+        if odd:
+            raise DataError(*odd)
         task, why = meant(values, columns)
         task = _with_options(recipe, task, why)
     return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
+
+
+def _no_reader_of_prose(model: str, path: str, kind: str) -> ModelError:
+    """What is said where plain text meets a base that does not learn it."""
+    known = f'is of kind "{kind}"' if kind else "is of a kind that is not known here"
+    ways = " or ".join(f"kind {of} (--task {task})" for task, of in LANGUAGE.items())
+    fix = "choose such a base, or give a table with labels" if kind else "say which with --task"
+    return ModelError(f"{path}: is plain text, which a base of {ways} learns, and {model} {known}; {fix}")
 
 
 def _with_options(recipe: Recipe, task: Task, why: str) -> Task:
@@ -136,6 +150,8 @@ def meant(parts: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, str]:
             return Regression(), f"{read} and numbers with decimals; --task classification takes them as names"
         if len(set(numbers)) > MANY * len(numbers) and len(numbers) > FEW_ROWS:
             return Regression(), f"{read} and {len(set(numbers))} different numbers in {len(numbers)} rows"
+        if len(set(numbers)) > 2:
+            return Classification(), f"{read} and one column of whole numbers; --task regression takes them as numbers"
     separator = separator_of(filled)
     if separator is not None:
         return Multilabel(), f'{read} and labels joined by "{separator}"; --task classification takes each as one name'

@@ -107,6 +107,12 @@ class Predictor:
         return self.card.labels.names
 
     @property
+    def thresholds(self) -> dict[str, float]:
+        """Of each label the probability from which on it is said; {} where a row has one class, or none at all."""
+        thresholds = self.card.labels.thresholds  # answers have one too, and no labels
+        return dict(zip(self.labels, thresholds, strict=True)) if len(thresholds) == len(self.labels) else {}
+
+    @property
     def text_column(self) -> str:
         return self.card.text_column
 

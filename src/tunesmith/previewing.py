@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import IGNORED, Example, Text
+from tunesmith.data.images import Picture
 from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.preparing import Prepared, fitted, prepare
 from tunesmith.recipe import Recipe
@@ -21,7 +22,7 @@ CUT_SHOWN = 20  # tokens shown of those that did not fit
 class PreviewedRow:
     """One training row."""
 
-    place: str  # "train.csv:12"
+    place: str  # "train.csv:12"; of a picture with the path of its file
     target: str  # as it was read
     learned: str  # the numbers that the loss compares with
     tokens: tuple[str, ...]  # what the model reads, special tokens included
@@ -73,7 +74,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
         trained = (False,) * (len(read) - len(trained)) + trained if trained else ()
         rows.append(
             PreviewedRow(
-                prepared.splits.train.place(example.source),
+                _place(prepared, example.source),
                 prepared.target.name(prepared.truth("train")[example.source]),
                 f"{sum(trained)} of {len(trained)} tokens"
                 if trained
@@ -88,6 +89,11 @@ def preview(recipe: Recipe, count: int) -> Preview:
     lines = tuple(line for note in prepared.notes for line in _noted(note.topic, note.lines, prepared))
     findings = (*(finding.message for finding in encoded.findings), *encoded.remarks)
     return Preview(lines, tuple(rows), encoded.limit if encoded.limit < NO_LIMIT else None, findings)
+
+
+def _place(prepared: Prepared, row: int) -> str:
+    place, text = prepared.splits.train.place(row), prepared.texts("train")[row]
+    return f"{place} {text.file}" if isinstance(text, Picture) and text.file is not None else place
 
 
 def _noted(topic: str, lines: tuple[str, ...], prepared: Prepared) -> list[str]:

@@ -275,16 +275,26 @@ def _with_name(part: Mapping[str, Any]) -> dict[str, Any]:
 def set_value(plain: dict[str, Any], assignment: str) -> None:
     """Applies one "training.rate=1e-4" to nested plain data; the value is read as YAML 1.2, where 1e-4 is a number.
 
+    A mapping is written in braces, and nothing is a comment: `task.prefix=summarize: ` and `task.after=####` are texts.
     Raises RecipeError when it is no assignment, or a part of the key holds no keys.
     """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {assignment}: write key=value, such as --set training.epochs=3")
+    set_key(plain, key, _value_of(text))
+
+
+def _value_of(text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    bare = text.strip()
+    if not bare:
+        return None
+    if bare[0] not in "[{'\"" and " #" in f" {bare}":
+        return bare
     try:
-        value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
+        value = YAML(typ="safe", pure=True).load(text)
     except YAMLError:
-        value = text
-    set_key(plain, key, value)
+        return text
+    return text if isinstance(value, Mapping) and bare[0] != "{" else value

@@ -104,14 +104,57 @@ def test_quote_left_open_names_where_it_starts(tmp_path: Path) -> None:
     assert line.startswith(f"{tmp_path / 'x.csv'}:4: the quotes of this record do not pair up")
 
 
-def test_broken_utf8_names_line_and_byte(tmp_path: Path) -> None:
+def test_broken_utf8_names_lines_byte_and_likely_encoding_at_once(tmp_path: Path) -> None:
     content = "text,label\nfine,a\ncafé,b\nfine,a\nnaïve,b\n".encode("latin-1")
-    first, second, fix = problems(written(tmp_path, "x.csv", content))
-    assert first == f"{tmp_path / 'x.csv'}:3: is not UTF-8 (byte 0xe9 at offset 21 of the file)"
-    assert second.startswith(f"{tmp_path / 'x.csv'}:5: ")
-    assert "iconv -f latin1 -t utf-8" in fix
+    path = written(tmp_path, "x.csv", content)
     assert content[21] == 0xE9
-    assert "2 lines" in fix
+    assert problems(path) == [
+        f"{path}: 2 lines not in UTF-8: {path}:3 (byte 0xe9 at offset 21 of the file), 5; it is likely Latin-1; save "
+        f"it as UTF-8, e.g. iconv -f latin1 -t utf-8 {path} > fixed"
+    ]
+    (many,) = problems(written(tmp_path, "m.csv", content * 9))
+    assert "18 lines not in UTF-8: " in many
+    assert "of the file), 5, 8, 10, 13, 15, 18, 20, 23, 25, ...; it is likely" in many
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "text\n“a long quoted one”\n".encode("cp1252"),
+            "it is likely Windows-1252; save it as UTF-8, e.g. iconv -f cp1252 ",
+        ),
+        (
+            "text\nдлинный русский текст\n".encode("cp1251"),
+            "another alphabet than the Latin one: find out its encoding; save",
+        ),
+        (b"text\na long line of letters \x81\n", "; find out its encoding; save it as UTF-8, e.g. iconv -f ENCODING "),
+        (
+            "text\ncafé\n".encode() + b"na\xefve\n",
+            "; 1 other line of letters beyond ASCII in UTF-8: so correct",
+        ),
+    ],
+)
+def test_the_likely_encoding_follows_from_the_bytes(content: bytes, said: str, tmp_path: Path) -> None:
+    (line,) = problems(written(tmp_path, "x.csv", content))
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("x.csv", "a table with a header and rows"),
+        ("x.jsonl", 'one object a line, such as {"text": "...", "label": "..."}'),
+        ("x.json", '[{"text": ..., "label": ...}, ...] or {"text": [...]'),
+        ("x.conll", "a word and its tag a line, with a TAB or spaces between"),
+        ("x.txt", "text, or a word and its tag a line"),
+        ("x.md", "text"),
+    ],
+)
+def test_an_empty_file_is_told_what_its_format_holds(name: str, expected: str, tmp_path: Path) -> None:
+    (line,) = problems(written(tmp_path, name, ""))
+    assert line.startswith(f"{tmp_path / name}: the file is empty; expected {expected}")
+    assert ("header" in line) == (name == "x.csv")
 
 
 def test_other_encodings_and_formats_under_a_text_suffix(tmp_path: Path) -> None:

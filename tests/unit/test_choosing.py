@@ -9,10 +9,13 @@ import pytest
 
 from tunesmith import choosing
 from tunesmith.choosing import choose
+from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked, Columns
+from tunesmith.data.passages import PART, read_passages
 from tunesmith.data.preview import three_rows
+from tunesmith.data.split import make_splits
 from tunesmith.data.table import Table, table_of
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
 
@@ -167,3 +170,74 @@ def test_labels_are_shown_as_a_person_writes_them(
     chosen = choose(recipe(data=data), {"train": table_of(columns, "rows")}, encoder)
     found = three_rows(chosen.tables["train"], chosen.columns, chosen.target)
     assert [line.partition("  ")[2] for line in found] == lines
+
+
+def flagged(rain: list[object], wind: list[object], task: str = "auto") -> str:
+    """The task that two columns mean."""
+    table = {"body": [f"day number {day}" for day in range(len(rain))], "rain": rain, "wind": wind}
+    asked = recipe(task=task, data={"path": "days.csv", "label": ["rain", "wind"]})
+    return choose(asked, {"train": table_of(table, "days.csv")}, encoder).task.part_name()
+
+
+def test_a_few_other_values_in_columns_of_0_and_1_are_mistakes_and_no_numbers() -> None:
+    rain: list[object] = ["0", "1", "1", "0", "2", "", "1", "0", "1", "0", "1", "0"]
+    with pytest.raises(DataError) as caught:
+        flagged(rain, [0, 1] * 6)
+    assert caught.value.problems == (
+        '"rain" holds 0 and 1 but for 1 row (days.csv:5 "2"); correct it, or learn the columns as numbers with --task '
+        "regression",
+    )
+    with pytest.raises(DataError) as caught:
+        flagged(rain, [0, "no", "x", *[1] * 9])
+    assert '"wind" holds 0 and 1 but for 2 rows (days.csv:2 "no", days.csv:3 "x"); ' in caught.value.problems[1]
+    with pytest.raises(DataError, match="but for 5 rows"):
+        flagged([0, 1] * 50, [*[3] * 5, *[0, 1] * 45, *[1] * 5])
+    assert flagged(rain, [0, 1] * 6, "regression") == "regression"
+    assert flagged([0, 1] * 6, [1, 0] * 6) == "multilabel"
+    assert flagged([0, 1] * 50, [*[3] * 6, *[0, 1] * 47]) == "regression", "control: more than a twentieth are numbers"
+    assert flagged(rain, [0.5, 3] * 6) == "regression", "control: the other column holds numbers"
+    assert flagged(rain[1:6], [0, 1, 1, 0, 1]) == "regression", "control: too few rows to tell"
+
+
+def test_classes_that_are_whole_numbers_are_offered_as_numbers() -> None:
+    why = "one text column and one column of whole numbers; --task regression takes them as numbers"
+    assert choose(recipe(), rows(stars=[1, 5, 3, 3]), encoder).why == why
+    assert choose(recipe(), rows(stars=["1", "5", "3", "3"]), encoder).why == why
+    for two in ([0, 1, 1, 0], [1, 5, "", 5]):  # control: nothing to order
+        assert choose(recipe(), rows(stars=two), encoder).why == "one text column and one column of labels"
+
+
+def prose() -> dict[str, Table]:
+    passages = [f"Sentence {place} of some length, and another one. " * 60 for place in range(80)]
+    return {"train": read_passages("\n\n".join(passages).encode(), "book.md")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("encoder-decoder", 'm is of kind "encoder-decoder"; choose such a base, or give a table with labels'),
+        ("word vectors", 'm is of kind "word vectors"; choose such a base, or give a table with labels'),
+        ("", "m is of a kind that is not known here; say which with --task"),
+    ],
+)
+def test_plain_text_is_refused_where_the_base_does_not_learn_it(kind: str, said: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        choose(recipe(), prose(), lambda: kind)
+    takes = "a base of kind decoder (--task causal_lm) or kind encoder (--task masked_lm) learns"
+    assert caught.value.problems == (f"book.md: is plain text, which {takes}, and {said}",)
+
+
+@pytest.mark.parametrize("task", ["embedding", "seq2seq", "classification", "regression"])
+def test_the_parts_of_plain_text_are_no_column_of_the_user_s(task: str) -> None:
+    with pytest.raises(DataError) as caught:
+        choose(recipe(task=task), prose(), lambda: "encoder-decoder" if task == "seq2seq" else "encoder")
+    assert PART not in str(caught.value)
+
+
+def test_plain_text_is_spoken_of_in_plain_words() -> None:
+    chosen = choose(recipe(), prose(), lambda: "decoder")
+    said = 'text = "text" (the passages of plain text); whole files or parts of them are held out'
+    assert (chosen.columns.why, chosen.columns.group) == (said, PART)
+    tables, _ = clean(chosen.tables, chosen.columns, chosen.target)
+    splits = make_splits(tables, chosen.columns, chosen.target, 0.1, 0.1, 0)
+    assert splits.why["test"] == "10 % of book.md, whole files, or consecutive parts of one, seed 0"

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pyarrow import parquet
@@ -25,6 +25,7 @@ class Colours:
     text_column = "words"
     pair_column = None
     reads_pictures = False
+    thresholds: ClassVar[dict[str, float]] = {}
 
     def asked_in(self, table: object, text: str | None) -> None:
         return None
@@ -38,6 +39,20 @@ class Colours:
             "p:blue": [1 - share for share in red],
             "p:red": red,
         }
+
+
+class Flags(Colours):
+    """A model of several labels a row: those of which a third of the letters are."""
+
+    thresholds: ClassVar[dict[str, float]] = {"blue": 0.333333333, "red": 0.3}
+
+    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
+        shares = super().said(texts)
+        labels = [
+            [name for name, share in (("blue", blue), ("red", red)) if share >= self.thresholds[name]]
+            for blue, red in zip(shares["p:blue"], shares["p:red"], strict=True)
+        ]
+        return {"labels": labels, "p:blue": shares["p:blue"], "p:red": shares["p:red"]}
 
 
 class Terminal(io.StringIO):
@@ -102,6 +117,50 @@ def test_a_table_comes_back_with_two_more_columns(tmp_path: Path) -> None:
     lines = tmp_path / "in.txt"
     lines.write_text("rr\nbb\n")
     assert predicted(str(lines)) == "text,label,probability\nrr,red,1.0\nbb,blue,1.0\n"
+
+
+def test_a_table_of_several_labels_gets_the_probability_of_each_and_the_thresholds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out, said = tmp_path / "in.csv", tmp_path / "out.jsonl", "a label is said from its threshold on: "
+    file.write_text("words,p:red\nrrb,x\nbbb,y\n,z\n")
+    stream = io.StringIO()
+    predict_with(Flags, str(file), Asked(), Terminal(), stream)
+    head, *rows = stream.getvalue().splitlines()
+    assert head == "words,p:red,labels,p:blue,predicted_p:red"
+    assert rows[:2] == ['rrb,x,"[""blue"", ""red""]",0.333333,0.666667', 'bbb,y,"[""blue""]",1.0,0.0']
+    assert rows[2] == ",z,,,"
+    assert capsys.readouterr().err.endswith(f"{said}blue 0.3333, red 0.3\n")
+    stream = io.StringIO()
+    predict_with(Flags, str(file), Asked(out), Terminal(), stream)
+    assert stream.getvalue().splitlines()[1] == f"{said}blue 0.3333, red 0.3"
+    first = json.loads(out.read_text().splitlines()[0])
+    assert (first["labels"], first["p:blue"], first["predicted_p:red"]) == (["blue", "red"], 0.333333, 0.666667)
+    stream = io.StringIO()
+    predict_with(Flags, str(file), Asked(out, force=True, json_lines=True), Terminal(), stream)
+    assert json.loads(stream.getvalue())["thresholds"] == Flags.thresholds
+    predicted(str(file))  # control: of one class a row nothing is to be said
+    assert said not in capsys.readouterr().err
+
+
+def test_lists_and_objects_come_out_as_they_went_in(tmp_path: Path) -> None:
+    spans, meta = [{"start": 0, "end": 2, "label": "é"}, {"start": 3, "end": 4, "label": None}], {"a": [1, {"b": 2.5}]}
+    rows = [{"words": "rr", "spans": spans, "meta": meta}, {"words": "bb", "spans": [], "meta": {}}]
+    given = tmp_path / "in.jsonl"
+    given.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    added = [{"label": "red", "probability": 1.0}, {"label": "blue", "probability": 1.0}]
+    expected = [row | more for row, more in zip(rows, added, strict=True)]
+    predicted(str(given), out=tmp_path / "out.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == expected
+    predicted(str(given), out=tmp_path / "out.csv")
+    cells = read_table(tmp_path / "out.csv").columns
+    assert [json.loads(cell) for cell in cells["spans"]] == [spans, []]
+    assert [json.loads(cell) for cell in cells["meta"]] == [meta, {}]
+    predicted(str(given), out=tmp_path / "out.parquet")
+    assert parquet.read_table(tmp_path / "out.parquet")["spans"].to_pylist() == [spans, []]
+    again = tmp_path / "again.jsonl"  # what was read from a CSV was text, and stays text
+    predicted(str(tmp_path / "out.csv"), out=again)
+    assert json.loads(json.loads(again.read_text().splitlines()[0])["meta"]) == meta
 
 
 def test_what_cannot_be_read_or_written_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tunesmith.data.columns import find_columns, find_text
-from tunesmith.data.table import Table
+from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 
 TEXTS = [f"a rather long text about thing number {i}" for i in range(12)]
@@ -55,6 +55,12 @@ def test_why_names_the_reason_of_each() -> None:
         'text = "story" (named), label = "mood" (named; 3 distinct values in 12 rows), '
         'group = "shop" (2 distinct values in 12 rows)'
     )
+
+
+def test_several_named_labels_are_told_apart() -> None:
+    table = table_of({"text": ["a b", "c d", "e f"], "wet": [1, 2, 3], "warm": [1, 1, None]}, "t")
+    said = 'label = "warm" + "wet" (named; "warm": 1 distinct value in 2 rows; "wet": 3 distinct values in 3 rows)'
+    assert find_columns(table, label=("warm", "wet")).why.endswith(said)
 
 
 def test_a_named_column_is_never_taken_for_the_other_role() -> None:

@@ -143,6 +143,31 @@ def test_predict_on_the_command_line(finished: Any, pictures: Path, tmp_path: Pa
     assert "nowhere.png" in told and "Traceback" not in told
 
 
+def test_a_folder_of_pictures_is_predicted_a_row_a_picture(
+    finished: Any, pictures: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import tunesmith
+
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for name in ("3", "4"):
+        shutil.copy(pictures / "red" / f"{name}.png", folder / f"{name}.png")
+    (folder / "5.png").write_bytes(b"no picture")
+    single = tunesmith.load(finished.path).predict([str(folder / name) for name in ("3.png", "4.png")])
+    assert _run("predict", str(finished.path), str(folder)) == 0
+    told = capsys.readouterr()
+    rows = [line.split("\t") for line in told.out.splitlines()]
+    assert [row[0] for row in rows] == [*single, ""]
+    assert [row[-1] for row in rows] == [str(folder / f"{number}.png") for number in (3, 4, 5)]
+    assert f"in 1 of 3 rows: {folder}:3 {folder / '5.png'}" in told.err
+    assert _run("predict", str(finished.path), str(folder), "--out", str(tmp_path / "o.csv")) == 0
+    written = (tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()
+    assert written[0] == "image,label,probability" and written[1].split(",")[:2] == [str(folder / "3.png"), single[0]]
+    capsys.readouterr()
+    assert _run("predict", str(finished.path), str(folder), "--text", "image") == 2
+    assert "--text: a folder of pictures has no columns" in capsys.readouterr().err
+
+
 def test_evaluate_on_further_pictures(finished: Any, pictures: Path, capsys: Any) -> None:
     assert _run("evaluate", str(finished.path), str(pictures)) == 0
     assert "accuracy" in capsys.readouterr().out
@@ -158,9 +183,20 @@ def _run(*arguments: str) -> int:
     return 0
 
 
-def test_preview_shows_what_a_picture_becomes(pictures: Path, model_folder: Folder, capsys: Any) -> None:
-    assert _run("preview", str(pictures), "--model", str(model_folder("vit"))) == 0
-    shown = capsys.readouterr().out
+def test_preview_shows_what_a_picture_becomes(
+    pictures: Path, model_folder: Folder, tmp_path: Path, capsys: Any
+) -> None:
+    data = Path(shutil.copytree(pictures, tmp_path / "data"))
+    (data / "white").mkdir()
+    assert _run("preview", str(data), "--model", str(model_folder("vit"))) == 0
+    said = capsys.readouterr()
+    assert said.err == (
+        f"warning: {data}: white holds no picture, and is no class of these rows; put pictures in, or remove the folder\n"
+    )
+    shown = said.out
+    named = [line.split(" ") for line in shown.splitlines() if line.startswith(f"{data}:") and "]" in line][-3:]
+    assert [Path(path).is_file() for _, path, *_ in named] == [True] * 3
+    assert [line[-1] for line in named] == [f"[{Path(line[1]).parent.name}]" for line in named]
     assert "  read: 32x32 pixels\n" in shown and "length:" not in shown
     assert "is right" in shown and "image_classification" in shown
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tunesmith.data.images import Picture, Pictures, holds_pictures, read_npz, read_picture_folder, stored
+from tunesmith.data.images import Picture, Pictures, holds_pictures, pictures_in, read_npz, read_picture_folder, stored
 from tunesmith.data.readers import ROLES, read_data
 from tunesmith.errors import DataError, TunesmithWarning
 
@@ -164,6 +164,32 @@ def test_npz_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.json").write_text('{"0": "cat"}', encoding="utf-8")
     with pytest.raises(DataError, match="expected a JSON list of class names"):
         read_data(str(tmp_path / "b.npz"))
+
+
+def test_a_class_s_folder_without_a_picture_is_said(tmp_path: Path) -> None:
+    for name in ("train/cat/a.png", "train/dog/c.png", "test/cat/b.png", "test/dog/.hidden.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(_png(_pixels()))
+    for name in ("train/.cache", "train/cat/more", "train/emu", "train/owl"):
+        (tmp_path / name).mkdir()
+    with pytest.warns(TunesmithWarning) as caught:
+        tables = read_data(str(tmp_path))
+    assert {name: part.columns["label"] for name, part in tables.items()} == {"train": ["cat", "dog"], "test": ["cat"]}
+    assert [str(item.message) for item in caught] == [
+        f"{tmp_path}/test: dog holds no picture, and is no class of these rows; put pictures in, or remove the folder",
+        f"{tmp_path}/train: emu, owl hold no pictures, and are no class of these rows; put pictures in, or remove the folder",
+    ]
+
+
+def test_a_folder_of_pictures_without_classes(tmp_path: Path) -> None:
+    for name in ("b.png", "deep/a.JPG", ".hidden.png", "notes.doc"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(_png(_pixels()))
+    table = pictures_in(tmp_path)
+    assert table.columns == {"image": [str(tmp_path / "b.png"), str(tmp_path / "deep" / "a.JPG")]}
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match=r"none: holds no picture \(\.jpg, .*; name a folder that does"):
+        pictures_in(tmp_path / "none")
 
 
 def test_a_folder_per_class(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_thresholds_are_settled_on_validation_rows_and_never_on_test_rows(model_
         for name in ("validation", "test")
     }
     assert card.labels.thresholds == pytest.approx(settled["validation"], abs=1e-6)
+    assert model.thresholds == {"a": card.labels.thresholds[0], "b": card.labels.thresholds[1]}
     assert card.labels.thresholds != pytest.approx(settled["test"], abs=1e-4), "control: test rows settle others"
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     measured = card.task.score(model.predictions(splits["test"][0]), truth["test"], card.labels)

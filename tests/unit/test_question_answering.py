@@ -333,6 +333,7 @@ def test_a_run_from_a_file_to_answers(model_folder: Callable[[str], Path], tmp_p
     pair = ("what can we find ?", "now we find great money in the bank")
     (found,) = model.predict([pair])
     assert found.best == pair[1][found.start : found.end] != ""
+    assert model.thresholds == {}
     with pytest.raises(tunesmith.errors.DataError, match="predicts answers"):
         model.predict_proba([pair])
     again = tunesmith.evaluate(run.path, data)["metrics"]

@@ -279,6 +279,36 @@ def test_setting_options_before_a_task_is_found_needs_no_name() -> None:
     assert Recipe.parse(plain).task == {"new_tokens": ["a", "b"]}
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("summarize: ", "summarize: "),
+        ("summarize:", "summarize:"),
+        ("translate English to German: ", "translate English to German: "),
+        ("####", "####"),
+        ("a # b", "a # b"),
+        ("'# ' ", "# "),
+        ("{a: 1}", {"a": 1}),
+        ("[a, '#']", ["a", "#"]),
+        ("a#b", "a#b"),
+        ("1e-4", 1e-4),
+        ("", None),
+        ("null", None),
+    ],
+)
+def test_values_that_look_like_mappings_and_comments_are_texts(text: str, value: object) -> None:
+    plain: dict[str, Any] = {}
+    set_value(plain, f"task.prefix={text}")
+    assert plain == {"task": {"prefix": value}}
+
+
+def test_a_prefix_is_set_before_the_task_is_found() -> None:
+    plain: dict[str, Any] = {"model": "m", "data": "rows.csv"}
+    set_value(plain, "task.prefix=summarize: ")
+    set_value(plain, "task.beams=4")
+    assert Recipe.parse(plain).task == {"prefix": "summarize: ", "beams": 4}
+
+
 def test_options_that_no_task_has_are_refused_at_once() -> None:
     problems = _problems({"model": "m", "data": "rows.csv", "task": {"mixupp": 0.2, "regresion": {"error": "huber"}}})
     assert problems == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from tunesmith.data.readers import read_table
-from tunesmith.data.table import Table, from_records, shown, table_of, write_exact, write_parquet
+from tunesmith.data.table import Table, as_given, from_records, shown, table_of, write_exact, write_parquet
 from tunesmith.errors import DataError
 
 VALUES = st.one_of(st.none(), st.text(max_size=5), st.integers(-9, 9), st.floats(allow_nan=False), st.booleans())
@@ -195,3 +196,14 @@ def test_shown_never_prints_control_characters(text: str) -> None:
     line = shown(text)
     assert len(line) <= 80
     assert line.isprintable()
+
+
+def test_objects_are_shown_and_written_as_objects(tmp_path: Path) -> None:
+    rows = [{"spans": [{"start": 0, "end": 3}], "bare": {}}, {"spans": [{"start": "x"}], "bare": {}}]
+    table = table_of(rows, "rows")
+    assert shown(table.columns["spans"][0]) == '[{"start": 0, "end": 3}]'
+    assert [as_given(value) for value in table.columns["spans"]] == [row["spans"] for row in rows]
+    write_parquet(table, tmp_path / "rows.parquet")  # neither mixed types nor objects without keys fit in Parquet
+    back = parquet.read_table(tmp_path / "rows.parquet").to_pylist()
+    assert [json.loads(row["spans"]) for row in back] == [row["spans"] for row in rows]
+    assert [row["bare"] for row in back] == ["{}", "{}"]

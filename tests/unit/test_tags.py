@@ -218,12 +218,40 @@ def test_bad_rows_among_good_ones_are_named_and_hide_no_format(task: str, good: 
     texts = [f"Ann lives in house {place}" for place in range(good + bad)]
     line = refused({"text": texts, "spans": [[{"start": 0, "end": 3}]] * bad + [SPAN] * good}, task)
     assert f'"spans" cannot be read in {bad} row' in line
-    assert """t:1 ['{"start": 0, "end": 3}']: a span without label""" in line
+    assert 't:1 {"start": 0, "end": 3} lacks "label"' in line
     rows = [["EU", str(place)] for place in range(good + bad)]
     line = refused({"tokens": rows, "tags": [["B-x", "O"]] * good + [["Q-X", "foo"]] * bad}, task)
-    assert f"""t:{good + 1} ['Q-X', 'foo']: "Q-X" is no tag""" in line
+    assert f't:{good + 1} "Q-X" is no tag' in line
     lines = [*[["EU", str(place)] for place in range(good)], *[["EU", "", "x"]] * bad]  # an empty word, and too many
     assert "an empty word" in refused({"tokens": lines, "tags": [["B-x", "O"]] * len(lines)}, task)
+
+
+FORMS = 'expected a list of tags such as O, B-person, I-person (IOB1, IOB2 or IOBES), or of spans such as {"start": 0, '
+
+
+@pytest.mark.parametrize("task", ["auto", "token_classification"])
+def test_tags_and_spans_that_are_all_misread_are_named_with_their_lines(task: str) -> None:
+    recipe = Recipe.parse({"model": "m", "data": {"path": "t"}, "task": task})
+    table = read_conll(b"He\tO\nsaw\tO\nRome\tloc!\n\nAnn\tQ-person\n", "x.conll")
+    with pytest.raises(DataError) as caught:
+        choose(recipe, {"train": table}, lambda: "encoder")
+    (line,) = caught.value.problems
+    assert line.startswith('x.conll: column "tags" cannot be read in 2 rows (x.conll:3 "loc!" is no tag, x.conll:5 "Q-')
+    assert FORMS in line
+    texts = [f"Ann lives in house {place}" for place in range(3)]
+    spans = [[{"start": 0, "end": 3}], [], [{"start": 0, "end": 3, "name": "x"}]]
+    with pytest.raises(DataError) as caught:
+        choose(recipe, {"train": table_of({"text": texts, "spans": spans}, "t")}, lambda: "encoder")
+    (line,) = caught.value.problems
+    assert 't:1 {"start": 0, "end": 3} lacks "label", t:3 {"start": 0, "end": 3, "name": "x"} lacks "label"' in line
+    assert FORMS in line
+
+
+def test_spans_without_labels_are_refused_as_a_label_and_passed_over_beside_one() -> None:
+    table = table_of({"text": ["a b", "c d"] * 4, "spans": [[{"start": 0, "end": 1}]] * 8, "mood": [1, 2] * 4}, "t")
+    with pytest.raises(DataError, match=r't:1 .*"end": 1} lacks "label"'):
+        find_columns(table, label="spans")
+    assert find_columns(table).label == "mood"
 
 
 def test_few_rows_of_tags_say_nothing_where_others_are_labels() -> None:

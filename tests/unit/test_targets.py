@@ -173,6 +173,9 @@ def test_flags() -> None:
     assert not any(is_flag(value) for value in (2, -1, 0.5, "yes", "", None, "01"))
 
 
+WHOLE = "one column of whole numbers; --task regression takes them as numbers"
+
+
 @pytest.mark.parametrize(
     ("labels", "task", "reason"),
     [
@@ -186,8 +189,8 @@ def test_flags() -> None:
         ([0.5, 1, 2] * 4, "regression", "numbers with decimals; --task classification takes them as names"),
         (["0.5", "1", ""] * 4, "regression", "numbers with decimals; --task classification takes them as names"),
         (list(range(24)), "regression", "24 different numbers in 24 rows"),
-        (list(range(20)), "classification", "one column of labels"),
-        ([1, 2, 3] * 8, "classification", "one column of labels"),
+        (list(range(20)), "classification", WHOLE),
+        ([1, 2, 3] * 8, "classification", WHOLE),
         ([0, 1] * 6, "classification", "one column of labels"),
         ([True, False] * 6, "classification", "one column of labels"),
         (["a|b", "a", "b"] * 4, "multilabel", 'labels joined by "|"; --task classification takes each as one name'),

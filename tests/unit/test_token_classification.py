@@ -8,7 +8,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -383,6 +383,7 @@ def test_spans_of_texts_are_learned_and_given_back(model_folder: Folder, tmp_pat
 
 class Stub:
     text_column, pair_column, reads_pictures = "text", None, False
+    thresholds: ClassVar[dict[str, float]] = {}
 
     def __init__(self, spans: list[dict[str, Any]]) -> None:
         self.spans = spans

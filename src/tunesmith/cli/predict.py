@@ -16,7 +16,7 @@ import typer
 
 from tunesmith.cli.options import Json, TextColumn, plain_warnings
 from tunesmith.cli.progress import json_line
-from tunesmith.data.images import SUFFIXES
+from tunesmith.data.images import SUFFIXES, pictures_in
 from tunesmith.errors import ArtifactError, DataError, Problems
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".npz", ".conll", ".txt")
 WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
 TOP = 3  # labels shown for one text
+LISTED = 20  # thresholds
 
 
 class Model(Protocol):
@@ -39,6 +40,9 @@ class Model(Protocol):
 
     @property
     def reads_pictures(self) -> bool: ...
+
+    @property
+    def thresholds(self) -> dict[str, float]: ...  # of each label the probability from which on it is said; mostly {}
 
     def asked_in(self, table: Table, text: str | None) -> list[str] | None: ...  # where its text is no column
 
@@ -59,7 +63,11 @@ class Guess:
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or its model/ folder.")],
     what: Annotated[
-        str | None, typer.Argument(metavar="TEXT|FILE", help="A text, a table, a .txt file with a text a line, or - .")
+        str | None,
+        typer.Argument(
+            metavar="TEXT|FILE",
+            help="A text, a table, a .txt file with a text a line, a picture, a folder of them, or - .",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Table to write: csv, tsv, jsonl or parquet.")
@@ -72,7 +80,7 @@ def predict(
     force: Annotated[bool, typer.Option("--force", help="Replace the file named by --out.")] = False,
     json_lines: Json = False,
 ) -> None:
-    """Predict from a text, or from the rows of a table.
+    """Predict from a text, a picture, or the rows of a table.
 
     A table comes back with what is said in further columns, such as label and probability: as CSV on standard output, or
     in the file of --out.
@@ -109,14 +117,30 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
     file = None if what is None or piped else as_file(what)
     check_out(file, asked.out, asked.force)
     if file is None and not piped:
-        if asked.out is not None or asked.text is not None:
-            raise DataError("--out and --text: are for a table or lines; a single text is shown on the terminal")
         assert what is not None
+        folder = _is_folder(what)
+        if not folder:
+            _refuse_for_one(asked)
         model = load()
-        print_one(guesses(model, [_one_row(model, what, asked.pair)])[0], what, asked, stream)
-        return
-    table = _lines_table("standard input", source.read()) if file is None else read_texts(file)
-    model = load()
+        if not (folder and model.reads_pictures):  # a folder's name may be the text that is meant
+            _refuse_for_one(asked)
+            print_one(guesses(model, [_one_row(model, what, asked.pair)])[0], what, asked, stream)
+            return
+        if asked.text is not None:
+            raise DataError("--text: a folder of pictures has no columns; leave it out")
+        table = pictures_in(Path(what))
+    else:
+        table = _lines_table("standard input", source.read()) if file is None else read_texts(file)
+        model = load()
+    _predict_rows(model, table, file, asked, stream)
+
+
+def _refuse_for_one(asked: Asked) -> None:
+    if asked.out is not None or asked.text is not None:
+        raise DataError("--out and --text: are for a table or lines; a single text is shown on the terminal")
+
+
+def _predict_rows(model: Model, table: Table, file: Path | None, asked: Asked, stream: TextIO) -> None:
     prompts = None if _is_lines(table, file) else model.asked_in(table, asked.text)
     if prompts is None:
         columns = _columns_of(table, file, model, asked)
@@ -125,7 +149,8 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
         rows = [(prompt,) for prompt in prompts]
     texts = _pictures(table, rows) if model.reads_pictures else [_text_of_row(model, row) for row in rows]
     found = guesses(model, texts)
-    empty = [table.place(row) for row, guess in enumerate(found) if not guess.known]
+    named = [f" {row[0] or ''}".rstrip() if model.reads_pictures else "" for row in rows]
+    empty = [f"{table.place(row)}{named[row]}" for row, guess in enumerate(found) if not guess.known]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         missing = "picture that can be read" if model.reads_pictures else "text"
@@ -138,18 +163,35 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
         for row, guess in zip(rows, found, strict=True):
             print("\t".join([*map(_shown, guess.columns.values()), str(row[0])]), file=stream)
     else:
-        _give_table(with_guesses(table.columns, found), len(found), asked, stream)
+        _give_table(with_guesses(table.columns, found), len(found), model.thresholds, asked, stream)
 
 
-def _give_table(columns: dict[str, list[Any]], rows: int, asked: Asked, stream: TextIO) -> None:
+def _give_table(
+    columns: dict[str, list[Any]], rows: int, thresholds: Mapping[str, float], asked: Asked, stream: TextIO
+) -> None:
     if asked.out is None:
         stream.write(csv_text(columns, ","))
-        return
-    write_columns(columns, asked.out)
-    if asked.json_lines:
-        print(json_line({"out": str(asked.out), "rows": rows}), file=stream)
     else:
+        write_columns(columns, asked.out)
+    if asked.out is not None and asked.json_lines:
+        more = {"thresholds": thresholds} if thresholds else {}
+        print(json_line({"out": str(asked.out), "rows": rows, **more}), file=stream)
+        return
+    if asked.out is not None:
         print(f"{rows} row{'' if rows == 1 else 's'} with a prediction written to {asked.out}", file=stream)
+    if thresholds:
+        listed = ", ".join(f"{name} {threshold:.4g}" for name, threshold in list(thresholds.items())[:LISTED])
+        more = ", ... (all under thresholds in the model's tunesmith.json)" if len(thresholds) > LISTED else ""
+        # Beside the table on standard output it would be no line of it.
+        place = sys.stderr if asked.out is None else stream
+        print(f"a label is said from its threshold on: {listed}{more}", file=place)
+
+
+def _is_folder(what: str) -> bool:
+    try:
+        return Path(what).is_dir()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+        return False
 
 
 def as_file(what: str) -> Path | None:
@@ -367,24 +409,39 @@ def _label_and_place(span: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def with_guesses(columns: dict[str, list[Any]], found: Sequence[Guess]) -> dict[str, list[Any]]:
-    """The columns and what is said in more, named predicted_... where the table has such columns already."""
+    """The columns and what is said in more, named predicted_... where the table has such columns already.
+
+    Of several labels a row, with the probability of each as "p:<label>", as in a run's predictions.
+    """
+    said = {name: [guess.columns[name] for guess in found] for name in (found[0].columns if found else ())}
+    if "labels" in said:
+        shares = [dict(guess.ranked) for guess in found]
+        labels = sorted({label for share in shares for label in share})
+        said |= {f"p:{label}": [share.get(label) for share in shares] for label in labels}
     added = dict(columns)
-    for name in found[0].columns if found else ():
+    for name, values in said.items():
         free = name
         while free in columns:
             free = f"predicted_{free}"
-        added[free] = [guess.columns[name] for guess in found]
+        added[free] = values
     return added
 
 
 def csv_text(columns: dict[str, list[Any]], delimiter: str) -> str:
-    """The columns as CSV, rows ended by a line feed; a missing value is an empty field, a list is JSON."""
+    """The columns as CSV, rows ended by a line feed; a missing value is an empty field, a list or an object is JSON."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
     for row in zip(*columns.values(), strict=True):
-        writer.writerow([json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value for value in row])
+        writer.writerow([_cell(value) for value in row])
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    from tunesmith.data.table import as_given
+
+    given = as_given(value)
+    return json.dumps(given, ensure_ascii=False) if isinstance(given, list | dict) else given
 
 
 def write_columns(columns: dict[str, list[Any]], out: Path) -> None:
@@ -408,7 +465,9 @@ def write_columns(columns: dict[str, list[Any]], out: Path) -> None:
 
 
 def _text_of(columns: dict[str, list[Any]], suffix: str) -> str:
+    from tunesmith.data.table import as_given
+
     if suffix == ".jsonl":
         rows = zip(*columns.values(), strict=True)
-        return "".join(json_line(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+        return "".join(json_line(dict(zip(columns, map(as_given, row), strict=True))) + "\n" for row in rows)
     return csv_text(columns, "\t" if suffix == ".tsv" else ",")

@@ -23,6 +23,7 @@ from tunesmith.cli.options import (
     TaskName,
     TextColumn,
     label_of,
+    plain_warnings,
     recipe_of,
 )
 from tunesmith.cli.progress import json_line
@@ -53,7 +54,8 @@ def preview(
     recipe = recipe_of(recipe_file, Flags(data, model, None, task, text, pair, label_of(label)), settings or ())
     from tunesmith.previewing import preview as found_of
 
-    found = found_of(recipe, rows)
+    with plain_warnings():
+        found = found_of(recipe, rows)
     if json_lines:
         for row in found.rows:
             print(json_line(vars(row)))

@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Any
 
 from tunesmith.data.images import holds_pictures
+from tunesmith.data.passages import PART
 from tunesmith.data.table import Table, shown
-from tunesmith.data.tag_columns import find_tags, holds_words
+from tunesmith.data.tag_columns import find_tags, holds_words, refuse_misread
 from tunesmith.data.targets.numbers import number_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
@@ -156,10 +157,10 @@ def find_columns(
     for what can be learned of texts alone. Raises DataError with every problem: a named column that is absent (with the
     nearest names), one column named twice, no candidate, or several equally good ones (each listed with an example).
     """
-    asked = (label,) if isinstance(label, str) else label or ()
+    asked = named = (label,) if isinstance(label, str) else label or ()
     roles = [("text", text), ("pair", pair), *(("label", name) for name in asked), ("group", group)]
     check_named(table, [(role, name) for role, name in roles if name is not None])
-    looks = [_look(name, values) for name, values in table.columns.items()]
+    looks = [_look(name, values) for name, values in table.columns.items() if name != PART]
     problems, reasons = Problems(), []
     sought = not pictures and (text is None or not asked)
     tagged = find_tags(table, text, asked, (pair, group)) if sought else None
@@ -192,11 +193,15 @@ def find_columns(
         asked, reason = _choose_label(table, free, looks, problems, base)
         reasons.append(f"label = {_names_in_quotes(asked)} ({reason})")
     else:
-        spread = "; ".join(_spread(look) for look in looks if look.name in asked)
+        found = {look.name: _spread(look) for look in looks}
+        several = len(asked) > 1
+        spread = "; ".join(f'"{name}": {found[name]}' if several else found[name] for name in asked if name in found)
         reasons.append(f"label = {_names_in_quotes(asked)} (named; {spread})")
     if group is not None:
         look = next(look for look in looks if look.name == group)
         reasons.append(f'group = "{group}" ({_spread(look)})')
+    if tagged is None and not pictures:
+        refuse_misread(table, named, (text, pair, group), not text, asked == ("",))
     problems.raise_as(DataError)
     parts = asked if len(asked) > 1 else ()
     words = holds_words(table.columns[text])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from tunesmith.data.csv_text import LISTED, counted, decode
 from tunesmith.data.table import Table, shown
@@ -21,7 +22,7 @@ def read_conll(data: bytes, path: str) -> Table:
     sentences: list[list[list[str]]] = [[]]
     lines: list[int] = []
     numbered: list[tuple[int, list[str]]] = []
-    for number, line in enumerate(decode(data, path).split("\n"), 1):
+    for number, line in enumerate(decode(data, path, SHAPE).split("\n"), 1):
         fields = _fields(line)
         if not fields or fields[0].strip() == DOCUMENT:
             sentences += [[]] if sentences[-1] else []
@@ -38,6 +39,12 @@ def read_conll(data: bytes, path: str) -> Table:
     if len(numbered[0][1]) > 1:
         columns["tags"] = [[fields[-1] for fields in sentence] for sentence in kept]
     return Table(path, columns, tuple(lines))
+
+
+def place_of(table: Table, row: int, word: int) -> str:
+    """Where a word of a row stands: in a file of words on a line of its own, elsewhere on that of its row."""
+    whole = Path(table.path).suffix.lower() not in (".conll", ".txt")
+    return table.place(row) if whole else f"{table.path}:{table.lines[row] + word}"
 
 
 def _fields(line: str) -> list[str]:

@@ -14,24 +14,29 @@ DELIMITERS = ",;\t|"
 SAMPLE_ROWS = 50
 SHARED = 1_000  # different values of a column that are kept once
 LISTED = 10  # bad lines shown one by one; the rest are counted
+MOSTLY_HIGH = 0.25  # share of bytes beyond ASCII from which a file holds another alphabet than the Latin one
+EXPECTED = "a table with a header and rows"
 Records = list[tuple[int, list[str]]]  # (line where the record starts, its fields)
 
 
 def read_csv(data: bytes, path: str) -> Table:
     """A table from CSV bytes; the delimiter is the one of `DELIMITERS` that cuts the header and the rows alike."""
-    text = decode(data, path)
+    text = decode(data, path, EXPECTED)
     return _table(text, _sniff(text), path)
 
 
 def read_tsv(data: bytes, path: str) -> Table:
     """A table from tab separated bytes."""
-    return _table(decode(data, path), "\t", path)
+    return _table(decode(data, path, EXPECTED), "\t", path)
 
 
-def decode(data: bytes, path: str) -> str:
-    """UTF-8 text, less a byte order mark. Raises DataError naming every broken line (and NUL bytes, other formats)."""
+def decode(data: bytes, path: str, expected: str) -> str:
+    """UTF-8 text, less a byte order mark. Raises DataError naming the first broken lines (and NUL bytes, other formats).
+
+    expected: what an empty file should have held.
+    """
     if not data.strip():
-        raise DataError(f"{path}: the file is empty; expected a table with a header and rows")
+        raise DataError(f"{path}: the file is empty; expected {expected}")
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(f"{path}: is UTF-16; save it as UTF-8, e.g. iconv -f utf-16 -t utf-8 {path} > fixed")
     if data[:4] in (b"PK\x03\x04", b"PAR1") or data[:2] == b"\x1f\x8b":
@@ -42,7 +47,7 @@ def decode(data: bytes, path: str) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        _list_broken(data, path, problems)
+        problems.add(_broken(data, path))
         text = ""
     if b"\0" in data:
         lines = [number for number, line in enumerate(data.split(b"\n"), 1) if b"\0" in line]
@@ -54,20 +59,41 @@ def decode(data: bytes, path: str) -> str:
     return text
 
 
-def _list_broken(data: bytes, path: str, problems: Problems) -> None:
-    start, broken = 0, []
+def _broken(data: bytes, path: str) -> str:
+    """The one problem of bytes that are not UTF-8: the first lines, and the encoding that the file likely has."""
+    start, first, broken, whole = 0, "", [], 0
     for number, line in enumerate(data.split(b"\n"), 1):
         try:
-            line.decode("utf-8")
+            whole += not line.decode("utf-8").isascii()
         except UnicodeDecodeError as error:
-            broken.append((number, start + error.start, line[error.start]))
+            place = start + error.start
+            first = (
+                first if first else f"{path}:{number} (byte 0x{line[error.start]:02x} at offset {place} of the file)"
+            )
+            broken.append(str(number))
         start += len(line) + 1
-    for number, offset, byte in broken[:LISTED]:
-        problems.add(f"{path}:{number}: is not UTF-8 (byte 0x{byte:02x} at offset {offset} of the file)")
-    problems.add(
-        f"{path}: {counted(len(broken), 'line')} in all not UTF-8; save the file as UTF-8, "
-        f"e.g. iconv -f latin1 -t utf-8 {path} > fixed"
-    )
+    more = ", ..." if len(broken) > LISTED else ""
+    listed = f"{first}, {', '.join(broken[1:LISTED])}{more}" if len(broken) > 1 else first
+    if whole > 0:
+        fix = f"{counted(whole, 'other line')} of letters beyond ASCII in UTF-8: so correct these one by one"
+    else:
+        said, encoding = _likely(data)
+        fix = f"{said}; save it as UTF-8, e.g. iconv -f {encoding} -t utf-8 {path} > fixed"
+    return f"{path}: {counted(len(broken), 'line')} not in UTF-8: {listed}; {fix}"
+
+
+def _likely(data: bytes) -> tuple[str, str]:
+    """What is said of the encoding of a file that is not UTF-8, and its name for iconv."""
+    high = sum(byte > 0x7F for byte in data)
+    if high > MOSTLY_HIGH * len(data):  # of Latin letters only a few are beyond ASCII
+        return "it is likely of another alphabet than the Latin one: find out its encoding", "ENCODING"
+    if not any(0x80 <= byte <= 0x9F for byte in data):
+        return "it is likely Latin-1", "latin1"
+    try:
+        data.decode("cp1252")
+    except UnicodeDecodeError:
+        return "find out its encoding", "ENCODING"
+    return "it is likely Windows-1252", "cp1252"
 
 
 def counted(count: int, word: str) -> str:

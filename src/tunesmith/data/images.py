@@ -214,7 +214,7 @@ def read_picture_folder(folder: Path, roles: dict[str, str]) -> dict[str, Table]
     """Tables of a folder of pictures, by split; empty where it is none.
 
     Each class is a folder in `folder`, or in folders of it that `roles` knows as splits. Raises DataError for pictures
-    that stand in no class's folder; warns of other files.
+    that stand in no class's folder; warns of other files, and of classes without a picture.
     """
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     splits = {roles[path.name.lower()]: path for path in inside if path.name.lower() in roles}
@@ -240,10 +240,40 @@ def read_picture_folder(folder: Path, roles: dict[str, str]) -> dict[str, Table]
         if images:
             columns: dict[str, list[Any]] = {"image": images, "label": labels}
             found[role] = Table(str(folder), columns, tuple(range(1, len(images) + 1)))
+            _warn_of_empty(part)
     if found and others:
         said = f"{folder}: {len(others)} files are no pictures by their names, and are not read: {others[0]}"
         warnings.warn(said + (", ..." if len(others) > 1 else ""), TunesmithWarning, stacklevel=2)
     return found
+
+
+def _warn_of_empty(part: Path) -> None:
+    """Warns of classes' folders without a picture: the classes that they name cannot be learned."""
+    folders = sorted(path for path in part.iterdir() if path.is_dir() and not path.name.startswith("."))
+    empty = [path.name for path in folders if not _files_in(path, SUFFIXES)]
+    if empty:
+        holds = "holds no picture, and is" if len(empty) == 1 else "hold no pictures, and are"
+        said = f"{part}: {', '.join(empty)} {holds} no class of these rows; put pictures in, or remove the folder"
+        warnings.warn(said, TunesmithWarning, stacklevel=2)
+
+
+def _files_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of a folder and those in it with these endings, sorted, without hidden ones."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes
+        and path.is_file()
+        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    ]
+
+
+def pictures_in(folder: Path) -> Table:
+    """A table of the pictures in a folder, whatever its folders are called. Raises DataError where there is none."""
+    found = _files_in(folder, SUFFIXES)
+    if not found:
+        raise DataError(f"{folder}: holds no picture ({', '.join(SUFFIXES)}); name a folder that does, or a picture")
+    return Table(str(folder), {"image": [str(path) for path in found]}, tuple(range(1, len(found) + 1)))
 
 
 def _reason(error: Exception) -> str:

@@ -10,17 +10,18 @@ from tunesmith.data.csv_text import LISTED, counted, decode
 from tunesmith.data.table import Table, from_records, shown, table_of, whole_characters
 from tunesmith.errors import DataError
 
+A_LINE = 'one object a line, such as {"text": "...", "label": "..."}'
 SHAPES = '[{"text": ..., "label": ...}, ...] or {"text": [...], "label": [...]} or {"data": either of these}'
 
 
 def read_json_lines(data: bytes, path: str) -> Table:
     """A table with the union of all keys for columns; blank lines are passed over. Raises DataError on bad lines."""
-    return _lines(decode(data, path), path)
+    return _lines(decode(data, path, A_LINE), path)
 
 
 def read_json(data: bytes, path: str) -> Table:
     """A table from one JSON value, or from JSON lines under the wrong suffix. Lines are row numbers, from 1."""
-    text = decode(data, path)
+    text = decode(data, path, SHAPES)
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -71,8 +72,7 @@ def _lines(text: str, path: str) -> Table:
         hint = "; if the file is one JSON list, give it the suffix .json" if text.lstrip()[:1] == "[" else ""
         raise DataError(
             *bad[:LISTED],
-            f"{path}: {counted(len(bad), 'bad line')} in all; expected one object a line, such as "
-            f'{{"text": "...", "label": "..."}}{hint}',
+            f"{path}: {counted(len(bad), 'bad line')} in all; expected {A_LINE}{hint}",
         )
     return whole_characters(_filled(from_records(records, path, lines)))
 

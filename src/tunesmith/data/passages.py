@@ -21,7 +21,9 @@ USUAL = 0.6  # share of them with the same number of columns
 
 def is_prose(data: bytes, path: str) -> bool:
     """Whether a text file is prose, and not words with their tags: lines of prose differ in how many words they hold."""
-    lines = [line for line in decode(data, path).split("\n") if line.strip()][:SAMPLE]
+    lines = [line for line in decode(data, path, "text, or a word and its tag a line").split("\n") if line.strip()][
+        :SAMPLE
+    ]
     widths = Counter(len(line.split("\t") if "\t" in line else line.split()) for line in lines)
     if not widths:
         return False  # empty: told so by who reads words
@@ -31,7 +33,7 @@ def is_prose(data: bytes, path: str) -> bool:
 
 def read_passages(data: bytes, path: str) -> Table:
     """Columns "text" and "(part)", a row a passage, whose line is where it begins. Raises DataError for an empty file."""
-    found = list(_passages(decode(data, path)))
+    found = list(_passages(decode(data, path, "text")))
     if not found:
         raise DataError(f"{path}: holds no text")
     name = Path(path).name  # not where it lies, which is said otherwise from another folder, and in resuming

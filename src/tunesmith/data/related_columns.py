@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.data.columns import LABEL_NAMES, NOT_LABELS, PAIRS, Asked, Columns, check_named, simple
+from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.targets.numbers import number_of
 from tunesmith.data.targets.related import RELATED
@@ -31,7 +32,7 @@ def looks_related(table: Table, asked: Asked) -> str | None:
     """Why the rows are texts that belong together, with no label beside; None where they do not look so."""
     if asked.label is not None:
         return None
-    names = {simple(name): name for name in table.columns if name != asked.group}
+    names = {simple(name): name for name in table.columns if name not in (asked.group, PART)}
     free = {name for name in names if name not in NOT_LABELS}
     pair = _usual(names)
     if pair is not None and simple(pair[1]) in (*POSITIVES, "entailment"):
@@ -108,7 +109,7 @@ def read_related(table: Table, columns: Columns) -> Table:
 def _pair_of(table: Table, asked: Asked, taken: Sequence[str], problems: Problems) -> tuple[str, str, str]:
     if asked.text is not None and asked.pair is not None:
         return asked.text, asked.pair, "named"
-    names = {simple(name): name for name in table.columns if name not in taken}
+    names = {simple(name): name for name in table.columns if name not in (*taken, PART)}
     usual = _usual(names) if asked.text is None and asked.pair is None else None
     if usual is not None:
         return *usual, "by their names, which are usual for texts that belong together"
@@ -118,7 +119,7 @@ def _pair_of(table: Table, asked: Asked, taken: Sequence[str], problems: Problem
         first = [asked.text] if asked.text is not None else texts[:1]
         second = [asked.pair] if asked.pair is not None else texts[-1:]
         return first[0], second[0], "the two columns of texts"
-    there = ", ".join(f'"{name}"' for name in table.columns)
+    there = ", ".join(f'"{name}"' for name in table.columns if name != PART)
     problems.add(
         f"{table.path}: an embedding is learned from two texts a row, and {len(texts) + len(given)} columns hold texts; "
         f"name them with --text and --pair; the columns are: {there}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.data.columns import LABEL_NAMES, NOT_LABELS, Asked, Columns, check_named, simple
 from tunesmith.data.findings import counted
+from tunesmith.data.passages import PART
 from tunesmith.data.table import Table, shown
 from tunesmith.errors import DataError
 
@@ -61,8 +62,9 @@ def find_sources(table: Table, asked: Asked) -> Columns:
         found = _usual(table, Asked(asked.text, label, asked.group), (*USUAL, *ONLY_ASKED))
         if found is None:
             known = ", ".join(f"{one} and {two}" for one, two in (*USUAL, *ONLY_ASKED[:1]))
+            there = [name for name in table.columns if name != PART]
             raise DataError(
-                f"{table.path}: no columns to read and to write among {_quoted(tuple(table.columns))}; name the one to read "
+                f"{table.path}: no columns to read and to write among {_quoted(there)}; name the one to read "
                 f"with --text and the one to write with --label (known by their names: {known}, and two codes of languages)"
             )
         pair, why = found, "by their names"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tunesmith.data.audit import either_order, row_key
 from tunesmith.data.columns import Columns
+from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.errors import DataError, Problems
@@ -229,6 +230,8 @@ def _fill(units: list[_Unit], sides: list[str], side: str, seed: int) -> bool:
 
 
 def _kind(columns: Columns) -> str:
+    if columns.group == PART:
+        return "file, or part of one"
     return "group of equal texts" if columns.group is None else f'group of "{columns.group}"'
 
 
@@ -243,6 +246,7 @@ def _why(
     if side not in asked:
         return "none: no file of it is given, and its share is 0"
     how = target.balance if columns.group is None else f'whole groups of "{columns.group}"'
+    how = "whole files, or consecutive parts of one" if columns.group == PART else how
     return f"{_percent(asked[side])} of {Path(tables['train'].path).name}, {how}, seed {seed}"
 
 
@@ -259,7 +263,8 @@ def _percent(share: float) -> str:
 def _nothing_held_out(train: Table, columns: Columns, target: Target, side: str, share: float) -> str:
     if columns.group is not None:
         groups = len({str(value) for value in train.columns[columns.group]})
-        reason = f'its {len(train)} rows fall into {groups} groups of "{columns.group}"'
+        parts = f"{groups} parts" if columns.group == PART else f'{groups} groups of "{columns.group}"'
+        reason = f"its {len(train)} rows fall into {parts}"
     else:
         classes = len({name for names in target.strata(train.columns[columns.label]) for name in names})
         reason = f"its {len(train)} rows have {classes} classes"

@@ -19,9 +19,16 @@ LISTED = 10
 AS_JSON = {b"tunesmith": b"json"}  # metadata of a Parquet column that holds each value as JSON: see `write_exact`
 
 
+class JsonObject(str):
+    """An object of the source as its JSON text: tasks read one form, and what is written again is the object."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length. Values are str, int, float, bool, None (missing) or lists of these."""
+    """Columns of equal length. Values are str (an object of the source is one too), int, float, bool, None (missing) or
+    lists of these."""
 
     path: str  # where it came from, as shown in messages
     columns: dict[str, list[Any]]  # column name -> one value a row
@@ -113,17 +120,39 @@ def whole_characters(table: Table) -> Table:
 
 
 def write_parquet(table: Table, path: Path) -> None:
-    """Writes the columns (not the lines). A column of mixed types is written as text: numbers as Python writes them."""
+    """Writes the columns (not the lines), objects as structs. A column of mixed types is written as text: numbers as
+    Python writes them, lists and objects as JSON."""
     import pyarrow
     from pyarrow import parquet
 
-    arrays = {}
-    for name, values in table.columns.items():
-        try:
-            arrays[name] = pyarrow.array(values)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
-            arrays[name] = pyarrow.array([None if value is None else str(value) for value in values], pyarrow.string())
-    parquet.write_table(pyarrow.table(arrays), path)
+    parquet.write_table(pyarrow.table({name: _array(values) for name, values in table.columns.items()}), path)
+
+
+def _array(values: Sequence[Any]) -> Any:
+    import pyarrow
+    from pyarrow import parquet
+
+    given = [as_given(value) for value in values]
+    try:
+        array = pyarrow.array(given)
+        if pyarrow.types.is_nested(array.type):  # an object without a key makes an array that Parquet refuses
+            parquet.write_table(pyarrow.table({"column": array}), pyarrow.BufferOutputStream())
+        return array
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError, OverflowError):
+        return pyarrow.array([_as_text(value) for value in given], pyarrow.string())
+
+
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return None if value is None else str(value)
+
+
+def as_given(value: Any) -> Any:
+    """A value of a table as its source has it: objects instead of their JSON."""
+    if isinstance(value, JsonObject):
+        return json.loads(value)
+    return [as_given(item) for item in value] if isinstance(value, list) else value
 
 
 def write_exact(table: Table, path: Path) -> None:
@@ -152,6 +181,8 @@ def write_exact(table: Table, path: Path) -> None:
 
 def shown(value: Any, limit: int = 80) -> str:
     """A value as part of one printed line: white space runs as one space, control characters escaped, then cut."""
+    if isinstance(value, list) and any(isinstance(item, JsonObject) for item in value):
+        value = json.dumps(as_given(value), ensure_ascii=False)
     text = " ".join(value.split()) if isinstance(value, str) else str(value)
     # A text may carry terminal codes, which must not act on the reader's screen.
     text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
@@ -174,7 +205,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False, default=str)
+        return JsonObject(json.dumps(value, ensure_ascii=False, default=str))
     if value is None or isinstance(value, bool | int | str):
         return value
     return None if type(value).__name__ in ("NaTType", "NAType") else str(value)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tunesmith.data.table import Table
-from tunesmith.data.targets.tags import TAG, said_of
-from tunesmith.errors import DataError
+from tunesmith.data.targets.tags import TAG, Tags, means_spans, said_of
+from tunesmith.errors import DataError, Problems
 
 LOOKED_AT = 200  # rows
 WORD_NAMES = ("tokens", "words", "token", "word", "text", "sentence")
@@ -59,6 +59,32 @@ def find_tags(
     if len(spans) == 1:
         return Found(None, spans[0], "spans with start, end and label")
     return None
+
+
+def refuse_misread(
+    table: Table, label: Sequence[str], taken: Sequence[str | None], no_text: bool, no_label: bool
+) -> None:
+    """Raises DataError with the rows, where a column is plainly meant for tags or spans of which most are none.
+
+    Only where nothing else can be meant: of a column asked for as the `label`, or where no text was found beside lists of
+    words, or no label beside spans.
+    """
+    free = [name for name in table.columns if name not in taken]
+    spans = [name for name in free if name in label or no_label]
+    unread = [name for name in spans if _most_mean_spans(table.columns[name]) and not holds_spans(table.columns[name])]
+    words = [name for name in free if _rank(name, WORD_NAMES) < len(WORD_NAMES) and holds_words(table.columns[name])]
+    tags = [name for name in free if _rank(name, TAG_NAMES) < len(TAG_NAMES) and holds_words(table.columns[name])]
+    if no_text and not label:
+        unread += [tag for tag in tags if any(word != tag and _equal_lengths(table, word, tag) for word in words)][:1]
+    problems = Problems()
+    for name in unread:
+        Tags("spans").read(table, name, problems)
+    problems.raise_as(DataError)
+
+
+def _most_mean_spans(values: Sequence[Any]) -> bool:
+    some = [value for value in values if value not in (None, "", [], "[]")][:LOOKED_AT]
+    return 2 * sum(map(means_spans, some)) > len(some)
 
 
 def holds_words(values: Sequence[Any]) -> bool:

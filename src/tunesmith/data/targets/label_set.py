@@ -17,6 +17,9 @@ from tunesmith.errors import Problems
 
 SEPARATORS = ("|", ";", ",")
 LISTED = 10
+# A column of 0 and 1 in which up to so many values are others holds mistakes, and is not one of numbers. Where a twentieth
+# of the rows is fewer than two values, two may be wrong, unless the table is so short that these could be its numbers.
+ODD_SHARE, ODD_FEW, FEWEST_ROWS = 0.05, 2, 10
 FLAGS = {"0": False, "1": True, "false": False, "true": True}
 
 
@@ -153,6 +156,28 @@ def separator_of(values: Iterable[Any]) -> str | None:
 def is_flag(value: Any) -> bool:
     """Whether a value says yes or no: 0, 1, true, false, or a text of these."""
     return label_of(value).lower() in FLAGS
+
+
+def odd_flags(tables: Iterable[Table], columns: Sequence[str]) -> list[str]:
+    """A problem for each column of 0 and 1 with a few other values, where all `columns` are such; [] otherwise."""
+    found, some = [], list(tables)
+    for name in columns:
+        filled, odd = 0, []
+        for table in some:
+            values = [
+                (row, value) for row, value in enumerate(table.columns[name]) if value is not None and value != ""
+            ]
+            filled += len(values)
+            odd += [f'{table.place(row)} "{shown(value, 30)}"' for row, value in values if not is_flag(value)]
+        if filled < FEWEST_ROWS or len(odd) > max(ODD_FEW, ODD_SHARE * filled):
+            return []
+        more = ", ..." if len(odd) > LISTED else ""
+        if odd:
+            found.append(
+                f'"{name}" holds 0 and 1 but for {counted(len(odd))} ({", ".join(odd[:LISTED])}{more}); correct it, or learn '
+                "the columns as numbers with --task regression"
+            )
+    return found
 
 
 def as_list(value: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+from tunesmith.data.conll import place_of
 from tunesmith.data.findings import Finding, Rows, counted, find
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
@@ -55,7 +56,7 @@ class Tags(Target):
         if wrong:
             problems.add(
                 f'{table.path}: column "{column}" cannot be read in {counted(len(wrong))} '
-                f"({_some(table, wrong, column, _fault)}); "
+                f"({_some(table, wrong, column)}); "
                 f'expected a list of {EXPECTED}, or of spans such as {{"start": 0, "end": 5, "label": "person"}}'
             )
         return found
@@ -289,6 +290,15 @@ def said_of(value: Any) -> Said | None:
     return None if None in spans else Said(None, tuple(span for span in spans if span is not None))
 
 
+def means_spans(value: Any) -> bool:
+    """Whether a value is a list of objects with start and end, whatever else each has or lacks."""
+    value = _json(value) if isinstance(value, str) else value
+    if not isinstance(value, list) or not value:
+        return False
+    items = [_json(item) if isinstance(item, str) else item for item in value]
+    return all(isinstance(item, dict) and {"start", "end"} <= item.keys() for item in items)
+
+
 def _span(item: Any) -> Entity | None:
     if isinstance(item, str):
         item = _json(item)
@@ -361,22 +371,22 @@ def _blank(said: Said, text: str) -> int:
     return len(said.spans) - len(_whole(said.spans, bounds_of(text)))
 
 
-def _some(table: Table, rows: list[int], column: str, fault: Callable[[Any], str] = lambda value: "") -> str:
-    values = [(row, table.columns[column][row]) for row in rows[:LISTED]]
-    said = [f"{table.place(row)} {shown(value, 40)}{fault(value)}" for row, value in values]
+def _some(table: Table, rows: list[int], column: str) -> str:
+    said = [_fault(table, row, table.columns[column][row]) for row in rows[:LISTED]]
     return ", ".join(said) + (", ..." if len(rows) > LISTED else "")
 
 
-def _fault(value: Any) -> str:
-    """What in a row is neither a tag nor a span, as ": ..."; "" where its value alone says it."""
-    value = _json(value) if isinstance(value, str) else value
-    for item in value if isinstance(value, list) else []:
+def _fault(table: Table, row: int, given: Any) -> str:
+    """The place of what in a row is neither a tag nor a span, and what it is."""
+    value = _json(given) if isinstance(given, str) else given
+    for place, item in enumerate(value if isinstance(value, list) else []):
         span = _json(item) if isinstance(item, str) else item
         if isinstance(span, dict):
             named = [key for key in ("start", "end") if span.get(key) is None]
             named += [] if any(span.get(key) is not None for key in LABEL_KEYS) else ["label"]
             if named:
-                return f": a span without {' and '.join(named)}"
+                listed = " and ".join(f'"{key}"' for key in named)
+                return f"{table.place(row)} {shown(json.dumps(span, ensure_ascii=False), 40)} lacks {listed}"
         elif isinstance(item, str) and not TAG.fullmatch(item):
-            return f': "{shown(item, 20)}" is no tag'
-    return ""
+            return f'{place_of(table, row, place)} "{shown(item, 20)}" is no tag'
+    return f"{table.place(row)} {shown(given, 40)}"
