@@ -7,10 +7,24 @@ from typing import Any
 
 import pytest
 
-from chatting import CHATML, INST, MARKED, PREFIXED, STRICT, THINKING, conversations, processor
+from chatting import (
+    CHATML,
+    INST,
+    MARKED,
+    PREFIXED,
+    SPACED,
+    STRICT,
+    THINKING,
+    conversations,
+    processor,
+    sentencepiece,
+    tokenizer,
+)
 from tunesmith.data.conversation import ASSISTANT, Conversation, Turn, as_messages, as_text, prompt_of
 from tunesmith.data.encode import IGNORED, BadRows
 from tunesmith.errors import ModelError
+from tunesmith.models.chat import Chat
+from tunesmith.models.text import TextProcessor
 from tunesmith.tasks.base import Labels
 from tunesmith.tasks.instruction import ChatExample, Instruction
 
@@ -68,15 +82,47 @@ def test_the_end_of_turn_is_learned_and_what_the_template_writes_after_it_is_not
     assert parts == [f"YES{end}", f"NO{end}"]
 
 
-def test_a_token_that_joins_the_prompt_with_the_answer_is_not_learned() -> None:
-    """Where a template ends a prompt with a space, BPE joins that space with the answer's first letters."""
-    template = "{% for m in messages %}{{ m['content'] + (' ' if m['role'] == 'user' else '</s>') }}{% endfor %}"
-    rows = [Conversation((Turn("user", "hot"), Turn(ASSISTANT, "the word")))]
-    (example,) = encoded(Instruction(), rows, template)
-    tokens = processor(template).tokenizer.convert_ids_to_tokens(example.inputs["input_ids"])
-    joined = next(at for at, token in enumerate(tokens) if token.startswith("Ġ") and len(token) > 1)
-    assert joined not in learned(example) and example.joined
-    assert learned(example) == list(range(joined + 1, len(tokens)))
+def _processor(given: Any) -> TextProcessor:
+    return TextProcessor(given, 4096, "for tests", {"input_ids": 1, "attention_mask": 0}, 4096)
+
+
+@pytest.mark.parametrize("kind", ["llama", "unigram", "bytes"])
+@pytest.mark.parametrize("learn", ["assistant", "last"])
+def test_an_answer_after_a_space_is_learned_whole_behind_the_prompt_that_is_asked(kind: str, learn: Any) -> None:
+    """The tokens of the whole text would join the prompt's last space with the answer's first letters."""
+    read = _processor(tokenizer(SPACED) if kind == "bytes" else sentencepiece(kind, SPACED))
+    chat, task = Chat(read, SPACED), Instruction(learn=learn)
+    first = (Turn("user", "hot word"), Turn(ASSISTANT, "the hot word"))
+    for turns in (first, (*first, Turn("user", "and"), Turn(ASSISTANT, "the GOOD one"))):
+        row = Conversation(turns)
+        (example,) = task.encode([as_text(prompt_of(row))], [row], NONE, read, 4096)
+        assert isinstance(example, ChatExample) and example.joined
+        messages, ids = as_messages(turns), example.inputs["input_ids"]
+        asked = str(read.tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False))
+        theirs = read.tokenizer(asked, add_special_tokens=False)["input_ids"]
+        assert ids[: example.prompt] == chat.prompt(messages[:-1], None) == theirs
+        whole = read.tokenizer(f"{asked}{turns[-1].content}</s>", add_special_tokens=False)["input_ids"]
+        assert whole[: len(theirs)] != theirs, "the control: here they would be joined"
+        assert chat.decode(ids[example.prompt :]) == turns[-1].content
+        assert learned(example)[-(len(ids) - example.prompt) :] == list(range(example.prompt, len(ids)))
+        (predicted,) = task.encode([as_text(prompt_of(row))], None, NONE, read, 4096)
+        assert predicted.inputs["input_ids"] == ids[: example.prompt], "what is measured is what is predicted"
+        earlier = [at for at in learned(example) if at < example.prompt]
+        said = chat.decode([ids[at] for at in earlier])
+        assert said == ("the hot word" if len(turns) > 2 and learn == "assistant" else "")
+
+
+def test_a_token_with_letters_of_the_prompt_is_not_learned_in_an_earlier_answer() -> None:
+    """A template without anything between: the tokenizer has "wor" and "▁wor", so o and r would go to the word before."""
+    template = "{% for m in messages %}{{ m['content'] + ('</s>' if m['role'] == 'assistant' else '') }}{% endfor %}"
+    turns = (Turn("user", "hot w"), Turn(ASSISTANT, "ord"), Turn("user", "hot w"), Turn(ASSISTANT, "ord"))
+    (example,) = encoded(Instruction(), [Conversation(turns)], template)
+    given = processor(template).tokenizer
+    ids = example.inputs["input_ids"]
+    tokens = given.convert_ids_to_tokens(ids)
+    assert tokens[: tokens.index("</s>")] == given.tokenize("hot word") and "Ġwor" in tokens, "the control: joined"
+    spans = "".join(tokens[at] if at in learned(example) else " " for at in range(len(ids))).split()
+    assert spans == ["d</s>", "ord</s>"]
 
 
 def test_learn_last_and_all() -> None:
@@ -207,6 +253,9 @@ def test_remarks_count_what_became_of_the_rows() -> None:
     total = sum(example.length for example in examples)
     assert said[0].startswith(f"{count:,} of {total:,} tokens are learned")
     assert f"{sum(example.dropped > 0 for example in examples)} conversations longer" in said[1]
+    apart = Conversation((Turn("user", "a"), Turn(ASSISTANT, "the word")))
+    told = Instruction().remarks({"train": encoded(Instruction(), [apart, apart], SPACED)}, 64)
+    assert told[-1].startswith("2 conversations where an answer's first letters would share a token")
     tools = Conversation((Turn("user", "a"), Turn(ASSISTANT, "B")), '[{"name": "f"}]')
     lost = Instruction().remarks({"train": encoded(Instruction(), [tools], CHATML)}, 64)
     assert lost[-1] == "1 conversations hold tools, which this chat template does not write: they are not read"

@@ -55,7 +55,7 @@ class ChatExample(Example):
     prompt: int = 0  # tokens before the last answer; all of them where that answer is not known or was left out
     dropped: int = 0  # whole answers that the length limit took away, with all that stands around them
     clipped: bool = False  # whether the limit cut an answer in two
-    joined: bool = False  # whether the first letters of an answer share a token with what comes before it
+    joined: bool = False  # whether an answer's first letters would share a token with what comes before it
     lost: tuple[str, ...] = ()  # what the conversation holds and the template does not write
 
 
@@ -229,8 +229,8 @@ class Instruction(WritingTask):
             said.append(f"{clipped:,} conversations whose first answer does not fit {limit} tokens: its end is cut")
         if joined:
             said.append(
-                f"{joined:,} conversations where the first letters of an answer share a token with what the template writes "
-                "before it: that token is not learned"
+                f"{joined:,} conversations where an answer's first letters would share a token with what the template writes "
+                "before it: before the last answer both are read apart, as they will be when it is asked"
             )
         for what, count in sorted(lost.items()):
             said.append(
