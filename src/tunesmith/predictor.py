@@ -233,7 +233,7 @@ class Predictor:
 
     def _warned(self, texts: Sequence[Text]) -> list[Prediction]:
         examples = self._encoded(texts)
-        for said in (cut_line(examples, self.card.max_length), unread_line(examples)):
+        for said in (cut_line(examples, self.card.task.read_of(self.card.max_length)), unread_line(examples)):
             if said:
                 warnings.warn(said, TunesmithWarning, stacklevel=CALLER)
         return self.card.task.answered(self._predicted(examples), examples, self.network)
@@ -321,8 +321,8 @@ def is_pair(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
 
-def cut_line(examples: Sequence[Example], limit: int) -> str:
-    """How many texts were cut and what share of all tokens that took away, as one line; empty where none was."""
+def cut_line(examples: Sequence[Example], read: str) -> str:
+    """How many texts were cut to what is `read` and what share of all tokens that took away; empty where none was."""
     cut = {example.source for example in examples if example.cut > 0}
     if not cut:
         return ""
@@ -330,8 +330,8 @@ def cut_line(examples: Sequence[Example], limit: int) -> str:
     texts = len({example.source for example in examples})
     share = lost / sum(example.length + example.cut for example in examples)
     return (
-        f"{len(cut):,} of {texts:,} texts cut to {limit} tokens, the most this model reads: {share:.1%} of all "
-        "tokens were left out; shorten these texts, or split them"
+        f"{len(cut):,} of {texts:,} texts cut to {read}: {share:.1%} of all tokens were left out; "
+        "shorten these texts, or split them"
     )
 
 

@@ -243,6 +243,23 @@ def test_a_prompt_to_answer_keeps_the_system_and_the_latest_turns_and_leaves_roo
     assert short.cut == whole.length - short.length > 0 and whole.cut == 0
     (cut,) = task.encode(["word " * 200], None, NONE, processor(CHATML), 90)
     assert isinstance(cut, ChatExample) and cut.length == 70 and cut.clipped
+    assert task.read_of(90).startswith("70 tokens at most, as this model reads 90 ")
+    assert Instruction().read_of(90).startswith("68 tokens at most"), (
+        "a quarter is for the answer, where it may be longer"
+    )
+
+
+def test_a_prompt_that_leaves_room_for_a_token_is_asked_whole_as_it_is_measured() -> None:
+    """Whatever task.answer_tokens says: the answer has less room then."""
+    row = Conversation((Turn("user", "go on " * 30), Turn(ASSISTANT, "YES")))
+    (whole,) = encoded(Instruction(), [row], CHATML)
+    for limit in (whole.prompt + 1, 2 * whole.prompt):
+        (asked,) = Instruction().encode([as_text(prompt_of(row))], None, NONE, processor(CHATML), limit)
+        (known,) = encoded(Instruction(), [row], CHATML, limit)
+        assert asked.inputs["input_ids"] == known.inputs["input_ids"][: known.prompt] and asked.cut == 0
+        assert known.prompt == whole.prompt
+    (cut,) = Instruction().encode([as_text(prompt_of(row))], None, NONE, processor(CHATML), whole.prompt)
+    assert cut.length == whole.prompt - whole.prompt // 4 and cut.cut == whole.prompt // 4
 
 
 def test_remarks_count_what_became_of_the_rows() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from tunesmith.cli.main import run
 from tunesmith.cli.preview import preview_lines
 from tunesmith.data.conversation import Conversation, Turn, as_messages, as_text, prompt_of
 from tunesmith.data.encode import IGNORED, collate
-from tunesmith.errors import DataError, ModelError, RecipeError
-from tunesmith.tasks.base import Labels
+from tunesmith.errors import DataError, ModelError, RecipeError, TunesmithWarning
+from tunesmith.result import _of_a_sample
+from tunesmith.tasks.base import Labels, Prediction
 from tunesmith.tasks.instruction import Instruction
 
 NONE = Labels((), ())
@@ -60,7 +62,7 @@ def test_loss_and_gradients_are_those_of_transformers(family: str, model_folder:
     network = task.head(backbone, NONE, False, 0)
     made = conversations(6, 2)
     texts = [as_text(prompt_of(row)) for row in made]
-    examples = task.encode(texts, made, NONE, network.processor, 60)
+    examples = task.encode(texts, made, NONE, network.text, 60)
     batch = collate(examples, network.processor.pad)
     oracle = AutoModelForCausalLM.from_pretrained(model_folder(family), dtype=torch.float32).eval()
     oracle.load_state_dict(network.get_submodule("model").state_dict())
@@ -100,7 +102,7 @@ def test_control_a_loss_over_prompts_too_would_be_noticed(model_folder: Callable
     values = []
     for task in (Instruction(template="plain"), Instruction(template="plain", learn="all")):
         network = task.head(backbone, NONE, False, 0)
-        examples = task.encode([as_text(prompt_of(row)) for row in made], made, NONE, network.processor, 60)
+        examples = task.encode([as_text(prompt_of(row)) for row in made], made, NONE, network.text, 60)
         batch = collate(examples, network.processor.pad)
         loss = task.loss(network(batch.inputs), batch)
         values.append(float(loss.total / loss.weight))
@@ -157,6 +159,31 @@ def test_a_run_learns_writes_and_is_saved_with_its_template(
         model.predict_proba(["a"])
     with pytest.raises(DataError, match='message 1 has the unknown role "x"'):
         model.predict([[{"role": "x", "content": "a"}]])
+
+
+def test_answers_that_fill_the_model_are_counted_as_cut_too(model_folder: Callable[[str], Path]) -> None:
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    task = Instruction(template="plain", answer_tokens=6)
+    network = task.head(load_backbone(resolve(str(model_folder("gpt2")))), NONE, False, 0)
+    positions = network.text.positions
+    short, words = "hot word", 1
+    while (examples := task.encode(["hot " * words, short], None, NONE, network.text, positions))[0].length < 75:
+        words += 1
+    assert examples[0].cut == 0 and 0 < positions - examples[0].length < 6
+    found = [Prediction(row, None, (0.0,), counts=(0, 0)) for row in (0, 1)]
+    said = (
+        f"2 of 2 answers were not at their end: 1 after 6 tokens, .*; 1 where prompt and answer filled the {positions} "
+    )
+    with pytest.warns(TunesmithWarning, match=said):
+        given = task.answered(found, examples, network)
+    assert [item.counts[2:] for item in given] == [(1, 1), (1, 0)]
+    rows = [Conversation((Turn("user", text), Turn("assistant", "a"))) for text in ("hot", short)]
+    told = _of_a_sample(task.score([replace(item, counts=(1, *item.counts[1:])) for item in given], rows, NONE), 2)
+    assert told[0].endswith(
+        "; 2 of them were cut: 1 at the most tokens that may be written, 1 where the model takes no more tokens"
+    )
 
 
 def test_the_command_line_prints_an_answer_and_fills_a_table(
@@ -296,7 +323,7 @@ def test_packed_conversations_teach_what_single_ones_do(family: str, model_folde
     network = task.head(load_backbone(resolve(str(model_folder(family)))), NONE, False, 0)
     made = conversations(8, 3)
     texts = [as_text(prompt_of(row)) for row in made]
-    examples = task.encode(texts, made, NONE, network.processor, 60)
+    examples = task.encode(texts, made, NONE, network.text, 60)
     windows = packed(examples, 60)
     assert len(windows) < len(examples)
     pad = {**network.processor.pad, **PAD}

@@ -253,6 +253,10 @@ class Task(Part, ABC):
         """
         return value
 
+    def read_of(self, limit: int) -> str:
+        """What is read of a text that is too long, and why, for a warning."""
+        return f"{limit} tokens, the most this model reads"
+
     def asked_in(self, table: Table, label: str | tuple[str, ...], text: str | None) -> list[str] | None:
         """What a finished model is to answer in each row of a table, where its text is no column; None where it is one.
 

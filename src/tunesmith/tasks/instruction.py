@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tunesmith.models.text import TextProcessor
 
 REST = 20  # tokens kept of those that were cut, to show
+ROOM = 4  # of a prompt that is cut this part of the limit is kept free, for an answer worth asking for
 
 
 @dataclass(frozen=True)
@@ -183,15 +184,16 @@ class Instruction(WritingTask):
         )  # fmt: skip
 
     def _asked(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
-        """What is to be answered; there stays room for the answer.
+        """What is to be answered.
 
-        Of a conversation that is too long the oldest turns are left out, but for a system's: the answer is to the last.
+        It is cut only where it leaves no room for a single token, as no prompt is that is measured; then to `_cut_to`. The
+        oldest turns are left out, but for a system's: the answer is to the last.
         """
-        room = max(limit - self.answer_tokens, limit // 2)
         tools = json.loads(conversation.tools) if conversation.tools else None
         turns = conversation.turns
         ids = chat.prompt(as_messages(turns), tools)
         whole, dropped = len(ids), 0
+        room = self._cut_to(limit) if whole >= limit else whole
         while len(ids) > room and (shorter := _without_oldest(turns)) is not None:
             turns, dropped = shorter, dropped + 1
             ids = chat.prompt(as_messages(turns), tools)
@@ -200,6 +202,13 @@ class Instruction(WritingTask):
             row, _inputs(ids), None, whole - len(ids), None, Window(row, ""), prompt=len(ids), dropped=dropped,
             clipped=len(ids) == room < whole, lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
+
+    def _cut_to(self, limit: int) -> int:
+        """Tokens at most of a prompt that was cut: the rest is for the answer, where it may have as many."""
+        return max(1, limit - min(self.answer_tokens, max(1, limit // ROOM)))
+
+    def read_of(self, limit: int) -> str:
+        return f"{self._cut_to(limit)} tokens at most, as this model reads {limit} and its answer has to fit in too"
 
     def packs(self) -> bool:
         return self.packing
@@ -263,7 +272,7 @@ class Instruction(WritingTask):
     def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
         """The predictions with what the network writes after each prompt; of rows with known answers, of a sample."""
         from tunesmith.models.chat import Chat, template_of
-        from tunesmith.models.generation import generate
+        from tunesmith.models.generation import generate, stops_of
 
         processor = network.text
         chat = Chat(processor, template_of(processor, self.template, str(processor.tokenizer.name_or_path)))
@@ -271,9 +280,11 @@ class Instruction(WritingTask):
         prompts = [item.inputs["input_ids"][: item.prompt] for item in asked]
         written = generate(network, prompts, self.answer_tokens, chat.ends)
         texts = [chat.decode(ids) for ids in written]
-        going = {item.row for item, ids in zip(asked, written, strict=True) if len(ids) >= self.answer_tokens}
-        limit = f"answers were not at their end after {self.answer_tokens} tokens, the most"
-        return self.with_texts(found, asked, texts, going, limit)
+        stops = stops_of(network, chat.ends)
+        cut = {item.row: len(ids) for item, ids in zip(asked, written, strict=True) if not ids or ids[-1] not in stops}
+        full = {row for row, length in cut.items() if length < self.answer_tokens}
+        why = _why_cut(len(cut) - len(full), len(full), self.answer_tokens, processor.positions)
+        return self.with_texts(found, asked, texts, set(cut), why, full)
 
     def floor(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
@@ -320,6 +331,18 @@ def _without_oldest(turns: tuple[Turn, ...]) -> tuple[Turn, ...] | None:
     first = next((at for at, turn in enumerate(turns) if turn.role != SYSTEM), len(turns))
     after = next((at for at in range(first + 1, len(turns)) if turns[at].role == "user"), len(turns))
     return None if after >= len(turns) else (*turns[:first], *turns[after:])
+
+
+def _why_cut(going: int, full: int, most: int, positions: int) -> str:
+    """How answers ended that did not end by themselves: `full` of them where the model had no more positions."""
+    after = f"after {most} tokens, the most that this model was told to write (task.answer_tokens)"
+    if not full:
+        return f"answers were not at their end {after}"
+    told = f"{going:,} {after}; " if going else ""
+    return (
+        f"answers were not at their end: {told}{full:,} where prompt and answer filled the {positions:,} tokens that this "
+        "model takes"
+    )
 
 
 def _nothing_learned(weighted: bool, prompt: int, limit: int) -> str:
