@@ -91,6 +91,7 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     """
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
     chosen = choose(recipe, given, partial(local_kind, recipe.model))
+    chosen.task.check_files(recipe.model)
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     rows = tuple(three_rows(next(iter(given.values())), columns, target))
     tables, findings = clean(given, columns, target, recipe.data.leaks)

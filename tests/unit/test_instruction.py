@@ -219,7 +219,7 @@ def test_the_wrong_base_and_impossible_options_are_told_before_anything_runs(
 
     with pytest.raises(ModelError, match=r'kind decoder, and .* is of kind "encoder"; choose a decoder'):
         tunesmith.finetune(model_folder("bert"), chats, task=PLAIN, out=tmp_path / "a")
-    with pytest.raises(ModelError, match="no chat template"):
+    with pytest.raises(ModelError, match=r"no chat template.* say how: --set task\.template=plain \("):
         tunesmith.finetune(model_folder("llama"), chats, out=tmp_path / "b")
     with pytest.raises(ModelError, match="method head: every part"):
         tunesmith.finetune(model_folder("gpt2"), chats, "head", task=PLAIN, out=tmp_path / "c")
@@ -231,6 +231,27 @@ def test_the_wrong_base_and_impossible_options_are_told_before_anything_runs(
         told = settings(**{"evaluation.metric": "rouge_l"})
         tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=told, out=tmp_path / "f")
     assert not any((tmp_path / name).exists() for name in "abcdef")
+
+
+def test_a_base_without_a_template_is_refused_by_its_files_alone(
+    chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    from tunesmith.preparing import prepare
+    from tunesmith.recipe import Recipe
+
+    base = tmp_path / "base"
+    shutil.copytree(model_folder("llama"), base)
+    (base / "model.safetensors").write_bytes(b"")  # not read: that takes seconds of imports
+    plain = {"model": str(base), "data": {"path": str(chats)}}
+    with pytest.raises(ModelError, match="no chat template"):
+        prepare(Recipe.parse(plain))
+    assert len(prepare(Recipe.parse({**plain, "task": {"name": "instruction", "template": "plain"}})).splits.train)
+    config = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": CHATML}), encoding="utf-8")
+    assert len(prepare(Recipe.parse(plain)).splits.train)
+    (base / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (base / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    assert len(prepare(Recipe.parse(plain)).splits.train)
 
 
 def test_rows_that_cannot_be_learned_are_refused_by_line_or_left_out_and_counted(

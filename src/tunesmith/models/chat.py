@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tunesmith.errors import ModelError
+from tunesmith.models.resolve import no_template
 from tunesmith.models.text import TextProcessor
 
 Message = Mapping[str, Any]
@@ -198,11 +199,7 @@ def template_of(processor: TextProcessor, asked: str | None, name: str) -> str:
         if isinstance(own, dict):
             own = own.get("default")
         if not isinstance(own, str):
-            raise ModelError(
-                f"{name}: its tokenizer has no chat template, so nothing says how a conversation is written for it; choose "
-                "an instruction-tuned base, or say how: --task instruction --set task.template=plain (texts on lines of "
-                "their own, for a base that only goes on with texts), chatml, or the file of a jinja template"
-            )
+            raise ModelError(no_template(name))
         return own
     if asked not in NAMED:
         return asked

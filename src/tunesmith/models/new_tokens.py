@@ -61,7 +61,7 @@ def _check(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, numbers: 
         before, after = (list(one(text, add_special_tokens=False)["input_ids"]) for one in (old, new))
         if after.count(number) != 3:
             lost.append(word)
-        elif (was := old.decode(before)) != (now := new.decode(after)):
+        elif (was := str(old.decode(before))) != (now := str(new.decode(after))):
             (spaced if "".join(was.split()) == "".join(now.split()) else changed).append(word)
     if spaced:  # of this tokenizer, whatever the word: no other choice of words would do
         raise ModelError(

@@ -175,6 +175,10 @@ class Task(Part, ABC):
             f"{cls.suits}"
         )
 
+    def check_files(self, name: str) -> None:
+        """Raises ModelError where the files of a base that is here lack what this task needs: before what takes seconds."""
+        return
+
     def find(self, table: Table, asked: Asked) -> Columns:
         """The columns that this task reads, as named or found by looking. Raises DataError with every problem.
 

@@ -30,6 +30,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.conversations import Conversations
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError
+from tunesmith.models.resolve import check_template
 from tunesmith.tasks._answers import Compare, compared
 from tunesmith.tasks._tokens import Frequencies, judged_tokens, token_loss
 from tunesmith.tasks._writing import WritingTask
@@ -107,6 +108,10 @@ class Instruction(WritingTask):
     @classmethod
     def recognises(cls, table: Table, asked: Asked) -> str | None:
         return recognised(table, asked)
+
+    def check_files(self, name: str) -> None:
+        if self.template is None:
+            check_template(name)
 
     def find(self, table: Table, asked: Asked) -> Columns:
         self.known_metric()
