@@ -129,7 +129,7 @@ class Predictor:
         return self.card.task.reads_pictures
 
     def read(self, given: Any) -> Any:
-        """A text, a pair of texts, a list of words or of messages, or a picture's path as the task takes it.
+        """A text, a pair of texts, a list of words or messages, a conversation, or a picture's path as the task takes it.
 
         What is none of these is given back as it is.
         """
@@ -184,8 +184,9 @@ class Predictor:
         A model of embeddings gives the cosine of each (text, pair), and of single texts their vectors; see `encode`.
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
         list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with
-        single spaces between), label, score, text, words. A model that was trained on conversations takes a question, or
-        a list of messages with "role" and "content", and gives the answer; one of texts that are written from texts gives
+        single spaces between), label, score, text, words. A model that was trained on conversations takes a question, a
+        list of messages with "role" and "content", or {"messages": [...], "tools": [...]}, and gives the answer (an answer
+        that the messages end with is not shown to it); one of texts that are written from texts gives
         what it writes. A model of pictures takes their paths.
         """
         return [prediction.value for prediction in self._warned(texts)]

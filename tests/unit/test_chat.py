@@ -224,7 +224,13 @@ def test_a_row_without_a_learned_token_says_why() -> None:
     with pytest.raises(BadRows) as caught:
         encoded(Instruction(), [silent, long], CHATML, 32)
     assert "weight 0" in caught.value.rows[0]
-    assert "tokens come before its first answer, and 32 are read" in caught.value.rows[1]
+    assert "tokens come before its first answer, and 32 are read; raise training.max_length" in caught.value.rows[1]
+    read = processor(CHATML)
+    read.positions = 32
+    with pytest.raises(BadRows) as caught:
+        Instruction().encode(["a"], [long], NONE, read, 32)
+    assert "and 32 are read, the most this model takes; shorten it, or leave" in caught.value.rows[0]
+    assert "max_length" not in caught.value.rows[0]
 
 
 def test_a_prompt_to_answer_keeps_the_system_and_the_latest_turns_and_leaves_room() -> None:

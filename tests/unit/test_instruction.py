@@ -15,8 +15,9 @@ from chatting import CHATML, conversations
 from shortruns import rows
 from tunesmith.cli.main import run
 from tunesmith.cli.preview import preview_lines
-from tunesmith.data.conversation import Conversation, Turn, as_messages, as_text, prompt_of
+from tunesmith.data.conversation import Conversation, Turn, as_messages, as_text, from_text, prompt_of
 from tunesmith.data.encode import IGNORED, collate
+from tunesmith.data.table import table_of
 from tunesmith.errors import DataError, ModelError, RecipeError, TunesmithWarning
 from tunesmith.result import _of_a_sample
 from tunesmith.tasks.base import Labels, Prediction
@@ -143,8 +144,10 @@ def test_a_run_learns_writes_and_is_saved_with_its_template(
     model = tunesmith.load(made.path)
     asked = [{"role": "user", "content": "hot word"}]
     with pytest.warns(tunesmith.errors.TunesmithWarning, match="3 of 3 answers were not at their end after 6 tokens"):
-        alone, chat, again = model.predict(["hot word", asked, "hot word"])
-    assert alone == chat == again
+        alone, chat, held = model.predict(
+            ["hot word", asked, {"messages": [*asked, {"role": "assistant", "content": "a"}]}]
+        )
+    assert alone == chat == held
     tokenizer = AutoTokenizer.from_pretrained(made.path / "model")
     opened: Any = AutoModelForCausalLM.from_pretrained(made.path / "model").eval()
     ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -159,6 +162,25 @@ def test_a_run_learns_writes_and_is_saved_with_its_template(
         model.predict_proba(["a"])
     with pytest.raises(DataError, match='message 1 has the unknown role "x"'):
         model.predict([[{"role": "x", "content": "a"}]])
+
+
+def test_a_conversation_is_asked_alike_from_python_and_from_a_table() -> None:
+    """As messages, with tools, and with an answer of its own, which is not shown."""
+    task, tools = Instruction(), [{"name": "far", "parameters": {}}]
+    chat = [{"role": "user", "content": "hot word"}, {"role": "assistant", "content": "a"}]
+    again = [*chat, {"role": "user", "content": "and"}]
+    for messages, given in ((chat, chat[:1]), (chat[:1], chat[:1]), (again, again), ([*again, chat[1]], again)):
+        for with_tools in (None, tools):
+            row = {"messages": messages} | ({"tools": with_tools} if with_tools else {})
+            (wanted,) = task.asked_in(table_of([row], "t"), ("messages", "tools"), None) or [None]
+            assert wanted is not None and task.given(row) == wanted
+            found = from_text(wanted)
+            assert as_messages(found.turns) == given
+            assert (json.loads(found.tools) if found.tools else None) == with_tools
+        assert task.given(messages) == task.given({"messages": messages}) == task.given(tuple(messages))
+    with pytest.raises(DataError, match="predict: holds no messages"):
+        task.given({"messages": []})
+    assert task.given({"text": "a"}) == {"text": "a"}, "refused where the rows are checked"
 
 
 def test_answers_that_fill_the_model_are_counted_as_cut_too(model_folder: Callable[[str], Path]) -> None:
@@ -263,6 +285,18 @@ def test_rows_that_cannot_be_learned_are_refused_by_line_or_left_out_and_counted
     chats.write_text(f"{chats.read_text(encoding='utf-8')}\n{json.dumps(long)}\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"chat.jsonl:61: no token to learn: \d+ tokens come before"):
         tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=settings(), out=tmp_path / "a")
+    several = [
+        json.dumps({"messages": [{**long["messages"][0], "content": "hot " * n}, long["messages"][1]]})
+        for n in (290, 280)
+    ]
+    kept = chats.read_text(encoding="utf-8")
+    chats.write_text("\n".join([kept.strip(), *several]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=settings(), out=tmp_path / "a")
+    (line,) = caught.value.problems
+    assert line.startswith("3 rows (") and ", of the first: no token to learn: " in line
+    assert {f"{chats}:{row}" for row in (61, 62, 63)} == set(line[8 : line.index(")")].split(", "))
+    chats.write_text(kept, encoding="utf-8")
     events: list[Any] = []
     task = {**PLAIN, "unfit": "drop"}
     made = tunesmith.finetune(

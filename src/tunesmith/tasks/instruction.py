@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from tunesmith.data.chats import find_chats, prompts_of, read_chats, recognised
+from tunesmith.data.chats import find_chats, prompt_in, prompts_of, read_chats, recognised
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.conversation import (
     ASSISTANT,
@@ -20,9 +20,7 @@ from tunesmith.data.conversation import (
     Turn,
     answer_of,
     as_messages,
-    as_text,
     from_text,
-    read_turns,
 )
 from tunesmith.data.encode import IGNORED, BadRows, Batch, Example, Text
 from tunesmith.data.table import Table
@@ -121,13 +119,16 @@ class Instruction(WritingTask):
         return read_chats(table, columns)
 
     def given(self, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
+        messages, tools = value, None
+        if isinstance(value, Mapping) and "messages" in value:
+            messages, tools = value["messages"], value.get("tools")
+        elif not isinstance(value, list | tuple):
             return value
         problems: list[str] = []
-        turns = read_turns(list(value), problems, set())
+        found = prompt_in(list(messages) if isinstance(messages, tuple) else messages, tools, problems)
         if problems:
             raise DataError(*(f"predict: {problem}" for problem in problems))
-        return as_text(Conversation(turns))
+        return found
 
     def asked_in(self, table: Table, label: str | tuple[str, ...], text: str | None) -> list[str] | None:
         return prompts_of(table, (label,) if isinstance(label, str) else label, text)
@@ -146,7 +147,7 @@ class Instruction(WritingTask):
         for row, text in enumerate(texts):
             try:
                 if targets is not None:
-                    found.append(self._learned(row, targets[row], chat, limit))
+                    found.append(self._learned(row, targets[row], chat, limit, processor.positions))
                 else:
                     found.append(self._asked(row, from_text(str(text)), chat, limit))
             except ValueError as error:
@@ -155,8 +156,8 @@ class Instruction(WritingTask):
             raise BadRows(bad)
         return found
 
-    def _learned(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
-        """A conversation with what is learned of it. Raises ValueError where nothing is.
+    def _learned(self, row: int, conversation: Conversation, chat: Chat, limit: int, most: int) -> ChatExample:
+        """A conversation with what is learned of it. Raises ValueError where nothing is; `most`: tokens the model can take.
 
         Of one that is too long the last turns are left out, so that what is learned still stands after all that led to
         it; the end of an answer is cut only where none fits whole.
@@ -176,7 +177,7 @@ class Instruction(WritingTask):
         else:
             places = tuple(at for start, end in learned for at in range(max(start, 1), min(end, kept)))
         if not places:
-            raise ValueError(_nothing_learned(bool(learned), learned[0][0] if learned else 0, limit))
+            raise ValueError(_nothing_learned(bool(learned), learned[0][0] if learned else 0, limit, limit < most))
         target = [IGNORED] * kept
         for at in places:
             target[at] = ids[at]
@@ -350,10 +351,12 @@ def _why_cut(going: int, full: int, most: int, positions: int) -> str:
     )
 
 
-def _nothing_learned(weighted: bool, prompt: int, limit: int) -> str:
+def _nothing_learned(weighted: bool, prompt: int, limit: int, more: bool) -> str:
+    """`more`: whether the model can read more than `limit` tokens."""
     if not weighted:
         return "no token to learn: every turn of the assistant that counts has weight 0; give one weight 1"
+    fix = "; raise training.max_length, shorten it" if more else ", the most this model takes; shorten it"
     return (
-        f"no token to learn: {prompt} tokens come before its first answer, and {limit} are read; raise "
-        "training.max_length, shorten it, or leave such rows out with --set task.unfit=drop"
+        f"no token to learn: {prompt} tokens come before its first answer, and {limit} are read{fix}, or leave such rows "
+        "out with --set task.unfit=drop"
     )
