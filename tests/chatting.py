@@ -36,6 +36,11 @@ MARKED = (  # rewrites earlier turns too, and says with marks where the answers 
     "{{ m['content'] }}{% if loop.last %}{{ '<|im_end|>' }}{% endif %}{% endgeneration %}{% else %}{{ m['content'] }}"
     "{% endif %}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+SPACED = (  # the prompt ends in a space, which many tokenizers join with the answer's first letters
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}"
+    "{{ '</s>' if m['role'] == 'assistant' else '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
 PREFIXED = {"chatml": CHATML, "inst": INST, "strict": STRICT}  # templates that only ever append
 
 
@@ -56,6 +61,38 @@ def tokenizer(template: str | None) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token="<s>", eos_token="</s>", pad_token="<pad>", chat_template=template,
         additional_special_tokens=special[3:], model_max_length=4096,
+    )  # fmt: skip
+
+
+def sentencepiece(kind: str, template: str | None) -> Any:
+    """Spaces are letters of words: "llama" as of Llama 2, without words of its own, "unigram" as of T5 and its kin."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<unk>", "<s>", "<pad>", "</s>"]
+    texts = [" ".join(WORDS), " ".join(WORDS).upper(), "user: a\nassistant: b\nsystem: c ABCDEFGHIJKLMNOPQRSTUVWXYZ-.,"]
+    core: Any
+    if kind == "llama":
+        # Trained on words apart, then used without: a merge across words would swallow what this is to show.
+        core = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+        core.pre_tokenizer = pre_tokenizers.Metaspace()
+        core.train_from_iterator(
+            texts, trainers.BpeTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+        )
+        core.pre_tokenizer = None
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        strip = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        core.decoder = decoders.Sequence(strip)
+    else:
+        core = Tokenizer(models.Unigram())
+        core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+        core.train_from_iterator(
+            texts,
+            trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False),
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<pad>",
+        chat_template=template, model_max_length=4096,
     )  # fmt: skip
 
 

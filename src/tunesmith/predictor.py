@@ -135,7 +135,7 @@ class Predictor:
         return self.card.task.reads_pictures
 
     def read(self, given: Any) -> Any:
-        """A text, a pair of texts, a list of words or of messages, or a picture's path as the task takes it.
+        """A text, a pair of texts, a list of words or messages, a conversation, or a picture's path as the task takes it.
 
         What is none of these is given back as it is.
         """
@@ -190,8 +190,9 @@ class Predictor:
         A model of embeddings gives the cosine of each (text, pair), and of single texts their vectors; see `encode`.
         A model that was trained on two texts a row takes (text, pair) tuples. A model of entities takes a text also as a
         list of words, and gives a tuple of spans: start, end (characters, of words those of the text that they make with
-        single spaces between), label, score, text, words. A model that was trained on conversations takes a question, or
-        a list of messages with "role" and "content", and gives the answer; one of texts that are written from texts gives
+        single spaces between), label, score, text, words. A model that was trained on conversations takes a question, a
+        list of messages with "role" and "content", or {"messages": [...], "tools": [...]}, and gives the answer (an answer
+        that the messages end with is not shown to it); one of texts that are written from texts gives
         what it writes. A model of pictures takes their paths.
         """
         return [prediction.value for prediction in self._warned(texts)]
@@ -239,7 +240,7 @@ class Predictor:
 
     def _warned(self, texts: Sequence[Text]) -> list[Prediction]:
         examples = self._encoded(texts)
-        for said in (cut_line(examples, self.card.max_length), unread_line(examples)):
+        for said in (cut_line(examples, self.card.task.read_of(self.card.max_length)), unread_line(examples)):
             if said:
                 warnings.warn(said, TunesmithWarning, stacklevel=CALLER)
         return self.card.task.answered(self._predicted(examples), examples, self.network)
@@ -327,8 +328,8 @@ def is_pair(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2 and all(isinstance(part, str) for part in value)
 
 
-def cut_line(examples: Sequence[Example], limit: int) -> str:
-    """How many texts were cut and what share of all tokens that took away, as one line; empty where none was."""
+def cut_line(examples: Sequence[Example], read: str) -> str:
+    """How many texts were cut to what is `read` and what share of all tokens that took away; empty where none was."""
     cut = {example.source for example in examples if example.cut > 0}
     if not cut:
         return ""
@@ -336,8 +337,8 @@ def cut_line(examples: Sequence[Example], limit: int) -> str:
     texts = len({example.source for example in examples})
     share = lost / sum(example.length + example.cut for example in examples)
     return (
-        f"{len(cut):,} of {texts:,} texts cut to {limit} tokens, the most this model reads: {share:.1%} of all "
-        "tokens were left out; shorten these texts, or split them"
+        f"{len(cut):,} of {texts:,} texts cut to {read}: {share:.1%} of all tokens were left out; "
+        "shorten these texts, or split them"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 MOST_VALIDATION_ROWS = 500
 SPLITS = ("train", "validation", "test")
 LISTED = 10
+PLACES = 5  # of rows with the same thing wrong
+FIGURE = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     """
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
     chosen = choose(recipe, given, partial(local_kind, recipe.model))
+    chosen.task.check_files(recipe.model)
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     rows = tuple(three_rows(next(iter(given.values())), columns, target))
     tables, findings = clean(given, columns, target, recipe.data.leaks)
@@ -143,14 +147,30 @@ class UnfitRows(DataError):
     """Rows that cannot be encoded, by split and place in its table: what is wrong with each."""
 
     def __init__(self, prepared: Prepared, rows: dict[str, dict[int, str]]) -> None:
-        said = [
-            f"{prepared.table(split).place(row)}: {what}"
-            for split, found in rows.items()
-            for row, what in found.items()
-        ]
-        more = [f"{len(said):,} rows in all cannot be encoded"] if len(said) > LISTED else []
+        alike: dict[
+            str, list[tuple[str, str]]
+        ] = {}  # what is wrong, but for its figures -> places, and what with figures
+        for split, found in rows.items():
+            for row, what in found.items():
+                alike.setdefault(FIGURE.sub("", what), []).append((prepared.table(split).place(row), what))
+        said = [_of_all(found) for found in alike.values()]
+        count = sum(map(len, alike.values()))
+        more = [f"{count:,} rows in all cannot be encoded"] if len(said) > LISTED else []
         super().__init__(*said[:LISTED], *more)
         self.rows = rows
+        self.first = "{}: {}".format(*next(iter(alike.values()))[0])
+
+
+def _of_all(found: list[tuple[str, str]]) -> str:
+    """Rows with the same thing wrong, as a line: how many, the first few places, and what it is of the first."""
+    place, what = found[0]
+    if len(found) == 1:
+        return f"{place}: {what}"
+    places = ", ".join(place for place, _ in found[:PLACES]) + (", ..." if len(found) > PLACES else "")
+    same = all(other == what for _, other in found)
+    return (
+        f"{len(found):,} rows ({places}): {what}" if same else f"{len(found):,} rows ({places}), of the first: {what}"
+    )
 
 
 def fitted(prepared: Prepared, processor: Processor, asked: int | str) -> tuple[Prepared, Encoded]:
@@ -163,7 +183,7 @@ def fitted(prepared: Prepared, processor: Processor, asked: int | str) -> tuple[
     except UnfitRows as error:
         if not prepared.task.drops_unfit:
             raise
-        unfit, said = error.rows, error.problems[0]
+        unfit, said = error.rows, error.first
     tables = {
         split: prepared.table(split).take(
             [row for row in range(len(prepared.table(split))) if row not in unfit.get(split, ())]

@@ -29,7 +29,7 @@ from tunesmith.evaluation.report import (
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import Cost, judge
-from tunesmith.evaluation.wording import figures, metric_title, rows_of, with_interval
+from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
 from tunesmith.retention import order_line, perplexity_on, retention_line
@@ -152,7 +152,8 @@ def _of_a_sample(scores: Scores, rows: int) -> list[str]:
     if not counts:
         return []
     going = int(scores.columns["going"].sum()) if "going" in scores.columns else 0
-    cut = f"; {going:,} of them were cut at the most tokens that may be written" if going else ""
+    full = int(scores.columns["full"].sum()) if "full" in scores.columns else 0
+    cut = f"; {cut_answers(going, full)}" if going else ""
     return [f"{names}: of the answers written for {max(counts):,} of the {rows:,} test rows{cut}"]
 
 

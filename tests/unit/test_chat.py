@@ -7,10 +7,24 @@ from typing import Any
 
 import pytest
 
-from chatting import CHATML, INST, MARKED, PREFIXED, STRICT, THINKING, conversations, processor
+from chatting import (
+    CHATML,
+    INST,
+    MARKED,
+    PREFIXED,
+    SPACED,
+    STRICT,
+    THINKING,
+    conversations,
+    processor,
+    sentencepiece,
+    tokenizer,
+)
 from tunesmith.data.conversation import ASSISTANT, Conversation, Turn, as_messages, as_text, prompt_of
 from tunesmith.data.encode import IGNORED, BadRows
 from tunesmith.errors import ModelError
+from tunesmith.models.chat import Chat
+from tunesmith.models.text import TextProcessor
 from tunesmith.tasks.base import Labels
 from tunesmith.tasks.instruction import ChatExample, Instruction
 
@@ -68,15 +82,47 @@ def test_the_end_of_turn_is_learned_and_what_the_template_writes_after_it_is_not
     assert parts == [f"YES{end}", f"NO{end}"]
 
 
-def test_a_token_that_joins_the_prompt_with_the_answer_is_not_learned() -> None:
-    """Where a template ends a prompt with a space, BPE joins that space with the answer's first letters."""
-    template = "{% for m in messages %}{{ m['content'] + (' ' if m['role'] == 'user' else '</s>') }}{% endfor %}"
-    rows = [Conversation((Turn("user", "hot"), Turn(ASSISTANT, "the word")))]
-    (example,) = encoded(Instruction(), rows, template)
-    tokens = processor(template).tokenizer.convert_ids_to_tokens(example.inputs["input_ids"])
-    joined = next(at for at, token in enumerate(tokens) if token.startswith("Ġ") and len(token) > 1)
-    assert joined not in learned(example) and example.joined
-    assert learned(example) == list(range(joined + 1, len(tokens)))
+def _processor(given: Any) -> TextProcessor:
+    return TextProcessor(given, 4096, "for tests", {"input_ids": 1, "attention_mask": 0}, 4096)
+
+
+@pytest.mark.parametrize("kind", ["llama", "unigram", "bytes"])
+@pytest.mark.parametrize("learn", ["assistant", "last"])
+def test_an_answer_after_a_space_is_learned_whole_behind_the_prompt_that_is_asked(kind: str, learn: Any) -> None:
+    """The tokens of the whole text would join the prompt's last space with the answer's first letters."""
+    read = _processor(tokenizer(SPACED) if kind == "bytes" else sentencepiece(kind, SPACED))
+    chat, task = Chat(read, SPACED), Instruction(learn=learn)
+    first = (Turn("user", "hot word"), Turn(ASSISTANT, "the hot word"))
+    for turns in (first, (*first, Turn("user", "and"), Turn(ASSISTANT, "the GOOD one"))):
+        row = Conversation(turns)
+        (example,) = task.encode([as_text(prompt_of(row))], [row], NONE, read, 4096)
+        assert isinstance(example, ChatExample) and example.joined
+        messages, ids = as_messages(turns), example.inputs["input_ids"]
+        asked = str(read.tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False))
+        theirs = read.tokenizer(asked, add_special_tokens=False)["input_ids"]
+        assert ids[: example.prompt] == chat.prompt(messages[:-1], None) == theirs
+        whole = read.tokenizer(f"{asked}{turns[-1].content}</s>", add_special_tokens=False)["input_ids"]
+        assert whole[: len(theirs)] != theirs, "the control: here they would be joined"
+        assert chat.decode(ids[example.prompt :]) == turns[-1].content
+        assert learned(example)[-(len(ids) - example.prompt) :] == list(range(example.prompt, len(ids)))
+        (predicted,) = task.encode([as_text(prompt_of(row))], None, NONE, read, 4096)
+        assert predicted.inputs["input_ids"] == ids[: example.prompt], "what is measured is what is predicted"
+        earlier = [at for at in learned(example) if at < example.prompt]
+        said = chat.decode([ids[at] for at in earlier])
+        assert said == ("the hot word" if len(turns) > 2 and learn == "assistant" else "")
+
+
+def test_a_token_with_letters_of_the_prompt_is_not_learned_in_an_earlier_answer() -> None:
+    """A template without anything between: the tokenizer has "wor" and "▁wor", so o and r would go to the word before."""
+    template = "{% for m in messages %}{{ m['content'] + ('</s>' if m['role'] == 'assistant' else '') }}{% endfor %}"
+    turns = (Turn("user", "hot w"), Turn(ASSISTANT, "ord"), Turn("user", "hot w"), Turn(ASSISTANT, "ord"))
+    (example,) = encoded(Instruction(), [Conversation(turns)], template)
+    given = processor(template).tokenizer
+    ids = example.inputs["input_ids"]
+    tokens = given.convert_ids_to_tokens(ids)
+    assert tokens[: tokens.index("</s>")] == given.tokenize("hot word") and "Ġwor" in tokens, "the control: joined"
+    spans = "".join(tokens[at] if at in learned(example) else " " for at in range(len(ids))).split()
+    assert spans == ["d</s>", "ord</s>"]
 
 
 def test_learn_last_and_all() -> None:
@@ -178,7 +224,13 @@ def test_a_row_without_a_learned_token_says_why() -> None:
     with pytest.raises(BadRows) as caught:
         encoded(Instruction(), [silent, long], CHATML, 32)
     assert "weight 0" in caught.value.rows[0]
-    assert "tokens come before its first answer, and 32 are read" in caught.value.rows[1]
+    assert "tokens come before its first answer, and 32 are read; raise training.max_length" in caught.value.rows[1]
+    read = processor(CHATML)
+    read.positions = 32
+    with pytest.raises(BadRows) as caught:
+        Instruction().encode(["a"], [long], NONE, read, 32)
+    assert "and 32 are read, the most this model takes; shorten it, or leave" in caught.value.rows[0]
+    assert "max_length" not in caught.value.rows[0]
 
 
 def test_a_prompt_to_answer_keeps_the_system_and_the_latest_turns_and_leaves_room() -> None:
@@ -197,6 +249,23 @@ def test_a_prompt_to_answer_keeps_the_system_and_the_latest_turns_and_leaves_roo
     assert short.cut == whole.length - short.length > 0 and whole.cut == 0
     (cut,) = task.encode(["word " * 200], None, NONE, processor(CHATML), 90)
     assert isinstance(cut, ChatExample) and cut.length == 70 and cut.clipped
+    assert task.read_of(90).startswith("70 tokens at most, as this model reads 90 ")
+    assert Instruction().read_of(90).startswith("68 tokens at most"), (
+        "a quarter is for the answer, where it may be longer"
+    )
+
+
+def test_a_prompt_that_leaves_room_for_a_token_is_asked_whole_as_it_is_measured() -> None:
+    """Whatever task.answer_tokens says: the answer has less room then."""
+    row = Conversation((Turn("user", "go on " * 30), Turn(ASSISTANT, "YES")))
+    (whole,) = encoded(Instruction(), [row], CHATML)
+    for limit in (whole.prompt + 1, 2 * whole.prompt):
+        (asked,) = Instruction().encode([as_text(prompt_of(row))], None, NONE, processor(CHATML), limit)
+        (known,) = encoded(Instruction(), [row], CHATML, limit)
+        assert asked.inputs["input_ids"] == known.inputs["input_ids"][: known.prompt] and asked.cut == 0
+        assert known.prompt == whole.prompt
+    (cut,) = Instruction().encode([as_text(prompt_of(row))], None, NONE, processor(CHATML), whole.prompt)
+    assert cut.length == whole.prompt - whole.prompt // 4 and cut.cut == whole.prompt // 4
 
 
 def test_remarks_count_what_became_of_the_rows() -> None:
@@ -207,6 +276,9 @@ def test_remarks_count_what_became_of_the_rows() -> None:
     total = sum(example.length for example in examples)
     assert said[0].startswith(f"{count:,} of {total:,} tokens are learned")
     assert f"{sum(example.dropped > 0 for example in examples)} conversations longer" in said[1]
+    apart = Conversation((Turn("user", "a"), Turn(ASSISTANT, "the word")))
+    told = Instruction().remarks({"train": encoded(Instruction(), [apart, apart], SPACED)}, 64)
+    assert told[-1].startswith("2 conversations where an answer's first letters would share a token")
     tools = Conversation((Turn("user", "a"), Turn(ASSISTANT, "B")), '[{"name": "f"}]')
     lost = Instruction().remarks({"train": encoded(Instruction(), [tools], CHATML)}, 64)
     assert lost[-1] == "1 conversations hold tools, which this chat template does not write: they are not read"

@@ -243,6 +243,23 @@ def test_prompts_are_read_without_answers() -> None:
     assert asked is not None
     assert [len(from_text(text).turns) for text in asked] == [4, 2]
     assert prompts_of(table_of([{"text": "a"}], "t"), ("messages",), None) is None
+    blank = table_of([{"prompt": "a"}, {"prompt": None}, {"prompt": "b"}], "t")
+    assert prompts_of(blank, ("prompt", "completion"), None) == ["a", "", "b"]
+
+
+@pytest.mark.parametrize(
+    "parts", [("messages",), ("prompt", "completion"), ("instruction", "output", "input"), ("mine", "other")]
+)
+def test_prompts_are_found_whatever_format_was_trained_on(parts: tuple[str, ...]) -> None:
+    whole = {"instruction": "Translate.", "input": "Haus", "output": "house"}
+    asked = {name: value for name, value in whole.items() if name != "output"}
+    for row in (whole, asked):
+        assert prompts_of(table_of([row], "t"), parts, None) == ["Translate.\n\nHaus"]
+    for row in ({"prompt": "a", "completion": "b"}, {"prompt": "a"}, {"question": "a", "answer": "b"}):
+        assert prompts_of(table_of([row], "t"), parts, None) == ["a"]
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    for name in ("messages", "conversations"):
+        assert prompts_of(table_of([{name: chat}], "t"), parts, None) == ["a"]
 
 
 @pytest.mark.parametrize(

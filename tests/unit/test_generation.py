@@ -66,11 +66,12 @@ def test_control_filling_on_the_right_would_be_noticed(writer: Callable[[str], N
 
 
 def test_it_ends_where_the_model_has_no_more_positions(writer: Callable[[str], Network]) -> None:
-    from tunesmith.models.generation import generate
+    from tunesmith.models.generation import generate, stops_of
 
     network = writer("gpt2")
     most = network.processor.positions
     assert [len(said) for said in generate(network, [[5] * (most - 3), [5] * most], 50, ())] == [3, 0]
+    assert stops_of(network, [7]) == [0, 7], "what it was given, and the model's own"
     with pytest.raises(ValueError, match="without a token"):
         generate(network, [[5], []], 5, ())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from chatting import CHATML, conversations
 from shortruns import rows
 from tunesmith.cli.main import run
 from tunesmith.cli.preview import preview_lines
-from tunesmith.data.conversation import Conversation, Turn, as_messages, as_text, prompt_of
+from tunesmith.data.conversation import Conversation, Turn, as_messages, as_text, from_text, prompt_of
 from tunesmith.data.encode import IGNORED, collate
-from tunesmith.errors import DataError, ModelError, RecipeError
-from tunesmith.tasks.base import Labels
+from tunesmith.data.table import table_of
+from tunesmith.errors import DataError, ModelError, RecipeError, TunesmithWarning
+from tunesmith.result import _of_a_sample
+from tunesmith.tasks.base import Labels, Prediction
 from tunesmith.tasks.instruction import Instruction
 
 NONE = Labels((), ())
@@ -60,7 +63,7 @@ def test_loss_and_gradients_are_those_of_transformers(family: str, model_folder:
     network = task.head(backbone, NONE, False, 0)
     made = conversations(6, 2)
     texts = [as_text(prompt_of(row)) for row in made]
-    examples = task.encode(texts, made, NONE, network.processor, 60)
+    examples = task.encode(texts, made, NONE, network.text, 60)
     batch = collate(examples, network.processor.pad)
     oracle = AutoModelForCausalLM.from_pretrained(model_folder(family), dtype=torch.float32).eval()
     oracle.load_state_dict(network.get_submodule("model").state_dict())
@@ -100,7 +103,7 @@ def test_control_a_loss_over_prompts_too_would_be_noticed(model_folder: Callable
     values = []
     for task in (Instruction(template="plain"), Instruction(template="plain", learn="all")):
         network = task.head(backbone, NONE, False, 0)
-        examples = task.encode([as_text(prompt_of(row)) for row in made], made, NONE, network.processor, 60)
+        examples = task.encode([as_text(prompt_of(row)) for row in made], made, NONE, network.text, 60)
         batch = collate(examples, network.processor.pad)
         loss = task.loss(network(batch.inputs), batch)
         values.append(float(loss.total / loss.weight))
@@ -141,8 +144,10 @@ def test_a_run_learns_writes_and_is_saved_with_its_template(
     model = tunesmith.load(made.path)
     asked = [{"role": "user", "content": "hot word"}]
     with pytest.warns(tunesmith.errors.TunesmithWarning, match="3 of 3 answers were not at their end after 6 tokens"):
-        alone, chat, again = model.predict(["hot word", asked, "hot word"])
-    assert alone == chat == again
+        alone, chat, held = model.predict(
+            ["hot word", asked, {"messages": [*asked, {"role": "assistant", "content": "a"}]}]
+        )
+    assert alone == chat == held
     tokenizer = AutoTokenizer.from_pretrained(made.path / "model")
     opened: Any = AutoModelForCausalLM.from_pretrained(made.path / "model").eval()
     ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -157,6 +162,50 @@ def test_a_run_learns_writes_and_is_saved_with_its_template(
         model.predict_proba(["a"])
     with pytest.raises(DataError, match='message 1 has the unknown role "x"'):
         model.predict([[{"role": "x", "content": "a"}]])
+
+
+def test_a_conversation_is_asked_alike_from_python_and_from_a_table() -> None:
+    """As messages, with tools, and with an answer of its own, which is not shown."""
+    task, tools = Instruction(), [{"name": "far", "parameters": {}}]
+    chat = [{"role": "user", "content": "hot word"}, {"role": "assistant", "content": "a"}]
+    again = [*chat, {"role": "user", "content": "and"}]
+    for messages, given in ((chat, chat[:1]), (chat[:1], chat[:1]), (again, again), ([*again, chat[1]], again)):
+        for with_tools in (None, tools):
+            row = {"messages": messages} | ({"tools": with_tools} if with_tools else {})
+            (wanted,) = task.asked_in(table_of([row], "t"), ("messages", "tools"), None) or [None]
+            assert wanted is not None and task.given(row) == wanted
+            found = from_text(wanted)
+            assert as_messages(found.turns) == given
+            assert (json.loads(found.tools) if found.tools else None) == with_tools
+        assert task.given(messages) == task.given({"messages": messages}) == task.given(tuple(messages))
+    with pytest.raises(DataError, match="predict: holds no messages"):
+        task.given({"messages": []})
+    assert task.given({"text": "a"}) == {"text": "a"}, "refused where the rows are checked"
+
+
+def test_answers_that_fill_the_model_are_counted_as_cut_too(model_folder: Callable[[str], Path]) -> None:
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    task = Instruction(template="plain", answer_tokens=6)
+    network = task.head(load_backbone(resolve(str(model_folder("gpt2")))), NONE, False, 0)
+    positions = network.text.positions
+    short, words = "hot word", 1
+    while (examples := task.encode(["hot " * words, short], None, NONE, network.text, positions))[0].length < 75:
+        words += 1
+    assert examples[0].cut == 0 and 0 < positions - examples[0].length < 6
+    found = [Prediction(row, None, (0.0,), counts=(0, 0)) for row in (0, 1)]
+    said = (
+        f"2 of 2 answers were not at their end: 1 after 6 tokens, .*; 1 where prompt and answer filled the {positions} "
+    )
+    with pytest.warns(TunesmithWarning, match=said):
+        given = task.answered(found, examples, network)
+    assert [item.counts[2:] for item in given] == [(1, 1), (1, 0)]
+    rows = [Conversation((Turn("user", text), Turn("assistant", "a"))) for text in ("hot", short)]
+    told = _of_a_sample(task.score([replace(item, counts=(1, *item.counts[1:])) for item in given], rows, NONE), 2)
+    assert told[0].endswith(
+        "; 2 of them were cut: 1 at the most tokens that may be written, 1 where the model takes no more tokens"
+    )
 
 
 def test_the_command_line_prints_an_answer_and_fills_a_table(
@@ -192,7 +241,7 @@ def test_the_wrong_base_and_impossible_options_are_told_before_anything_runs(
 
     with pytest.raises(ModelError, match=r'kind decoder, and .* is of kind "encoder"; choose a decoder'):
         tunesmith.finetune(model_folder("bert"), chats, task=PLAIN, out=tmp_path / "a")
-    with pytest.raises(ModelError, match="no chat template"):
+    with pytest.raises(ModelError, match=r"no chat template.* say how: --set task\.template=plain \("):
         tunesmith.finetune(model_folder("llama"), chats, out=tmp_path / "b")
     with pytest.raises(ModelError, match="method head: every part"):
         tunesmith.finetune(model_folder("gpt2"), chats, "head", task=PLAIN, out=tmp_path / "c")
@@ -206,6 +255,27 @@ def test_the_wrong_base_and_impossible_options_are_told_before_anything_runs(
     assert not any((tmp_path / name).exists() for name in "abcdef")
 
 
+def test_a_base_without_a_template_is_refused_by_its_files_alone(
+    chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    from tunesmith.preparing import prepare
+    from tunesmith.recipe import Recipe
+
+    base = tmp_path / "base"
+    shutil.copytree(model_folder("llama"), base)
+    (base / "model.safetensors").write_bytes(b"")  # not read: that takes seconds of imports
+    plain = {"model": str(base), "data": {"path": str(chats)}}
+    with pytest.raises(ModelError, match="no chat template"):
+        prepare(Recipe.parse(plain))
+    assert len(prepare(Recipe.parse({**plain, "task": {"name": "instruction", "template": "plain"}})).splits.train)
+    config = json.loads((base / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (base / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": CHATML}), encoding="utf-8")
+    assert len(prepare(Recipe.parse(plain)).splits.train)
+    (base / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (base / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
+    assert len(prepare(Recipe.parse(plain)).splits.train)
+
+
 def test_rows_that_cannot_be_learned_are_refused_by_line_or_left_out_and_counted(
     chats: Path, tmp_path: Path, model_folder: Callable[[str], Path]
 ) -> None:
@@ -215,6 +285,18 @@ def test_rows_that_cannot_be_learned_are_refused_by_line_or_left_out_and_counted
     chats.write_text(f"{chats.read_text(encoding='utf-8')}\n{json.dumps(long)}\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"chat.jsonl:61: no token to learn: \d+ tokens come before"):
         tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=settings(), out=tmp_path / "a")
+    several = [
+        json.dumps({"messages": [{**long["messages"][0], "content": "hot " * n}, long["messages"][1]]})
+        for n in (290, 280)
+    ]
+    kept = chats.read_text(encoding="utf-8")
+    chats.write_text("\n".join([kept.strip(), *several]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        tunesmith.finetune(model_folder("llama"), chats, task=PLAIN, settings=settings(), out=tmp_path / "a")
+    (line,) = caught.value.problems
+    assert line.startswith("3 rows (") and ", of the first: no token to learn: " in line
+    assert {f"{chats}:{row}" for row in (61, 62, 63)} == set(line[8 : line.index(")")].split(", "))
+    chats.write_text(kept, encoding="utf-8")
     events: list[Any] = []
     task = {**PLAIN, "unfit": "drop"}
     made = tunesmith.finetune(
@@ -296,7 +378,7 @@ def test_packed_conversations_teach_what_single_ones_do(family: str, model_folde
     network = task.head(load_backbone(resolve(str(model_folder(family)))), NONE, False, 0)
     made = conversations(8, 3)
     texts = [as_text(prompt_of(row)) for row in made]
-    examples = task.encode(texts, made, NONE, network.processor, 60)
+    examples = task.encode(texts, made, NONE, network.text, 60)
     windows = packed(examples, 60)
     assert len(windows) < len(examples)
     pad = {**network.processor.pad, **PAD}

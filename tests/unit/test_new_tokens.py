@@ -24,8 +24,11 @@ MANY = tuple(f"gv{one}{two}lm" for one in "bcdf" for two in LETTERS)  # more tha
 def _processor(folder: Path) -> TextProcessor:
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.resolve import resolve
+    from tunesmith.models.text import TextProcessor
 
-    return load_backbone(resolve(str(folder))).processor
+    found = load_backbone(resolve(str(folder))).processor
+    assert isinstance(found, TextProcessor)
+    return found
 
 
 def _model(kind: str, folder: Path) -> Any:
@@ -97,6 +100,16 @@ def test_the_words_that_cost_most_tokens(model_folder: Callable[[str], Path]) ->
     assert worth_adding(texts, folded, 1) == ["filmstar"]
 
 
+def test_no_word_is_taken_out_of_a_mark(model_folder: Callable[[str], Path]) -> None:
+    """Of the tokenizer's own, or of another's: corpora hold <unk> too."""
+    from tunesmith.models.new_tokens import worth_adding
+
+    processor = _processor(model_folder("gpt2"))
+    assert processor.tokenizer.all_special_tokens == ["<|endoftext|>"]
+    texts = ["a <|endoftext|> b <unknown> [MASKED] <|startoftext|> </document> banking < filmstar >"] * 6
+    assert worth_adding(texts, processor, 9) == ["banking", "filmstar"]
+
+
 def test_a_tokenizer_that_would_not_give_the_text_back_is_refused(model_folder: Callable[[str], Path]) -> None:
     """llama 2's kind puts a space before each part of a text, so that one would follow every new token."""
     from tokenizers import Tokenizer, decoders, models, normalizers
@@ -110,6 +123,6 @@ def test_a_tokenizer_that_would_not_give_the_text_back_is_refused(model_folder: 
     core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])  # type: ignore
     core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])  # type: ignore
     processor.tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
-    with pytest.raises(ModelError, match="no longer gives a text back"):
+    with pytest.raises(ModelError, match=r"cannot take whole words: .*leave task.new_tokens out, or choose a base"):
         add_words(processor, ["banking"])
     assert len(processor.tokenizer) == len(letters), "nothing has changed"

@@ -125,12 +125,15 @@ def read_chats(table: Table, columns: Columns) -> Table:
 
 
 def prompts_of(table: Table, parts: Sequence[str], text: str | None) -> list[str] | None:
-    """What a model is asked in each row of a table that need not hold answers; None where its columns are not there.
+    """What a model is asked in each row of a table that need not hold answers; None where it holds no conversations.
 
-    `parts` are the columns that it was trained on, `text` the one named now.
+    `parts` are the columns that it was trained on, `text` the one named now. Where none is named and the first of those is
+    not there, conversations are found by their columns, whatever format the model was trained on.
     """
     needed = _needed(parts)
     first = needed[0] if text is None else text
+    if text is None and first not in table.columns and (form := _form_of(table) or _asked_form(table)) is not None:
+        needed, parts, first = form.needed, (*form.needed, *form.further), form.needed[0]
     if first not in table.columns:
         return None
     answer = needed[1:]
@@ -141,12 +144,30 @@ def prompts_of(table: Table, parts: Sequence[str], text: str | None) -> list[str
         values = {name: value for name, value in values.items() if name not in answer}
         made = _conversation(values, (first,), problems)
         wrong += [f"{table.place(row)}: {problem}" for problem in problems]
-        if made is not None:
-            ends = made.turns and made.turns[-1].role == ASSISTANT
-            found.append(as_text(prompt_of(made) if ends else made) if made.turns else "")
+        found.append("" if made is None else _asked(made))
     if wrong:
         raise DataError(*wrong[:LISTED], f"{table.path}: {counted(len(wrong))} cannot be read; put them right")
     return found
+
+
+def prompt_in(messages: Any, tools: Any, problems: list[str]) -> str:
+    """What a list of messages asks, as `prompts_of` has it of a row; what is wrong is added to `problems`."""
+    made = _conversation({"messages": messages, "tools": tools}, ("messages",), problems)
+    if made is None:
+        problems.append("holds no messages")
+    return "" if made is None else _asked(made)
+
+
+def _asked(made: Conversation) -> str:
+    """What comes before the answer that a conversation ends with; all of it where it ends otherwise."""
+    ends = made.turns and made.turns[-1].role == ASSISTANT
+    return as_text(prompt_of(made) if ends else made) if made.turns else ""
+
+
+def _asked_form(table: Table) -> Form | None:
+    """The form whose first column is there, without answers: what is only asked."""
+    known = (form for form in FORMS if not form.chat and form.needed[0] in table.columns)
+    return next(known, None)
 
 
 def _needed(parts: Sequence[str]) -> tuple[str, ...]:

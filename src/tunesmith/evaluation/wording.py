@@ -45,6 +45,15 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def cut_answers(cut: int, full: int) -> str:
+    """How many written texts did not come to an end; `full`: those of them for which the model had no more positions."""
+    most = "at the most tokens that may be written"
+    if not full:
+        return f"{cut:,} of them were cut {most}"
+    told = f"{cut - full:,} {most}, " if cut > full else ""
+    return f"{cut:,} of them were cut: {told}{full:,} where the model takes no more tokens"
+
+
 def rows_of(number: int, kind: str) -> str:
     """(1, "test row") -> "1 test row"; (3080, "test row") -> "3,080 test rows"."""
     return f"{number:,} {kind}{'' if number == 1 else 's'}"

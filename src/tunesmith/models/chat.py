@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tunesmith.errors import ModelError
+from tunesmith.models.resolve import no_template
 from tunesmith.models.text import TextProcessor
 
 Message = Mapping[str, Any]
@@ -40,9 +41,7 @@ class Rendered:
 
     ids: list[int]
     answers: tuple[tuple[int, int], ...]  # of each turn of the assistant: its first token, and the one after its last
-    joined: bool = (
-        False  # whether a token holds the end of what comes before an answer and its beginning, so is no answer's
-    )
+    joined: bool = False  # whether the whole's own tokens would hold the end of a prompt and the answer's first letters
 
 
 class Chat:
@@ -74,19 +73,30 @@ class Chat:
 
         An answer stands between the rendering of all before it, as for generation, and that of all up to it: where these
         are not the beginning of the whole, the template's own {% generation %} marks are taken, and where it has none it
-        rewrites earlier turns, which raises Unrenderable. A token is of an answer when all its characters are.
+        rewrites earlier turns, which raises Unrenderable. What comes before the last answer is always the tokens of
+        `prompt`: where the whole's own tokens do not begin with them, since one would hold the end of the prompt and the
+        answer's first letters, the answer is tokenized by itself after them. An earlier answer stands as in that prompt.
         """
         whole = self.text(messages, tools, ask=False)
-        ids, offsets = self._tokens(whole)
-        found, joined = [], False
+        borders = []
         speaks = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
         for place in speaks[-1:] if only_last else speaks:
             before, after = self.text(messages[:place], tools, True), self.text(messages[: place + 1], tools, False)
             if not (whole.startswith(before) and whole.startswith(after) and after.startswith(before)):
                 return self._by_marks(messages, tools, place)
-            start, exact = _first_token(ids, offsets, whole, len(before), lambda text: self._tokens(text)[0])
+            borders.append((len(before), len(after)))
+        prompts = [self._tokens(whole[:first]) for first, _ in borders]
+        ids, offsets = self._tokens(whole)
+        joined = bool(borders) and ids[: len(prompts[-1][0])] != prompts[-1][0]
+        if joined:
+            said, places = self._tokens(whole[borders[-1][0] :])
+            ids = prompts[-1][0] + said
+            offsets = prompts[-1][1] + [(borders[-1][0] + one, borders[-1][0] + two) for one, two in places]
+        found = []
+        for (first, last), (alone, _) in zip(borders, prompts, strict=True):
+            start, exact = _first_token(ids, offsets, whole, first, alone)
             joined = joined or not exact
-            end = sum(first < len(after) for first, _ in offsets)
+            end = sum(begins < last for begins, _ in offsets)
             found.append((start, self._ended(ids, start, end)))
         return Rendered(ids, tuple(found), joined)
 
@@ -159,16 +169,18 @@ class Chat:
 
 
 def _first_token(
-    ids: list[int], offsets: list[tuple[int, int]], text: str, border: int, tokens: Any
+    ids: list[int], offsets: list[tuple[int, int]], text: str, border: int, alone: list[int]
 ) -> tuple[int, bool]:
-    """The first token of which nothing stands before `border`, a place in `text`, and whether a token begins there."""
-    alone = tokens(text[:border])
+    """The first token of an answer that begins at `border`, a place in `text`, and whether those before it are `alone`, the
+    tokens of the text up to there.
+
+    A token with the answer's first letters is the answer's where it holds nothing else but white space of the prompt.
+    """
     if ids[: len(alone)] == alone:
         return len(alone), True
     place = sum(first < border for first, _ in offsets)
-    same = next((at for at, (one, two) in enumerate(zip(ids, alone, strict=False)) if one != two), 0)
-    # A tokenizer may leave the space before a word out of the word's offsets.
-    return place + 1 if place == same and text[border - 1 : border].isspace() else place, False
+    shared = place > 0 and offsets[place - 1][1] > border and text[offsets[place - 1][0] : border].isspace()
+    return place - 1 if shared else place, False
 
 
 def template_of(processor: TextProcessor, asked: str | None, name: str) -> str:
@@ -187,11 +199,7 @@ def template_of(processor: TextProcessor, asked: str | None, name: str) -> str:
         if isinstance(own, dict):
             own = own.get("default")
         if not isinstance(own, str):
-            raise ModelError(
-                f"{name}: its tokenizer has no chat template, so nothing says how a conversation is written for it; choose "
-                "an instruction-tuned base, or say how: --task instruction --set task.template=plain (texts on lines of "
-                "their own, for a base that only goes on with texts), chatml, or the file of a jinja template"
-            )
+            raise ModelError(no_template(name))
         return own
     if asked not in NAMED:
         return asked

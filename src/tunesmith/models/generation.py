@@ -29,8 +29,7 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
         raise ValueError("a prompt without a token has nothing to go on from")
     model = _writer(network)
     filler = network.processor.pad["input_ids"]
-    own = model.generation_config.eos_token_id if model.generation_config is not None else None
-    stops: list[int] = sorted({*ends, *([] if own is None else [own] if isinstance(own, int) else own)})
+    stops = stops_of(network, ends)
     found: list[list[int]] = [[]] * len(prompts)
     for rows in _batches([len(prompt) for prompt in prompts], network.processor.positions - most):
         longest = len(prompts[rows[0]])
@@ -54,6 +53,12 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
         for place, row in enumerate(rows):
             found[row] = _until(said[place, longest:].tolist(), stops)
     return found
+
+
+def stops_of(network: Network, ends: Collection[int]) -> list[int]:
+    """The tokens after which `generate` ends a text: `ends`, and the model's own ends of text."""
+    config = _writer(network).generation_config
+    return sorted({*ends, *([] if config is None else ends_of(config))})
 
 
 def drawn_texts(network: Network, count: int, most: int, seed: int) -> list[str]:

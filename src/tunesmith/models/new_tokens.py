@@ -20,11 +20,15 @@ PIECES = 3  # tokens from which a word is worth one of its own
 OFTEN = 5  # times it must occur: a token that is seen less learns nothing
 TRIED = "the {} of {}, {}."  # in which a new token must be found wherever the word stands
 WORD = re.compile(r"[^\W\d_]{3,}")
+MARK = re.compile(r"<[|/]?\w+[|/]?>|\[[A-Z]{2,}\]")  # <unk>, <|endoftext|>, </s>, [MASK]: no words, whoever wrote them
 
 
 def worth_adding(texts: Sequence[str], processor: TextProcessor, most: int) -> list[str]:
-    """The words that cost most tokens over all texts, at most `most` of them."""
-    counts = Counter(word.lower() if processor.folds_case else word for text in texts for word in WORD.findall(text))
+    """The words that cost most tokens over all texts, at most `most` of them; none out of a mark such as <unk>."""
+    known = [re.escape(mark) for mark in processor.tokenizer.all_special_tokens]
+    marks, folds = re.compile("|".join([*known, MARK.pattern])), processor.folds_case
+    plain = (marks.sub(" ", text) for text in texts)
+    counts = Counter(word.lower() if folds else word for text in plain for word in WORD.findall(text))
     often = [word for word, count in counts.items() if count >= OFTEN]
     pieces = dict(zip(often, processor.pieces(often), strict=True))
     saved = {word: counts[word] * (len(ids) - 1) for word, ids in pieces.items() if len(ids) >= PIECES}
@@ -51,14 +55,19 @@ def add_words(processor: TextProcessor, words: Sequence[str]) -> dict[int, list[
 
 
 def _check(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase, numbers: Mapping[str, int]) -> None:
-    lost, changed = [], []
+    lost, changed, spaced = [], [], []
     for word, number in numbers.items():
         text = TRIED.format(word, word, word)
         before, after = (list(one(text, add_special_tokens=False)["input_ids"]) for one in (old, new))
         if after.count(number) != 3:
             lost.append(word)
-        elif old.decode(before) != new.decode(after):
-            changed.append(word)
+        elif (was := str(old.decode(before))) != (now := str(new.decode(after))):
+            (spaced if "".join(was.split()) == "".join(now.split()) else changed).append(word)
+    if spaced:  # of this tokenizer, whatever the word: no other choice of words would do
+        raise ModelError(
+            "task.new_tokens: this base's tokenizer cannot take whole words: it puts a space before each part of a text, so "
+            "one would follow every new token; leave task.new_tokens out, or choose a base with another tokenizer"
+        )
     problems = [f"the tokenizer does not find {shown_words(lost)} as tokens of their own"] if lost else []
     problems += [f"with {shown_words(changed)} the tokenizer no longer gives a text back as it was"] if changed else []
     if problems:

@@ -91,6 +91,33 @@ def local_kind(name: str) -> str:
     return "" if source is None else kind_of(source)
 
 
+def check_template(name: str) -> None:
+    """Raises ModelError where the files of a base that is here hold no chat template. Fetches nothing, imports little."""
+    try:
+        source = _found_here(name)
+    except ModelError:
+        return  # told by who reads the base
+    if source is None or not source.folder.is_dir():
+        return
+    folder = weights_folder(source.folder)
+    path = folder / "tokenizer_config.json"
+    declared = _json(path, Problems()) if path.is_file() else None
+    if not isinstance(declared, dict) or declared.get("chat_template"):
+        return  # whatever else is amiss is told by who reads the tokenizer
+    if any(folder.glob("chat_template.*")) or any(folder.glob("additional_chat_templates/*")):
+        return
+    raise ModelError(no_template(name))
+
+
+def no_template(name: str) -> str:
+    """What is wrong with a base that has no chat template, and what to do."""
+    return (
+        f"{name}: its tokenizer has no chat template, so nothing says how a conversation is written for it; choose an "
+        "instruction-tuned base, or say how: --set task.template=plain (texts on lines of their own, for a base that only "
+        "goes on with texts), chatml, or the file of a jinja template"
+    )
+
+
 def kind_of(source: Source) -> str:
     """The kind of a base that is here, as `local_kind` names kinds."""
     if source.folder.is_file() or static_part(source.folder) is not None:

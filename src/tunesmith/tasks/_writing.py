@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -90,18 +90,29 @@ class WritingTask(Task, ABC):
         return [examples[place] for place in asked or known]
 
     def with_texts(
-        self, found: Sequence[Prediction], asked: Sequence[Example], texts: Sequence[str], going: set[int], limit: str
+        self,
+        found: Sequence[Prediction],
+        asked: Sequence[Example],
+        texts: Sequence[str],
+        going: set[int],
+        why: str,
+        full: Collection[int] = (),
     ) -> list[Prediction]:
-        """The predictions, those of `asked` with what was written. `going`: rows whose text was cut off at `limit`."""
+        """The predictions, those of `asked` with what was written.
+
+        `going`: rows whose text was cut off, as `why` says; `full`: those of them where the model had no more positions.
+        """
         if going and asked[0].target is None:
             warnings.warn(
-                f"{len(going):,} of {len(asked):,} {limit} that this model was told to write (task.answer_tokens)",
+                f"{len(going):,} of {len(asked):,} {why}",
                 TunesmithWarning,
                 stacklevel=5,
             )
         said = {item.row: text for item, text in zip(asked, texts, strict=True)}
         return [
-            replace(item, value=said[item.row], counts=(*item.counts[:2], int(item.row in going)))
+            replace(
+                item, value=said[item.row], counts=(*item.counts[:2], int(item.row in going), int(item.row in full))
+            )
             if item.row in said
             else item
             for item in found
@@ -125,7 +136,10 @@ class WritingTask(Task, ABC):
             return Scores(columns, metrics, self.primary_metric, lower=lower)
         own = self._own_metric()
         more, functions = self.measures(pairs, own)
-        columns |= {"going": np.array([sum(item.counts[2:]) for item in predictions], dtype=np.float64), **more}
+        for name, place in (("going", 2), ("full", 3)):
+            cut = [sum(item.counts[place : place + 1]) for item in predictions]
+            columns[name] = np.array(cut, dtype=np.float64)
+        columns |= more
         shares = frozenset({"exact_match"} - set(own))  # a function of the user's may have its name
         free = frozenset({"bleu", "chrf", *own}) & functions.keys()
         written, rows_of = dict.fromkeys(functions, int(known.sum())), dict.fromkeys(functions, known)

@@ -180,6 +180,10 @@ class Task(Part, ABC):
             f"{cls.suits}"
         )
 
+    def check_files(self, name: str) -> None:
+        """Raises ModelError where the files of a base that is here lack what this task needs: before what takes seconds."""
+        return
+
     def find(self, table: Table, asked: Asked) -> Columns:
         """The columns that this task reads, as named or found by looking. Raises DataError with every problem.
 
@@ -257,6 +261,10 @@ class Task(Part, ABC):
         Raises DataError for what looks like a row of this task and is none.
         """
         return value
+
+    def read_of(self, limit: int) -> str:
+        """What is read of a text that is too long, and why, for a warning."""
+        return f"{limit} tokens, the most this model reads"
 
     def asked_in(self, table: Table, label: str | tuple[str, ...], text: str | None) -> list[str] | None:
         """What a finished model is to answer in each row of a table, where its text is no column; None where it is one.

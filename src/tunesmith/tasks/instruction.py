@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from tunesmith.data.chats import find_chats, prompts_of, read_chats, recognised
+from tunesmith.data.chats import find_chats, prompt_in, prompts_of, read_chats, recognised
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.conversation import (
     ASSISTANT,
@@ -20,9 +20,7 @@ from tunesmith.data.conversation import (
     Turn,
     answer_of,
     as_messages,
-    as_text,
     from_text,
-    read_turns,
 )
 from tunesmith.data.encode import IGNORED, BadRows, Batch, Example, Text
 from tunesmith.data.table import Table
@@ -30,6 +28,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.conversations import Conversations
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError
+from tunesmith.models.resolve import check_template
 from tunesmith.tasks._answers import Compare, compared
 from tunesmith.tasks._tokens import Frequencies, judged_tokens, token_loss
 from tunesmith.tasks._writing import WritingTask
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from tunesmith.models.text import TextProcessor
 
 REST = 20  # tokens kept of those that were cut, to show
+ROOM = 4  # of a prompt that is cut this part of the limit is kept free, for an answer worth asking for
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class ChatExample(Example):
     prompt: int = 0  # tokens before the last answer; all of them where that answer is not known or was left out
     dropped: int = 0  # whole answers that the length limit took away, with all that stands around them
     clipped: bool = False  # whether the limit cut an answer in two
-    joined: bool = False  # whether the first letters of an answer share a token with what comes before it
+    joined: bool = False  # whether an answer's first letters would share a token with what comes before it
     lost: tuple[str, ...] = ()  # what the conversation holds and the template does not write
 
 
@@ -107,6 +107,10 @@ class Instruction(WritingTask):
     def recognises(cls, table: Table, asked: Asked) -> str | None:
         return recognised(table, asked)
 
+    def check_files(self, name: str) -> None:
+        if self.template is None:
+            check_template(name)
+
     def find(self, table: Table, asked: Asked) -> Columns:
         self.known_metric()
         return find_chats(table, asked)
@@ -115,13 +119,16 @@ class Instruction(WritingTask):
         return read_chats(table, columns)
 
     def given(self, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
+        messages, tools = value, None
+        if isinstance(value, Mapping) and "messages" in value:
+            messages, tools = value["messages"], value.get("tools")
+        elif not isinstance(value, list | tuple):
             return value
         problems: list[str] = []
-        turns = read_turns(list(value), problems, set())
+        found = prompt_in(list(messages) if isinstance(messages, tuple) else messages, tools, problems)
         if problems:
             raise DataError(*(f"predict: {problem}" for problem in problems))
-        return as_text(Conversation(turns))
+        return found
 
     def asked_in(self, table: Table, label: str | tuple[str, ...], text: str | None) -> list[str] | None:
         return prompts_of(table, (label,) if isinstance(label, str) else label, text)
@@ -140,7 +147,7 @@ class Instruction(WritingTask):
         for row, text in enumerate(texts):
             try:
                 if targets is not None:
-                    found.append(self._learned(row, targets[row], chat, limit))
+                    found.append(self._learned(row, targets[row], chat, limit, processor.positions))
                 else:
                     found.append(self._asked(row, from_text(str(text)), chat, limit))
             except ValueError as error:
@@ -149,8 +156,8 @@ class Instruction(WritingTask):
             raise BadRows(bad)
         return found
 
-    def _learned(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
-        """A conversation with what is learned of it. Raises ValueError where nothing is.
+    def _learned(self, row: int, conversation: Conversation, chat: Chat, limit: int, most: int) -> ChatExample:
+        """A conversation with what is learned of it. Raises ValueError where nothing is; `most`: tokens the model can take.
 
         Of one that is too long the last turns are left out, so that what is learned still stands after all that led to
         it; the end of an answer is cut only where none fits whole.
@@ -170,7 +177,7 @@ class Instruction(WritingTask):
         else:
             places = tuple(at for start, end in learned for at in range(max(start, 1), min(end, kept)))
         if not places:
-            raise ValueError(_nothing_learned(bool(learned), learned[0][0] if learned else 0, limit))
+            raise ValueError(_nothing_learned(bool(learned), learned[0][0] if learned else 0, limit, limit < most))
         target = [IGNORED] * kept
         for at in places:
             target[at] = ids[at]
@@ -183,15 +190,16 @@ class Instruction(WritingTask):
         )  # fmt: skip
 
     def _asked(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
-        """What is to be answered; there stays room for the answer.
+        """What is to be answered.
 
-        Of a conversation that is too long the oldest turns are left out, but for a system's: the answer is to the last.
+        It is cut only where it leaves no room for a single token, as no prompt is that is measured; then to `_cut_to`. The
+        oldest turns are left out, but for a system's: the answer is to the last.
         """
-        room = max(limit - self.answer_tokens, limit // 2)
         tools = json.loads(conversation.tools) if conversation.tools else None
         turns = conversation.turns
         ids = chat.prompt(as_messages(turns), tools)
         whole, dropped = len(ids), 0
+        room = self._cut_to(limit) if whole >= limit else whole
         while len(ids) > room and (shorter := _without_oldest(turns)) is not None:
             turns, dropped = shorter, dropped + 1
             ids = chat.prompt(as_messages(turns), tools)
@@ -200,6 +208,13 @@ class Instruction(WritingTask):
             row, _inputs(ids), None, whole - len(ids), None, Window(row, ""), prompt=len(ids), dropped=dropped,
             clipped=len(ids) == room < whole, lost=chat.lost(as_messages(turns), tools),
         )  # fmt: skip
+
+    def _cut_to(self, limit: int) -> int:
+        """Tokens at most of a prompt that was cut: the rest is for the answer, where it may have as many."""
+        return max(1, limit - min(self.answer_tokens, max(1, limit // ROOM)))
+
+    def read_of(self, limit: int) -> str:
+        return f"{self._cut_to(limit)} tokens at most, as this model reads {limit} and its answer has to fit in too"
 
     def packs(self) -> bool:
         return self.packing
@@ -229,8 +244,8 @@ class Instruction(WritingTask):
             said.append(f"{clipped:,} conversations whose first answer does not fit {limit} tokens: its end is cut")
         if joined:
             said.append(
-                f"{joined:,} conversations where the first letters of an answer share a token with what the template writes "
-                "before it: that token is not learned"
+                f"{joined:,} conversations where an answer's first letters would share a token with what the template writes "
+                "before it: before the last answer both are read apart, as they will be when it is asked"
             )
         for what, count in sorted(lost.items()):
             said.append(
@@ -263,7 +278,7 @@ class Instruction(WritingTask):
     def answered(self, found: Sequence[Prediction], examples: Sequence[Example], network: Network) -> list[Prediction]:
         """The predictions with what the network writes after each prompt; of rows with known answers, of a sample."""
         from tunesmith.models.chat import Chat, template_of
-        from tunesmith.models.generation import generate
+        from tunesmith.models.generation import generate, stops_of
 
         processor = network.text
         chat = Chat(processor, template_of(processor, self.template, str(processor.tokenizer.name_or_path)))
@@ -271,9 +286,11 @@ class Instruction(WritingTask):
         prompts = [item.inputs["input_ids"][: item.prompt] for item in asked]
         written = generate(network, prompts, self.answer_tokens, chat.ends)
         texts = [chat.decode(ids) for ids in written]
-        going = {item.row for item, ids in zip(asked, written, strict=True) if len(ids) >= self.answer_tokens}
-        limit = f"answers were not at their end after {self.answer_tokens} tokens, the most"
-        return self.with_texts(found, asked, texts, going, limit)
+        stops = stops_of(network, chat.ends)
+        cut = {item.row: len(ids) for item, ids in zip(asked, written, strict=True) if not ids or ids[-1] not in stops}
+        full = {row for row, length in cut.items() if length < self.answer_tokens}
+        why = _why_cut(len(cut) - len(full), len(full), self.answer_tokens, processor.positions)
+        return self.with_texts(found, asked, texts, set(cut), why, full)
 
     def floor(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int
@@ -322,10 +339,24 @@ def _without_oldest(turns: tuple[Turn, ...]) -> tuple[Turn, ...] | None:
     return None if after >= len(turns) else (*turns[:first], *turns[after:])
 
 
-def _nothing_learned(weighted: bool, prompt: int, limit: int) -> str:
+def _why_cut(going: int, full: int, most: int, positions: int) -> str:
+    """How answers ended that did not end by themselves: `full` of them where the model had no more positions."""
+    after = f"after {most} tokens, the most that this model was told to write (task.answer_tokens)"
+    if not full:
+        return f"answers were not at their end {after}"
+    told = f"{going:,} {after}; " if going else ""
+    return (
+        f"answers were not at their end: {told}{full:,} where prompt and answer filled the {positions:,} tokens that this "
+        "model takes"
+    )
+
+
+def _nothing_learned(weighted: bool, prompt: int, limit: int, more: bool) -> str:
+    """`more`: whether the model can read more than `limit` tokens."""
     if not weighted:
         return "no token to learn: every turn of the assistant that counts has weight 0; give one weight 1"
+    fix = "; raise training.max_length, shorten it" if more else ", the most this model takes; shorten it"
     return (
-        f"no token to learn: {prompt} tokens come before its first answer, and {limit} are read; raise "
-        "training.max_length, shorten it, or leave such rows out with --set task.unfit=drop"
+        f"no token to learn: {prompt} tokens come before its first answer, and {limit} are read{fix}, or leave such rows "
+        "out with --set task.unfit=drop"
     )

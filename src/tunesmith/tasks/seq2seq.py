@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.models.text import TextProcessor
 
+WHY_CUT = "texts were not at their end after the most tokens that this model was told to write (task.answer_tokens)"
 UNSIZED = 128  # most tokens of a written text where no training target says how long one is
 SAID_BACK = 8  # tokens of a text whose target is not known by which a saved model is compared with the trained one
 
@@ -160,7 +161,7 @@ class Seq2Seq(WritingTask):
         written = write_from(network, [item.inputs["input_ids"] for item in asked])
         texts = [network.text.written(ids) for ids, _ in written]
         going = {item.row for item, (_, ended) in zip(asked, written, strict=True) if not ended}
-        return self.with_texts(found, asked, texts, going, "texts were not at their end after the most tokens")
+        return self.with_texts(found, asked, texts, going, WHY_CUT)
 
     def floors(
         self, train: Sequence[Example], learned: Sequence[Any], test: Sequence[Example], outputs: int

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.evaluation.sections import cell, head_row, row_head, section
-from tunesmith.evaluation.wording import count, figures, metric_title
+from tunesmith.evaluation.wording import count, cut_answers, figures, metric_title
 from tunesmith.tasks.base import Labels, Scores
 
 
@@ -17,6 +17,7 @@ def build(scores: Scores, labels: Labels) -> dict[str, Any]:
         "tokens": int(scores.columns["tokens"].sum()),
         "written": rows,
         "cut": int(scores.columns["going"].sum()) if rows else 0,
+        "full": int(scores.columns["full"].sum()) if rows else 0,
         "metrics": {name: scores.value(name) for name in scores.written},
     }
 
@@ -25,7 +26,7 @@ def show(found: Mapping[str, Any], rows: int) -> str:
     said = (
         f"{count(found['tokens'])} tokens of answers in {count(rows)} test rows were foretold one by one, each after the "
         f"true tokens before it; {count(found['written'])} answers were written from the prompt alone (greedy), and "
-        f"{count(found['cut'])} of these were cut at the most tokens that may be written."
+        f"{cut_answers(found['cut'], found.get('full', 0))}."
     )
     return listed("answers", "Answers", said, found["metrics"], ("Of written answers", "#Mean"))
 
