@@ -222,7 +222,7 @@ def test_mistakes_are_marked_in_the_text_and_escaped() -> None:
     assert TASK.mistake(found, tuple(Entity(*span[:3]) for span in found.value), LABELS) is None
     page = mistakes_section({"mistakes": mistakes([mistake], [text], ["t:1"]), "worst": "", "truth_is": "labelled"})
     assert '<mark class="right">&lt;b&gt;Ann&lt;/b&gt; Lee</mark><small>x \N{CHECK MARK}</small>' in page
-    assert '<mark class="missed wrong">Bob</mark><small>x (missed)</small><small>y (wrong)</small>' in page
+    assert '<mark class="missed wrong">Bob</mark><small>x (missed)</small> <small>y (wrong)</small>' in page
     assert '<mark class="missed">Eve</mark><small>x (missed)</small>' in page
     assert html.unescape(page).count("<b>Ann") > 0 and "<b>Ann" not in page
     far = Words.of(["word"] * 400 + ["Eve"])
