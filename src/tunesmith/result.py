@@ -118,7 +118,7 @@ def measure_result(
         worst=task.worst,
         truth_is=task.truth_is,
         mistakes=[task.mistake(item, true, labels) for item, true in zip(found, truth, strict=True)],
-        texts=prepared.texts("test"),
+        texts=[task.readable(text) for text in prepared.texts("test")],
         places=[prepared.splits.test.place(row) for row in range(len(found))],
         comparison=comparison,
         baselines=baselines,

@@ -422,3 +422,11 @@ def test_a_packed_run_counts_its_steps_by_windows(
     epochs = settings()["training.epochs"]
     assert math.ceil(int(windows) / 2) < math.ceil(int(rows) / 2)
     assert f"for LoRA ({epochs * math.ceil(int(windows) / 2)} steps)" in derived
+
+
+def test_a_conversation_is_read_in_the_report_as_it_was_said() -> None:
+    turns = (Turn("system", "Be kind."), Turn("user", "Hi?"), Turn("assistant", "Hello."), Turn("user", "Bye?"))
+    task = Instruction()
+    assert task.readable(as_text(Conversation(turns))) == "system: Be kind.\nuser: Hi?\nassistant: Hello.\nuser: Bye?"
+    assert task.readable(as_text(Conversation(turns[1:2]))) == "Hi?"
+    assert task.readable("Why is the sky blue?") == "Why is the sky blue?"

@@ -168,6 +168,12 @@ def test_what_training_left_unchanged_did_not_pay(why: str) -> None:
     assert why not in head.paragraph, "a head that is fitted and never stepped is what was asked for"
 
 
+def test_what_is_worse_where_less_is_better_is_higher_and_not_a_negative_gain() -> None:
+    rivals, gained = {"base": Interval(2.0, 1.9, 2.1)}, {"base": Interval(-1.052, -1.2, -0.9)}
+    found = judge("loss", Interval(3.052, 2.9, 3.2), rivals, gained, COST, 500, "full", counted=False, lower=True)
+    assert found.helped is False and "(1.052 [0.900, 1.200] higher)" in found.paragraph
+
+
 def test_few_rows_tell_nothing_whatever_the_metric() -> None:
     rivals = {"base": Interval(7098.0, 7098.0, 7098.0)}
     gained = {"base": Interval(1945.0, 1945.0, 1945.0)}

@@ -283,9 +283,11 @@ def _fold(text: str, width: int, first: str = "", rest: str = "  ") -> list[str]
 
 
 def _evaluated_text(event: Evaluated) -> str:
-    best = "  kept so far" if event.best else ""
+    from tunesmith.evaluation.wording import metric_title
+
+    best, metric = "  kept so far" if event.best else "", metric_title(event.metric)
     return (
-        f"step {event.step}/{event.steps}  epoch {event.epoch:.2f}  validation {event.metric} {event.value:.4f} "
+        f"step {event.step}/{event.steps}  epoch {event.epoch:.2f}  validation {metric} {event.value:.4f} "
         f"± {event.error:.4f}  loss {event.loss:.4f}{best}"
     )
 

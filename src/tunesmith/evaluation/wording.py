@@ -85,7 +85,10 @@ def with_interval(interval: Interval) -> str:
 
 
 def gain_with_interval(gain: Interval, lower: bool = False) -> str:
-    """ "+0.012 [+0.005, +0.018]"; where less is better "12.3 [10.2, 14.4] lower" """
+    """ "+0.012 [+0.005, +0.018]"; where less is better "12.3 [10.2, 14.4] lower", or higher"""
+    if lower and gain.value < 0:
+        value, low, high = figures(-gain.value, -gain.high, -gain.low)
+        return f"{value} [{low}, {high}] higher"
     if lower:
         value, low, high = figures(gain.value, gain.low, gain.high)
         return f"{value} [{low}, {high}] lower"

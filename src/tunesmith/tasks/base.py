@@ -326,6 +326,10 @@ class Task(Part, ABC):
     def mistake(self, prediction: Prediction, truth: Any, labels: Labels) -> Mistake | None:
         """What is wrong with a prediction; None where it is right."""
 
+    def readable(self, text: Text) -> Text:
+        """A row's text as a person reads it, for the report."""
+        return text
+
     @abstractmethod
     def describe(self, labels: Labels) -> str:
         """What is learned, in words: "77 classes"."""

@@ -16,6 +16,7 @@ from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.conversation import (
     ASSISTANT,
     SYSTEM,
+    USER,
     Conversation,
     Turn,
     answer_of,
@@ -321,6 +322,15 @@ class Instruction(WritingTask):
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         return {"answer": [item.value for item in predictions]}
+
+    def readable(self, text: Text) -> Text:
+        """A conversation as lines of "role: what is said"; the words alone where only a user speaks."""
+        turns = from_text(str(text)).turns
+        if len(turns) == 1 and turns[0].role == USER:
+            return turns[0].content
+        return "\n".join(
+            f"{turn.role}: {turn.content or ', '.join(call.name for call in turn.calls)}" for turn in turns
+        )
 
     def describe(self, labels: Labels) -> str:
         return {"assistant": "what an assistant says", "last": "the last answer of a conversation"}.get(
