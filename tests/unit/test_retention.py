@@ -118,27 +118,37 @@ def test_a_share_of_the_base_is_delivered(model_folder: Folder, table_file: Path
     assert set(best) - set(made.built.start) == made.built.network.fresh
 
 
-def test_the_largest_share_that_costs_nothing_is_chosen(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("ranks", "losses", "chosen"),
+    [
+        ([0.5, 0.6, 0.5, 0.5, 0.49, 0.7, 0.4, 0.3, 0.3, 0.3], [1.0] * 10, 0.3),
+        ([0.5, 0.6, *[0.5] * 8], [1.0, 1.0, 0.9, 1.1, *[0.8] * 6], 0.2),
+        ([0.5, 0.6, *[0.5] * 8], [1.0] * 10, 0.9),
+    ],
+)
+def test_the_largest_share_that_costs_nothing_is_chosen(
+    ranks: list[float], losses: list[float], chosen: float, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
     recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.keep": "auto"})
     made = bench(recipe, tmp_path)
     list(train(made.run))
     best = best_parameters(made.run)
-    live, ranks = made.run.evaluate, [0.5, 0.6, 0.5, 0.5, 0.49, 0.7, 0.4, 0.3, 0.3, 0.3]
+    live = made.run.evaluate
     assert live is not None
-    told = iter(ranks)
+    told = zip(ranks, losses, strict=True)
 
     def evaluate() -> Any:
         from dataclasses import replace
 
-        rank = next(told)
-        return replace(live(), rank=rank, value=rank)
+        rank, loss = next(told)
+        return replace(live(), rank=rank, value=rank, loss=loss)
 
     made.run.evaluate = evaluate
     found, (note,) = finished(recipe, made.prepared, made.encoded, made.built, made.run, best)
-    assert "which count 0.5: the largest share that costs nothing" in note.lines[0]
-    assert f"{SHARES[1]:g}: 0.6000" in note.lines[0]
+    assert f"which count {chosen:g}: the largest share that costs nothing" in note.lines[0]
+    assert f"{SHARES[1]:g}: 0.6000, 1.0000" in note.lines[0]
     name, begun = next(iter(made.built.start.items()))
-    assert torch.allclose(found[name], 0.5 * (begun + best[name]), atol=1e-7)
+    assert torch.allclose(found[name], chosen * begun + (1 - chosen) * best[name], atol=1e-7)
     made.run.evaluate = None
     found, (note,) = finished(recipe, made.prepared, made.encoded, made.built, made.run, best)
     assert note.lines[0].startswith("nothing of the base's own weights kept: there are no validation rows")
