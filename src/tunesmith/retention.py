@@ -96,7 +96,8 @@ def order_line(known: Order, network: Network, limit: int) -> str:
     stayed, alike = still_near(known.before, after), linear_cka(known.before, after)
     return (
         f"of the {NEAREST} texts that the base holds nearest to each of {len(known.texts)} general texts (the standard "
-        f"library's documentation), {stayed:.0%} still are (linear CKA {alike:.2f}; an untouched base has 100% and 1)"
+        f"library's documentation), {100 * stayed:.0f} % still are (linear CKA {alike:.2f}; an untouched base has 100 % "
+        "and 1)"
     )
 
 
