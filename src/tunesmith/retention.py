@@ -105,23 +105,19 @@ def _vectors(network: Network, texts: Sequence[str], limit: int) -> Tensor:
     """[texts, width] the mean of the body's last hidden states over the real tokens, float32 on the CPU."""
     import torch
 
-    from tunesmith.data.encode import Example, collate
-    from tunesmith.data.order import by_tokens
+    from tunesmith.data.encode import Example
     from tunesmith.models.pooling import Pooling
-    from tunesmith.training.trunk import CPU_TOKENS
+    from tunesmith.training.trunk import measured_batches
 
     processor, body = network.text, network.get_submodule(network.layout.body)
-    encoded = [inputs for inputs, _ in processor.encode_all(list(texts), limit)]
-    network.eval()
-    found: list[Tensor] = [torch.empty(0)] * len(encoded)
+    encoded = processor.encode_all(list(texts), limit)
+    examples = [Example(row, inputs, None) for row, (inputs, _) in enumerate(encoded)]
+    found: list[Tensor] = [torch.empty(0)] * len(examples)
     with torch.inference_mode():
-        for rows in by_tokens([len(inputs["input_ids"]) for inputs in encoded], CPU_TOKENS):
-            batch = collate(
-                [Example(row, encoded[row], None) for row in rows], processor.pad, str(network.sample.device)
-            )
+        for part, batch in measured_batches(network, examples, processor.pad):
             given = processor.ready(batch.inputs, network.sample)
             hidden = body(**given).last_hidden_state.float()  # [rows, tokens, width]
             means = Pooling("mean")(hidden, batch.inputs["attention_mask"]).cpu()
-            for place, row in enumerate(rows):
-                found[row] = means[place]
+            for example, mean in zip(part, means, strict=True):
+                found[example.row] = mean
     return torch.stack(found)

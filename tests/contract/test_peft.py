@@ -14,7 +14,7 @@ import pytest
 from families import FAMILIES
 from tunesmith.errors import ModelError
 from tunesmith.methods._peft_format import wrapped
-from tunesmith.methods.base import Rates
+from tunesmith.methods.base import Plan, Rates
 from tunesmith.methods.ia3 import Ia3
 from tunesmith.methods.lora import Lora
 
@@ -189,12 +189,26 @@ def test_the_base_is_named_so_that_another_machine_understands(folder_of: Folder
         assert (config["base_model_name_or_path"], config["revision"]) == (name, revision)
 
 
+def _gone_on_from(theirs: Network, config: Any, method: Lora | Ia3, ours: Network, folder: Path) -> Plan:
+    """An adapter of PEFT's on `theirs` is drawn and saved in `folder`, from where `method` gives `ours` the same logits."""
+    import torch
+    from peft import get_peft_model
+
+    model = get_peft_model(_body(theirs), config)
+    _draw([value.data for name, value in model.named_parameters() if method.mark in name])
+    model.save_pretrained(str(folder))
+    expected = _logits(theirs)
+    assert (expected - _logits(ours)).abs().max() > 1e-3
+    plan = method.attach(ours, RATES, 1)
+    assert torch.allclose(_logits(ours), expected, atol=1e-5)
+    return plan
+
+
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}], ids=str)
 @pytest.mark.parametrize("kind", FEW)
 def test_peft_adapters_are_gone_on_from(kind: str, options: dict[str, Any], folder_of: Folder, tmp_path: Path) -> None:
     """Without a head in it: the low-rank maps are taken over, the head is the run's own."""
-    import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     ours = _network(folder_of(kind))
     theirs = copy.deepcopy(ours)
@@ -207,13 +221,7 @@ def test_peft_adapters_are_gone_on_from(kind: str, options: dict[str, Any], fold
         task_type="FEATURE_EXTRACTION",
         **{f"use_{name}": value for name, value in options.items()},
     )
-    model = get_peft_model(_body(theirs), config)
-    _draw([value.data for name, value in model.named_parameters() if "lora_" in name])
-    model.save_pretrained(str(tmp_path))
-    expected = _logits(theirs)
-    assert (expected - _logits(ours)).abs().max() > 1e-3
-    plan = Lora(**{**SMALL, **options}, start=str(tmp_path)).attach(ours, RATES, 1)
-    assert torch.allclose(_logits(ours), expected, atol=1e-5)
+    plan = _gone_on_from(theirs, config, Lora(**{**SMALL, **options}, start=str(tmp_path)), ours, tmp_path)
     assert (plan.started, plan.warnings) == (frozenset(), ())
     assert plan.notes == (f"method.start: {tmp_path} holds no head; a new one is trained",)
 
@@ -453,8 +461,7 @@ def test_our_factors_open_in_peft(kind: str, folder_of: Folder, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", [*IA3_TARGETS])
 def test_factors_of_peft_are_gone_on_from(kind: str, folder_of: Folder, tmp_path: Path) -> None:
-    import torch
-    from peft import IA3Config, get_peft_model
+    from peft import IA3Config
 
     ours = _network(folder_of(kind))
     theirs = copy.deepcopy(ours)
@@ -465,13 +472,7 @@ def test_factors_of_peft_are_gone_on_from(kind: str, folder_of: Folder, tmp_path
         fan_in_fan_out=kind == "gpt2",
         task_type="FEATURE_EXTRACTION",
     )
-    model = get_peft_model(_body(theirs), config)
-    _draw([value.data for name, value in model.named_parameters() if "ia3_" in name])
-    model.save_pretrained(str(tmp_path))
-    expected = _logits(theirs)
-    assert (expected - _logits(ours)).abs().max() > 1e-3
-    Ia3(start=str(tmp_path)).attach(ours, RATES, 1)
-    assert torch.allclose(_logits(ours), expected, atol=1e-5)
+    _gone_on_from(theirs, config, Ia3(start=str(tmp_path)), ours, tmp_path)
 
 
 def test_an_adapter_of_another_kind_is_refused(folder_of: Folder, tmp_path: Path) -> None:

@@ -87,18 +87,15 @@ class AdapterMethod(Method):
         import torch
 
         trained = []
-        made = {}
         for name in self.chosen(network):
             base = network.get_submodule(name)
             with torch_seed(seed, self.part_name(), name):
-                made[name] = (
+                layer = (
                     self.beside(name, base, network)
                     if adapter is None
                     else self.read_beside(name, base, network, adapter.stored[name])
                 )
-        for name, layer in made.items():
-            parent, _, last = name.rpartition(".")
-            setattr(network.get_submodule(parent), last, layer)
+            _put(network, name, layer)
             trained += [f"{name}.{own}" for own, _ in layer.named_parameters() if not own.startswith("base.")]
         if adapter is not None:
             with torch.no_grad():
@@ -127,5 +124,10 @@ class AdapterMethod(Method):
 
         for name, module in list(network.named_modules()):
             if isinstance(module, Beside):
-                parent, _, last = name.rpartition(".")
-                setattr(network.get_submodule(parent), last, module.fuse())
+                _put(network, name, module.fuse())
+
+
+def _put(network: Network, name: str, module: nn.Module) -> None:
+    """Puts a module in the place of the one called `name`."""
+    parent, _, last = name.rpartition(".")
+    setattr(network.get_submodule(parent), last, module)

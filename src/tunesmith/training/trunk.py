@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, collate, places_of
@@ -213,10 +213,8 @@ def pooled_features(
         by_row = token_features(network, examples, pad, forward)
         return torch.cat([by_row[example.row][list(places_of(example))] for example in examples])
     out = None
-    network.eval()
     with torch.inference_mode():
-        for part in _chunks(examples, _device(network)):
-            batch = collate(part, pad, _device(network))
+        for part, batch in measured_batches(network, examples, pad):
             found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
             if out is None:
                 out = torch.zeros(len(examples), found.shape[1])
@@ -235,10 +233,8 @@ def token_features(
     import torch
 
     kept: list[Tensor] = [torch.empty(0)] * len(examples)
-    network.eval()
     with torch.no_grad():
-        for part in _chunks(examples, _device(network)):
-            batch = collate(part, pad, _device(network))
+        for part, batch in measured_batches(network, examples, pad):
             found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
             for example, states in zip(part, found, strict=True):
                 kept[example.row] = states[: example.length].clone()
@@ -258,11 +254,10 @@ def hidden_states(replay: Replay, network: Network, examples: Sequence[Example],
     import torch
 
     kept: list[Tensor] = [torch.empty(0)] * (len(examples) * len(examples[0].sides))
-    network.eval()
     with torch.no_grad():
-        for part in _chunks(examples, _device(network)):
+        for part, batch in measured_batches(network, examples, pad):
             # The room for them was reckoned in the machine's memory, and a GPU's is for training.
-            found = replay.capture(collate(part, pad, _device(network)).inputs).cpu()
+            found = replay.capture(batch.inputs).cpu()
             sides = [(place, example) for place in range(len(part[0].sides)) for example in part]
             for (place, example), states in zip(sides, found, strict=True):
                 kept[example.row + place * len(examples)] = _own(states, example.sides[place]).clone()
@@ -272,6 +267,15 @@ def hidden_states(replay: Replay, network: Network, examples: Sequence[Example],
 def _own(states: Tensor, side: dict[str, Any]) -> Tensor:
     """What belongs to the row itself: filler's states are left away."""
     return states[: len(side["input_ids"])] if "input_ids" in side else states
+
+
+def measured_batches(
+    network: Network, examples: Sequence[Example], pad: dict[str, int]
+) -> Iterator[tuple[list[Example], Batch]]:
+    """The examples in batches of about equal lengths on the network's device, which is put in evaluation mode."""
+    network.eval()
+    for part in _chunks(examples, _device(network)):
+        yield part, collate(part, pad, _device(network))
 
 
 def _chunks(examples: Sequence[Example], device: str) -> Iterable[list[Example]]:
