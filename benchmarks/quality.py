@@ -27,7 +27,7 @@ from _quality_page import page
 HERE = Path(__file__).resolve()
 NAME = "quality"
 ORIGIN = ("machine", "versions")  # of an environment: runs that differ in these do not share a table
-PEERS = ("sentence-transformers", "setfit", "datasets")  # whose versions count here too
+PEERS = ("sentence-transformers", "setfit", "datasets", "trl")  # whose versions count here too
 SHOWN = 12  # last lines of what a failed run printed
 QUIET = {
     "CUDA_VISIBLE_DEVICES": "",

@@ -131,8 +131,12 @@ def wikitext2(source: Path, seed: int) -> Rows:
 
 
 def alpaca(source: Path, seed: int) -> Rows:
-    """All rows in "train": Tunesmith holds out the others, by seed."""
-    return Rows(json.loads((source / "alpaca_en_demo" / "alpaca_en_demo.json").read_text(encoding="utf-8")), [], [])
+    """Every tenth row is held out to test on, of an order drawn by seed."""
+    records = json.loads((source / "alpaca_en_demo" / "alpaca_en_demo.json").read_text(encoding="utf-8"))
+    order = random.Random(seed).sample(range(len(records)), len(records))
+    test = set(order[: len(records) // 10])
+    train, held = ([row for place, row in enumerate(records) if (place in test) is side] for side in (False, True))
+    return Rows(train, [], held)
 
 
 def flowers5(source: Path, seed: int) -> Rows:

@@ -22,6 +22,7 @@ PACKAGES = {  # of a module of peers, or of one function
     "peers_language": ("accelerate",),
     "peers_pictures": ("accelerate",),
     "peers_pairs": ("accelerate", "sentence_transformers", "datasets"),
+    "sft": ("trl", "datasets"),
     "embedding_classes": ("sentence_transformers",),
     "setfit_classes": ("setfit",),
 }
@@ -187,9 +188,22 @@ JOBS: tuple[Job, ...] = (
     _pictures("flowers5", "flowers, 5 classes of 240 pictures to train on and 60 to test on", data.flowers5),
     Job(
         "alpaca_en_demo", "instructions with answers; a tenth held out to test on, drawn by seed", data.alpaca,
-        data.write_json, STORIES, "",
+        data.write_json, STORIES, "written",
         (Goal("loss", "loss of answers", lower=True), Goal("token_accuracy", "token accuracy")),
-        (_ours(task="instruction", task__template="plain", training__rate=0.001),),
+        (
+            _ours(task="instruction", task__template="plain", training__rate=0.001),
+            Contender(
+                "untuned", "the untouched base", "peers_language", "sft", {"rate": 0.0, "epochs": 0, "batch": 8}, fixed=True
+            ),
+            Contender(
+                "sft", "TRL, SFTTrainer (2e-5, 3 epochs, batch 8)", "peers_language", "sft",
+                {"rate": 2e-5, "epochs": 3, "batch": 8},
+            ),
+            Contender(
+                "sft_same", "TRL, SFTTrainer at Tunesmith's rate and epochs (0.001, 5, batch 32)", "peers_language", "sft",
+                {"rate": 1e-3, "epochs": 5, "batch": 32},
+            ),
+        ),
     ),
     _language(),
     _few(5, 0.81),

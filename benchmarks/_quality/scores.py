@@ -143,6 +143,17 @@ def language(predicted: Sequence[tuple[int, float]], test: Sequence[dict[str, An
     return Scores(columns, metrics, "perplexity", lower=frozenset(metrics))
 
 
+def written(predicted: Sequence[tuple[int, int, float]], test: Sequence[dict[str, Any]]) -> Scores:
+    """Of each row's answer: tokens, how many of them the model would have said itself, and their summed loss in nats."""
+    import numpy as np
+
+    _paired(predicted, test)
+    tokens, hits, loss = np.array(predicted, dtype=np.float64).T
+    columns = {"truth": np.arange(len(test)), "tokens": tokens, "hits": hits, "loss": loss}
+    metrics: dict[str, Metric] = {"loss": _tokens.mean_loss, "token_accuracy": _tokens.token_accuracy}
+    return Scores(columns, metrics, "token_accuracy", lower=frozenset({"loss"}))
+
+
 KINDS: dict[str, Callable[[Any, Sequence[dict[str, Any]]], Scores]] = {
     "classes": classes,
     "labels": labels,
@@ -150,4 +161,5 @@ KINDS: dict[str, Callable[[Any, Sequence[dict[str, Any]]], Scores]] = {
     "entities": entities,
     "answers": answers,
     "language": language,
+    "written": written,
 }
