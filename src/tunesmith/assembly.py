@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
+from tunesmith.data.encode import Example, unit_rows, windows
 from tunesmith.data.packing import PAD
 from tunesmith.data.stored import measures, tokens_in
 from tunesmith.errors import RecipeError, did_you_mean
@@ -21,7 +21,9 @@ from tunesmith.evaluation.verdict import BASE, COSINE, PHRASES
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
-from tunesmith.retention import Known, Order, order_known, what_is_known
+from tunesmith.retention.meter import Meter
+from tunesmith.retention.meters import meters_of
+from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of
 from tunesmith.tasks.base import OutputTask, Prediction, Task
 from tunesmith.training.events import Event, Note
@@ -30,7 +32,7 @@ from tunesmith.training.loop import Anchor, Measured, Run
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
-from tunesmith.training.probe import SOFTER, ProbeResult, fit_head
+from tunesmith.training.probe import SOFTER, fit_on
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
 from tunesmith.training.trunk import Live, Trunk, base_features, plan_trunk
@@ -39,7 +41,7 @@ from tunesmith.training.vocabulary import compact_embeddings
 from tunesmith.training.windows import Packing, packing_of, place
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
@@ -63,8 +65,8 @@ class Built:
     start: dict[str, Tensor]  # what trains of the base as it was before, where anything is held to it; else empty
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
     packing: Packing
-    order: Order | None = None  # how the untouched base orders texts of no task
-    known: tuple[Known, ...] = ()  # what the untouched base knows of texts of no task
+    meters: list[Meter]  # by which is told what the base forgets
+    sweep: Sweep | None = None  # the shares of the base's own weights that were tried for the delivered ones
     base: tuple[
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
@@ -157,8 +159,10 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     if asked.checkpointing:
         network.recompute_activations()
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    order = order_known(network, encoded.limit) if _forgets(recipe, prepared, network, plan) else None
+    meters = meters_of(recipe, prepared, network, plan, encoded.limit)
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
+    if recipe.retention.swept:  # the network in training is read by the meters too
+        used |= frozenset[int]().union(*(meter.tokens for meter in meters))
     kept_rows = compact_embeddings(network, plan, used, backbone.processor.pad)
     training = recipe.training.model_copy(
         update={
@@ -172,24 +176,20 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     )
     masters = Masters(network, plan, training, runtime.dtype)
     start = {}
-    if network.pretrained and (share_kept(recipe, prepared.task) != 0 or recipe.retention.anchor > 0):
+    asks = recipe.retention.swept or share_kept(recipe, prepared.task) > 0 or recipe.retention.anchor > 0
+    if network.pretrained and asks:
         start = {
             name: value.detach().clone()
             for name, value in masters.tensors.items()
             if name not in network.fresh and method_of(recipe).averaged(name)
         }
-    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing, order)
+    return Built(network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing, meters)
 
 
-def share_kept(recipe: Recipe, task: Task) -> float | Literal["auto"]:
-    """The share of the base's own weights in the delivered ones: as asked, else the task's own."""
-    return task.kept() if recipe.retention.keep is None else recipe.retention.keep
-
-
-def _forgets(recipe: Recipe, prepared: Prepared, network: Network, plan: Plan) -> bool:
-    """Whether the base's order among texts may change, and is to be measured."""
-    reads = not prepared.task.reads_pictures and not network.writes
-    return recipe.retention.measure and reads and network.pretrained and not set(plan.trainable) <= network.fresh
+def share_kept(recipe: Recipe, task: Task) -> float:
+    """The share of the base's own weights in the delivered ones, where it is not found by trying."""
+    asked = recipe.retention.keep
+    return task.kept() if asked is None or asked == "auto" else asked
 
 
 def _varies(recipe: Recipe, prepared: Prepared) -> bool:
@@ -314,8 +314,6 @@ def measure_base(
     scores = task.score(task.answered(found, test, network), truth, labels)
     took = time.perf_counter() - begun
     outputs = max(backbone.module.config.vocab_size, len(backbone.text.tokenizer))
-    if recipe.retention.measure and task.measures_general and not network.fresh:
-        built.known = what_is_known(task, labels, network, encoded.limit, recipe.seed)
     floors = task.floors(encoded.examples["train"], prepared.truth("train"), test, outputs)
     rivals = [] if network.fresh else [Baseline(BASE, PHRASES[BASE], scores, took)]
     for name, floor in floors.items():
@@ -368,24 +366,6 @@ def _cosine(
     found = task.predictions((slope * test.numpy() + start)[:, None].tolist(), range(len(test)), labels)
     scores = task.score(found, prepared.truth("test"), labels)
     return (Baseline(COSINE, PHRASES[COSINE], scores, seconds),)
-
-
-def fit_on(
-    task: Task, last: nn.Linear, features: dict[str, Tensor], splits: dict[str, Sequence[Example]]
-) -> ProbeResult:
-    """Heads fitted on the training rows' features, chosen on the validation rows' where there are any."""
-    import torch
-
-    target = {split: unit_targets(rows) for split, rows in splits.items()}
-
-    def validation_loss(candidate: nn.Linear) -> float:
-        with torch.no_grad():
-            output = candidate(features["validation"])
-            loss = task.loss(output, Batch(tuple(range(len(output))), {}, target["validation"]))
-        return float(loss.total / loss.weight)
-
-    validate = validation_loss if "validation" in features else None
-    return fit_head(last, task, features["train"], target["train"], validate)
 
 
 def make_run(
@@ -485,10 +465,12 @@ def evaluator(
 def best_parameters(run: Run) -> dict[str, Tensor]:
     """Float32 values of what trained, of the best checkpoint (the last state where nothing was validated).
 
-    Where only some rows of a parameter are in the network, only those are given: see `Built.kept_rows`.
+    Where only some rows of a parameter are in the network, only those are given: see `Built.kept_rows`. They stay as they
+    are whatever the masters become.
     """
     if run.evaluate is None or run.state.carry.best_step == run.state.step:
         tensors = run.masters.export()
     else:
         tensors = run.checkpoints.load_step(run.state.carry.best_step).tensors
-    return {key.removeprefix("parameter/"): value for key, value in tensors.items() if key.startswith("parameter/")}
+    start = "parameter/"
+    return {key.removeprefix(start): value.clone() for key, value in tensors.items() if key.startswith(start)}

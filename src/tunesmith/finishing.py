@@ -6,16 +6,16 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tunesmith.assembly import Built, fit_on, share_kept
+from tunesmith.assembly import Built, share_kept
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
+from tunesmith.retention.sweep import Point, Sweep, cheapest, limiting, tried, within
 from tunesmith.training.events import Note
 from tunesmith.training.loop import Run
+from tunesmith.training.probe import fit_on
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of the base's own weights, tried for retention.keep: auto
 
 
 def finished(
@@ -28,9 +28,10 @@ def finished(
     """
     task, network, said = prepared.task, built.network, []
     keep = share_kept(recipe, task) if built.start else 0.0
-    if keep == "auto":
-        keep, why = _largest_free(built, run, best)
-        said.append(why)
+    if recipe.retention.swept and built.start:
+        built.sweep = _swept(recipe, built, run, best)
+        keep = built.sweep.chosen
+        said.append(built.sweep.why)
     elif keep > 0:
         said.append(f"trained weights averaged with the base's own, which count {keep:g}")
     found = _averaged(built, best, keep)
@@ -58,25 +59,22 @@ def _averaged(built: Built, best: Mapping[str, Tensor], keep: float) -> dict[str
     return found
 
 
-def _largest_free(built: Built, run: Run, best: Mapping[str, Tensor]) -> tuple[float, str]:
-    """The largest share of the base's own weights up to which none is worse than none on the validation rows, and why.
-
-    Worse is a lower value or a higher loss: on few rows many shares have the same value by luck, of which the largest would
-    cost (Banking77, 154 validation rows: 0.9 by the value alone, and then 0.895 rather than 0.909 on the test rows).
+def _swept(recipe: Recipe, built: Built, run: Run, best: Mapping[str, Tensor]) -> Sweep:
+    """What the shares of the base's own weights cost and keep, and the one to take.
 
     Leaves the network with other weights than it found.
     """
-    if run.evaluate is None:
-        return 0.0, "nothing of the base's own weights kept: there are no validation rows to choose a share on"
-    measured = {}
-    for share in SHARES:
+    meters, budget = limiting(built.meters), recipe.retention.budget
+
+    def set_share(share: float) -> None:
         run.masters.overwrite(_averaged(built, best, share))
-        measured[share] = run.evaluate()
-    none = measured[0.0]
-    costs = [share for share, found in measured.items() if found.rank < none.rank or found.loss > none.loss]
-    chosen = max(share for share in SHARES if share < min(costs, default=1.0))
-    curve = ", ".join(f"{share:g}: {found.value:.4f}, {found.loss:.4f}" for share, found in measured.items())
-    return chosen, (
-        f"trained weights averaged with the base's own, which count {chosen:g}: the largest share that costs nothing on the "
-        f"validation rows ({none.metric} and loss by share: {curve})"
-    )
+
+    def lost() -> float:
+        return max(meter.read(built.network).lost for meter in meters)
+
+    def enough(point: Point) -> bool:
+        return budget is None or (point.lost is not None and point.lost <= budget)
+
+    points = tried(set_share, run.evaluate, lost if meters else None, enough)
+    loses = " or ".join(dict.fromkeys(meter.loses for meter in meters))
+    return cheapest(points, loses) if budget is None else within(points, loses, budget)

@@ -277,10 +277,14 @@ def anchored(recipe: Recipe) -> Recipe:
     """The recipe with paths that hold from any folder."""
     path, model, method = Path(recipe.data.path), Path(recipe.model), _method(recipe)
     data = recipe.data.model_copy(update={"path": str(path.resolve())}) if path.exists() else recipe.data
-    files = method.given_files()
+    files, second = method.given_files(), recipe.retention.probe
+    keeps = recipe.retention
+    if second is not None and Path(second).exists():
+        keeps = keeps.model_copy(update={"probe": str(Path(second).resolve())})
     return recipe.model_copy(
         update={
             "data": data,
+            "retention": keeps,
             "model": str(model.resolve()) if model.exists() else recipe.model,
             "method": method.reading(files[0].parent.resolve()) if files else method,
         }

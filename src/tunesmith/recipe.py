@@ -8,9 +8,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializeAsAny, ValidationError, field_serializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializeAsAny,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
@@ -78,10 +88,28 @@ class TrainingSpec(_Spec):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+def _of_percent(value: Any) -> Any:
+    """ "2%" is 0.02."""
+    if not isinstance(value, str) or not value.strip().endswith("%"):
+        return value
+    try:
+        return float(value.strip()[:-1]) / 100
+    except ValueError:
+        return value
+
+
 class RetentionSpec(_Spec):
     """How much of what the base knew is kept."""
 
     measure: bool = Field(default=True, description="say what became of the base's knowledge of general text")
+    probe: str | None = Field(
+        default=None, description="a second labelled set: say how well the base still tells its classes apart"
+    )
+    budget: Annotated[float, BeforeValidator(_of_percent), Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="most that may be lost of what is measured, such as 2%: the share of the base's own weights is found "
+        "that keeps it",
+    )
     keep: Share | Auto | None = Field(
         default=None,
         description="share of the base's own weights in the delivered ones: a number, or auto for the largest that costs "
@@ -92,6 +120,17 @@ class RetentionSpec(_Spec):
         description="pull back to the base's weights in every step (L2-SP): 1 would shrink a change of the first step to "
         "37 % by the last one",
     )
+
+    @property
+    def swept(self) -> bool:
+        """Whether several shares of the base's own weights are tried."""
+        return self.budget is not None or self.keep == "auto"
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.budget is not None and self.keep is not None:
+            raise ValueError("budget: finds the share of the base's own weights by itself; give no keep beside it")
+        return self
 
 
 class EvaluationSpec(_Spec):

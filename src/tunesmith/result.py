@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
-from tunesmith.retention import order_line, perplexity_on, retention_line
+from tunesmith.retention.sweep import limiting
 from tunesmith.seen import seen_line, write_seen
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
@@ -98,7 +98,7 @@ def measure_result(
         lower=scores.primary in scores.lower,
         unchanged=_unchanged(len(losses), best) if built.network.pretrained else "",
     )
-    retained = [*_retained(built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
+    retained = [*_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -108,10 +108,7 @@ def measure_result(
         seed=recipe.seed,
         confidence=chosen.confidence,
         data=recipe.data.path,
-        splits=[
-            Split(name, len(prepared.table(name)), prepared.splits.why.get(name, ""))
-            for name in ("train", "validation", "test")
-        ],
+        splits=[Split(name, len(prepared.table(name)), prepared.splits.why.get(name, "")) for name in SPLITS],
         scores=scores,
         labels=labels,
         views=task.views,
@@ -130,6 +127,7 @@ def measure_result(
         losses=losses,
         evaluations=evaluations,
         best_step=best,
+        shares=None if built.sweep is None else asdict(built.sweep),
     )
     report = build_report(outcome)
     write_report(report, run)
@@ -157,15 +155,17 @@ def _of_a_sample(scores: Scores, rows: int) -> list[str]:
     return [f"{names}: of the answers written for {max(counts):,} of the {rows:,} test rows{cut}"]
 
 
-def _retained(built: Built, predictor: Predictor) -> list[Finding]:
-    """What became of text of no task, its perplexity or its order; none where it was not measured before."""
-    card, found = predictor.card, []
-    if built.order is not None:
-        said = order_line(built.order, predictor.network, card.max_length)
-        found.append(Finding("retention", len(built.order.texts), said, ()))
-    for known in built.known:
-        after = perplexity_on(known.texts, card.task, card.labels, predictor.network, card.max_length)
-        found.append(Finding("retention", len(known.texts), retention_line(known, after), ()))
+def _retained(recipe: Recipe, built: Built, predictor: Predictor) -> list[Finding]:
+    """What became of what the base knew, and whether a budget is kept; none where nothing was measured before."""
+    budget, limits = recipe.retention.budget, limiting(built.meters)
+    readings = {id(meter): meter.read(predictor.network) for meter in built.meters}
+    found = [Finding("retention", meter.rows, readings[id(meter)].said, ()) for meter in built.meters]
+    if budget is not None and limits:
+        worst = max(limits, key=lambda meter: readings[id(meter)].lost)
+        lost = readings[id(worst)].lost
+        kept = "is kept" if lost <= budget else "is not kept"
+        said = f"the budget of {100 * budget:g} % {kept}: {worst.loses} is {100 * lost:.1f} %"
+        found.append(Finding("retention", worst.rows, said, ()))
     return found
 
 

@@ -13,6 +13,8 @@ from tunesmith.training.trunk import Live, Trunk
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
 
+KEEPING = ("retention.keep", "retention.anchor", "retention.budget", "retention.probe")
+
 
 def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[str]:
     """One line for each value that differs from its default and cannot change this run."""
@@ -23,10 +25,10 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
     if set(built.plan.trainable) <= built.network.fresh:
         method = recipe.method.part_name()
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
-        for key in ("retention.keep", "retention.anchor"):
+        for key in KEEPING:
             reasons[key] = f"method {method} trains the head alone, so all of the base is kept"
     if not built.network.pretrained:
-        for key in ("retention.keep", "retention.anchor"):
+        for key in KEEPING:
             reasons[key] = f"method {recipe.method.part_name()} starts from nothing that could be kept"
     if len(prepared.splits.validation) == 0:
         for key in ("training.patience", "evaluation.metric"):

@@ -14,11 +14,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from shortruns import METHODS, bench, differences, facts, recipe_for
 from tunesmith.assembly import best_parameters
+from tunesmith.errors import RecipeError
 from tunesmith.evaluation.neighbours import linear_cka, still_near
-from tunesmith.finishing import SHARES, finished
+from tunesmith.finishing import finished
 from tunesmith.pipeline import start
+from tunesmith.recipe import Recipe
+from tunesmith.retention.meter import Meter
+from tunesmith.retention.sweep import NEARER, SHARES, Point, within
 from tunesmith.training.events import Finished, Note
-from tunesmith.training.loop import train
+from tunesmith.training.loop import Measured, train
 from tunesmith.training.schedule import pull_share
 from tunesmith.unused import unused_settings
 
@@ -133,6 +137,10 @@ def test_the_largest_share_that_costs_nothing_is_chosen(
     made = bench(recipe, tmp_path)
     list(train(made.run))
     best = best_parameters(made.run)
+    trained = {name: value.clone() for name, value in best.items()}
+    assert (
+        made.run.state.carry.best_step == made.run.state.step
+    )  # then the best are those in the network, which is swept
     live = made.run.evaluate
     assert live is not None
     told = zip(ranks, losses, strict=True)
@@ -148,11 +156,12 @@ def test_the_largest_share_that_costs_nothing_is_chosen(
     assert f"which count {chosen:g}: the largest share that costs nothing" in note.lines[0]
     assert f"{SHARES[1]:g}: 0.6000, 1.0000" in note.lines[0]
     name, begun = next(iter(made.built.start.items()))
-    assert torch.allclose(found[name], chosen * begun + (1 - chosen) * best[name], atol=1e-7)
+    assert torch.allclose(found[name], chosen * begun + (1 - chosen) * trained[name], atol=1e-7)
+    assert all(torch.equal(value, trained[name]) for name, value in best.items())
     made.run.evaluate = None
     found, (note,) = finished(recipe, made.prepared, made.encoded, made.built, made.run, best)
     assert note.lines[0].startswith("nothing of the base's own weights kept: there are no validation rows")
-    assert all(torch.equal(value, best[name]) for name, value in found.items())
+    assert all(torch.equal(value, trained[name]) for name, value in found.items())
 
 
 def _said(folder: Path) -> list[str]:
@@ -189,6 +198,11 @@ def test_keeping_is_of_no_use_to_a_head(model_folder: Folder, table_file: Path, 
     made = bench(recipe_for(model_folder("bert"), table_file, "head", settings), tmp_path)
     lines = unused_settings(made.recipe, made.prepared, made.built)
     assert [line.split(" = ")[0] for line in lines] == ["not used: retention.keep", "not used: retention.anchor"]
+    settings = {"training.patience": 3, "retention.budget": 0.1, "retention.probe": str(table_file)}
+    made = bench(recipe_for(model_folder("bert"), table_file, "head", settings), tmp_path / "other")
+    lines = unused_settings(made.recipe, made.prepared, made.built)
+    assert [line.split(" = ")[0] for line in lines] == ["not used: retention.budget", "not used: retention.probe"]
+    assert made.built.meters == []
 
 
 def test_a_run_without_a_step_did_not_pay(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
@@ -199,3 +213,88 @@ def test_a_run_without_a_step_did_not_pay(model_folder: Folder, table_file: Path
     assert verdict["paragraph"].startswith(
         "Fine-tuning did not pay: no step was done, so what is delivered is the base"
     )
+
+
+def _point(share: float, rank: float, lost: float | None, loss: float = 1.0) -> Point:
+    return Point(share, Measured("accuracy", rank, rank, 0.01, loss), lost)
+
+
+@pytest.mark.parametrize(
+    ("points", "chosen", "met"),
+    [
+        ([_point(0.0, 0.9, 0.3), _point(0.1, 0.85, 0.02), _point(0.2, 0.87, 0.01)], 0.2, True),
+        ([_point(0.0, 0.9, 0.3), _point(0.1, 0.85, 0.02), _point(0.2, 0.85, 0.01, loss=0.5)], 0.2, True),
+        ([_point(0.0, 0.9, -0.1), _point(0.1, 0.9, 0.0)], 0.0, True),
+        ([_point(0.0, 0.9, 0.3), _point(0.1, 0.85, 0.2), _point(0.2, 0.8, 0.15)], 0.2, False),
+        ([Point(0.0, None, 0.3), Point(0.1, None, 0.02), Point(0.2, None, 0.01)], 0.1, True),
+    ],
+)
+def test_of_the_shares_within_a_budget_the_best_is_taken(points: list[Point], chosen: float, met: bool) -> None:
+    found = within(points, "accuracy lost", 0.02)
+    assert (found.chosen, found.met) == (chosen, met)
+    assert ("keeps the accuracy lost within 2 %" in found.why) is not met
+    assert ("that keep the accuracy lost within 2 %" in found.why) is met
+
+
+@pytest.mark.parametrize(("budget", "met"), [("95%", True), (0, False)])
+def test_a_budget_is_kept_or_said_not_to_be(
+    budget: str | float, met: bool, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.budget": budget})
+    list(start(recipe, tmp_path / "run").events())
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    tried = report["shares"]
+    assert tried["met"] is met and tried["loses"] == "share of nearest neighbours lost"
+    lost = {point["share"]: point["lost"] for point in tried["points"]}
+    assert list(lost) == [*SHARES] if met else [*SHARES, NEARER]
+    assert lost[0.0] > lost[0.5] > lost[0.9]
+    delivered, said = _said(tmp_path / "run")
+    left = int(delivered.partition("documentation), ")[2].partition("%")[0])
+    assert left == pytest.approx(100 * (1 - lost[tried["chosen"]]), abs=2)
+    assert said.startswith(f"the budget of {95 if met else 0} % is {'' if met else 'not '}kept")
+    assert "What the base keeps" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def _emptied(network: Any) -> None:
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if name not in network.fresh:
+                value.zero_()
+
+
+def _meters(folder: Path, data: Path, settings: dict[str, Any], out: Path) -> tuple[list[Meter], Any]:
+    made = bench(recipe_for(folder, data, "full", {**FAST, "training.precision": "float32", **settings}), out)
+    return made.built.meters, made.run.network
+
+
+@pytest.mark.parametrize("family", ["bert", "sentence", "gpt2"])
+def test_a_probe_tells_how_well_its_classes_are_still_told(
+    family: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    settings = {"retention.probe": str(table_file), "retention.measure": False, "retention.budget": 0.5}
+    (meter,), network = _meters(model_folder(family), table_file, settings, tmp_path)
+    same = meter.read(network)
+    assert same.lost == 0.0 and f"accuracy on {table_file.name}" in same.said
+    _emptied(network)
+    assert meter.read(network).lost > 0.3
+
+
+def test_a_probe_that_cannot_be_read_is_told_by_its_key(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.probe": str(tmp_path / "no.csv")})
+    with pytest.raises(Exception, match=r"retention\.probe: .*no\.csv"):
+        list(start(recipe, tmp_path / "run").events())
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_budget_may_be() -> None:
+    plain = {"model": "m", "data": {"path": "d"}, "method": "full"}
+    kept = [
+        Recipe.parse({**plain, "retention": {"budget": value}}).retention for value in ("2%", " 2.5 % ", 0.02, None)
+    ]
+    assert [spec.budget for spec in kept] == [0.02, 0.025, 0.02, None]
+    assert [spec.swept for spec in kept] == [True, True, True, False]
+    for wrong in ("two", "200%", -0.1, "%"):
+        with pytest.raises(RecipeError, match=r"retention\.budget"):
+            Recipe.parse({**plain, "retention": {"budget": wrong}})
+    with pytest.raises(RecipeError, match="give no keep beside it"):
+        Recipe.parse({**plain, "retention": {"budget": "2%", "keep": 0.1}})

@@ -135,13 +135,14 @@ class Curve:
     title: str
     caption: str
     points: Sequence[tuple[float, float]]  # (epoch, value), in order
+    across: str = "epoch"  # what the first of a point is
     dots: bool = False  # few points that each count, rather than a noisy line
     marked: int | None = None  # index of the point that was kept
     from_zero: bool = False
 
 
 def curve(drawn: Curve) -> str:
-    """A small line chart over epochs: the mean of up to 120 bins, with the range inside each bin as a band."""
+    """A small line chart, over epochs unless said: the mean of up to 120 bins, with the range inside each bin as a band."""
     across = Scale(0.0, max(max(x for x, _ in drawn.points), 1e-9))
     bins = _bins(drawn.points)
     values = [edge for _, low, _, high in bins for edge in (low, high)] + ([0.0] if drawn.from_zero else [])
@@ -157,7 +158,7 @@ def curve(drawn: Curve) -> str:
     if drawn.dots:
         for place, (x, value) in enumerate(drawn.points):
             kept = " kept" if place == drawn.marked else ""
-            said = f"epoch {x:.2f}: {value:.4f}" + (" (kept)" if kept else "")
+            said = f"{drawn.across} {x:.2f}: {value:.4f}" + (" (kept)" if kept else "")
             body += (
                 f'<path class="point{kept}" d="M{across.at(x)} {1000 - up.at(value)}h0"><title>{said}</title></path>'
             )

@@ -75,6 +75,7 @@ def render(report: Mapping[str, Any]) -> str:
 def _sections(report: Mapping[str, Any]) -> list[str]:
     return [
         _result(report),
+        _shares(report),
         _learning(report),
         *(view(name).show(report[name], report["rows_tested"]) for name in report["views"]),
         mistakes_section(report),
@@ -219,6 +220,32 @@ def _learning(report: Mapping[str, Any]) -> str:
         return ""
     body = f'<div class="curves">{"".join(curve(item) for item in drawn)}</div>'
     return section("learning", "How it learned", "By epoch. The band holds all steps, the line is their mean.", body)
+
+
+def _shares(report: Mapping[str, Any]) -> str:
+    """What averaging with the base's own weights costs, and what it keeps."""
+    tried = report.get("shares")
+    if tried is None or len(tried["points"]) < 2:
+        return ""
+    points = tried["points"]
+    kept = next(place for place, point in enumerate(points) if point["share"] == tried["chosen"])
+    of_value = [
+        (p["share"], p["measured"]["value"]) for p in points if p["measured"] and p["measured"]["value"] is not None
+    ]
+    of_lost = [(p["share"], 100 * p["lost"]) for p in points if p["lost"] is not None]
+    drawn = []
+    if len(of_value) == len(points):
+        title = f"Validation {metric_title(points[0]['measured']['metric'], report['lower'])}"
+        drawn.append(
+            Curve(title, f"taken: {figures(of_value[kept][1])[0]}", of_value, dots=True, marked=kept, across="share")
+        )
+    if len(of_lost) == len(points):
+        caption = f"taken: {number(of_lost[kept][1], 1)} %"
+        title = f"{_first_upper(tried['loses'])}, %"
+        drawn.append(Curve(title, caption, of_lost, dots=True, marked=kept, across="share"))
+    body = f'<div class="curves">{"".join(curve(item) for item in drawn)}</div>'
+    said = "By the share of the base's own weights in the delivered ones."
+    return section("shares", "What the base keeps", said, body)
 
 
 def _foot(report: Mapping[str, Any]) -> str:

@@ -87,6 +87,7 @@ class Outcome:
     losses: Sequence[LossPoint] = ()
     evaluations: Sequence[EvaluationPoint] = ()
     best_step: int | None = None  # of the checkpoint that was kept
+    shares: Mapping[str, Any] | None = None  # of the base's own weights, that were tried
 
 
 def build_report(outcome: Outcome) -> dict[str, Any]:
@@ -126,6 +127,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
             "evaluations": [asdict(point) for point in outcome.evaluations],
             "best_step": outcome.best_step,
         },
+        "shares": outcome.shares,
         "worst": outcome.worst,
         "truth_is": outcome.truth_is,
         "mistakes": mistakes(outcome.mistakes, outcome.texts, outcome.places),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch
+from tunesmith.data.encode import Batch, Example, unit_targets
 from tunesmith.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -34,6 +34,24 @@ class ProbeResult:
     best: FittedHead  # for the features as they are
     start: FittedHead  # for a base that will change
     why: str  # how the best one's C was chosen
+
+
+def fit_on(
+    task: Task, last: nn.Linear, features: Mapping[str, Tensor], splits: Mapping[str, Sequence[Example]]
+) -> ProbeResult:
+    """Heads fitted on the training rows' features, chosen on the validation rows' where there are any."""
+    import torch
+
+    target = {split: unit_targets(splits[split]) for split in features}
+
+    def validation_loss(candidate: nn.Linear) -> float:
+        with torch.no_grad():
+            output = candidate(features["validation"])
+            loss = task.loss(output, Batch(tuple(range(len(output))), {}, target["validation"]))
+        return float(loss.total / loss.weight)
+
+    validate = validation_loss if "validation" in features else None
+    return fit_head(last, task, features["train"], target["train"], validate)
 
 
 def fit_head(

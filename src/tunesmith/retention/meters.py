@@ -1,0 +1,58 @@
+"""Which meters a run has: by what its network is, and what the user named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import RecipeError
+from tunesmith.preparing import Prepared
+from tunesmith.recipe import Recipe
+from tunesmith.retention.meter import Meter
+from tunesmith.retention.order import order_of
+from tunesmith.retention.perplexity import perplexities
+from tunesmith.retention.probe import probe_on
+from tunesmith.tasks.base import Labels, Task
+from tunesmith.tasks.causal_lm import CausalLm
+
+if TYPE_CHECKING:
+    from tunesmith.methods.base import Plan
+    from tunesmith.models.network import Network
+
+
+def meters_of(recipe: Recipe, prepared: Prepared, network: Network, plan: Plan, limit: int) -> list[Meter]:
+    """Of the untouched base, which is measured here; none where nothing of it changes, or where it knew nothing.
+
+    limit: tokens kept of a text. Raises DataError for a probe that cannot be read, and RecipeError for a budget that
+    nothing measures.
+    """
+    if not network.pretrained or set(plan.trainable) <= network.fresh:
+        return []
+    asked = recipe.retention
+    found = probe_on(recipe, network, limit)
+    if asked.measure or (asked.budget is not None and not found):
+        found += _of_general_text(recipe, prepared, network, limit)
+    if asked.budget is not None and not found:
+        raise RecipeError(
+            f"retention.budget: nothing says what task {prepared.task.part_name()} makes this base forget; name a second "
+            "labelled set with retention.probe, or leave the budget out"
+        )
+    return found
+
+
+def _of_general_text(recipe: Recipe, prepared: Prepared, network: Network, limit: int) -> list[Meter]:
+    if prepared.task.reads_pictures:
+        return []
+    if not network.writes:
+        return order_of(network, limit)
+    judge = _judge(prepared.task)
+    if judge is None or network.fresh:  # a head of random numbers foretells nothing that could be forgotten
+        return []
+    labels = prepared.labels if judge is prepared.task else Labels((), ())
+    return perplexities(judge, labels, network, limit, recipe.seed)
+
+
+def _judge(task: Task) -> Task | None:
+    """The task by whose rules a network that writes is measured on plain text."""
+    if task.measures_general:
+        return task
+    return CausalLm() if "decoder" in task.kinds else None
