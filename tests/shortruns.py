@@ -27,6 +27,7 @@ METHODS: dict[str, Any] = {  # one of each, small, with every kind of randomness
     "full": "full",
     "head": "head",
     "layers": {"name": "layers", "layers": 1},
+    "unfreeze": {"name": "full", "unfreeze": 0.5},
     "lora": {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.1},
     "pissa": {"name": "lora", "rank": 3, "alpha": 6.0, "initial": "pissa", "dora": True, "up_rate": 4.0},
 }

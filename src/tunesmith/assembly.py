@@ -29,6 +29,7 @@ from tunesmith.tasks.base import OutputTask, Prediction, Task
 from tunesmith.training.events import Event, Note
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
+from tunesmith.training.moving import Moving
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
@@ -220,11 +221,13 @@ def keep_frozen(
     if recipe.evaluation.baselines and method_of(recipe).part_name() == "head":
         wanted.append("test")  # its features are those of the baseline
     splits = {split: encoded.examples[split] for split in wanted}
-    cache = recipe.training.cache
+    cache: str = recipe.training.cache
     if "training.cache" in earlier:
         cache = "off" if earlier["training.cache"] == Live.__name__ else "memory"
     task, pad, versions = prepared.task, backbone.processor.pad, prepared.task.fixed_versions
-    if not _varies(recipe, prepared):
+    if not _varies(recipe, prepared) and built.plan.stages and cache != "off":
+        trunk: Trunk = Moving(built.network, built.plan, splits, cache, pad)
+    elif not _varies(recipe, prepared):
         trunk = plan_trunk(built.network, built.plan, splits, cache, pad)
     elif versions is None:
         trunk = Live(built.network, "nothing kept: rows are varied anew in every epoch")

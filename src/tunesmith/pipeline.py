@@ -70,6 +70,7 @@ class Session:
         from tunesmith.manifest import check_same_run, manifest_of
         from tunesmith.models.resolve import kind_of, local_problems
         from tunesmith.preparing import fitted, prepare
+        from tunesmith.settling import settled
 
         of_model = local_problems(self.recipe.model)
         try:
@@ -95,11 +96,15 @@ class Session:
         manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
         check_same_run(self.run, stored, manifest)
         earlier = {} if ledger is None else ledger.resolved()
-        built = build(self.recipe, prepared, encoded, backbone, earlier)  # refused before there is a folder
+        decided, derived = settled(self.recipe, prepared, encoded, source, earlier)
+        built = build(decided, prepared, encoded, backbone, earlier)  # refused before there is a folder
+        built.derived += derived
         ledger = Ledger.at(self.run) if ledger is None else ledger
         with ledger.in_use():
             if not self.resuming:
                 self._begin(ledger)
+            if derived:  # from here on with what was found; the recipe on disk is as it was asked
+                self.recipe = decided
             yield from self._keep_manifest(ledger, stored, manifest)
             for event in itertools.chain(prepared.notes, (model_note,)):
                 ledger.append(event)

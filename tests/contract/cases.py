@@ -30,7 +30,7 @@ RATES = Rates(1e-3, 1e-2, "large enough for two steps to show")
 
 # A method or task that is not named here is tried as it is.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "full": [{}, {"rate_decay": 0.8}],
+    "full": [{}, {"rate_decay": 0.8, "unfreeze": 0.5}],
     "layers": [
         {"layers": 1},
         {"layers": [0, 2]},

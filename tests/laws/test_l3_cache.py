@@ -16,10 +16,11 @@ import pytest
 from shortruns import METHODS, Bench, bench, differences, recipe_for
 from tunesmith.training.events import Evaluated, StepDone
 from tunesmith.training.loop import train
+from tunesmith.training.moving import Moving
 from tunesmith.training.trunk import HiddenCache, Live, PooledCache
 
 Folder = Callable[[str], Path]
-KINDS = {"head": PooledCache, "layers": HiddenCache}
+KINDS = {"head": PooledCache, "layers": HiddenCache, "unfreeze": Moving}
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +68,10 @@ def test_control_a_cache_of_the_wrong_rows_is_noticed(
     model = model_folder("bert")
     cached = _made(method, "memory", model, table_file, tmp_path / "cached", whole=True)
     trunk = cached.trunk
+    if isinstance(trunk, Moving):
+        trunk.enter(2, 6.0)
+        trunk.enter = lambda cut, epochs: None  # type: ignore[method-assign]
+        trunk = trunk.now
     if isinstance(trunk, PooledCache):
         trunk.kept["train"][:2] = trunk.kept["train"][:2].flip(0)
     else:

@@ -32,6 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "result",
             "predictor",
             "seen",
+            "settling",
             "unused",
         }
         | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import Group, Plan, Rates
+from tunesmith.methods.base import Group, Plan, Rates, Stage
 
 if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 RATE_DECAY: Any = Field(  # pydantic types a field's description as the value it describes
     default=1.0, description="the rate of each block is that of the block above it times this; 1 gives all the same"
+)
+
+UNFREEZE: Any = Field(
+    default=0.0,
+    description="share of the steps over which blocks begin to train one after another, the top one first; 0: all at once",
 )
 
 
@@ -81,6 +86,37 @@ def falling(network: Network, fall: float) -> dict[str, float]:
         for start, down in steps.items()
         if name.startswith(start)
     }
+
+
+def unfreezing(network: Network, plan: Plan, over: float) -> tuple[Stage, ...]:
+    """Stages in which the trained blocks wake one after another from the top, and last what lies before them.
+
+    Gradual unfreezing (Howard & Ruder 2018, ULMFiT, section 3.3): what is nearest to the task first, so that the layers below
+    are not disturbed by what those above have not learned yet. `over`: share of the steps after which nothing waits; the
+    stages are of equal length. Raises ModelError where there are no blocks.
+    """
+    if over == 0.0:
+        return ()
+    layout = network.layout
+    if not layout.blocks:
+        raise ModelError("method.unfreeze: this base has no ordered list of blocks to wake one by one; leave it out")
+    owner = {name: _place(name, layout.blocks, layout.tail) for name in plan.trainable if name not in network.fresh}
+    tops = sorted({place for place in owner.values() if place < len(layout.blocks)}, reverse=True)
+    return tuple(
+        Stage(
+            over * step / max(1, len(tops) - 1),
+            frozenset(name for name, place in owner.items() if place < top),
+            max(plan.cut, top),
+        )
+        for step, top in enumerate(tops)
+    )
+
+
+def _place(name: str, blocks: Sequence[str], tail: Sequence[str]) -> int:
+    """The number of the block that a parameter belongs to: -1 for what lies before them, their count for what lies behind."""
+    if name.startswith(tuple(f"{module}." for module in tail)):
+        return len(blocks)
+    return next((place for place, block in enumerate(blocks) if name.startswith(f"{block}.")), -1)
 
 
 def parameters_of(network: Network, modules: Iterable[str]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,6 +27,15 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Which of the parameters in groups wait, from a share of the steps on."""
+
+    start: float  # share of the steps that are done when it begins
+    waiting: frozenset[str]  # these stay as they are until a later stage
+    cut: int  # blocks [0, cut) and everything before them wait or are frozen
+
+
+@dataclass(frozen=True)
 class Plan:
     """The rule for every parameter: in exactly one group, or frozen."""
 
@@ -37,10 +47,25 @@ class Plan:
     )  # fresh parameters that go on from an earlier training, so none must refit them
     notes: tuple[str, ...] = ()  # lines to print: what was derived on attaching
     warnings: tuple[str, ...] = ()  # lines to print as warnings: what was given, and left aside
+    stages: tuple[Stage, ...] = ()  # in their order, where parts of the base begin to train later than others
 
     @property
     def trainable(self) -> tuple[str, ...]:
         return tuple(name for group in self.groups for name in group.parameters)
+
+    def at(self, progress: float) -> Stage:
+        """What waits when such a share of the steps is done."""
+        begun = [stage for stage in self.stages if stage.start <= progress]
+        return begun[-1] if begun else Stage(0.0, frozenset(), self.cut)
+
+    def during(self, progress: float) -> Plan:
+        """The plan with the cut that it has then."""
+        return replace(self, cut=self.at(progress).cut) if self.stages else self
+
+    @property
+    def whole_from(self) -> float:
+        """The share of the steps from which on nothing waits."""
+        return self.stages[-1].start if self.stages else 0.0
 
     def check(self, network: Network) -> None:
         """Raises TrainingError when a parameter has no rule, two rules, or a rule names nothing."""
@@ -101,6 +126,18 @@ class Method(Part, ABC):
     def averaged(self, name: str) -> bool:
         """Whether a trainable parameter is averaged with what it was at the start, where a task averages with the base."""
         return True
+
+    @property
+    def undecided(self) -> bool:
+        """Whether which blocks train is still to be chosen, by `decided`."""
+        return False
+
+    def decided(self, relative: Sequence[float]) -> tuple[Method, str]:
+        """The same method with its blocks chosen, and the reason.
+
+        relative: of each block of the untouched base, its gradient's norm over that of its weights, on training rows.
+        """
+        raise NotImplementedError(f"method {self.part_name()} leaves nothing to be chosen by gradients")
 
     def given_files(self) -> tuple[Path, ...]:
         """Files of one folder that `attach` reads beside the base: a run keeps copies, and goes on from these."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from tunesmith.methods._groups import RATE_DECAY, falling, full_rate, head_rate, plan_for
+from tunesmith.methods._groups import RATE_DECAY, UNFREEZE, falling, full_rate, head_rate, plan_for, unfreezing
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Full(Method):
     static_epochs: ClassVar[int | None] = 10
 
     rate_decay: Annotated[float, Field(gt=0, le=1)] = RATE_DECAY
+    unfreeze: Annotated[float, Field(ge=0, lt=1)] = UNFREEZE
 
     def rates(self, width: int | None, steps: int) -> Rates:
         """Base: 1e-4 * 384 / width, between 1e-5 and 2e-4; head: 5 times that.
@@ -41,6 +43,7 @@ class Full(Method):
         return Rates(3e-3, 1e-2, "3e-3 for a table of word vectors, 1e-2 for the head: measured on Banking77")
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
-        """Raises ModelError where the rate is to fall from block to block, and there are no blocks."""
+        """Raises ModelError where blocks are to have rates or beginnings of their own, and there are none."""
         times = falling(network, self.rate_decay)
-        return plan_for(network, [name for name, _ in network.named_parameters()], rates, 0, times)
+        plan = plan_for(network, [name for name, _ in network.named_parameters()], rates, 0, times)
+        return replace(plan, stages=unfreezing(network, plan, self.unfreeze))

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods._groups import RATE_DECAY, falling, full_rate, head_rate, parameters_of, plan_for
+from tunesmith.methods._groups import (
+    RATE_DECAY,
+    UNFREEZE,
+    falling,
+    full_rate,
+    head_rate,
+    parameters_of,
+    plan_for,
+    unfreezing,
+)
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -21,9 +32,10 @@ class Layers(Method):
     main_option: ClassVar[str | None] = "layers"
     epochs: ClassVar[int] = 5
 
-    layers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    layers: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=0)], ...] | Literal["auto"] = Field(
         default=2,
-        description="how many of the blocks, from the top, or a list of block numbers counted from 0 at the input",
+        description="how many of the blocks, from the top, or a list of block numbers counted from 0 at the input; auto: "
+        "those whose gradients are large beside their weights",
     )
     norms: Literal["chosen", "all"] = Field(
         default="chosen", description="norms of the chosen blocks only, or of every block"
@@ -32,6 +44,7 @@ class Layers(Method):
         default="top", description="where a number of blocks is counted from: the output's side, or the input's"
     )
     rate_decay: Annotated[float, Field(gt=0, le=1)] = RATE_DECAY
+    unfreeze: Annotated[float, Field(ge=0, lt=1)] = UNFREEZE
     embeddings: bool = Field(default=False, description="whether the embeddings train too")
 
     def rates(self, width: int | None, steps: int) -> Rates:
@@ -49,6 +62,8 @@ class Layers(Method):
                 "method layers: this base has no ordered list of blocks to choose from; use full"
                 + (", head or lora" if layout.linears else " or head")
             )
+        if self.layers == "auto":
+            raise ModelError("method.layers: auto chooses on training rows, which there are none of here; give numbers")
         asked = self.layers if isinstance(self.layers, tuple) else self._counted(depth)
         wrong = sorted({index for index in asked if not 0 <= index < depth})
         if wrong or not asked:
@@ -69,7 +84,26 @@ class Layers(Method):
             modules += layout.norms
         if self.embeddings:
             modules += layout.embeddings
-        return plan_for(network, parameters_of(network, modules), rates, self.cut(layout), times)
+        plan = plan_for(network, parameters_of(network, modules), rates, self.cut(layout), times)
+        return replace(plan, stages=unfreezing(network, plan, self.unfreeze))
+
+    @property
+    def undecided(self) -> bool:
+        return self.layers == "auto"
+
+    def decided(self, relative: Sequence[float]) -> tuple[Method, str]:
+        """The blocks whose relative gradient norm is above the mean of all.
+
+        The measure is Lee 2022 ("Surgical fine-tuning improves adaptation to distribution shifts", Auto-RGN, section 4),
+        where it sets each layer's rate; which of the blocks to take is not said there.
+        """
+        mean = sum(relative) / len(relative)
+        chosen = tuple(place for place, value in enumerate(relative) if value > mean) or tuple(range(len(relative)))
+        measured = ", ".join(f"{place}: {value:.2g}" for place, value in enumerate(relative))
+        return (
+            self.model_copy(update={"layers": chosen}),
+            f"norm of the gradient over that of the weights, above the mean of the blocks ({measured})",
+        )
 
     def cut(self, layout: Layout) -> int:
         if self.embeddings or self.norms == "all":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch
 from tunesmith.errors import TrainingError
-from tunesmith.methods.base import Plan
+from tunesmith.methods.base import Plan, Stage
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
 from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDone, Stopped
@@ -83,6 +83,7 @@ def train(run: Run) -> Iterator[Event]:
     state, per_epoch = run.state, run.source.steps_per_epoch
     due = _evaluation_steps(run)
     saved_at = time.monotonic()
+    stage: Stage | None = None
     why = "all epochs done"
     if state.carry.evaluated < 0 or (state.step in due and state.carry.evaluated < state.step):
         yield from _evaluate(run)
@@ -96,6 +97,8 @@ def train(run: Run) -> Iterator[Event]:
             yield Stopped(state.step, "asked to stop", run.resume_command)
             return
         begun, cpu = time.perf_counter(), time.process_time()
+        if run.plan.stages:
+            stage = _enter(run, stage)
         result = _step(run)
         state.step += 1
         yield StepDone(
@@ -110,11 +113,24 @@ def train(run: Run) -> Iterator[Event]:
     yield Finished(state.step, why, state.carry.best_step if run.evaluate else state.step)
 
 
+def _enter(run: Run, before: Stage | None) -> Stage:
+    """The stage of the next step; where it is another than `before`, what waits in it takes no part in training."""
+    stage = run.plan.at(run.state.step / run.steps)
+    if stage is not before:
+        parameters = dict(run.network.named_parameters())
+        for name in run.plan.trainable:
+            parameters[name].requires_grad_(name not in stage.waiting)
+        later = [item.start for item in run.plan.stages if item.start > stage.start]
+        end = later[0] if later else 1.0
+        run.trunk.enter(stage.cut, (end * run.steps - run.state.step) / run.source.steps_per_epoch)
+    return stage
+
+
 def _step(run: Run) -> StepResult:
     def forward(batch: Batch) -> Tensor:
         return run.trunk.forward("train", batch)
 
-    set_mode(run.network, run.plan)
+    set_mode(run.network, run.plan.during(run.state.step / run.steps))
     try:
         result = optimizer_step(
             run.task,
@@ -137,7 +153,7 @@ def _step(run: Run) -> StepResult:
 
 
 def set_mode(network: Network, plan: Plan) -> None:
-    """Training mode, less the frozen blocks: what does not learn gets no dropout, and a frozen prefix can be kept.
+    """Training mode, less what is frozen or waits: what does not learn gets no dropout, and a frozen prefix can be kept.
 
     Batch norms keep the statistics of pretraining, in trained blocks too: those of a few rows are noise, and a step in
     micro-batches would not equal one in a whole batch.
@@ -185,6 +201,8 @@ def _evaluate(run: Run) -> Iterator[Event]:
             *(f"step {state.step}, validation: {said}" for said in error.problems), _kept(run)
         ) from None
     state.carry, best = judged(state.carry, found, state.step)
+    if state.step < run.plan.whole_from * run.steps:  # what has not begun to train may still bring a gain
+        state.carry = replace(state.carry, without_gain=0)
     epoch = state.step / run.source.steps_per_epoch
     yield Evaluated(state.step, run.steps, epoch, found.metric, found.value, found.error, found.loss, best)
 

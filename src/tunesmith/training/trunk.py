@@ -30,6 +30,10 @@ class Trunk(ABC):
 
     why: str
 
+    def enter(self, cut: int, epochs: float) -> None:
+        """Blocks [0, cut) and everything before them will not change for so many epochs; by default of no use."""
+        return
+
     @abstractmethod
     def forward(self, split: str, batch: Batch) -> Tensor:
         """The network's output for the batch."""

@@ -1,0 +1,50 @@
+"""A frozen prefix that grows shorter while blocks wake one after another: kept anew for each cut that lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tunesmith.data.encode import Batch, Example
+from tunesmith.training.trunk import Live, Trunk, plan_trunk
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.methods.base import Plan
+    from tunesmith.models.network import Network
+
+WORTH_IT = (
+    2.0  # epochs that a cut must last: keeping what leaves it takes one pass over the rows, and saves one an epoch
+)
+
+
+class Moving(Trunk):
+    """Another trunk for each cut."""
+
+    def __init__(
+        self, network: Network, plan: Plan, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]
+    ) -> None:
+        self._network, self._plan, self._splits, self._cache, self._pad = network, plan, splits, cache, pad
+        self._now: Trunk = Live(network, "nothing kept before the first step")
+        self._worth = 1.0 if cache == "memory" else WORTH_IT
+        self.why = (
+            f"what is frozen is kept for a cut that lasts {self._worth:g} epochs or more, as blocks wake one after another"
+        )
+
+    def enter(self, cut: int, epochs: float) -> None:
+        self._now = Live(self._network, "")  # what was kept goes before its successor comes
+        if cut > 0 and epochs >= self._worth:
+            self._now = plan_trunk(self._network, replace(self._plan, cut=cut), self._splits, self._cache, self._pad)
+
+    @property
+    def now(self) -> Trunk:
+        """The trunk of the present cut."""
+        return self._now
+
+    def forward(self, split: str, batch: Batch) -> Tensor:
+        return self._now.forward(split, batch)
+
+    def features(self, split: str, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
+        return self._now.features(split, examples, pad)
