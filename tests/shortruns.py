@@ -29,6 +29,7 @@ METHODS: dict[str, Any] = {  # one of each, small, with every kind of randomness
     "layers": {"name": "layers", "layers": 1},
     "unfreeze": {"name": "full", "unfreeze": 0.5},
     "lora": {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.1},
+    "bottleneck": {"name": "bottleneck", "size": 6},
     "pissa": {"name": "lora", "rank": 3, "alpha": 6.0, "initial": "pissa", "dora": True, "up_rate": 4.0},
 }
 
@@ -136,3 +137,12 @@ def differences(left: dict[str, Tensor], right: dict[str, Tensor]) -> list[str]:
 
     shared = left.keys() & right.keys()
     return sorted((left.keys() ^ right.keys()) | {name for name in shared if not torch.equal(left[name], right[name])})
+
+
+def same_model(left: Path, right: Path) -> bool:
+    """Whether two model/ folders hold the same weights, probes and card, byte for byte. Raises where there are no weights."""
+    names = sorted(path.relative_to(left) for path in left.rglob("*") if path.suffix == ".safetensors")
+    assert names, f"{left} holds no weights"
+    names += [Path("probes.json"), Path("tunesmith.json")]
+    found = sorted(path.relative_to(right) for path in right.rglob("*") if path.suffix == ".safetensors")
+    return names[:-2] == found and all((left / name).read_bytes() == (right / name).read_bytes() for name in names)

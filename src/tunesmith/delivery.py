@@ -18,6 +18,7 @@ from tunesmith.evaluation.infer import infer
 from tunesmith.predictor import Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
+from tunesmith.saved import write_network
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.tasks.base import Labels
 from tunesmith.training.ledger import write_whole
@@ -85,7 +86,8 @@ def deliver(
     card = replace(card, labels=prepared.task.fold(network, labels))
     partial, final = run / ".partial-model", run / "model"
     shutil.rmtree(partial, ignore_errors=True)
-    opens = network.save(partial, prepared.labels.names, encoded.limit).replace(str(partial), str(final))
+    opens = write_network(method_of(recipe), network, plan, prepared.labels.names, encoded.limit, partial)
+    opens = opens.replace(str(partial), str(final))
     write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
     probes = {

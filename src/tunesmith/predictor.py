@@ -359,8 +359,8 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
     Raises ArtifactError when there is no model, or a file of it is not as it was written; RecipeError when there is no
     such device.
     """
-    from tunesmith.models.loading import load_network
     from tunesmith.models.seal import check_seal
+    from tunesmith.saved import read_network
 
     keep_few_kernels()
     given = Path(run)
@@ -370,7 +370,7 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
     card = Card.read(folder)
     check_seal(folder)
     try:
-        network, _ = load_network(folder)
+        network, _ = read_network(folder)
     except ModelError as error:
         raise ArtifactError(*error.problems) from None
     return Predictor(folder, network.to(chosen), card)

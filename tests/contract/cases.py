@@ -38,6 +38,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"layers": 1, "embeddings": True},
         {"layers": 1, "side": "bottom", "rate_decay": 0.5},
     ],
+    "bottleneck": [{"size": 4}, {"size": 4, "kind": "pfeiffer"}],
     "lora": [
         {"rank": 4},
         {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"},
@@ -220,6 +221,7 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     "bitfit": NO_BIASES,
     "scratch": NO_LINEARS,
     "ia3": NO_LINEARS,
+    "bottleneck": NO_LINEARS,
 }
 UNKNOWING = ("scratch",)  # methods that begin with another network than the pretrained one
 

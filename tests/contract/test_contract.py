@@ -201,7 +201,7 @@ def _edges(example: Example) -> tuple[int, int]:
 def _check_saved(made: Set, folder: Path) -> None:
     import torch
 
-    from tunesmith.models.loading import load_network
+    from tunesmith.saved import read_network, write_network
 
     with torch.no_grad():
         trained = made.network(made.batch.inputs)
@@ -213,8 +213,8 @@ def _check_saved(made: Set, folder: Path) -> None:
         again = predicted(made, trained, labels_after)
         for one, two in zip(said, again, strict=True):
             assert one.evidence == pytest.approx(two.evidence, abs=1e-4), "folding changes no answer"
-        made.network.save(folder / "model", made.labels.names, 40)
-        loaded, labels = load_network(folder / "model")
+        write_network(made.method, made.network, made.plan, made.labels.names, 40, folder / "model")
+        loaded, labels = read_network(folder / "model")
         reloaded = loaded(made.batch.inputs)
     assert labels == (() if made.case.task in BARE else made.labels.names)
     assert (reloaded - trained).abs().max().item() <= (0.0 if made.method.part_name() != "lora" else 2e-6)

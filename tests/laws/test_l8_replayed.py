@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from shortruns import METHODS, facts, recipe_for
+from shortruns import METHODS, facts, recipe_for, same_model
 from tunesmith.pipeline import start
 from tunesmith.recipe import Recipe, read_recipe_file
 from tunesmith.training.ledger import Ledger
 
 Folder = Callable[[str], Path]
-FILES = ("model/model.safetensors", "model/tunesmith.json", "model/probes.json")
 
 
 def _made(recipe: Recipe, folder: Path) -> Path:
@@ -24,7 +23,7 @@ def _made(recipe: Recipe, folder: Path) -> Path:
 
 
 def _same(left: Path, right: Path) -> bool:
-    files = all((left / name).read_bytes() == (right / name).read_bytes() for name in FILES)
+    files = same_model(left / "model", right / "model")
     return files and facts(Ledger.open(left).events()) == facts(Ledger.open(right).events())
 
 

@@ -31,6 +31,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "finishing",
             "result",
             "predictor",
+            "saved",
             "seen",
             "settling",
             "unused",

@@ -95,7 +95,7 @@ class AdapterMethod(Method):
                     if adapter is None
                     else self.read_beside(name, base, network, adapter.stored[name])
                 )
-            _put(network, name, layer)
+            put(network, name, layer)
             trained += [f"{name}.{own}" for own, _ in layer.named_parameters() if not own.startswith("base.")]
         if adapter is not None:
             with torch.no_grad():
@@ -124,10 +124,10 @@ class AdapterMethod(Method):
 
         for name, module in list(network.named_modules()):
             if isinstance(module, Beside):
-                _put(network, name, module.fuse())
+                put(network, name, module.fuse())
 
 
-def _put(network: Network, name: str, module: nn.Module) -> None:
+def put(network: Network, name: str, module: nn.Module) -> None:
     """Puts a module in the place of the one called `name`."""
     parent, _, last = name.rpartition(".")
     setattr(network.get_submodule(parent), last, module)

@@ -104,6 +104,9 @@ class Method(Part, ABC):
 
     epochs: ClassVar[int]  # documented default number of passes
     static_epochs: ClassVar[int | None] = None  # and for word vectors, where these want another
+    folds: ClassVar[bool] = (
+        True  # whether `fold` leaves nothing attached; else `save`, `load` and `take_off` deliver it
+    )
 
     @abstractmethod
     def rates(self, width: int | None, steps: int) -> Rates:
@@ -167,4 +170,8 @@ class Method(Part, ABC):
 
     def fold(self, network: Network) -> None:
         """Makes what was attached part of the base's own weights, in place; nothing to do where nothing is attached."""
+        return
+
+    def take_off(self, network: Network) -> None:
+        """Leaves the network as it would be without what was attached, in place; of methods that do not fold."""
         return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tunesmith.errors import ModelError
 from tunesmith.methods._adapter_method import AdapterMethod
 from tunesmith.methods._groups import full_rate, head_rate
+from tunesmith.methods._sublayers import is_inner, is_key_or_value
 from tunesmith.methods.base import Rates
 
 if TYPE_CHECKING:
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
     from tunesmith.methods._beside import Beside
     from tunesmith.models.network import Network
-
-# Last parts of the names by which families call what makes keys and values; the last four make queries too.
-KEYS_AND_VALUES = ("key", "value", "key_proj", "value_proj", "k_proj", "v_proj", "k_lin", "v_lin", "k", "v")
-FUSED = ("c_attn", "Wqkv", "qkv", "query_key_value")
 
 
 class Ia3(AdapterMethod):
@@ -38,8 +35,7 @@ class Ia3(AdapterMethod):
         found = tuple(
             name
             for name in network.layout.linears
-            if f"{name}.weight" not in network.fresh
-            and (_last(name) in KEYS_AND_VALUES + FUSED or _is_inner(name, network))
+            if f"{name}.weight" not in network.fresh and (is_key_or_value(name) or is_inner(name, network))
         )
         if not found:
             layout = network.layout
@@ -53,47 +49,25 @@ class Ia3(AdapterMethod):
     def beside(self, name: str, base: nn.Module, network: Network) -> Beside:
         from tunesmith.methods._ia3_layer import Ia3Linear
 
-        return Ia3Linear(base, _is_inner(name, network))
+        return Ia3Linear(base, is_inner(name, network))
 
     def read_beside(self, name: str, base: nn.Module, network: Network, stored: Mapping[str, Tensor]) -> Beside:
         from tunesmith.methods._ia3_layer import FACTOR, Ia3Linear
 
-        return Ia3Linear(base, _is_inner(name, network), stored[FACTOR].flatten())
+        return Ia3Linear(base, is_inner(name, network), stored[FACTOR].flatten())
 
     def shapes(self, name: str, base: nn.Module, network: Network) -> dict[str, tuple[int, ...]]:
         from tunesmith.methods._beside import linear_shape
         from tunesmith.methods._ia3_layer import FACTOR
 
         inputs, outputs = linear_shape(base)
-        return {FACTOR: (1, inputs) if _is_inner(name, network) else (outputs, 1)}
+        return {FACTOR: (1, inputs) if is_inner(name, network) else (outputs, 1)}
 
     def peft_config(self, network: Network, found: Sequence[str]) -> dict[str, Any]:
-        inner = [name for name in self.chosen(network) if _is_inner(name, network)]
+        inner = [name for name in self.chosen(network) if is_inner(name, network)]
         return {
             "feedforward_modules": sorted(short for short in found if any(name.endswith(f".{short}") for name in inner))
         }
 
     def unlike(self, config: Mapping[str, Any], folder: Path) -> list[str]:
         return []
-
-
-def _is_inner(name: str, network: Network) -> bool:
-    """Whether a map leads from the widest inner activations of its block back to a smaller width."""
-    from tunesmith.methods._beside import Beside, linear_shape
-
-    if _last(name) in KEYS_AND_VALUES + FUSED:
-        return False
-    block = next((f"{block}." for block in network.layout.blocks if name.startswith(f"{block}.")), None)
-    if block is None:
-        return False
-    sizes = {}
-    for other in network.layout.linears:
-        if other.startswith(block) and _last(other) not in KEYS_AND_VALUES + FUSED:
-            module = network.get_submodule(other)
-            sizes[other] = linear_shape(module.base if isinstance(module, Beside) else module)
-    widest = max((inputs for inputs, outputs in sizes.values() if inputs > outputs), default=0)
-    return sizes[name][0] == widest > sizes[name][1]
-
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]

@@ -207,7 +207,8 @@ def check_folder(source: Source) -> None:
         return
     folder = weights_folder(source.folder)
     config = _check_config(folder, source.name, problems)
-    _check_weights(folder, source, problems)
+    if not (folder / "base" / "config.json").is_file():
+        _check_weights(folder, source, problems)
     if config is not None and "auto_map" in config and not _is_native(config):
         problems.add(
             f"{source.name}: config.json wants to run code from the repository (auto_map), which is never done; "
@@ -225,6 +226,11 @@ def _check_config(folder: Path, name: str, problems: Problems) -> dict[str, Any]
         problems.add(f"{path}: expected a JSON object; fetch the file again")
     elif (folder / "adapter_config.json").is_file():
         problems.add(f"{name}: holds an adapter, not a model; give the base model that it was trained on")
+    elif (folder / "base" / "config.json").is_file():
+        problems.add(
+            f"{name}: is a model of Tunesmith with something beside its base that no other run can begin with; "
+            f"give {folder / 'base'} for the base and its head alone"
+        )
     elif (folder / "model" / "config.json").is_file():
         problems.add(f'{name}: no config.json, but there is one in its folder "model": give {folder / "model"}')
     else:

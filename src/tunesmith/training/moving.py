@@ -29,7 +29,9 @@ class Moving(Trunk):
         self._network, self._plan, self._splits, self._cache, self._pad = network, plan, splits, cache, pad
         self._now: Trunk = Live(network, "nothing kept before the first step")
         self._worth = 1.0 if cache == "memory" else WORTH_IT
-        self.why = f"what is frozen is kept for a cut that lasts {self._worth:g} epochs or more, as blocks wake one after another"
+        self.why = (
+            f"what is frozen is kept where its cut lasts {self._worth:g} epochs or more, as blocks wake one by one"
+        )
 
     def enter(self, cut: int, epochs: float) -> None:
         self._now = Live(self._network, "")  # what was kept goes before its successor comes
