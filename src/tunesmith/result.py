@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.intervals import bootstrap, compare
+from tunesmith.evaluation.overfitting import gap_between, overfitting
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
     SCHEMA,
@@ -33,6 +35,7 @@ from tunesmith.evaluation.wording import cut_answers, figures, metric_title, row
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
 from tunesmith.retention.sweep import limiting
+from tunesmith.seeds import seed_of
 from tunesmith.seen import seen_line, write_seen
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Prediction, Scores
 
 LOSS = "loss"  # a token, in nats
+MOST_COMPARED = 1_000  # training rows that the model is measured on beside the test rows
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
 
@@ -98,7 +102,8 @@ def measure_result(
         lower=scores.primary in scores.lower,
         unchanged=_unchanged(len(losses), best) if built.network.pretrained else "",
     )
-    retained = [*_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
+    learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
+    retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -167,6 +172,21 @@ def _retained(recipe: Recipe, built: Built, predictor: Predictor) -> list[Findin
         said = f"the budget of {100 * budget:g} % {kept}: {worst.loses} is {100 * lost:.1f} %"
         found.append(Finding("retention", worst.rows, said, ()))
     return found
+
+
+def _overfitting(
+    recipe: Recipe, prepared: Prepared, predictor: Predictor, tested: Scores, points: list[EvaluationPoint]
+) -> list[Finding]:
+    """The model on some of the rows that it learned from, beside the test rows, and the course of the validation loss."""
+    texts, truth = prepared.texts("train"), prepared.truth("train")
+    count = min(len(texts), len(prepared.splits.test), MOST_COMPARED)
+    rows = sorted(random.Random(seed_of(recipe.seed, "overfitting")).sample(range(len(texts)), count))
+    known = [truth[row] for row in rows]
+    found = predictor.judged([texts[row] for row in rows], known, answers=False)
+    trained = predictor.card.task.score(found, known, predictor.card.labels)
+    gap = gap_between(trained, tested, recipe.evaluation.confidence) if tested.primary in trained.metrics else None
+    said = overfitting(gap, points, sorted(tested.lower))
+    return [] if said is None else [said]
 
 
 def _nearer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
@@ -270,7 +290,7 @@ def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int
         if isinstance(event, StepDone):
             losses[event.step] = LossPoint(event.step, event.epoch, event.loss, event.rate)
         elif isinstance(event, Evaluated):
-            evaluations[event.step] = EvaluationPoint(event.step, event.epoch, event.metric, event.value)
+            evaluations[event.step] = EvaluationPoint(event.step, event.epoch, event.metric, event.value, event.loss)
             best = event.step if event.best else best
     return [losses[step] for step in sorted(losses)], [evaluations[step] for step in sorted(evaluations)], best
 

@@ -94,7 +94,7 @@ def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcom
         derived=[Derived("training.rate", 1e-4, "a formula")],
         findings=[Finding("conflict", 2, "2 texts with two labels", ("data.csv:3", "data.csv:9"))],
         losses=[LossPoint(step, step / 100, 1 / step, 1e-4) for step in range(1, 301)],
-        evaluations=[EvaluationPoint(100 * n, float(n), "accuracy", 0.5 + n / 10) for n in range(4)],
+        evaluations=[EvaluationPoint(100 * n, float(n), "accuracy", 0.5 + n / 10, 1.0 - n / 8) for n in range(4)],
         best_step=200,
     )
 

@@ -45,7 +45,12 @@ from tunesmith.evaluation.wording import (
 
 STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
 MANY = 3  # metrics that fit beside each other with their intervals
-BESIDE = ("retention", "nearer", "surer")  # findings of the result, told with the verdict as in the terminal
+BESIDE = (
+    "overfitting",
+    "retention",
+    "nearer",
+    "surer",
+)  # findings of the result, told with the verdict as in the terminal
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
 TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
@@ -212,6 +217,12 @@ def _learning(report: Mapping[str, Any]) -> str:
         )
         points = [(point["epoch"], point["value"]) for point in evaluations]
         drawn.append(Curve(title, caption, points, dots=True, marked=kept))
+        points = [(point["epoch"], point["loss"]) for point in evaluations if point["loss"] is not None]
+        if points:
+            lowest = min(range(len(points)), key=lambda place: points[place][1])
+            drawn.append(
+                Curve("Validation loss", f"lowest: {number(points[lowest][1])}", points, dots=True, marked=lowest)
+            )
     if losses:
         peak = max(point["rate"] for point in losses)
         points = [(point["epoch"], point["rate"]) for point in losses]

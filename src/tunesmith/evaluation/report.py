@@ -54,6 +54,7 @@ class EvaluationPoint:
     epoch: float
     metric: str
     value: float
+    loss: float  # mean over the validation rows
 
 
 @dataclass(frozen=True)

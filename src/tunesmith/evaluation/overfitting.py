@@ -1,0 +1,76 @@
+"""How much better a model is on rows that it learned from, and from where on more learning cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+from tunesmith.data.findings import Finding
+from tunesmith.evaluation.intervals import standard_error
+from tunesmith.evaluation.wording import figures, metric_title, rows_of
+
+if TYPE_CHECKING:
+    from tunesmith.evaluation.report import EvaluationPoint
+    from tunesmith.tasks.base import Scores
+
+ROSE = 0.05  # share by which the validation loss rises from its lowest value before it is called overfitting
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much better a metric is on training rows than on test rows, with an interval."""
+
+    metric: str
+    trained: float
+    tested: float
+    rows: int  # training rows
+    better: float  # positive where it is better on training rows, whichever way the metric goes
+    low: float
+    high: float
+
+
+def gap_between(trained: Scores, tested: Scores, confidence: float) -> Gap:
+    """Of the primary metric. The rows are other ones on both sides, so the variances of both values add up."""
+    name = tested.primary
+    here, there = trained.value(name), tested.value(name)
+    better = there - here if name in tested.lower else here - there
+    error = math.hypot(standard_error(trained, name), standard_error(tested, name))
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    return Gap(name, here, there, len(trained.of(name)["truth"]), better, better - reach, better + reach)
+
+
+def overfitting(gap: Gap | None, points: Sequence[EvaluationPoint], lower: Sequence[str]) -> Finding | None:
+    """In words, with what to change where the validation loss rose; None where nothing was measured."""
+    said = [] if gap is None else [_gap_said(gap)]
+    if len(points) > 1:
+        said.append(_loss_said(points, lower))
+    return Finding("overfitting", 0 if gap is None else gap.rows, "; ".join(said), ()) if said else None
+
+
+def _gap_said(gap: Gap) -> str:
+    value, low, high = figures(gap.better, gap.low, gap.high)
+    return (
+        f"{metric_title(gap.metric)} is {figures(gap.trained)[0]} on {rows_of(gap.rows, 'training row')} and "
+        f"{figures(gap.tested)[0]} on the test rows, a gap of {value} [{low}, {high}]"
+    )
+
+
+def _loss_said(points: Sequence[EvaluationPoint], lower: Sequence[str]) -> str:
+    least, last = min(points, key=lambda point: point.loss), points[-1]
+    if least is last or least.loss <= 0:
+        return f"the validation loss was still at its lowest at the end ({last.loss:.4f})"
+    rise = last.loss / least.loss - 1
+    lowest = f"the validation loss was lowest at epoch {least.epoch:g} ({least.loss:.4f})"
+    curve = f"{lowest}, and {100 * rise:.0f} % higher at the end"
+    if rise < ROSE:
+        return curve
+    worse = last.value > least.value if last.metric in lower else last.value < least.value
+    if worse:
+        return (
+            f"{curve}: from there on it learned its training rows by heart; give fewer training.epochs or a lower "
+            "training.rate, use a method that changes less (lora, layers, head), or more rows"
+        )
+    return f"{curve}, while {metric_title(last.metric)} did not fall: it is surer of its mistakes, and makes no more of them"
