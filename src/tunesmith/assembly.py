@@ -29,7 +29,7 @@ from tunesmith.tasks.base import OutputTask, Prediction, Task
 from tunesmith.training.events import Event, Note
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
-from tunesmith.training.moving import Moving
+from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
@@ -223,10 +223,16 @@ def keep_frozen(
     splits = {split: encoded.examples[split] for split in wanted}
     cache: str = recipe.training.cache
     if "training.cache" in earlier:
-        cache = "off" if earlier["training.cache"] == Live.__name__ else "memory"
+        kept = earlier["training.cache"]
+        cache = "off" if kept == Live.__name__ else cache if kept == Moving.__name__ else "memory"
     task, pad, versions = prepared.task, backbone.processor.pad, prepared.task.fixed_versions
+    assert isinstance(built.training.epochs, int)
     if not _varies(recipe, prepared) and built.plan.stages and cache != "off":
-        trunk: Trunk = Moving(built.network, built.plan, splits, cache, pad)
+        trunk: Trunk = (
+            Moving(built.network, built.plan, splits, cache, pad)
+            if lasting(built.plan, built.training.epochs, cache)
+            else Live(built.network, "nothing kept: blocks wake one after another, and no cut lasts long enough")
+        )
     elif not _varies(recipe, prepared):
         trunk = plan_trunk(built.network, built.plan, splits, cache, pad)
     elif versions is None:
@@ -346,7 +352,7 @@ def _enough(examples: Sequence[Example], trunk: Trunk, seed: int) -> tuple[Seque
 
     Their features would take more memory than training does, and as long as a third of an epoch.
     """
-    if len(examples) <= MOST_PROBE_ROWS or not isinstance(trunk, Live):
+    if len(examples) <= MOST_PROBE_ROWS or not isinstance(trunk, Live | Moving):
         return examples, measures(examples).sources.tolist(), ""
     rows = sorted(random.Random(seed_of(seed, "probe")).sample(range(len(examples)), MOST_PROBE_ROWS))
     taken = [examples[row] for row in rows]

@@ -129,8 +129,8 @@ def _deliver_adapter(
     partial, final = run / ".partial-adapter", run / "adapter"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(final, ignore_errors=True)
-    if not method.save(network, plan, partial):
-        return
+    if not method.folds or not method.save(network, plan, partial):
+        return  # what does not fold is part of model/, and proven with it
     readable(partial)
     with torch_seed(recipe.seed, "adapter"):  # other draws: what the base lacks (a pooler) must be in the adapter
         base = load_backbone(source)

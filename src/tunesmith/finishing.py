@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.assembly import Built, share_kept
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
-from tunesmith.retention.sweep import Point, Sweep, cheapest, limiting, tried, within
+from tunesmith.retention.sweep import Point, Sweep, cheapest, keeps, limiting, tried, within
 from tunesmith.training.events import Note
 from tunesmith.training.loop import Run
 from tunesmith.training.probe import fit_on
@@ -69,11 +69,19 @@ def _swept(recipe: Recipe, built: Built, run: Run, best: Mapping[str, Tensor]) -
     def set_share(share: float) -> None:
         run.masters.overwrite(_averaged(built, best, share))
 
+    def readings() -> list[float]:
+        return [meter.read(built.network).lost for meter in meters]
+
+    if run.evaluate is None and budget is None:
+        return cheapest([Point(0.0, None, None)], "")
+    set_share(1.0)
+    rounding = readings()  # the base itself in the run's number format: what the meters then read is not forgotten
+
     def lost() -> float:
-        return max(meter.read(built.network).lost for meter in meters)
+        return max(found - here for found, here in zip(readings(), rounding, strict=True))
 
     def enough(point: Point) -> bool:
-        return budget is None or (point.lost is not None and point.lost <= budget)
+        return budget is None or (point.lost is not None and keeps(point.lost, budget))
 
     points = tried(set_share, run.evaluate, lost if meters else None, enough)
     loses = " or ".join(dict.fromkeys(meter.loses for meter in meters))

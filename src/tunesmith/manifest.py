@@ -83,7 +83,14 @@ def _settings_id(recipe: Recipe) -> str:
     from tunesmith.assembly import method_of
 
     data = recipe.data.model_copy(update={"path": "-"})
-    return recipe.model_copy(update={"data": data, "model": "-", "method": method_of(recipe).reading(Path("-"))}).id
+    second = None if recipe.retention.probe is None else "-"
+    known = {
+        "data": data,
+        "model": "-",
+        "method": method_of(recipe).reading(Path("-")),
+        "retention": recipe.retention.model_copy(update={"probe": second}),
+    }
+    return recipe.model_copy(update=known).id
 
 
 def shaping_files(folder: Path) -> dict[str, Path]:

@@ -104,7 +104,7 @@ class Session:
             if not self.resuming:
                 self._begin(ledger)
             if derived:  # from here on with what was found; the recipe on disk is as it was asked
-                self.recipe = decided
+                self.recipe = self.recipe.model_copy(update={"method": decided.method})
             yield from self._keep_manifest(ledger, stored, manifest)
             for event in itertools.chain(prepared.notes, (model_note,)):
                 ledger.append(event)

@@ -21,7 +21,7 @@ from tunesmith.data.stored import Measures, measures
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
 from tunesmith.encoding import encode_split, tidy_cache
-from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.errors import DataError, ModelError, RecipeError, TunesmithError
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MOST_VALIDATION_ROWS = 500
 SPLITS = ("train", "validation", "test")
 LISTED = 10
+PROBE_KEY = "retention.probe"
 PLACES = 5  # of rows with the same thing wrong
 FIGURE = re.compile(r"\d+")
 
@@ -49,6 +50,7 @@ class Prepared:
     findings: tuple[Finding, ...]
     labels: Labels
     notes: tuple[Note, ...]
+    second: Prepared | None = None  # the second labelled set, by which is measured what the base forgets
 
     def table(self, split: str) -> Table:
         return table_in(self.splits, split)
@@ -60,7 +62,10 @@ class Prepared:
         return self.table(split).columns[self.columns.label]
 
     def fingerprints(self) -> dict[str, str]:
-        """sha256 of each split's columns that matter: other columns may change their types on the way through a file."""
+        """sha256 of each split's columns that matter, and of the second set's.
+
+        Other columns may change their types on the way through a file.
+        """
         read = (*self.columns.texts, self.columns.label, self.columns.group)
         kept = [name for name in read if name is not None]
         found = {}
@@ -68,6 +73,8 @@ class Prepared:
             table = self.table(split)
             columns = {name: [_content(value) for value in table.columns[name]] for name in kept}
             found[split] = Table(table.path, columns, table.lines).fingerprint()
+        if self.second is not None:
+            found |= {f"{PROBE_KEY}, {split}": digest for split, digest in self.second.fingerprints().items()}
         return found
 
 
@@ -117,7 +124,39 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
         ),
         Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
-    return Prepared(task, target, columns, splits, tuple(findings), labels, tuple(note for note in notes if note.lines))
+    second = _second(recipe, task)
+    notes = (*notes, Note("probe", () if second is None else _said_of(second)))
+    shown = tuple(note for note in notes if note.lines)
+    return Prepared(task, target, columns, splits, tuple(findings), labels, shown, second)
+
+
+def _second(recipe: Recipe, task: Task) -> Prepared | None:
+    """The rows of the second labelled set, read as those of a run are; None where the recipe names none.
+
+    Raises the kinds of error that `prepare` does, each problem with the key that names the set.
+    """
+    path = recipe.retention.probe
+    if path is None:
+        return None
+    asked = {
+        "model": recipe.model,
+        "data": {"path": path},
+        "task": "image_classification" if task.reads_pictures else "classification",
+        "method": "head",
+        "seed": recipe.seed,
+    }
+    try:
+        second = prepare(Recipe.parse(asked))
+        if len(second.splits.test) == 0:
+            raise DataError(f"{path}: no row could be held out to measure on; give more rows")
+    except TunesmithError as error:
+        raise type(error)(*(f"{PROBE_KEY}: {problem}" for problem in error.problems)) from None
+    return second
+
+
+def _said_of(second: Prepared) -> tuple[str, ...]:
+    """What its own notes say of rows, task and findings, but for which columns were read."""
+    return tuple(f"{PROBE_KEY}: {line}" for note in second.notes if note.topic != "columns" for line in note.lines)
 
 
 def _with_places(finding: Finding) -> str:

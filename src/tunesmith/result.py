@@ -34,7 +34,7 @@ from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
-from tunesmith.retention.sweep import limiting
+from tunesmith.retention.sweep import keeps, limiting
 from tunesmith.seeds import seed_of
 from tunesmith.seen import seen_line, write_seen
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
@@ -168,7 +168,7 @@ def _retained(recipe: Recipe, built: Built, predictor: Predictor) -> list[Findin
     if budget is not None and limits:
         worst = max(limits, key=lambda meter: readings[id(meter)].lost)
         lost = readings[id(worst)].lost
-        kept = "is kept" if lost <= budget else "is not kept"
+        kept = "is kept" if keeps(lost, budget) else "is not kept"
         said = f"the budget of {100 * budget:g} % {kept}: {worst.loses} is {100 * lost:.1f} %"
         found.append(Finding("retention", worst.rows, said, ()))
     return found

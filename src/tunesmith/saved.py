@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.catalog import build
-from tunesmith.errors import ArtifactError
+from tunesmith.errors import ArtifactError, TunesmithError
 from tunesmith.methods.base import Method, Plan
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def write_network(
     (folder / ADDED / OPTIONS).write_text(json.dumps(method.to_plain(), indent=2) + "\n", encoding="utf-8")
     method.take_off(network)
     network.save(folder / BARE, labels, limit)
+    (folder / BARE / "README.md").write_text(
+        f"# Not the fine-tuned model\n\nThe base and the head of a model without what method {method.part_name()} adds, "
+        "which answers otherwise. Use the folder above.\n",
+        encoding="utf-8",
+    )
     return (
         f'opens with tunesmith.load("{folder}") alone: {BARE}/ is the base with the head, and {ADDED}/ what method '
         f"{method.part_name()} adds to it"
@@ -50,8 +55,9 @@ def read_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
     path = folder / ADDED / OPTIONS
     try:
         method = build("methods", json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TunesmithError) as error:
         raise ArtifactError(f"{path}: cannot be read ({error})") from None
-    assert isinstance(method, Method)
+    if not isinstance(method, Method):
+        raise ArtifactError(f"{path}: names no method; copy the whole model/ folder from its run again")
     method.load(network, folder / ADDED)
     return network.eval(), labels

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.assembly import method_of
+from tunesmith.data.encode import Batch, Example
 from tunesmith.data.stored import measures
-from tunesmith.errors import ModelError, RecipeError
+from tunesmith.errors import ModelError
 from tunesmith.methods.base import Method
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.seeds import seed_of, torch_seed
+from tunesmith.training.precision import device_of
 from tunesmith.training.probe import fit_on
 from tunesmith.training.source import FixedRows
 from tunesmith.training.trunk import pooled_features
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from tunesmith.models.network import Network
     from tunesmith.models.resolve import Source
 
 BATCHES = 8  # whose gradients are measured
+AT_ONCE = 16  # rows in memory, but where the loss of a row depends on the others
 KEY = "method.layers"
 
 
@@ -45,60 +53,78 @@ def settled(
 
 
 def relative_gradients(recipe: Recipe, prepared: Prepared, encoded: Encoded, source: Source) -> list[float]:
-    """Of each block its gradient's norm over its weights' norm, a mean over the first batches that training will see.
+    """Of each block its gradient's norm over its weights' norm, a mean over the rows of the first batches of training.
 
-    The untouched base with a head fitted to its features, without dropout, in float32: with a random head the gradients would
-    tell of that.
+    Of the untouched base with a head fitted to its features: with a random head the gradients would tell of that. In
+    evaluation mode and float32, each row as it was read: not packed, and pictures not varied. Raises RecipeError for a device
+    that is not there, and ModelError where there are no blocks or no gradient reaches them.
     """
-    from torch import nn
-
     from tunesmith.models.backbone import load_backbone
 
+    device = device_of(recipe.training)
     with torch_seed(recipe.seed, "base"):
         backbone = load_backbone(source, recipe.training.dropout)
     task, examples = prepared.task, encoded.examples["train"]
     task.widen(backbone.processor, prepared.texts("train"))
     network = task.head(backbone, prepared.labels, prepared.columns.pair is not None, seed_of(recipe.seed, "head"))
-    network.to(recipe.training.device if recipe.training.device != "auto" else "cpu").eval()
-    blocks: list[nn.Module] = [network.get_submodule(name) for name in network.layout.blocks]
+    network.to(device).eval()
+    blocks = [network.get_submodule(name) for name in network.layout.blocks]
     if not blocks:
         raise ModelError("method.layers: this base has no ordered list of blocks to choose from; use full or head")
-    if len(examples) == 0:
-        raise RecipeError("method.layers: auto chooses on training rows, and there are none; give numbers")
     read, targets, pad = measures(examples), prepared.truth("train"), backbone.processor.pad
     size = recipe.training.batch_size
     order = task.order(read.lengths.tolist(), [targets[row] for row in read.sources], size, recipe.seed)
-    source_of_rows = FixedRows(examples, order, size, pad, str(network.sample.device))
+    rows = FixedRows(examples, order, size if task.joint else min(size, AT_ONCE), pad, device)
     steps = min(BATCHES, max(1, order.steps_per_epoch))
-    batches = [batch for step in range(steps) for batch in source_of_rows.batch(step)]
+    drawn = sorted({row for step in range(steps) for batch in rows.batch(step) for row in batch.rows})
     if network.output is not None:
-        _fit(network, prepared, examples, sorted({row for batch in batches for row in batch.rows}), pad)
-    totals = [0.0] * len(blocks)
+        _fit(network, prepared, examples, drawn, pad)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(tuple(f"{block}." for block in network.layout.blocks)))
+    totals, counted = [0.0] * len(blocks), 0
+    for step in range(steps):
+        found = _of_step(network, prepared, rows.batch(step), blocks)
+        if found is not None:
+            totals, counted = [before + value for before, value in zip(totals, found, strict=True)], counted + 1
+    if counted == 0 or not all(map(math.isfinite, totals)):
+        raise ModelError(
+            "method.layers: no finite gradient reaches the blocks on the first training rows; give their numbers"
+        )
+    return [total / counted for total in totals]
+
+
+def _of_step(network: Network, prepared: Prepared, batches: list[Batch], blocks: list[nn.Module]) -> list[float] | None:
+    """Of the mean loss of one step's rows; None where these hold nothing to learn."""
+    network.zero_grad()
+    weight = 0.0
     for batch in batches:
-        network.zero_grad()
-        loss = task.loss(network(batch.inputs), batch)
-        (loss.total / loss.weight).backward()
-        for place, block in enumerate(blocks):
-            totals[place] += _relative(block) / len(batches)
-    return totals
+        loss = prepared.task.loss(network(batch.inputs), batch)
+        loss.total.backward()
+        weight += float(loss.weight)
+    return [_relative(block) / weight for block in blocks] if weight > 0 else None
 
 
-def _fit(network: Network, prepared: Prepared, examples: Any, rows: list[int], pad: dict[str, int]) -> None:
+def _fit(
+    network: Network, prepared: Prepared, examples: Sequence[Example], rows: list[int], pad: dict[str, int]
+) -> None:
     """Puts a head fitted to the features of those rows on the network."""
-    from dataclasses import replace
-
-    import torch
-
     chosen = [replace(examples[row], row=place) for place, row in enumerate(rows)]
     features = {"train": pooled_features(network, chosen, pad)}
     head = fit_on(prepared.task, network.last, features, {"train": chosen}).start
+    import torch
+
     with torch.no_grad():
         network.last.weight.copy_(head.weight)
         if head.bias is not None:
             network.last.bias.copy_(head.bias)
 
 
-def _relative(block: Any) -> float:
-    weights = [value for value in block.parameters() if value.grad is not None]
-    squared = float(sum(value.grad.square().sum() for value in weights))
-    return (squared / max(float(sum(value.detach().square().sum() for value in weights)), 1e-24)) ** 0.5
+def _relative(block: nn.Module) -> float:
+    import torch
+
+    gradients = [value.grad for value in block.parameters() if value.grad is not None]
+    weights = [value.detach() for value in block.parameters() if value.grad is not None]
+    if not weights:
+        return 0.0
+    total = torch.nn.utils.get_total_norm
+    return float(total(gradients)) / max(float(total(weights)), 1e-12)

@@ -17,7 +17,7 @@ from shortruns import METHODS, Bench, bench, differences, recipe_for
 from tunesmith.training.events import Evaluated, StepDone
 from tunesmith.training.loop import train
 from tunesmith.training.moving import Moving
-from tunesmith.training.trunk import HiddenCache, Live, PooledCache
+from tunesmith.training.trunk import HiddenCache, Live, PooledCache, Trunk
 
 Folder = Callable[[str], Path]
 KINDS = {"head": PooledCache, "layers": HiddenCache, "unfreeze": Moving}
@@ -61,6 +61,25 @@ def test_to_rounding_in_other_batches(method: str, model_folder: Folder, table_f
     assert abs(sum(a - b for a, b in zip(here, there, strict=True))) / len(here) < 5e-7
 
 
+def _spoil(trunk: Trunk) -> None:
+    assert isinstance(trunk, HiddenCache)
+    rows = list(trunk.hidden["train"])
+    rows[0] = rows[0] + 1e-4
+    trunk.hidden = {**trunk.hidden, "train": rows}
+
+
+def _spoil_each(trunk: Moving) -> None:
+    """Each cache as it is made; what was kept is right but for one row."""
+    enter = trunk.enter
+
+    def spoiling(cut: int, epochs: float) -> None:
+        enter(cut, epochs)
+        if cut > 0:
+            _spoil(trunk.now)
+
+    trunk.enter = spoiling  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("method", list(KINDS))
 def test_control_a_cache_of_the_wrong_rows_is_noticed(
     method: str, model_folder: Folder, table_file: Path, tmp_path: Path
@@ -69,16 +88,11 @@ def test_control_a_cache_of_the_wrong_rows_is_noticed(
     cached = _made(method, "memory", model, table_file, tmp_path / "cached", whole=True)
     trunk = cached.trunk
     if isinstance(trunk, Moving):
-        trunk.enter(2, 6.0)
-        trunk.enter = lambda cut, epochs: None  # type: ignore[method-assign]
-        trunk = trunk.now
-    if isinstance(trunk, PooledCache):
+        _spoil_each(trunk)
+    elif isinstance(trunk, PooledCache):
         trunk.kept["train"][:2] = trunk.kept["train"][:2].flip(0)
     else:
-        assert isinstance(trunk, HiddenCache)
-        rows = list(trunk.hidden["train"])
-        rows[0] = rows[0] + 1e-4
-        trunk.hidden = {**trunk.hidden, "train": rows}
+        _spoil(trunk)
     live = _made(method, "off", model, table_file, tmp_path / "live", whole=True)
     assert _numbers(cached) != _numbers(live)
 

@@ -12,15 +12,16 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from shortruns import METHODS, bench, differences, facts, recipe_for
+from shortruns import METHODS, bench, differences, facts, recipe_for, rows, write_rows
 from tunesmith.assembly import best_parameters
-from tunesmith.errors import RecipeError
+from tunesmith.errors import ArtifactError, RecipeError
 from tunesmith.evaluation.neighbours import linear_cka, still_near
 from tunesmith.finishing import finished
-from tunesmith.pipeline import start
+from tunesmith.pipeline import resume, start
 from tunesmith.recipe import Recipe
 from tunesmith.retention.meter import Meter
-from tunesmith.retention.sweep import NEARER, SHARES, Point, within
+from tunesmith.retention.order import Order
+from tunesmith.retention.sweep import NEARER, SHARES, Point, keeps, within
 from tunesmith.training.events import Finished, Note
 from tunesmith.training.loop import Measured, train
 from tunesmith.training.schedule import pull_share
@@ -234,6 +235,7 @@ def test_of_the_shares_within_a_budget_the_best_is_taken(points: list[Point], ch
     assert (found.chosen, found.met) == (chosen, met)
     assert ("keeps the accuracy lost within 2 %" in found.why) is not met
     assert ("that keep the accuracy lost within 2 %" in found.why) is met
+    assert ("the smallest of those" in found.why) is (points[0].measured is None)
 
 
 @pytest.mark.parametrize(("budget", "met"), [("95%", True), (0, False)])
@@ -298,3 +300,81 @@ def test_what_a_budget_may_be() -> None:
             Recipe.parse({**plain, "retention": {"budget": wrong}})
     with pytest.raises(RecipeError, match="give no keep beside it"):
         Recipe.parse({**plain, "retention": {"budget": "2%", "keep": 0.1}})
+
+
+def test_a_budget_that_is_just_kept_is_kept() -> None:
+    assert keeps(0.9 - 0.88, 0.02) and not keeps(0.9 - 0.87, 0.02)
+    found = within([_point(0.0, 0.9, 0.9 - 0.88), _point(0.1, 0.8, 0.0)], "accuracy lost", 0.02)
+    assert (found.chosen, found.met) == (0.0, True)
+
+
+def test_rounding_is_not_forgotten(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    settings = {"training.rate": 1e-12, "training.precision": "bfloat16", "retention.budget": 0.001}
+    list(start(recipe_for(model_folder("bert"), table_file, "full", {**FAST, **settings}), tmp_path / "run").events())
+    tried = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))["shares"]
+    assert tried["met"] and {point["lost"] for point in tried["points"]} == {0.0}
+
+
+def test_no_share_is_tried_where_nothing_can_choose_it(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    plain = Order.read
+
+    def counted(self: Order, network: Any) -> Any:
+        read.append(1)
+        return plain(self, network)
+
+    monkeypatch.setattr(Order, "read", counted)
+    settings = {**FAST, "retention.keep": "auto", "data.validation": 0.0}
+    list(start(recipe_for(model_folder("bert"), table_file, "full", settings), tmp_path / "run").events())
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize("key", ["retention.probe", "retention.measure"])
+def test_a_meter_moves_no_training(key: str, model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    """The control is another seed."""
+    measured = {key: str(table_file) if key == "retention.probe" else True}
+    made = []
+    for place, more in enumerate(({"retention.measure": False}, measured, {"retention.measure": False, "seed": 1})):
+        recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, **more})
+        made.append(bench(recipe, tmp_path / str(place)))
+        list(train(made[-1].run))
+    assert len(made[1].built.meters) == (2 if key == "retention.probe" else 1)
+    assert differences(made[0].tensors(), made[1].tensors()) == []
+    assert differences(made[0].tensors(), made[2].tensors()) != []
+
+
+def test_a_probe_that_changed_is_another_run(model_folder: Folder, tmp_path: Path) -> None:
+    data, second = write_rows(tmp_path / "rows.csv", 90), write_rows(tmp_path / "second.csv", 60)
+    recipe = recipe_for(model_folder("bert"), data, "full", {**FAST, "retention.probe": str(second)})
+    asked = iter([False] * 3 + [True] * 100)
+    list(start(recipe, tmp_path / "run", stop=asked.__next__).events())
+    write_rows(second, 66)
+    with pytest.raises(ArtifactError, match="is not the data this run was started with"):
+        list(resume(tmp_path / "run").events())
+
+
+def test_what_was_found_in_the_probe_is_said(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    second = write_rows(tmp_path / "second.csv", 60)
+    with second.open("a", encoding="utf-8") as file:
+        file.write("a text without a label,\n")
+    recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.probe": str(second)})
+    notes = [event for event in start(recipe, tmp_path / "run").events() if isinstance(event, Note)]
+    said = [line for note in notes if note.topic == "probe" for line in note.lines if "retention.probe" in line]
+    assert any("test: " in line for line in said) and any("label" in line for line in said), said
+
+
+def test_a_budget_finer_than_a_row_is_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    settings = {**FAST, "retention.probe": str(table_file), "retention.budget": "2%"}
+    recipe = recipe_for(model_folder("bert"), table_file, "full", settings)
+    with pytest.raises(RecipeError, match=r"retention\.budget: 2 % is less than one of \d+ rows of the probe"):
+        list(start(recipe, tmp_path / "run").events())
+
+
+def test_masked_words_without_a_stored_head_are_measured_by_neighbours(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = recipe_for(model_folder("sentence"), table_file, "full", {**FAST, "data.text": "text"}).to_plain()
+    list(start(Recipe.parse({**plain, "task": "masked_lm"}), tmp_path / "run").events())
+    assert any("nearest to each of" in line for line in _said(tmp_path / "run"))

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from shortruns import bench, recipe_for
+from shortruns import bench, recipe_for, same_model
 from tunesmith.catalog import build
 from tunesmith.data.encode import collate
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, RecipeError
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.methods.layers import Layers
 from tunesmith.models.backbone import load_backbone
@@ -21,9 +21,11 @@ from tunesmith.models.network import Network, sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import resume, start
 from tunesmith.preparing import encode, prepare
-from tunesmith.settling import relative_gradients, settled
-from tunesmith.training.events import Finished, StepDone, Stopped
+from tunesmith.settling import KEY, relative_gradients, settled
+from tunesmith.training.events import Finished, Note, StepDone, Stopped
 from tunesmith.training.loop import train
+from tunesmith.training.moving import Moving
+from tunesmith.training.trunk import HiddenCache, Live, Trunk
 
 Folder = Callable[[str], Path]
 
@@ -99,6 +101,39 @@ def test_patience_counts_from_where_everything_trains(model_folder: Folder, tabl
     assert ends[0] <= 5 and ends[1] >= 9
 
 
+@pytest.mark.parametrize("stopped_at", [2, 9, 14, 29])
+def test_a_run_stopped_while_a_cut_is_kept_ends_as_one_that_went_on(
+    stopped_at: int, model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Trunk] = []
+    plain = Moving.enter
+
+    def watched(self: Moving, cut: int, epochs: float) -> None:
+        plain(self, cut, epochs)
+        made.append(self.now)
+
+    monkeypatch.setattr(Moving, "enter", watched)
+    settings = {"training.epochs": 10, "training.micro_batch": 24, "training.rate": 1e-3}
+    recipe = recipe_for(model_folder("bert"), table_file, {"name": "full", "unfreeze": 0.75}, settings)
+    events = list(start(recipe, tmp_path / "whole").events())
+    assert [type(trunk) for trunk in made] == [HiddenCache, HiddenCache, Live, Live]
+    asked = iter([False] * (stopped_at + 1) + [True] * 100)
+    assert isinstance(list(start(recipe, tmp_path / "cut", stop=asked.__next__).events())[-1], Stopped)
+    again = list(resume(tmp_path / "cut").events())
+    steps = {event.step: event.loss for event in events if isinstance(event, StepDone)}
+    assert {e.step: e.loss for e in again if isinstance(e, StepDone)}.items() <= steps.items()
+    assert same_model(tmp_path / "whole" / "model", tmp_path / "cut" / "model")
+
+
+def test_nothing_is_kept_where_no_cut_lasts(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    kinds = []
+    for epochs, cache in ((2, "auto"), (10, "auto"), (4, "memory"), (10, "off")):
+        settings = {"training.epochs": epochs, "training.cache": cache}
+        recipe = recipe_for(model_folder("bert"), table_file, {"name": "full", "unfreeze": 0.75}, settings)
+        kinds.append(type(bench(recipe, tmp_path / f"{epochs}{cache}").trunk))
+    assert kinds == [Live, Moving, Moving, Live]
+
+
 def test_a_base_without_blocks_cannot_wake_them(model_folder: Folder) -> None:
     with pytest.raises(ModelError, match=r"method\.unfreeze: this base has no ordered list of blocks"):
         _attached(model_folder("glove"), {"name": "full", "unfreeze": 0.5})
@@ -145,20 +180,33 @@ def test_relative_gradients_are_those_of_a_plain_backward(model_folder: Folder, 
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_auto_runs_and_is_the_same_when_resumed(
+def test_a_choice_by_gradients_is_the_same_when_resumed(
     family: str, model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
     recipe = _auto(model_folder(family), table_file)
-    events = list(start(recipe, tmp_path / "run", stop=iter([False] * 6 + [True] * 100).__next__).events())
-    assert isinstance(events[-1], Stopped)
-    again = list(resume(tmp_path / "run").events())
-    assert isinstance(again[-1], Finished)
-    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
-    (said,) = [item for item in report["derived"] if item["key"] == "method.layers"]
-    assert said["why"] == "as before the run was stopped"
-    first = [line for event in events if event.kind == "note" for line in event.lines if "method.layers" in line]
-    assert said["value"] in first[0]
-    assert "auto" in (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
+    events = list(start(recipe, tmp_path / "whole").events())
+    asked = iter([False] * 4 + [True] * 100)
+    assert isinstance(list(start(recipe, tmp_path / "cut", stop=asked.__next__).events())[-1], Stopped)
+    assert isinstance(list(resume(tmp_path / "cut").events())[-1], Finished)
+    assert same_model(tmp_path / "whole" / "model", tmp_path / "cut" / "model")
+    first, second = (
+        next(
+            item for item in json.loads((tmp_path / name / "report.json").read_text())["derived"] if item["key"] == KEY
+        )
+        for name in ("whole", "cut")
+    )
+    assert first["value"] == second["value"] and second["why"] == "as before the run was stopped"
+    assert any(KEY in line for event in events if isinstance(event, Note) for line in event.lines)
+    assert "auto" in (tmp_path / "cut" / "recipe.yaml").read_text(encoding="utf-8")
+
+
+def test_a_choice_on_a_gpu_that_is_not_there_is_refused(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    recipe = _auto(model_folder("bert"), table_file, **{"training.device": "cuda"})
+    with pytest.raises(RecipeError, match=r"training\.device: cuda was asked for"):
+        list(start(recipe, tmp_path / "run").events())
 
 
 def test_nothing_is_measured_where_nothing_is_open(model_folder: Folder, table_file: Path) -> None:

@@ -22,6 +22,9 @@ WEIGHTS = "adapter.safetensors"
 class Bottleneck(Method):
     """Two narrow maps behind attention and feed-forward of every block, and the head, train.
 
+    They stand where Houlsby 2019 puts them, before the bridge around the sublayer; the norms of the blocks stay frozen, which
+    are trained there. `pfeiffer` is their second half alone: Pfeiffer 2021 ("AdapterFusion") puts it behind bridge and norm.
+
     They cannot be made part of the base's own weights, so the model needs Tunesmith where it is used.
     """
 
@@ -64,7 +67,7 @@ class Bottleneck(Method):
 
     def averaged(self, name: str) -> bool:
         """The second maps alone: without these nothing is added, whatever the first ones are."""
-        return ".up." in name
+        return name.rpartition(".")[0].endswith(".up")
 
     def save(self, network: Network, plan: Plan, folder: Path) -> bool:
         from safetensors.torch import save_file

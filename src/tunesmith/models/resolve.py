@@ -207,7 +207,7 @@ def check_folder(source: Source) -> None:
         return
     folder = weights_folder(source.folder)
     config = _check_config(folder, source.name, problems)
-    if not (folder / "base" / "config.json").is_file():
+    if not _in_two_parts(folder):
         _check_weights(folder, source, problems)
     if config is not None and "auto_map" in config and not _is_native(config):
         problems.add(
@@ -226,7 +226,7 @@ def _check_config(folder: Path, name: str, problems: Problems) -> dict[str, Any]
         problems.add(f"{path}: expected a JSON object; fetch the file again")
     elif (folder / "adapter_config.json").is_file():
         problems.add(f"{name}: holds an adapter, not a model; give the base model that it was trained on")
-    elif (folder / "base" / "config.json").is_file():
+    elif _in_two_parts(folder):
         problems.add(
             f"{name}: is a model of Tunesmith with something beside its base that no other run can begin with; "
             f"give {folder / 'base'} for the base and its head alone"
@@ -236,6 +236,11 @@ def _check_config(folder: Path, name: str, problems: Problems) -> dict[str, Any]
     else:
         problems.add(f"{name}: no config.json in {folder}; give a folder as save_pretrained writes it")
     return None
+
+
+def _in_two_parts(folder: Path) -> bool:
+    """Whether this is a saved model with something beside its base, as Tunesmith's own `saved` writes it."""
+    return not (folder / "config.json").is_file() and (folder / "adapter" / "adapter.json").is_file()
 
 
 def _check_weights(folder: Path, source: Source, problems: Problems) -> None:

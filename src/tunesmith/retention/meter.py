@@ -29,6 +29,11 @@ class Meter(ABC):
         """How many texts or pictures it reads."""
 
     @property
+    def least(self) -> float:
+        """The smallest loss that it can tell from none; 0 where there is no such."""
+        return 0.0
+
+    @property
     @abstractmethod
     def tokens(self) -> frozenset[int]:
         """The token numbers that it reads: a network whose table is without one of them cannot be measured."""

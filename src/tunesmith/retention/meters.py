@@ -28,9 +28,15 @@ def meters_of(recipe: Recipe, prepared: Prepared, network: Network, plan: Plan, 
     if not network.pretrained or set(plan.trainable) <= network.fresh:
         return []
     asked = recipe.retention
-    found = probe_on(recipe, network, limit)
+    found = probe_on(recipe, prepared, network, limit)
     if asked.measure or (asked.budget is not None and not found):
         found += _of_general_text(recipe, prepared, network, limit)
+    for meter in found:
+        if asked.budget is not None and 0 < asked.budget < meter.least:
+            raise RecipeError(
+                f"retention.budget: {100 * asked.budget:g} % is less than one of {meter.rows} rows of the probe, which is "
+                f"the least that it can tell; give more rows, or a budget of {100 * meter.least:.2g} % or more"
+            )
     if asked.budget is not None and not found:
         raise RecipeError(
             f"retention.budget: nothing says what task {prepared.task.part_name()} makes this base forget; name a second "
@@ -45,8 +51,12 @@ def _of_general_text(recipe: Recipe, prepared: Prepared, network: Network, limit
     if not network.writes:
         return order_of(network, limit)
     judge = _judge(prepared.task)
-    if judge is None or network.fresh:  # a head of random numbers foretells nothing that could be forgotten
+    if judge is None:
         return []
+    if (
+        network.fresh
+    ):  # a head of random numbers foretells nothing that could be forgotten; what the body gives still can
+        return order_of(network, limit)
     labels = prepared.labels if judge is prepared.task else Labels((), ())
     return perplexities(judge, labels, network, limit, recipe.seed)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.data.stored import tokens_in
 from tunesmith.errors import TunesmithError
-from tunesmith.preparing import Encoded, Prepared, fitted, prepare
-from tunesmith.recipe import DataSpec, Recipe
+from tunesmith.preparing import PROBE_KEY, Encoded, Prepared, fitted
+from tunesmith.recipe import Recipe
 from tunesmith.retention.meter import Meter, Reading
 from tunesmith.retention.vectors import body_vectors
 from tunesmith.seeds import seed_of
@@ -21,10 +21,8 @@ from tunesmith.training.probe import fit_on
 if TYPE_CHECKING:
     from tunesmith.data.encode import Example
     from tunesmith.models.network import Network
-    from tunesmith.models.processor import Processor
 
-MOST_ROWS = 2_000  # of each split: one standard error of an accuracy is then one point or less
-KEY = "retention.probe"
+MOST_ROWS = 2_000  # of each split: one standard error of an accuracy is then 1.1 points or less
 
 
 class Probe(Meter):
@@ -40,7 +38,7 @@ class Probe(Meter):
         self._name, self._prepared = name, prepared
         self._splits: dict[str, list[Example]] = {}
         for split, rows in encoded.examples.items():
-            drawn = _drawn(len(rows), seed_of(seed, KEY, split))
+            drawn = _drawn(len(rows), seed_of(seed, PROBE_KEY, split))
             if split == "test":
                 truth = prepared.truth("test")
                 self._truth = [truth[rows[place].source] for place in drawn]
@@ -51,6 +49,10 @@ class Probe(Meter):
     @property
     def rows(self) -> int:
         return len(self._splits["test"])
+
+    @property
+    def least(self) -> float:
+        return 1 / self.rows
 
     @cached_property
     def tokens(self) -> frozenset[int]:
@@ -78,34 +80,19 @@ class Probe(Meter):
         return task.score(found, self._truth, labels).value("accuracy")
 
 
-def probe_of(recipe: Recipe, path: str, processor: Processor, limit: int) -> tuple[Prepared, Encoded]:
-    """The rows of the second set, read as those of a run are, with a tenth held out where no test file is given.
+def probe_on(recipe: Recipe, prepared: Prepared, network: Network, limit: int) -> list[Meter]:
+    """The probe that the recipe names, measured on the untouched base; none where it names none.
 
-    Raises DataError and RecipeError, each problem with the key that names the set.
+    limit: tokens kept of a text. Raises DataError for rows that cannot be encoded.
     """
-    kind = "image_classification" if processor.pictures else "classification"
-    asked = {
-        "model": recipe.model,
-        "data": DataSpec(path=path).model_dump(),
-        "task": kind,
-        "method": "head",
-        "seed": recipe.seed,
-    }
-    try:
-        prepared = prepare(Recipe.parse(asked))
-        prepared, encoded = fitted(prepared, processor, "auto" if processor.pictures else limit)
-    except TunesmithError as error:
-        raise type(error)(*(f"{KEY}: {problem}" for problem in error.problems)) from None
-    return prepared, encoded
-
-
-def probe_on(recipe: Recipe, network: Network, limit: int) -> list[Meter]:
-    """The probe that the recipe names, measured on the untouched base; none where it names none."""
-    path = recipe.retention.probe
-    if path is None:
+    second, path = prepared.second, recipe.retention.probe
+    if second is None or path is None:
         return []
-    prepared, encoded = probe_of(recipe, path, network.processor, limit)
-    return [Probe(Path(path).name, prepared, encoded, network, recipe.seed)]
+    try:
+        second, encoded = fitted(second, network.processor, "auto" if network.processor.pictures else limit)
+    except TunesmithError as error:
+        raise type(error)(*(f"{PROBE_KEY}: {problem}" for problem in error.problems)) from None
+    return [Probe(Path(path).name, second, encoded, network, recipe.seed)]
 
 
 def _drawn(rows: int, seed: int) -> Sequence[int]:

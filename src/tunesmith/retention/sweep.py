@@ -33,6 +33,11 @@ class Sweep:
     met: bool = True  # whether the limit is kept
 
 
+def keeps(lost: float, budget: float) -> bool:
+    """Whether so much may be lost; a difference of two shares is not exact in its last digits."""
+    return lost <= budget + 1e-9
+
+
 def limiting(meters: Sequence[Meter]) -> tuple[Meter, ...]:
     """Those that a limit holds for: the probe where the user named one, which is what they care about; else all."""
     named = tuple(meter for meter in meters if isinstance(meter, Probe))
@@ -69,7 +74,7 @@ def within(points: Sequence[Point], loses: str, budget: float) -> Sweep:
     budget, the one that loses least, and `met` is false.
     """
     lost = {point.share: point.lost for point in points if point.lost is not None}
-    fitting = [point for point in points if lost[point.share] <= budget]
+    fitting = [point for point in points if keeps(lost[point.share], budget)]
     metric = "" if points[0].measured is None else f"{points[0].measured.metric} and loss on the validation rows, and "
     curve = f"({metric}{loses} by share: {_curve(points)})"
     if not fitting:
@@ -82,8 +87,9 @@ def within(points: Sequence[Point], loses: str, budget: float) -> Sweep:
         )
         return Sweep(tuple(points), least.share, why, loses, met=False)
     best = min(fitting, key=_quality)
+    which = "the best on the validation rows" if metric else "the smallest"
     why = (
-        f"trained weights averaged with the base's own, which count {best.share:g}: the best on the validation rows of those "
+        f"trained weights averaged with the base's own, which count {best.share:g}: {which} of those "
         f"that keep the {loses} within {100 * budget:g} % {curve}"
     )
     return Sweep(tuple(points), best.share, why, loses)

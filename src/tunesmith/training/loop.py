@@ -70,9 +70,13 @@ class Run:
     state: State
 
     @property
-    def steps(self) -> int:
+    def training_epochs(self) -> int:
         assert isinstance(self.training.epochs, int)
-        return self.training.epochs * self.source.steps_per_epoch
+        return self.training.epochs
+
+    @property
+    def steps(self) -> int:
+        return self.training_epochs * self.source.steps_per_epoch
 
 
 def train(run: Run) -> Iterator[Event]:
@@ -83,8 +87,8 @@ def train(run: Run) -> Iterator[Event]:
     state, per_epoch = run.state, run.source.steps_per_epoch
     due = _evaluation_steps(run)
     saved_at = time.monotonic()
-    stage: Stage | None = None
     why = "all epochs done"
+    stage = _enter(run, None) if run.plan.stages else None  # also where no step is left: what follows reads the trunk
     if state.carry.evaluated < 0 or (state.step in due and state.carry.evaluated < state.step):
         yield from _evaluate(run)
         yield _save(run)
@@ -115,14 +119,14 @@ def train(run: Run) -> Iterator[Event]:
 
 def _enter(run: Run, before: Stage | None) -> Stage:
     """The stage of the next step; where it is another than `before`, what waits in it takes no part in training."""
-    stage = run.plan.at(run.state.step / run.steps)
+    stage = run.plan.at(run.state.step / run.steps if run.steps else 1.0)
     if stage is not before:
         parameters = dict(run.network.named_parameters())
         for name in run.plan.trainable:
             parameters[name].requires_grad_(name not in stage.waiting)
         later = [item.start for item in run.plan.stages if item.start > stage.start]
         end = later[0] if later else 1.0
-        run.trunk.enter(stage.cut, (end * run.steps - run.state.step) / run.source.steps_per_epoch)
+        run.trunk.enter(stage.cut, (end - stage.start) * run.training_epochs)
     return stage
 
 

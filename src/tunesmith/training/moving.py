@@ -20,6 +20,20 @@ WORTH_IT = (
 )
 
 
+def worth_it(cache: str) -> float:
+    """Epochs that a cut must last to be kept: any whole one where that was asked for."""
+    return 1.0 if cache == "memory" else WORTH_IT
+
+
+def lasting(plan: Plan, epochs: float, cache: str) -> bool:
+    """Whether some cut of the plan lasts so long, in a run of so many epochs."""
+    ends = [*(stage.start for stage in plan.stages[1:]), 1.0]
+    return any(
+        stage.cut > 0 and (end - stage.start) * epochs >= worth_it(cache)
+        for stage, end in zip(plan.stages, ends, strict=True)
+    )
+
+
 class Moving(Trunk):
     """Another trunk for each cut."""
 
@@ -28,7 +42,7 @@ class Moving(Trunk):
     ) -> None:
         self._network, self._plan, self._splits, self._cache, self._pad = network, plan, splits, cache, pad
         self._now: Trunk = Live(network, "nothing kept before the first step")
-        self._worth = 1.0 if cache == "memory" else WORTH_IT
+        self._worth = worth_it(cache)
         self.why = (
             f"what is frozen is kept where its cut lasts {self._worth:g} epochs or more, as blocks wake one by one"
         )

@@ -38,13 +38,7 @@ def choose_runtime(training: TrainingSpec, width: int, convolutions: bool = Fals
 
     Raises RecipeError when CUDA is asked for and there is none.
     """
-    import torch
-
-    device = training.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("training.device: cuda was asked for, and torch sees no GPU here; use cpu or auto")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(training)
     if training.precision != "auto":
         return Runtime(device, training.precision, "as asked")
     if convolutions and device == "cpu":
@@ -54,6 +48,17 @@ def choose_runtime(training: TrainingSpec, width: int, convolutions: bool = Fals
     return Runtime(
         device, word, f"a bfloat16 matrix product measured {gain:.1f} times as fast as float32 on this {device}"
     )
+
+
+def device_of(training: TrainingSpec) -> str:
+    """The device asked for or present. Raises RecipeError when CUDA is asked for and there is none."""
+    import torch
+
+    if training.device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("training.device: cuda was asked for, and torch sees no GPU here; use cpu or auto")
+    if training.device != "auto":
+        return training.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def bfloat16_gain(device: str, width: int) -> float:
