@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from shortruns import METHODS, bench, differences, facts, recipe_for, rows, write_rows
+from shortruns import METHODS, bench, differences, facts, recipe_for, write_rows
 from tunesmith.assembly import best_parameters
 from tunesmith.errors import ArtifactError, RecipeError
 from tunesmith.evaluation.neighbours import linear_cka, still_near
