@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.data.stored import tokens_in
 from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.wording import rows_of
 from tunesmith.preparing import PROBE_KEY, Encoded, Prepared, fitted
 from tunesmith.recipe import Recipe
 from tunesmith.retention.meter import Meter, Reading
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 MOST_ROWS = 2_000  # of each split: one standard error of an accuracy is then 1.1 points or less
+ENOUGH = 50  # rows under which one standard error of an accuracy may be more than 7 points
 
 
 class Probe(Meter):
@@ -61,9 +63,10 @@ class Probe(Meter):
     def read(self, network: Network) -> Reading:
         after = self._accuracy(network)
         lost = self.before - after
+        few = "" if self.rows >= ENOUGH else ", too few to tell much"
         said = (
             f"accuracy on {self._name} of a new head on what the base gives: {self.before:.3f} before, {after:.3f} after "
-            f"({0.0 - 100 * lost:+.1f} points; {self.rows:,} rows)"
+            f"({0.0 - 100 * lost:+.1f} points; {rows_of(self.rows, 'row')}{few})"
         )
         return Reading(lost, said)
 

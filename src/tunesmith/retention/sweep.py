@@ -60,9 +60,10 @@ def cheapest(points: Sequence[Point], loses: str) -> Sweep:
         if point.measured is not None and (point.measured.rank < none.rank or point.measured.loss > none.loss)
     ]
     chosen = max(point.share for point in points if point.share < min(costs, default=1.0))
+    read = any(point.lost is not None for point in points)
     why = (
         f"trained weights averaged with the base's own, which count {chosen:g}: the largest share that costs nothing on the "
-        f"validation rows ({none.metric} and loss by share: {_curve(points)})"
+        f"validation rows ({none.metric} and loss{f', and {loses},' if read else ''} by share: {_curve(points)})"
     )
     return Sweep(tuple(points), chosen, why, loses)
 
