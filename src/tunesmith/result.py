@@ -47,9 +47,7 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Prediction, Scores
 
 LOSS = "loss"  # a token, in nats
-MOST_COMPARED = (
-    500  # training rows that the model is measured on beside the test rows: enough for an interval of a few points
-)
+MOST_COMPARED = 500  # training rows that the model is measured on beside the test rows
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
 
