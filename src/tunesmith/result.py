@@ -168,9 +168,15 @@ def _retained(recipe: Recipe, built: Built, predictor: Predictor) -> list[Findin
     if budget is not None and limits:
         worst = max(limits, key=lambda meter: readings[id(meter)].lost)
         lost = readings[id(worst)].lost
-        kept = "is kept" if keeps(lost, budget) else "is not kept"
-        said = f"the budget of {100 * budget:g} % {kept}: {worst.loses} is {100 * lost:.1f} %"
-        found.append(Finding("retention", worst.rows, said, ()))
+        share = (
+            ""
+            if built.sweep is None
+            else f", with {built.sweep.chosen:g} of the base's own weights in the delivered ones"
+        )
+        much = f"{worst.loses} is {100 * lost:.3g} %" if lost > 0 else "nothing is lost"
+        kept = keeps(lost, budget)
+        said = f"the budget of {100 * budget:g} % is {'kept' if kept else 'not kept'}{share}: {much}"
+        found.append(Finding("retention" if kept else "unkept", worst.rows, said, ()))
     return found
 
 

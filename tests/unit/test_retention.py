@@ -250,10 +250,15 @@ def test_a_budget_is_kept_or_said_not_to_be(
     lost = {point["share"]: point["lost"] for point in tried["points"]}
     assert list(lost) == [*SHARES] if met else [*SHARES, NEARER]
     assert lost[0.0] > lost[0.5] > lost[0.9]
-    delivered, said = _said(tmp_path / "run")
+    delivered, *kept = _said(tmp_path / "run")
+    (said,) = kept if met else [item["message"] for item in report["findings"] if item["kind"] == "unkept"]
     left = int(delivered.partition("documentation), ")[2].partition("%")[0])
     assert left == pytest.approx(100 * (1 - lost[tried["chosen"]]), abs=2)
     assert said.startswith(f"the budget of {95 if met else 0} % is {'' if met else 'not '}kept")
+    assert f"with {tried['chosen']:g} of the base's own weights in the delivered ones" in said
+    assert (
+        '<p class="warning">The budget' in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    ) is not met
     assert "What the base keeps" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 

@@ -45,12 +45,8 @@ from tunesmith.evaluation.wording import (
 
 STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
 MANY = 3  # metrics that fit beside each other with their intervals
-BESIDE = (
-    "overfitting",
-    "retention",
-    "nearer",
-    "surer",
-)  # findings of the result, told with the verdict as in the terminal
+# Findings of the result, told with the verdict as in the terminal.
+BESIDE = ("overfitting", "retention", "unkept", "nearer", "surer")
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
 TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
@@ -100,7 +96,9 @@ def _head(report: Mapping[str, Any]) -> str:
     plain = " ".join(sentence for sentence in rest if sentence not in warnings)
     quiet = f"<p>{_kept_together(plain)}</p>"
     quiet += "".join(f'<p class="warning">{_kept_together(sentence)}</p>' for sentence in warnings)
-    quiet += "".join(f"<p>{_kept_together(_first_upper(said))}.</p>" for said in _beside(report))
+    for item in _beside(report):
+        marked = ' class="warning"' if item["kind"] == "unkept" else ""
+        quiet += f"<p{marked}>{_kept_together(_first_upper(item['message']))}.</p>"
     facts = [("Model", "model"), ("Method", "method"), ("Task", "task")]
     listed = "".join(f"<div><dt>{name}</dt><dd>{text(report[key])}</dd></div>" for name, key in facts)
     return (
@@ -111,9 +109,9 @@ def _head(report: Mapping[str, Any]) -> str:
     )
 
 
-def _beside(report: Mapping[str, Any]) -> list[str]:
+def _beside(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What stands beside the verdict: how much of the base is left, and in what a rival does better."""
-    return [item["message"] for item in report.get("findings", ()) if item["kind"] in BESIDE]
+    return [item for item in report.get("findings", ()) if item["kind"] in BESIDE]
 
 
 def _kept_together(sentence: str) -> str:
