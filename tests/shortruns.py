@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tunesmith.assembly import Built
+    from tunesmith.methods.base import Plan
     from tunesmith.models.backbone import Backbone
+    from tunesmith.models.network import Network
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.recipe import Recipe
     from tunesmith.training.events import Event
@@ -146,3 +148,18 @@ def same_model(left: Path, right: Path) -> bool:
     names += [Path("probes.json"), Path("tunesmith.json")]
     found = sorted(path.relative_to(right) for path in right.rglob("*") if path.suffix == ".safetensors")
     return names[:-2] == found and all((left / name).read_bytes() == (right / name).read_bytes() for name in names)
+
+
+def attached(folder: Path, asked: object) -> tuple[Network, Plan]:
+    """A classifier of two classes with a method on it, at a peak rate of 1e-3 (head: 1e-2)."""
+    from tunesmith.catalog import build
+    from tunesmith.methods.base import Method, Rates
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.network import sequence_network
+    from tunesmith.models.resolve import resolve
+
+    method = build("methods", asked)
+    assert isinstance(method, Method)
+    backbone = load_backbone(resolve(str(folder)))
+    network = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 3)
+    return network, method.attach(network, Rates(1e-3, 1e-2, ""), 5)

@@ -76,7 +76,7 @@ def relative_gradients(recipe: Recipe, prepared: Prepared, encoded: Encoded, sou
     order = task.order(read.lengths.tolist(), [targets[row] for row in read.sources], size, recipe.seed)
     rows = FixedRows(examples, order, size if task.joint else min(size, AT_ONCE), pad, device)
     steps = min(BATCHES, max(1, order.steps_per_epoch))
-    drawn = sorted({row for step in range(steps) for batch in rows.batch(step) for row in batch.rows})
+    drawn = sorted({row for step in range(steps) for row in order.batch(step)})
     if network.output is not None:
         _fit(network, prepared, examples, drawn, pad)
     for name, parameter in network.named_parameters():
@@ -108,11 +108,11 @@ def _fit(
     network: Network, prepared: Prepared, examples: Sequence[Example], rows: list[int], pad: dict[str, int]
 ) -> None:
     """Puts a head fitted to the features of those rows on the network."""
+    import torch
+
     chosen = [replace(examples[row], row=place) for place, row in enumerate(rows)]
     features = {"train": pooled_features(network, chosen, pad)}
     head = fit_on(prepared.task, network.last, features, {"train": chosen}).start
-    import torch
-
     with torch.no_grad():
         network.last.weight.copy_(head.weight)
         if head.bias is not None:

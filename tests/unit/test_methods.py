@@ -8,26 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from shortruns import recipe_for
+from shortruns import attached, recipe_for
 from tunesmith.catalog import build
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.models.backbone import load_backbone
-from tunesmith.models.network import Network, sequence_network
+from tunesmith.models.network import sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import start
 from tunesmith.training.events import Warned
 
-RATES = Rates(1e-3, 1e-2, "")
 Folder = Callable[[str], Path]
-
-
-def attached(folder: Path, asked: object) -> tuple[Network, Plan]:
-    method = build("methods", asked)
-    assert isinstance(method, Method)
-    backbone = load_backbone(resolve(str(folder)))
-    network = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 3)
-    return network, method.attach(network, RATES, 5)
 
 
 def rate_of(plan: Plan, part: str) -> float:
@@ -99,7 +90,7 @@ def test_scratch_is_refused_where_statistics_would_stay(model_folder: Folder) ->
     with pytest.raises(
         ModelError, match=r"method scratch: this base has batch norms, .*; use full, layers, norms or head$"
     ):
-        method.attach(network, RATES, 5)
+        method.attach(network, Rates(1e-3, 1e-2, ""), 5)
 
 
 def test_a_run_from_scratch_compares_with_no_features_of_nothing(

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from shortruns import bench, recipe_for, same_model
-from tunesmith.catalog import build
+from shortruns import attached, bench, recipe_for, same_model
 from tunesmith.data.encode import collate
 from tunesmith.errors import ModelError, RecipeError
-from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.methods.layers import Layers
 from tunesmith.models.backbone import load_backbone
-from tunesmith.models.network import Network, sequence_network
+from tunesmith.models.network import sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import resume, start
 from tunesmith.preparing import encode, prepare
@@ -28,14 +26,6 @@ from tunesmith.training.moving import Moving
 from tunesmith.training.trunk import HiddenCache, Live, Trunk
 
 Folder = Callable[[str], Path]
-
-
-def _attached(folder: Path, asked: object) -> tuple[Network, Plan]:
-    method = build("methods", asked)
-    assert isinstance(method, Method)
-    backbone = load_backbone(resolve(str(folder)))
-    network = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 3)
-    return network, method.attach(network, Rates(1e-3, 1e-2, ""), 5)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +40,7 @@ def _attached(folder: Path, asked: object) -> tuple[Network, Plan]:
     ],
 )
 def test_blocks_wake_from_the_top(asked: object, starts: list[float], cuts: list[int], model_folder: Folder) -> None:
-    network, plan = _attached(model_folder("bert"), asked)
+    network, plan = attached(model_folder("bert"), asked)
     assert [stage.start for stage in plan.stages] == pytest.approx(starts)
     assert [stage.cut for stage in plan.stages] == cuts
     for stage in plan.stages:
@@ -136,7 +126,7 @@ def test_nothing_is_kept_where_no_cut_lasts(model_folder: Folder, table_file: Pa
 
 def test_a_base_without_blocks_cannot_wake_them(model_folder: Folder) -> None:
     with pytest.raises(ModelError, match=r"method\.unfreeze: this base has no ordered list of blocks"):
-        _attached(model_folder("glove"), {"name": "full", "unfreeze": 0.5})
+        attached(model_folder("glove"), {"name": "full", "unfreeze": 0.5})
 
 
 @pytest.mark.parametrize(

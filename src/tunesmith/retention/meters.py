@@ -53,9 +53,7 @@ def _of_general_text(recipe: Recipe, prepared: Prepared, network: Network, limit
     judge = _judge(prepared.task)
     if judge is None:
         return []
-    if (
-        network.fresh
-    ):  # a head of random numbers foretells nothing that could be forgotten; what the body gives still can
+    if network.fresh:  # random numbers foretell nothing that could be forgotten; what the body gives still can be
         return order_of(network, limit)
     labels = prepared.labels if judge is prepared.task else Labels((), ())
     return perplexities(judge, labels, network, limit, recipe.seed)

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from tunesmith.methods.base import Plan
     from tunesmith.models.network import Network
 
-WORTH_IT = (
-    2.0  # epochs that a cut must last: keeping what leaves it takes one pass over the rows, and saves one an epoch
-)
+WORTH_IT = 2.0  # epochs that a cut must last: keeping what leaves it takes one pass over the rows
 
 
 def worth_it(cache: str) -> float:
