@@ -260,6 +260,7 @@ def _vision_config(kind: str) -> Any:
 
 VISION: tuple[str, ...] = ("vit", "dinov2", "convnext", "resnet", "mobilenet_v2", "swin")
 NO_BIASES = ("modernbert", "llama", "qwen3", "t5")  # anywhere in their base
+NO_INTERFACE = ("deberta-v2", "mpnet")  # whose attention in transformers is their own alone
 NO_LINEARS = ("resnet", "mobilenet_v2")  # convolutions only, which low-rank maps are not put beside
 # What T5's frozen blocks hand on is more than hidden states, and so is what swin's stages do; BART's encoder drops out
 # embeddings outside its blocks.

@@ -32,6 +32,10 @@ METHODS: dict[str, Any] = {  # one of each, small, with every kind of randomness
     "unfreeze": {"name": "full", "unfreeze": 0.5},
     "lora": {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.1},
     "bottleneck": {"name": "bottleneck", "size": 6},
+    "prompt": {"name": "prompt", "length": 4},
+    "p_tuning": {"name": "p_tuning", "length": 3, "hidden": 8},
+    "prefix": {"name": "prefix", "length": 4},
+    "peft": {"name": "peft", "kind": "HIRA", "r": 3},
     "pissa": {"name": "lora", "rank": 3, "alpha": 6.0, "initial": "pissa", "dora": True, "up_rate": 4.0},
 }
 

@@ -135,7 +135,8 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
 
     asked = recipe.training
     network = _with_head(recipe, prepared, backbone)
-    packing = packing_of(prepared.task, encoded.examples["train"], encoded.limit, network)
+    alone = method_of(recipe).tokens > 0
+    packing = packing_of(prepared.task, encoded.examples["train"], encoded.limit, network, alone)
     width, rows = backbone.width, prepared.task.epoch_rows(len(packing.windows or encoded.examples["train"]))
     rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
     plan = _with_method(recipe, network, rates)
@@ -145,9 +146,13 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         asked = asked.model_copy(update={"precision": earlier["training.precision"]})
     if asked.device == "auto" and "training.device" in earlier:
         asked = asked.model_copy(update={"device": earlier["training.device"]})
+    if plan.single and recipe.training.precision == "bfloat16":
+        raise RecipeError(f"training.precision: bfloat16 does not go here: {plan.single}; leave it out")
+    if plan.single:
+        asked = asked.model_copy(update={"precision": "float32"})
     runtime = choose_runtime(asked, width, convolutions)
     if recipe.training.precision == "auto":
-        why = "as before the run was stopped" if "training.precision" in earlier else runtime.why
+        why = "as before the run was stopped" if "training.precision" in earlier else plan.single or runtime.why
         derived.append(Derived("training.precision", runtime.precision, why))
     if recipe.training.device == "auto":
         derived.append(

@@ -86,7 +86,7 @@ def build(folder: str, asked: Any) -> Part:
             raise RecipeError(f"{word}: {asked.part_name()} is not a {word}")
         return asked
     if isinstance(asked, str):
-        return find(folder, asked)()
+        return _made(find(folder, asked), {}, word)
     if not isinstance(asked, Mapping):
         raise RecipeError(f"{word}: expected a name or a mapping with a name, not {asked!r}")
     strange = strange_keys(asked, word)
@@ -109,11 +109,16 @@ def build(folder: str, asked: Any) -> Part:
                     *(f"{word}.{key}: is given twice, inside and beside {name}; keep one" for key in twice)
                 )
             options.update(value)
+        elif main is not None and main in options:
+            raise RecipeError(f"{word}.{main}: is given twice, as {name} and beside it; keep one")
         elif main is not None:
             options[main] = value
         else:
             raise RecipeError(f"{word}: {name} takes a mapping of options, not {value!r}")
-    part = find(folder, name)
+    return _made(find(folder, name), options, word)
+
+
+def _made(part: type[Part], options: Mapping[str, Any], word: str) -> Part:
     try:
         return part(**options)
     except ValidationError as error:

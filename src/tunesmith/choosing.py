@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.catalog import with_options
+from tunesmith.data.chats import look_like_chats
 from tunesmith.data.columns import LANGUAGE, Asked, Columns, find_columns, gathered
 from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.tag_columns import holds_spans, holds_words
 from tunesmith.data.targets.base import Target
-from tunesmith.data.targets.label_set import as_list, is_flag, odd_flags, separator_of
+from tunesmith.data.targets.label_set import as_list, few_wrong, is_flag, odd_flags, separator_of
 from tunesmith.data.targets.numbers import number_of
 from tunesmith.errors import DataError, ModelError, RecipeError, did_you_mean
 from tunesmith.recipe import Recipe
@@ -76,11 +77,7 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
             raise _no_reader_of_prose(recipe.model, main.path, base())
     if task is not None and task.kinds:
         task.check_base(recipe.model, base())
-    columns = (
-        find_columns(main, asked.text, asked.label, asked.group, asked.pair, base=base)
-        if task is None
-        else task.find(main, asked)
-    )
+    columns = _columns_of(main, asked) if task is None else task.find(main, asked)
     tables = {
         name: gathered(part, columns) if task is None else task.read(part, columns) for name, part in given.items()
     }
@@ -92,6 +89,20 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
         task, why = meant(values, columns)
         task = _with_options(recipe, task, why)
     return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
+
+
+def _columns_of(table: Table, asked: Asked) -> Columns:
+    """Text and label columns. Raises DataError with every problem, and with what the rows look like besides."""
+    try:
+        return find_columns(table, asked.text, asked.label, asked.group, asked.pair, base=asked.base)
+    except DataError as error:
+        chats = look_like_chats(table) if asked.label is None and asked.base() != "decoder" else None
+        if chats is None:
+            raise
+        said = f"{table.path}: columns {chats} look like questions with answers to be written"
+        raise DataError(
+            *error.problems, f"{said}; --task instruction learns them, with a base of kind decoder"
+        ) from None
 
 
 def _no_reader_of_prose(model: str, path: str, kind: str) -> ModelError:
@@ -136,19 +147,27 @@ def meant(parts: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, str]:
         return TokenClassification(), f"{read} and spans of it"
     lists = [found for value in filled if isinstance(found := as_list(value), list)]
     if any(isinstance(value, list) for value in filled) or (lists and len(lists) == len(filled)):
-        numbers = all(number_of(item) is not None and not isinstance(item, str) for value in lists for item in value)
+        items = [item for value in lists for item in value if item is not None]
+        numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
+        decimals = any(isinstance(item, float) and not item.is_integer() for item in items)  # NaN is no label's number
         written = "" if any(isinstance(value, list) for value in filled) else ", each written as a text"
-        if numbers and len({len(value) for value in lists}) == 1 and any(lists):
+        gaps = len(items) < sum(map(len, lists))
+        if numbers and any(lists) and (decimals or len({len(value) for value in lists}) == 1):
             return Regression(), f"{read} and lists of numbers{written}"
-        if numbers and any(lists):
+        if numbers and any(lists) and not gaps:
             return Multilabel(), f"{read} and lists of numbers, not equally many a row: numbers of labels{written}"
         return Multilabel(), f"{read} and lists of labels{written}"
-    numbers = [number_of(value) for value in filled]
-    if filled and None not in numbers:
-        fractions = any(number != int(number) for number in numbers if number is not None)
+    numbers = [found for value in filled if (found := number_of(value)) is not None]
+    fractions = any(number != int(number) for number in numbers)
+    differ = len(set(numbers)) > MANY * len(numbers) and len(numbers) > FEW_ROWS
+    odd = len(filled) - len(numbers)
+    many = differ or (fractions and len(set(numbers)) > FEW_ROWS)  # no names of classes
+    if odd > 0 and few_wrong(odd, len(filled)) and many:  # they are named where they are read
+        return Regression(), f"{read} and numbers, but for a few values; --task classification takes all as names"
+    if filled and len(numbers) == len(filled):
         if fractions:
             return Regression(), f"{read} and numbers with decimals; --task classification takes them as names"
-        if len(set(numbers)) > MANY * len(numbers) and len(numbers) > FEW_ROWS:
+        if differ:
             return Regression(), f"{read} and {len(set(numbers))} different numbers in {len(numbers)} rows"
         if len(set(numbers)) > 2:
             return Classification(), f"{read} and one column of whole numbers; --task regression takes them as numbers"

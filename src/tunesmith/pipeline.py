@@ -227,7 +227,9 @@ class Session:
 
         source = resolve(self.recipe.model, revision)
         with torch_seed(self.recipe.seed, "base"):  # a pooler that the checkpoint lacks is drawn when it is read
-            return source, load_backbone(source, self.recipe.training.dropout)
+            backbone = load_backbone(source, self.recipe.training.dropout)
+        backbone.processor.reserve(_method(self.recipe).tokens)
+        return source, backbone
 
     def _begin(self, ledger: Ledger) -> None:
         """Makes the folder, which is this process's alone by now, a run. Raises ArtifactError where it already is one."""

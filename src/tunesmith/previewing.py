@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tunesmith.data.encode import IGNORED, Example, Text
 from tunesmith.data.images import Picture
 from tunesmith.errors import ModelError, TunesmithError
+from tunesmith.methods.base import Method
 from tunesmith.preparing import Prepared, fitted, prepare
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Labels, Task
@@ -59,7 +60,9 @@ def preview(recipe: Recipe, count: int) -> Preview:
     source = resolve(recipe.model)
     prepared.task.check_base(source.name, kind_of(source))
     processor = load_backbone(source).processor
-    prepared.task.widen(processor, prepared.texts("train"))
+    assert isinstance(recipe.method, Method)
+    processor.reserve(recipe.method.tokens)
+    widened = prepared.task.widen(processor, prepared.texts("train"))
     prepared, encoded = fitted(prepared, processor, recipe.training.max_length)
     rows = []
     for example in encoded.examples["train"][:count]:
@@ -87,6 +90,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
             )
         )
     lines = tuple(line for note in prepared.notes for line in _noted(note.topic, note.lines, prepared))
+    lines += (f"tokens: {widened}",) if widened else ()
     findings = (*(finding.message for finding in encoded.findings), *encoded.remarks)
     return Preview(lines, tuple(rows), encoded.limit if encoded.limit < NO_LIMIT else None, findings)
 

@@ -79,9 +79,9 @@ def measure_result(
         yield from _unmeasured(recipe, prepared, opens, run)
         return
     _predict_split("validation", prepared, predictor, run)
-    found = _predict_split("test", prepared, predictor, run)
+    found, scores = _predict_split("test", prepared, predictor, run)
     truth = prepared.truth("test")
-    scores = task.score(found, truth, labels)
+    assert scores is not None, "there are test rows"
     baselines = baselines_of(recipe, prepared, encoded, built)
     chosen = recipe.evaluation
     comparison = compare(
@@ -254,14 +254,21 @@ def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Bu
     return [*found, *built.base]
 
 
-def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> list[Prediction]:
-    """Predicts a split's rows and writes them to predictions/. Cut texts were counted when the rows were encoded."""
+def _predict_split(
+    split: str, prepared: Prepared, predictor: Predictor, run: Path
+) -> tuple[list[Prediction], Scores | None]:
+    """Predicts a split's rows and writes them to predictions/; gives them, and their scores where there are rows.
+
+    Cut texts were counted when the rows were encoded.
+    """
     found = predictor.judged(prepared.texts(split), prepared.truth(split), answers=split == "test")
     said = predictor.card.task.columns(found, predictor.card.labels)
     names = [prepared.target.name(target) for target in prepared.truth(split)]
     path = run / "predictions" / f"{split}.parquet"
-    write_predictions(path, prepared.table(split), prepared.columns.texts, names, found, said)
-    return found
+    scores = predictor.card.task.score(found, prepared.truth(split), predictor.card.labels) if found else None
+    each = {} if scores is None else scores.each
+    write_predictions(path, prepared.table(split), prepared.columns.texts, names, found, said, each)
+    return found, scores
 
 
 def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path) -> Iterator[Event]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from tunesmith.methods.base import Method
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.training.trunk import Live, Trunk
@@ -27,6 +28,11 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
         for key in KEEPING:
             reasons[key] = f"method {method} trains the head alone, so all of the base is kept"
+    trained = [name for name in built.plan.trainable if name not in built.network.fresh]
+    method = recipe.method
+    if trained and isinstance(method, Method) and not any(map(method.averaged, trained)):
+        for key in KEEPING[:-1]:
+            reasons[key] = f"what method {method.part_name()} adds cannot be averaged with the base, whose weights stay"
     if not built.network.pretrained:
         for key in KEEPING:
             reasons[key] = f"method {recipe.method.part_name()} starts from nothing that could be kept"

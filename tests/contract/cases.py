@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from families import FAMILIES, NO_BIASES, NO_LINEARS, STATIC, STATIC_METHODS, VISION
+from families import FAMILIES, NO_BIASES, NO_INTERFACE, NO_LINEARS, STATIC, STATIC_METHODS, VISION
 from shortruns import HINTS, rows
 from tunesmith import catalog
 from tunesmith.data.answer_columns import Answer
@@ -39,6 +39,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"layers": 1, "side": "bottom", "rate_decay": 0.5},
     ],
     "bottleneck": [{"size": 4}, {"size": 4, "kind": "pfeiffer"}],
+    "prompt": [{"length": 3}],
+    "p_tuning": [{"length": 3, "hidden": 8}],
+    "prefix": [{"length": 3}],
+    "peft": [{"kind": "HIRA", "r": 4}],
     "lora": [
         {"rank": 4},
         {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"},
@@ -222,8 +226,13 @@ WITHOUT: dict[str, tuple[str, ...]] = {
     "scratch": NO_LINEARS,
     "ia3": NO_LINEARS,
     "bottleneck": NO_LINEARS,
+    "peft": NO_LINEARS,
+    "prompt": VISION,
+    "p_tuning": VISION,
+    "prefix": (*VISION, *NO_INTERFACE),
 }
-UNKNOWING = ("scratch",)  # methods that begin with another network than the pretrained one
+# Methods that begin with another network than the pretrained one, or make it read more than the text.
+UNKNOWING = ("scratch", "prompt", "p_tuning", "prefix")
 
 
 def fits(method: str, family: str) -> bool:

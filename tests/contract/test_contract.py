@@ -22,7 +22,7 @@ from cases import (
     static_cases,
 )
 
-from families import NO_BIASES, NO_LINEARS, NOT_REPLAYED
+from families import NO_BIASES, NO_INTERFACE, NO_LINEARS, NOT_REPLAYED, VISION
 from tunesmith import catalog
 from tunesmith.errors import ModelError, TrainingError
 from tunesmith.methods.base import Group, Plan
@@ -282,6 +282,21 @@ def test_low_rank_maps_need_linear_layers(family: str, backbone_of: Callable[[st
         with pytest.raises(ModelError, match="no linear layers inside its blocks; use full, layers or head"):
             set_up(Case(task, "lora", family, (), ()), backbone_of(family))
     assert not fits("lora", family)
+
+
+@pytest.mark.parametrize("family", VISION)
+def test_pictures_have_no_tokens_to_learn_before(family: str, backbone_of: Callable[[str], Backbone]) -> None:
+    for method in ("prompt", "p_tuning", "prefix"):
+        says = f"method {method}: this base does not read tokens one after another, .*; use .*full or head$"
+        with pytest.raises(ModelError, match=says):
+            set_up(Case("image_classification", method, family, (), ()), backbone_of(family))
+
+
+@pytest.mark.parametrize("family", NO_INTERFACE)
+def test_a_prefix_needs_an_attention_that_takes_one(family: str, backbone_of: Callable[[str], Backbone]) -> None:
+    says = "takes no keys and values beside its own; use prompt, lora, layers, full or head$"
+    with pytest.raises(ModelError, match=says):
+        set_up(Case("classification", "prefix", family, (), ()), backbone_of(family))
 
 
 @pytest.mark.parametrize("family", NO_BIASES)

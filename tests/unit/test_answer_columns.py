@@ -204,3 +204,19 @@ def test_questions_of_one_context_are_kept_together() -> None:
         find_answers(table_of({"text": ["a"]}, "rows"), Asked(label="nothing"))
     said = "\n".join(raised.value.problems)
     assert 'no column "nothing"' in said and "no column holds the question; name one with --text" in said
+
+
+def test_an_answer_that_is_not_there_is_counted_where_others_are() -> None:
+    from tunesmith.data.findings import Finding, Rows
+    from tunesmith.data.targets.answers import Answers
+
+    given = {"text": ["zebra crossing", "Denmark"], "answer_start": [3, 16]}
+    (found,) = read({"question": ["where from"], "context": [CONTEXT], "answers": [given]})
+    assert found is not None and answers(found) == [(16, "Denmark")] and found.absent == ("zebra crossing",)
+    table = Table("rows", {"question": ["where from"], "context": [CONTEXT], "answers": [found]}, (2,))
+    findings: list[Finding] = []
+    Answers().notice(
+        "answers", {"train": Rows(table, {"question": ["where from"]}, [found.answers], ["where from"], [0])}, findings
+    )
+    (said,) = [finding.message for finding in findings]
+    assert "an answer does not stand in its context, and others of the question do" in said

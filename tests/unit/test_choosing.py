@@ -15,7 +15,7 @@ from tunesmith.data.passages import PART, read_passages
 from tunesmith.data.preview import three_rows
 from tunesmith.data.split import make_splits
 from tunesmith.data.table import Table, table_of
-from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.errors import DataError, ModelError, Problems, RecipeError
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
 
@@ -241,3 +241,81 @@ def test_plain_text_is_spoken_of_in_plain_words() -> None:
     tables, _ = clean(chosen.tables, chosen.columns, chosen.target)
     splits = make_splits(tables, chosen.columns, chosen.target, 0.1, 0.1, 0)
     assert splits.why["test"] == "10 % of book.md, whole files, or consecutive parts of one, seed 0"
+
+
+def choice(columns: dict[str, list[object]], base: Callable[[], str] = encoder, **data: object) -> choosing.Chosen:
+    return choose(recipe(data={"path": "rows", **data}), {"train": table_of(columns, "rows")}, base)
+
+
+def read_problems(chosen: choosing.Chosen) -> list[str]:
+    problems = Problems()
+    chosen.target.read(chosen.tables["train"], chosen.columns.label, problems)
+    with pytest.raises(DataError) as caught:
+        problems.raise_as(DataError)
+    return list(caught.value.problems)
+
+
+BODIES: list[object] = [f"what was said on day number {day}" for day in range(30)]
+
+
+@pytest.mark.parametrize("odd", ["nan", "inf", "unknown"])
+def test_one_value_that_is_no_number_is_named_and_changes_no_task(odd: object) -> None:
+    chosen = choice({"body": BODIES, "length": [3.5 * day for day in range(29)] + [odd]})
+    assert (chosen.task.part_name(), chosen.columns.label) == ("regression", "length")
+    (problem,) = read_problems(chosen)
+    assert 'column "length" holds no number in 1 row (rows:30 ' in problem
+
+
+@pytest.mark.parametrize("odd", [[1.5], [], [1.5, 2.5, 3.5]])
+def test_lists_of_decimals_are_numbers_whatever_one_row_lacks(odd: object) -> None:
+    chosen = choice({"body": BODIES, "scores": [*[[0.25, float(day)] for day in range(29)], odd]})
+    assert (chosen.task.part_name(), chosen.columns.label) == ("regression", "scores")
+    (problem,) = read_problems(chosen)
+    assert 'column "scores" holds other than 2 numbers in 1 row (rows:30 ' in problem and "or remove them" in problem
+    ragged = choice({"body": BODIES, "labels": [*[[1, day] for day in range(29)], [7]]})
+    assert ragged.task.part_name() == "multilabel", "control: whole numbers, not equally many, are numbers of labels"
+
+
+def test_lists_with_nan_are_numbers_too() -> None:
+    chosen = choice({"body": BODIES, "scores": [*[[0.25, 1.0] for _ in range(29)], [float("nan"), 1.0]]})
+    assert chosen.task.part_name() == "regression"
+    targets = chosen.target.read(chosen.tables["train"], "scores", Problems())
+    assert targets[0] == (0.25, 1.0) and targets[29] is None, "an empty number: the row has nothing to learn"
+
+
+def test_a_score_with_a_value_that_is_none_stays_a_score() -> None:
+    pairs = {"sentence1": BODIES, "sentence2": BODIES[::-1], "score": [*[0.1 * day for day in range(29)], "nan"]}
+    asked = recipe(task="embedding", data={"path": "rows"})
+    chosen = choose(asked, {"train": table_of(pairs, "rows")}, encoder)
+    assert chosen.columns.label == "score"
+    assert "holds no number in 1 row (rows:30" in read_problems(chosen)[0]
+
+
+def test_an_object_is_no_label() -> None:
+    lists: list[object] = [["joy"], ["joy", "fear"]] * 14
+    chosen = choice({"body": BODIES[:29], "labels": [*lists, {"joy": 1}]})
+    assert chosen.task.part_name() == "multilabel"
+    assert "cannot be read in 1 row (rows:29 " in read_problems(chosen)[0]
+    chosen = choice({"body": BODIES[:29], "label": [*["a", "b"] * 14, {"joy": 1}]})
+    assert "holds an object in 1 row (rows:29)" in read_problems(chosen)[0]
+
+
+def test_a_mistake_in_columns_of_0_and_1_is_named_though_no_label_is() -> None:
+    with pytest.raises(DataError, match=r'"fear" holds 0 and 1 but for 1 row \(rows:2 "2"\)'):
+        choice({"body": BODIES, "joy": [0, 1] * 15, "fear": [1, 2, *[0, 1] * 14]})
+
+
+def test_columns_of_a_conversation_are_named_where_the_base_does_not_write() -> None:
+    table: dict[str, list[object]] = {"instruction": BODIES, "output": [f"{text}!" for text in BODIES[::-1]]}
+    with pytest.raises(DataError, match="--task instruction learns them, with a base of kind decoder"):
+        choice({**table, "input": [""] * 30})
+
+
+def test_decimals_that_repeat_are_numbers_and_a_few_grades_are_names() -> None:
+    texts: list[object] = [f"what was said on day number {day}" for day in range(90)]
+    repeated: list[object] = [*[0.25 * (day % 40) for day in range(89)], "nan"]
+    chosen = choice({"body": texts, "length": repeated})
+    assert chosen.task.part_name() == "regression", "40 different ones in 89 rows"
+    assert "holds no number in 1 row (rows:90" in read_problems(chosen)[0]
+    grades: list[object] = [*[1 + 0.5 * (day % 4) for day in range(88)], "n/a", "n/a"]
+    assert choice({"body": texts, "grade": grades}, label="grade").task.part_name() == "classification"

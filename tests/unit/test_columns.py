@@ -104,7 +104,9 @@ def test_a_column_of_different_numbers_is_a_label_as_text_too() -> None:
             find_columns(table(text=TEXTS, **column))
     told = 'or learn numbers with --task regression --label "length"'
     with pytest.raises(DataError, match=f"name one with --label, {told};"):
-        find_columns(table(text=TEXTS, length=[*lengths[:-1], "many"]))
+        find_columns(table(text=TEXTS, length=[*lengths[:-3], "many", "more", "most"]))
+    found = find_columns(table(text=TEXTS, length=[*lengths[:-1], "many"]))
+    assert found.label == "length", "a value that is no number is named where the column is read"
     with pytest.raises(DataError, match=f'{told}, or learn numbers with --task regression --label "n"'):
         find_columns(table(text=TEXTS, length=lengths, n=lengths[::-1]))
 

@@ -245,3 +245,11 @@ def test_pictures_stored_in_a_parquet_table(tmp_path: Path) -> None:
 def test_other_records_are_left_as_they_are() -> None:
     for values in ([{"bytes": b"x"}], [{"bytes": b"x", "path": "a", "more": 1}], ["a.png"], [None], []):
         assert stored(values) == values
+
+
+def test_pictures_of_several_sizes_in_one_array_are_told_a_way(tmp_path: Path) -> None:
+    both = np.empty(2, dtype=object)
+    both[:] = [np.zeros((4, 4), np.uint8), np.zeros((5, 4), np.uint8)]
+    np.savez(tmp_path / "a.npz", x=both, y=np.array(["a", "b"]))
+    with pytest.raises(DataError, match="pictures of several sizes make no array: save them as files"):
+        read_npz(tmp_path / "a.npz", str(tmp_path / "a.npz"))

@@ -93,3 +93,10 @@ def test_the_command_prints_json_and_names_every_problem(
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert "lable" in said and "no/such/folder" in said
+
+
+def test_words_that_become_tokens_are_said(recipe: Callable[[dict[str, object]], Recipe]) -> None:
+    asked = recipe({}).to_plain() | {"task": {"name": "masked_lm", "new_tokens": ["quokka"]}}
+    assert (
+        "tokens: 1 words made tokens, each from the mean of its pieces: quokka" in preview(Recipe.parse(asked), 1).lines
+    )

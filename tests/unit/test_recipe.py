@@ -108,10 +108,14 @@ def test_one_method_in_several_words(asked: Any) -> None:
     assert Recipe.parse({**GOOD, "method": asked}).id == Recipe.parse({**GOOD, "method": "lora"}).id
 
 
+ASKED: dict[str, Any] = {"peft": {"name": "peft", "kind": "LOHA"}}  # methods that a name alone does not choose
+
+
 @pytest.mark.parametrize("method", catalog.names("methods"))
 def test_every_method_survives_alone(method: str) -> None:
-    recipe = Recipe.parse({**GOOD, "method": method})
-    assert recipe.to_plain()["method"] == method
+    asked = ASKED.get(method, method)
+    recipe = Recipe.parse({**GOOD, "method": asked})
+    assert recipe.to_plain()["method"] == asked
     assert Recipe.parse(recipe.to_plain()) == recipe
 
 

@@ -122,7 +122,9 @@ def test_breaks_and_schemes_are_counted_and_named() -> None:
     tags = [["O", "I-x"], ["O"], ["B-x", "I-y"], ["B-x", "I-x", "O"]]
     table, findings = cleaned(table_of({"tokens": rows, "tags": tags}, "t"))
     (said,) = [line for line in findings if "breaks" in line]
-    assert said.startswith('2 rows: "tags" breaks IOB2 2 times: I-x after O (1), I-y after B-x (1)')
+    assert said.startswith(
+        '2 rows: "tags" breaks IOB2 2 times: I-x after O (1), I-y after B-x (1), the first at word 2 of its row; '
+    )
     assert table.columns["tags"] == [((2, 3, "x"),), (), ((0, 1, "x"), (2, 3, "y")), ((0, 3, "x"),)]
     _, findings = cleaned(table_of({"tokens": rows, "tags": [["O", "S-x"], ["O"], ["B-x", "E-x"], ["O"] * 3]}, "t"))
     assert [line for line in findings if "IOBES" in line] == ['4 rows: "tags" is written in IOBES, learned as IOB2']

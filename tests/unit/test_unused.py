@@ -27,6 +27,10 @@ def _lines(made: Bench) -> list[str]:
         ("head", {"training.rate": 1e-3}, "training.rate = 0.001"),
         ("full", {"training.cache": "memory"}, "training.cache = memory"),
         ("full", {"data.validation": 0, "training.patience": 7}, "training.patience = 7"),
+        ("prompt", {"retention.keep": 0.5}, "retention.keep = 0.5"),
+        ("prefix", {"retention.budget": "5%"}, "retention.budget = 0.05"),
+        ("p_tuning", {"retention.anchor": 1.5}, "retention.anchor = 1.5"),
+        ("peft", {"retention.anchor": 2.0}, "retention.anchor = 2.0"),
         ("full", {"data.validation": 0, "evaluation.metric": "macro_f1"}, "evaluation.metric = macro_f1"),
     ],
 )

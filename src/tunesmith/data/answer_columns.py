@@ -47,6 +47,7 @@ class Located:
     moved: bool = False  # the given start, or the spelling, was off
     first_of: int = 1  # places where an answer without a start could stand
     overruled: bool = False  # answers were given, and is_impossible said that there is none
+    absent: tuple[str, ...] = ()  # of several answers those that stand nowhere in the context
 
     def __str__(self) -> str:
         if not self.answers:
@@ -263,6 +264,7 @@ def _literal(text: str) -> Any:
 def _located(said: Sequence[tuple[str, int | None]], context: str) -> Located | None:
     """Every answer that stands in the context, at the place nearest to its start; None where answers are, and none does."""
     found: list[Answer] = []
+    absent: list[str] = []
     moved, most = False, 1
     for text, start in said:
         text, start = _stripped(text, start)
@@ -271,12 +273,13 @@ def _located(said: Sequence[tuple[str, int | None]], context: str) -> Located | 
             continue
         places = _places(text, context)
         if not places:
+            absent.append(text)
             continue
         first, end = min(places, key=lambda place: (abs(place[0] - start) if start is not None else 0, place[0]))
         found.append(Answer(first, end, context[first:end]))
         moved = moved or start is not None or context[first:end] != text
         most = max(most, len(places)) if start is None else most
-    return None if said and not found else Located(tuple(found), moved, most)
+    return None if said and not found else Located(tuple(found), moved, most, absent=tuple(absent))
 
 
 def _stripped(text: str, start: int | None) -> tuple[str, int | None]:

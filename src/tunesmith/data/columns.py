@@ -11,6 +11,7 @@ from tunesmith.data.images import holds_pictures
 from tunesmith.data.passages import PART
 from tunesmith.data.table import Table, shown
 from tunesmith.data.tag_columns import find_tags, holds_words, refuse_misread
+from tunesmith.data.targets.label_set import few_odd, few_wrong, is_flag
 from tunesmith.data.targets.numbers import number_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
@@ -122,7 +123,7 @@ class _Look:
     lists: bool
     numbers: int  # how many values are numbers, also written as texts, and not booleans
     counts: bool  # whether they number the rows: each is one more than the one before
-    flags: bool  # every value is 0, 1, true or false
+    flags: bool  # every value is 0, 1, true or false, but for a few that are named where they are read
     example: str
 
     @property
@@ -132,6 +133,11 @@ class _Look:
     @property
     def is_label(self) -> bool:
         return not self.lists and 0 < self.distinct <= max(2, FEW * self.filled)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its values are numbers, but for a few that must be mistakes."""
+        return self.filled > 0 and few_wrong(self.filled - self.numbers, self.filled)
 
     @property
     def is_measured(self) -> bool:
@@ -265,7 +271,8 @@ def _look(name: str, values: Sequence[Any]) -> _Look:
     read = [number_of(value) for value in filled]
     numbers = [number for number in read if number is not None]
     counts = len(numbers) == len(filled) > 1 and all(b - a == 1 for a, b in pairwise(numbers))
-    flags = bool(filled) and all(str(value).strip().lower() in ("0", "1", "true", "false") for value in filled)
+    others = sum(not is_flag(value) for value in filled)
+    flags = bool(filled) and (others == 0 or few_odd(others, len(filled)))
     example = shown(filled[0], 50) if filled else ""
     return _Look(name, len(filled), len(strings), spaced, length, distinct, lists, len(numbers), counts, flags, example)
 
@@ -317,18 +324,27 @@ def _choose_label(
     found = [look for look in likely if look.distinct > 1] or likely
     if len(found) == 1:
         return (found[0].name,), _spread(found[0])
-    measured = [look for look in rest if look.numbers == look.filled > 0 and not look.is_label]  # they seldom repeat
+    # Measurements seldom repeat; a few values that are none are named where the column is read.
+    measured = [look for look in rest if look.is_numeric and not look.is_label]
     if not found and len(measured) == 1 and measured[0].is_measured:
         return (measured[0].name,), f"the only column of numbers, {_spread(measured[0])}"
     if found and all(look.flags for look in found):
         return tuple(look.name for look in found), "columns of 0 and 1, each one label"
     if found:
         return _tied_labels(table, found, looks, problems)
+    listed = [look for look in rest if look.lists and _lists_numbers(table.columns[look.name])]
+    if len(listed) == 1:
+        return (listed[0].name,), "the only column of lists of numbers"
     problems.add(
         f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label"
         f"{_ways(rest) if rest else _alone(looks, base)}; the columns are: {_listed(looks)}"
     )
     return ("",), ""
+
+
+def _lists_numbers(values: Sequence[Any]) -> bool:
+    items = [item for value in values if isinstance(value, list) for item in value if item is not None]
+    return bool(items) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
 
 
 def _ways(rest: list[_Look]) -> str:

@@ -177,7 +177,12 @@ def _stack(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         with np.load(file, allow_pickle=False) as held:
             arrays = {name: held[name] for name in held.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{file}: is no readable .npz of plain arrays ({_reason(error)}); write it again") from None
+        way = (
+            "pictures of several sizes make no array: save them as files, in a folder for each class"
+            if "Object arrays" in str(error)
+            else "write it again"
+        )
+        raise DataError(f"{file}: is no readable .npz of plain arrays ({_reason(error)}); {way}") from None
     stacks = [name for name, value in arrays.items() if value.ndim == 3 or (value.ndim == 4 and value.shape[-1] == 3)]
     listed = ", ".join(f"{name} {value.dtype}{list(value.shape)}" for name, value in arrays.items())
     if len(stacks) != 1 or arrays[stacks[0]].dtype != np.uint8:

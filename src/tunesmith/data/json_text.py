@@ -29,6 +29,8 @@ def read_json(data: bytes, path: str) -> Table:
             return _lines(text, path)
         place = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise DataError(f"{path}{place}: is not JSON ({error}); expected {SHAPES}") from None
+    if value == [] or (isinstance(value, dict) and value.get("data") == [] and "text" not in value):
+        raise DataError(f"{path}: holds no rows: its list is empty; expected {SHAPES}")
     if isinstance(value, dict) and isinstance(value.get("data"), list | dict) and _wraps(value):
         value = value["data"]
     if squad.is_nested(value):

@@ -150,7 +150,8 @@ def _score_of(table: Table, taken: Sequence[str]) -> tuple[str, str]:
         for column, values in table.columns.items():
             filled = [value for value in values if value is not None and value != ""]
             fits = column not in taken and simple(column) == name and len(filled) > 0
-            if fits and all(number_of(value) is not None for value in filled):
+            # A few values that are none are named where they are read: as no score at all they would teach the opposite.
+            if fits and 2 * sum(number_of(value) is not None for value in filled) > len(filled):
                 return column, "by its name"
     return "", ""
 

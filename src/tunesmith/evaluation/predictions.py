@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.table import Table
 from tunesmith.tasks.base import Prediction
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def write_predictions(
@@ -18,15 +21,17 @@ def write_predictions(
     truth: Sequence[str] | None,
     predictions: Sequence[Prediction],
     said: Mapping[str, list[Any]],
+    each: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Writes one record a prediction, in row order, atomically.
 
     table: what the predictions' row numbers point into; texts: its columns that were read.
     truth: the true target of each prediction as text, in the order of `predictions`; None where it is not known.
     said: what `Task.columns` makes of the predictions, in the same order.
+    each: `Scores.each` of them; NaN is written as empty.
 
-    Columns: row, line (in the source file), text (and pair), truth, and those of `said`. Raises ValueError when `truth`
-    and `predictions` differ in length.
+    Columns: row, line (in the source file), text (and pair), truth, those of `said`, and "metric:NAME" of each. Raises
+    ValueError when `truth` and `predictions` differ in length.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -48,6 +53,8 @@ def write_predictions(
         evidence = name.startswith("p:") or name == "probability"
         single = pa.list_(pa.float32()) if kept and isinstance(kept[0], list) else pa.float32()
         columns[storable(name)] = pa.array(kept, single) if evidence else pa.array(kept)
+    for name, measures in ({} if each is None else each).items():
+        columns[storable(f"metric:{name}")] = pa.array(measures[order], pa.float32(), from_pandas=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     with unfinished.open("wb") as file:

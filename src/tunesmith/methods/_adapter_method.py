@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
-from tunesmith.errors import ModelError
+from tunesmith.methods._continued import Continued
 from tunesmith.methods._groups import plan_for
-from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.methods.base import Plan, Rates
 from tunesmith.seeds import torch_seed
 
 if TYPE_CHECKING:
@@ -22,17 +19,12 @@ if TYPE_CHECKING:
     from tunesmith.methods._peft_format import Adapter
     from tunesmith.models.network import Network
 
-START: Any = Field(  # pydantic types a field's description as the value it describes
-    default=None, description="folder of a PEFT adapter of this kind to go on from, and from its head"
-)
 
-
-class AdapterMethod(Method):
+class AdapterMethod(Continued):
     """A subclass says on which linear maps, and what; everything else stays as it was pretrained, but for the head."""
 
     peft_type: ClassVar[str]
     mark: ClassVar[str]  # what PEFT's names of the stored tensors begin with, behind the layer's
-    start: str | None = START
 
     @abstractmethod
     def chosen(self, network: Network) -> tuple[str, ...]:
@@ -68,24 +60,17 @@ class AdapterMethod(Method):
         adapter = read_adapter(Path(self.start), network, self) if self.start is not None else None
         trained = self._put_on(network, seed, adapter)
         plan = plan_for(network, trained, rates, 0, self.times(trained))
-        if adapter is None:
-            return plan
-        said = (f"method.start: {adapter.said}",)
-        warned, notes = (said, ()) if adapter.left else ((), said)
-        return replace(plan, started=frozenset(adapter.head), notes=notes, warnings=warned)
+        return plan if adapter is None else adapter.told(plan)
 
     def load(self, network: Network, folder: Path) -> None:
         from tunesmith.methods._peft_format import read_adapter
 
         adapter = read_adapter(folder, network, self)
-        if adapter.head.keys() != network.fresh:
-            raise ModelError(f"{adapter.said}; it cannot be used without")
+        adapter.check_head(network)
         self._put_on(network, 0, adapter)
 
     def _put_on(self, network: Network, seed: int, adapter: Adapter | None) -> list[str]:
         """Changes the network in place; gives the names of what trains beside the base."""
-        import torch
-
         trained = []
         for name in self.chosen(network):
             base = network.get_submodule(name)
@@ -98,20 +83,8 @@ class AdapterMethod(Method):
             put(network, name, layer)
             trained += [f"{name}.{own}" for own, _ in layer.named_parameters() if not own.startswith("base.")]
         if adapter is not None:
-            with torch.no_grad():
-                for name, value in adapter.head.items():
-                    network.get_parameter(name).copy_(value)
+            adapter.put_head(network)
         return trained
-
-    def given_files(self) -> tuple[Path, ...]:
-        from tunesmith.methods._peft_format import ADAPTER_FILES
-
-        if self.start is None:
-            return ()
-        return tuple(path for name in ADAPTER_FILES if (path := Path(self.start) / name).is_file())
-
-    def reading(self, folder: Path) -> Method:
-        return self if self.start is None else self.model_copy(update={"start": str(folder)})
 
     def save(self, network: Network, plan: Plan, folder: Path) -> bool:
         from tunesmith.methods._peft_format import write_adapter

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
+from tunesmith.methods._continued import ADAPTER_FILES, Kept
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,19 +18,15 @@ if TYPE_CHECKING:
     from tunesmith.methods._adapter_method import AdapterMethod
     from tunesmith.models.network import Network
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "head.safetensors", "labels.json")
-_PREFIX = "base_model.model."
-_HEAD, _LABELS = "head.safetensors", "labels.json"
+CONFIG, WEIGHTS, HEAD, LABELS = ADAPTER_FILES
+PREFIX = "base_model.model."  # before the names of PEFT's tensors
 
 
 @dataclass(frozen=True)
-class Adapter:
+class Adapter(Kept):
     """What an adapter's folder holds for a network."""
 
     stored: dict[str, dict[str, Tensor]]  # what `Beside.stored` gave, by module name in the network
-    head: dict[str, Tensor]  # values of all fresh parameters; empty where the folder's head is not for this network
-    said: str  # what became of the head, and why
-    left: bool  # whether there is a head that is left aside
 
 
 def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None:
@@ -50,19 +47,17 @@ def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None
         if isinstance(module, Beside):
             short = name.removeprefix(root)
             found.append(short)
-            tensors |= {f"{_PREFIX}{short}.{key}": _stored(value) for key, value in module.stored().items()}
+            tensors |= {f"{PREFIX}{short}.{key}": plain(value) for key, value in module.stored().items()}
             transposed = transposed or isinstance(module.base, Conv1D)
     outside = _outside(network)
     whole = _whole_modules(model, {name.removeprefix(root) for name in network.fresh - set(outside.values())})
     for name in whole:
         for key, value in model.get_submodule(name).state_dict().items():
-            tensors[f"{_PREFIX}{name}.{key}"] = _stored(value)
-    source = network.source
+            tensors[f"{PREFIX}{name}.{key}"] = plain(value)
     config: dict[str, Any] = {
         "peft_type": method.peft_type,
         "task_type": "FEATURE_EXTRACTION" if outside else _task_type(network),
-        "base_model_name_or_path": None if source is None else source.public_name,
-        "revision": source.revision if source is not None and source.kind == "hub" else None,
+        **base_of(network),
         **method.peft_config(network, found),
         "target_modules": sorted(found),
         "fan_in_fan_out": transposed,
@@ -70,12 +65,12 @@ def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None
         "modules_to_save": whole or None,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "adapter_config.json", config)
-    _write_json(folder / _LABELS, list(_labels(network)))
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    write_json(folder / CONFIG, config)
+    write_json(folder / LABELS, list(labels_of(network)))
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     if outside:
         parameters = dict(network.named_parameters())
-        save_file({key: _stored(parameters[name]) for key, name in outside.items()}, folder / _HEAD)
+        save_file({key: plain(parameters[name]) for key, name in outside.items()}, folder / HEAD)
 
 
 def read_adapter(folder: Path, network: Network, method: AdapterMethod) -> Adapter:
@@ -83,19 +78,7 @@ def read_adapter(folder: Path, network: Network, method: AdapterMethod) -> Adapt
 
     Raises ModelError, with every problem, when the adapter is of another kind or does not fit the method or the model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "adapter_model.safetensors")
-        beside = load_file(folder / _HEAD) if (folder / _HEAD).is_file() else {}
-        labels = json.loads((folder / _LABELS).read_text(encoding="utf-8")) if (folder / _LABELS).is_file() else None
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ModelError(
-            f"method.start: {folder} is not a PEFT adapter ({error}); it must hold adapter_config.json and "
-            "adapter_model.safetensors"
-        ) from None
+    config, tensors, beside, labels = read_files(folder, "method.start: ")
     kind = config.get("peft_type")
     problems = method.unlike(config, folder) if kind == method.peft_type else []
     if kind != method.peft_type:
@@ -104,7 +87,7 @@ def read_adapter(folder: Path, network: Network, method: AdapterMethod) -> Adapt
             "be continued"
         )
     root, mark = wrapped(network), f".{method.mark}"
-    found = {root + key.removeprefix(_PREFIX).rpartition(mark)[0] for key in tensors if mark in key}
+    found = {root + key.removeprefix(PREFIX).rpartition(mark)[0] for key in tensors if mark in key}
     wanted = set(method.chosen(network))
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     if missing or extra:
@@ -112,7 +95,7 @@ def read_adapter(folder: Path, network: Network, method: AdapterMethod) -> Adapt
             f"method.start: {folder} changes other layers than the recipe (missing {missing[:3]}, beyond {extra[:3]}); "
             "set method.targets to the adapter's target_modules"
         )
-    whole = {root + key.removeprefix(_PREFIX): value for key, value in tensors.items() if mark not in key}
+    whole = {root + key.removeprefix(PREFIX): value for key, value in tensors.items() if mark not in key}
     of_base = sorted(whole.keys() & {name for name, _ in network.named_parameters()} - network.fresh)
     if of_base:
         problems.append(
@@ -122,8 +105,46 @@ def read_adapter(folder: Path, network: Network, method: AdapterMethod) -> Adapt
     if problems:
         raise ModelError(*problems)
     outside = _outside(network)
-    whole |= {outside.get(key, f"{_HEAD}: {key}"): value for key, value in beside.items()}
-    return Adapter(_beside(folder, tensors, network, method), *_head(folder, whole, labels, network))
+    whole |= {outside.get(key, f"{HEAD}: {key}"): value for key, value in beside.items()}
+    return Adapter(*head_in(folder, whole, labels, network), _beside(folder, tensors, network, method))
+
+
+def read_files(folder: Path, asked: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor], Any]:
+    """Config, tensors, the head that lies beside them, and the names of its outputs (None where there are none).
+
+    asked: what the folder was named by, for the problem. Raises ModelError where it holds no adapter.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS)
+        head = load_file(folder / HEAD) if (folder / HEAD).is_file() else {}
+        labels = json.loads((folder / LABELS).read_text(encoding="utf-8")) if (folder / LABELS).is_file() else None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"{asked}{folder} is not a PEFT adapter ({error}); it must hold {CONFIG} and {WEIGHTS}"
+        ) from None
+    return config, tensors, head, labels
+
+
+def write_head(folder: Path, network: Network) -> None:
+    """The fresh parameters by their names in the network, where there are any: for kinds that PEFT keeps without a head."""
+    from safetensors.torch import save_file
+
+    if network.fresh:
+        parameters = dict(network.named_parameters())
+        save_file({name: plain(parameters[name]) for name in sorted(network.fresh)}, folder / HEAD)
+
+
+def base_of(network: Network) -> dict[str, Any]:
+    """What PEFT's configs say of the base."""
+    source = network.source
+    return {
+        "base_model_name_or_path": None if source is None else source.public_name,
+        "revision": source.revision if source is not None and source.kind == "hub" else None,
+    }
 
 
 def _beside(
@@ -131,7 +152,7 @@ def _beside(
 ) -> dict[str, dict[str, Tensor]]:
     problems, found, root = [], {}, wrapped(network)
     for name in method.chosen(network):
-        start = f"{_PREFIX}{name.removeprefix(root)}."
+        start = f"{PREFIX}{name.removeprefix(root)}."
         shapes = method.shapes(name, network.get_submodule(name), network)
         for key, shape in shapes.items():
             if start + key not in tensors or tuple(tensors[start + key].shape) != shape:
@@ -146,14 +167,16 @@ def _beside(
     return found
 
 
-def _head(folder: Path, whole: dict[str, Tensor], labels: Any, network: Network) -> tuple[dict[str, Tensor], str, bool]:
+def head_in(
+    folder: Path, whole: dict[str, Tensor], labels: Any, network: Network
+) -> tuple[dict[str, Tensor], str, bool]:
     """The values of the fresh parameters, or none; what to say of it; and whether a head was there and is left.
 
     All or none: what a part of a head was trained to read, an untrained part does not give.
     """
     if not whole:
         return {}, f"{folder} holds no head; a new one is trained", False
-    own = _labels(network)
+    own = labels_of(network)
     parameters = dict(network.named_parameters())
     lacking = sorted(network.fresh - whole.keys())
     unlike = sorted(name for name in network.fresh & whole.keys() if whole[name].shape != parameters[name].shape)
@@ -195,7 +218,7 @@ def _wrapped_model(network: Network) -> PreTrainedModel:
     return model
 
 
-def _labels(network: Network) -> tuple[str, ...]:
+def labels_of(network: Network) -> tuple[str, ...]:
     """What the outputs mean, in their order."""
     names: Any = _wrapped_model(network).config.id2label
     return tuple(names[index] for index in range(len(names)))
@@ -225,11 +248,11 @@ def _whole_modules(model: nn.Module, fresh: set[str]) -> list[str]:
     return sorted(found)
 
 
-def _stored(value: Tensor) -> Tensor:
+def plain(value: Tensor) -> Tensor:
     return value.detach().float().cpu().contiguous()
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -47,6 +47,7 @@ class Plan:
     )  # fresh parameters that go on from an earlier training, so none must refit them
     notes: tuple[str, ...] = ()  # lines to print: what was derived on attaching
     warnings: tuple[str, ...] = ()  # lines to print as warnings: what was given, and left aside
+    single: str = ""  # why it trains in float32 alone; "" where any number format will do
     stages: tuple[Stage, ...] = ()  # in their order, where parts of the base begin to train later than others
 
     @property
@@ -129,6 +130,11 @@ class Method(Part, ABC):
     def averaged(self, name: str) -> bool:
         """Whether a trainable parameter is averaged with what it was at the start, where a task averages with the base."""
         return True
+
+    @property
+    def tokens(self) -> int:
+        """Of the positions that a base has for the tokens of a text, those that are taken by what is no text."""
+        return 0
 
     @property
     def undecided(self) -> bool:

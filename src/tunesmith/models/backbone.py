@@ -41,6 +41,11 @@ class Backbone:
         return self.processor
 
     @property
+    def family(self) -> str:
+        """What kind of model it is, as a person calls it."""
+        return "word vectors" if self.static else f'"{self.module.config.model_type}"'
+
+    @property
     def width(self) -> int:
         """Values that leave the base for each token, or place of a picture."""
         own = getattr(self.module.config, "hidden_size", None)

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, GenerationMixin
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import quiet
 from tunesmith.models.network import Network
+from tunesmith.models.soft_prompt import alone_at_its_length
 from tunesmith.seeds import torch_seed
 
 ROWS = 16  # prompts that are continued together
@@ -31,7 +32,8 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
     filler = network.processor.pad["input_ids"]
     stops = stops_of(network, ends)
     found: list[list[int]] = [[]] * len(prompts)
-    for rows in _batches([len(prompt) for prompt in prompts], network.processor.positions - most):
+    free = -1 if alone_at_its_length(model) else network.processor.positions - most
+    for rows in _batches([len(prompt) for prompt in prompts], free):
         longest = len(prompts[rows[0]])
         room = min(most, network.processor.positions - longest)
         if room < 1:

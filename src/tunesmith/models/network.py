@@ -335,8 +335,8 @@ def token_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Net
             return part_network(backbone, labels, None, "token")
     if type(config) not in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING:
         raise ModelError(
-            f'{backbone.source.name}: transformers has no classifier of tokens for "{config.model_type}"; choose another '
-            "base, such as bert, roberta, deberta-v2, modernbert, llama or qwen3"
+            f"{backbone.source.name}: transformers has no classifier of tokens for {backbone.family}; choose another base, "
+            "such as bert, roberta, deberta-v2, modernbert, llama or qwen3"
         )
     with quiet(), torch_seed(seed, "head"):
         return _transformers_network(backbone, labels, None, AutoModelForTokenClassification, TOKEN)
@@ -354,7 +354,7 @@ def span_network(backbone: Backbone, labels: tuple[str, ...], seed: int) -> Netw
     config = backbone.module.config
     if type(config) not in MODEL_FOR_QUESTION_ANSWERING_MAPPING or config.is_encoder_decoder:
         raise ModelError(
-            f'{backbone.source.name}: there is no head for spans on "{config.model_type}"; choose another base, such as '
+            f"{backbone.source.name}: there is no head for spans on {backbone.family}; choose another base, such as "
             "bert, roberta, deberta-v2, modernbert, llama or qwen3"
         )
     with quiet(), torch_seed(seed, "head"):

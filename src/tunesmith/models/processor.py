@@ -31,6 +31,10 @@ class Processor(ABC):
         """Whether tokens of a text may be hidden from the model."""
         return self.skipped is not None
 
+    def reserve(self, count: int) -> None:
+        """Leaves so many of the model's positions to what is no text; pictures have none."""
+        return
+
     @abstractmethod
     def fingerprint(self) -> str:
         """sha256, in hex, of all that decides which numbers a row becomes."""

@@ -23,7 +23,7 @@ def apart(body: PreTrainedModel, causal: bool, segments: Tensor, places: Tensor)
     would have to know the layers that look at near tokens only (gemma3, modernbert): one that does not gives other numbers
     as soon as a text is longer than they look, and no error.
     """
-    positions = {"position_ids": places + _first_position(body)} if _takes(body, "position_ids") else {}
+    positions = {"position_ids": places + first_position(body)} if _takes(body, "position_ids") else {}
     if causal:  # position numbers that begin anew are how transformers itself tells packed texts apart
         return {**positions, "attention_mask": None, "use_cache": False}  # and only where nothing is remembered
     return {**positions, "attention_mask": _both_ways(body, segments)}
@@ -35,8 +35,8 @@ def keeps_apart(body: PreTrainedModel, causal: bool, tokens: list[int], limit: i
     tokens: ordinary token numbers to make them of. The second text is longer than the layers look that look at near
     tokens only, where `limit` tokens are enough for that. deberta-v2 fails: its convolution runs over the border.
     """
-    window = _window(body)
-    sizes = [5, SHORT if window is None else max(SHORT, min(window + 4, limit - 5))]
+    near = window(body)
+    sizes = [5, SHORT if near is None else max(SHORT, min(near + 4, limit - 5))]
     texts = [
         [tokens[(place * step + size) % len(tokens)] for place in range(size)]
         for step, size in zip((7, 11), sizes, strict=True)
@@ -80,7 +80,7 @@ def _both_ways(body: PreTrainedModel, segments: Tensor) -> Any:
     return {"full_attention": whole, "sliding_attention": near}
 
 
-def _first_position(body: PreTrainedModel) -> int:
+def first_position(body: PreTrainedModel) -> int:
     """The number of a text's first place: roberta and its kin begin after that of filler."""
     return max(
         (
@@ -92,7 +92,7 @@ def _first_position(body: PreTrainedModel) -> int:
     )
 
 
-def _window(body: PreTrainedModel) -> int | None:
+def window(body: PreTrainedModel) -> int | None:
     """How many tokens the layers see that see near ones only; None where all see all."""
     found = getattr(body.config, "sliding_window", None)
     return found if isinstance(found, int) and found > 0 else None

@@ -30,6 +30,7 @@ TOKENIZER_FILES = (
 )
 NO_LIMIT = 1_000_000  # tokenizers without a limit of their own give 1e30
 FALLBACK_LENGTH = 512
+LEAST = 4  # tokens of a text that must have positions
 
 
 class Joined(NamedTuple):
@@ -64,7 +65,7 @@ class TextProcessor(Processor):
     ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
-        self.positions = positions
+        self.positions = self._whole = positions
         self.why = why
         self.pad = pad
         self.apart = apart  # whether two texts of a row are read each on its own, as sentence encoders are trained to
@@ -73,6 +74,20 @@ class TextProcessor(Processor):
         self.bag = bag  # whether the model takes a mean over tokens, so that a text may be left with none
         self._frame: tuple[list[int], list[int]] | None = None  # looked up once: the marks before and after a text
         self.added: Mapping[int, list[int]] = {}  # words made tokens of their own: what each was before
+
+    def reserve(self, count: int) -> None:
+        """Leaves so many of the model's positions to what is no text. Raises ModelError where hardly any is left."""
+        if self._whole >= NO_LIMIT:
+            return
+        left = self._whole - count
+        if count > 0 and left < LEAST:
+            raise ModelError(
+                f"{count} places before a text leave it {left} of this model's {self._whole} positions; set a smaller "
+                "method.length"
+            )
+        self.positions = left
+        if self.max_length > left:
+            self.max_length, self.why = left, f"what is left of {self._whole} positions"
 
     def fingerprint(self) -> str:
         """sha256, in hex, of all that decides which numbers a text becomes."""

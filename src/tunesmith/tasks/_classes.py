@@ -103,7 +103,14 @@ class ClassTask(OutputTask, ABC):
             "probability": np.array([max(item.evidence) for item in predictions]),
         }
         metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=len(labels.names))}
-        return Scores(columns, metrics, self.primary_metric, shares=frozenset({"accuracy"}))
+        right = columns["truth"] == columns["predicted"]
+        return Scores(
+            columns,
+            metrics,
+            self.primary_metric,
+            shares=frozenset({"accuracy"}),
+            each={"accuracy": right.astype(float)},
+        )
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said: dict[str, list[Any]] = {

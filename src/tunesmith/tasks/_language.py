@@ -18,7 +18,15 @@ from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError
 from tunesmith.tasks._text_column import text_column
-from tunesmith.tasks._tokens import LOWER, TOKEN_METRICS, Frequencies, judged_tokens, token_columns, token_loss
+from tunesmith.tasks._tokens import (
+    LOWER,
+    TOKEN_METRICS,
+    Frequencies,
+    judged_tokens,
+    token_columns,
+    token_loss,
+    token_measures,
+)
 from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
 
 if TYPE_CHECKING:
@@ -196,9 +204,8 @@ class LanguageTask(Task, ABC):
             raise DataError(_nothing("the rows to be measured on"))
         size = np.array([len(str(text).encode("utf-8", "replace")) for text in truth], dtype=np.float64)
         metrics = {name: TOKEN_METRICS[name] for name in self.metrics}
-        return Scores(
-            {**token_columns(predictions), "bytes": size}, metrics, self.primary_metric, lower=LOWER & metrics.keys()
-        )
+        columns = {**token_columns(predictions), "bytes": size}
+        return Scores(columns, metrics, self.primary_metric, lower=LOWER & metrics.keys(), each=token_measures(columns))
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said = [item.value for item in predictions]

@@ -90,6 +90,14 @@ def token_columns(predictions: Sequence[Prediction]) -> dict[str, np.ndarray]:
     }
 
 
+def token_measures(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of each example its mean loss in nats a token, and its accuracy; NaN where it has no learned token."""
+    import numpy as np
+
+    tokens = np.where(columns["tokens"] > 0, columns["tokens"], np.nan)
+    return {"loss": columns["loss"] / tokens, "token_accuracy": columns["hits"] / tokens}
+
+
 def token_accuracy(of: Mapping[str, np.ndarray]) -> float:
     """Share of the tokens that the model would have said itself, after the true ones before."""
     return _share(of, float(of["hits"].sum()), "tokens")

@@ -15,7 +15,7 @@ from tunesmith.data.encode import Example
 from tunesmith.data.table import Table, shown
 from tunesmith.errors import TunesmithWarning
 from tunesmith.tasks._answers import Compare, exact_match, measured, named_function, rouge_l
-from tunesmith.tasks._tokens import LOWER, TOKEN_METRICS, token_columns
+from tunesmith.tasks._tokens import LOWER, TOKEN_METRICS, token_columns, token_measures
 from tunesmith.tasks._written import Pair
 from tunesmith.tasks.base import Labels, Metric, Mistake, Prediction, Scores, Task
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NOTHING = "(nothing)"  # what a model that ends at once has written
+OF_ALL = ("bleu", "chrf")  # metrics of all texts together, of which one text's value is no part
 SHOWN = 400  # letters of a text among the mistakes of the report
 
 
@@ -133,7 +134,7 @@ class WritingTask(Task, ABC):
         ]
         known = np.array([pair is not None for pair in pairs], dtype=bool)
         if not known.any():
-            return Scores(columns, metrics, self.primary_metric, lower=lower)
+            return Scores(columns, metrics, self.primary_metric, lower=lower, each=token_measures(columns))
         own = self._own_metric()
         more, functions = self.measures(pairs, own)
         for name, place in (("going", 2), ("full", 3)):
@@ -143,7 +144,10 @@ class WritingTask(Task, ABC):
         shares = frozenset({"exact_match"} - set(own))  # a function of the user's may have its name
         free = frozenset({"bleu", "chrf", *own}) & functions.keys()
         written, rows_of = dict.fromkeys(functions, int(known.sum())), dict.fromkeys(functions, known)
-        return Scores(columns, metrics | functions, self.primary_metric, shares, lower, written, rows_of, free)
+        each = token_measures(columns) | {
+            name: _of_each(metric, columns, known) for name, metric in functions.items() if name not in OF_ALL
+        }
+        return Scores(columns, metrics | functions, self.primary_metric, shares, lower, written, rows_of, free, each)
 
     def _own_metric(self) -> dict[str, Compare]:
         """The user's function by its name; none where there is none."""
@@ -162,3 +166,13 @@ class WritingTask(Task, ABC):
         near = rouge_l(said, wanted)
         said = shown(prediction.value, SHOWN) or NOTHING
         return Mistake(1 - near, shown(self.wanted(truth), SHOWN), said, f"ROUGE-L {near:.2f}")
+
+
+def _of_each(metric: Metric, columns: Mapping[str, np.ndarray], known: np.ndarray) -> np.ndarray:
+    """A metric of each example by itself; NaN of those that nothing was written for."""
+    import numpy as np
+
+    alone = (
+        {name: values[[row]] for name, values in columns.items()} if there else None for row, there in enumerate(known)
+    )
+    return np.array([float("nan") if of is None else metric(of) for of in alone])

@@ -104,6 +104,9 @@ class Scores:
         default_factory=dict
     )  # metric -> bool [examples]; of all where it has none
     other_scale: frozenset[str] = frozenset()  # metrics that are no mean of values from 0 to 1, and are not in `lower`
+    each: Mapping[str, np.ndarray] = field(
+        default_factory=dict
+    )  # measures of each example by itself; NaN where none is
 
     def free(self, metric: str) -> bool:
         """Whether a metric may lie outside 0 to 1, or says something else of an example than how far it is a hit."""

@@ -202,7 +202,8 @@ class Embedding(OutputTask):
             columns["negative"] = negatives.max(axis=1)
             metrics["triplet_accuracy"] = _retrieval.triplet_accuracy
             shares.add("triplet_accuracy")
-        return Scores(columns, metrics, "mrr_at_10", shares=frozenset(shares))
+        each = {"reciprocal_rank": 1 / columns["rank"]}
+        return Scores(columns, metrics, "mrr_at_10", shares=frozenset(shares), each=each)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         """ "vector" of single texts; "cosine" of several, and "rank" among the second texts of all rows given."""

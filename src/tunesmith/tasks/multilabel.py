@@ -29,6 +29,7 @@ from tunesmith.tasks.base import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from tunesmith.models.backbone import Backbone
@@ -131,7 +132,7 @@ class Multilabel(OutputTask):
             "macro_f1": partial(label_f1, average="macro"),
             "average_precision": average_precision,
         }
-        return Scores(columns, metrics, self.primary_metric)
+        return Scores(columns, metrics, self.primary_metric, each=_of_each(columns["truth"], columns["predicted"]))
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said: dict[str, list[Any]] = {"labels": [list(item.value) for item in predictions]}
@@ -149,3 +150,12 @@ class Multilabel(OutputTask):
 
     def describe(self, labels: Labels) -> str:
         return f"{len(labels.names)} labels, any number of them a row"
+
+
+def _of_each(truth: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
+    """[rows, labels] -> of each row whether all its labels are right, and their F1; 1 where none is true and none said."""
+    import numpy as np
+
+    counted = truth.sum(1) + predicted.sum(1)
+    f1 = np.where(counted > 0, 2 * (truth & predicted).sum(1) / np.maximum(counted, 1), 1.0)
+    return {"exact_match": (truth == predicted).all(1).astype(float), "f1": f1}

@@ -239,7 +239,8 @@ class QuestionAnswering(Task):
             name: ~answered if name == "no_answer_accuracy" else answered for name in metrics if name not in whole
         }
         shares = frozenset({"exact_match", "has_answer_exact", "no_answer_accuracy"})
-        return Scores(columns, metrics, self.primary_metric, shares=shares, rows_of=rows_of)
+        each = {"exact_match": columns["exact"], "f1": columns["f1"]}
+        return Scores(columns, metrics, self.primary_metric, shares=shares, rows_of=rows_of, each=each)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         """The answer ("" for none), its place in the context (empty for none), and its probability against no answer."""

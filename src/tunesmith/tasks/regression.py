@@ -134,7 +134,12 @@ class Regression(OutputTask):
             name: partial(root_mean_square_error, unit=unit),
         }
         free = frozenset({"spearman", "pearson"})
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({name}), other_scale=free)
+        off = columns["predicted"] - columns["truth"]
+        each = {
+            "difference" if alone else f"difference of {label}": off[:, place]
+            for place, label in enumerate(labels.names)
+        }
+        return Scores(columns, metrics, self.primary_metric, lower=frozenset({name}), other_scale=free, each=each)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         if len(labels.names) == 1:

@@ -170,7 +170,9 @@ class TokenClassification(OutputTask):
                 for _, _, kind in some:
                     columns[name][row, kinds[kind]] += 1
         metrics = {"entity_f1": entity_f1, "entity_precision": entity_precision, "entity_recall": entity_recall}
-        return Scores(columns, metrics, self.primary_metric)
+        hits, both = columns["hits"].sum(1), columns["truth"].sum(1) + columns["predicted"].sum(1)
+        f1 = np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
+        return Scores(columns, metrics, self.primary_metric, each={"entity_f1": f1})
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         """A list of spans for each text; of one that was given as words also which of them a span takes."""

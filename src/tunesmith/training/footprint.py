@@ -44,10 +44,16 @@ class Footprint:
 
 
 def _first(batch: Batch, rows: int) -> Batch:
-    """Its first rows, repeated where more are asked for than there are."""
+    """Its first rows and the shortest of all, repeated where more are asked for than there are.
+
+    Without the filler of the shortest a model would need no mask, and go another way than with the whole batch.
+    """
     import torch
 
     chosen = [row % len(batch.rows) for row in range(rows)]
+    if rows < len(batch.rows):
+        mask = batch.inputs.get("attention_mask")
+        chosen[-1] = len(batch.rows) - 1 if mask is None else int(mask[: len(batch.rows)].sum(1).argmin())
     index = torch.tensor(chosen)
     inputs = {}
     for name, values in batch.inputs.items():

@@ -150,7 +150,7 @@ def _step(run: Run) -> StepResult:
     except TrainingError as error:
         saved = _save(run)
         raise TrainingError(*error.problems, f"the last good state is kept in {saved.path}") from None
-    if run.anchor.strength > 0:
+    if run.anchor.strength > 0 and run.anchor.start:
         share = pull_share(run.state.step, run.steps, run.training.warmup, run.anchor.strength)
         run.masters.pull_back(run.anchor.start, share)
     return result

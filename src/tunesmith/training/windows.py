@@ -23,12 +23,19 @@ class Packing:
     said: str  # in how many, or why not; "" where nobody asked
 
 
-def packing_of(task: Task, rows: Sequence[Example], limit: int, network: Network) -> Packing:
-    """The training rows with several in one window, where the task asks for it and the base keeps them apart."""
+def packing_of(task: Task, rows: Sequence[Example], limit: int, network: Network, alone: bool) -> Packing:
+    """The training rows with several in one window, where the task asks for it and the base keeps them apart.
+
+    alone: whether the method puts something before each text that stands before the first of a window only.
+    """
     from tunesmith.models.language import can_pack
 
     if not task.packs():
         return Packing(None, "")
+    if alone:
+        return Packing(
+            None, "not packed: what is learned to stand before a text would stand before one of a window alone"
+        )
     if not can_pack(network, limit):
         return Packing(None, "not packed: this base does not keep two rows in one window apart")
     found = packed(rows, limit)

@@ -31,6 +31,10 @@ class Answers(Target):
                 lambda said: said.moved,
                 "an answer does not stand at its start, or is spelled otherwise there; taken from the nearest place",
             ),
+            "answer_absent": (
+                lambda said: bool(said.absent),
+                "an answer does not stand in its context, and others of the question do; these alone are learned",
+            ),
             "answer_ambiguous": (
                 lambda said: said.first_of > 1,
                 "an answer without a start stands in several places of its context; the first is learned",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tunesmith.data.findings import Finding, Rows, counted, find
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
-from tunesmith.data.targets.one_class import label_of
+from tunesmith.data.targets.one_class import is_object, label_of
 from tunesmith.errors import Problems
 
 SEPARATORS = ("|", ";", ",")
@@ -63,6 +63,8 @@ class LabelSet(Target):
     def _listed(self, value: Any) -> list[str] | None:
         """Raises ValueError for a list that holds other than names."""
         value = as_list(value)
+        if is_object(value):
+            raise ValueError
         if isinstance(value, list):
             if any(item is None or item != item or isinstance(item, list | dict) for item in value):
                 raise ValueError
@@ -158,6 +160,16 @@ def is_flag(value: Any) -> bool:
     return label_of(value).lower() in FLAGS
 
 
+def few_odd(odd: int, filled: int) -> bool:
+    """Whether so few of a column's values are other than the rest that they are mistakes."""
+    return filled >= FEWEST_ROWS and odd <= max(ODD_FEW, ODD_SHARE * filled)
+
+
+def few_wrong(odd: int, filled: int) -> bool:
+    """Whether so few of a column's values are no numbers that they are mistakes: one, or a twentieth."""
+    return odd <= max(1 if filled >= FEWEST_ROWS else 0, ODD_SHARE * filled)
+
+
 def odd_flags(tables: Iterable[Table], columns: Sequence[str]) -> list[str]:
     """A problem for each column of 0 and 1 with a few other values, where all `columns` are such; [] otherwise."""
     found, some = [], list(tables)
@@ -169,7 +181,7 @@ def odd_flags(tables: Iterable[Table], columns: Sequence[str]) -> list[str]:
             ]
             filled += len(values)
             odd += [f'{table.place(row)} "{shown(value, 30)}"' for row, value in values if not is_flag(value)]
-        if filled < FEWEST_ROWS or len(odd) > max(ODD_FEW, ODD_SHARE * filled):
+        if not few_odd(len(odd), filled):
             return []
         more = ", ..." if len(odd) > LISTED else ""
         if odd:

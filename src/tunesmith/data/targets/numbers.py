@@ -42,13 +42,13 @@ class Numbers(Target):
         if wrong:
             problems.add(
                 f'{table.path}: column "{column}" holds no number in {counted(len(wrong))} ({_some(table, wrong, column)}), '
-                "and regression learns numbers; write them as 3 or 3.5, leave the unknown ones empty, or name another "
-                "column with --label"
+                "and numbers are learned; write them as 3 or 3.5, leave the unknown ones empty, name another column with "
+                "--label, or take all as names with --task classification"
             )
         if sizes:
             problems.add(
                 f'{table.path}: column "{column}" holds other than {len(self.names)} numbers in {counted(len(sizes))} '
-                f"({_some(table, sizes, column)}); every row needs as many numbers as the first"
+                f"({_some(table, sizes, column)}); give these rows as many, or remove them"
             )
         return found
 

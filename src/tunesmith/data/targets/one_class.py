@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -29,15 +30,19 @@ class OneClass(Target):
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
         values = table.columns[column]
-        lists = [row for row, value in enumerate(values) if isinstance(value, list)]
+        lists = [row for row, value in enumerate(values) if isinstance(value, list) or is_object(value)]
         if lists:
             listed = ", ".join(table.place(row) for row in lists[:10])
-            problems.add(
-                f'{table.path}: column "{column}" holds a list in {counted(len(lists))} ({listed}), and one label a row is '
-                "expected; make it one label, name another column with --label, or learn several labels with "
-                "--task multilabel"
+            plain = all(isinstance(values[row], list) for row in lists)
+            kind, several = (
+                ("a list", ", or learn several labels with --task multilabel") if plain else ("an object", "")
             )
-        return [None if isinstance(value, list) else label_of(value) or None for value in values]
+            problems.add(
+                f'{table.path}: column "{column}" holds {kind} in {counted(len(lists))} ({listed}), and one label a row is '
+                f"expected; make it one label, or name another column with --label{several}"
+            )
+        bad = set(lists)
+        return [None if row in bad else label_of(value) or None for row, value in enumerate(values)]
 
     def name(self, target: Any) -> str:
         return target
@@ -143,6 +148,16 @@ def _label_places(rows: dict[str, Rows]) -> dict[str, dict[str, list[str]]]:
 
 def _kind(value: Any) -> str:
     return "bool" if isinstance(value, bool) else "text" if isinstance(value, str) else "number"
+
+
+def is_object(value: Any) -> bool:
+    """Whether a value is an object of JSON, or writes one out, as tables keep them."""
+    if not isinstance(value, str) or value[:1] != "{":
+        return isinstance(value, dict)
+    try:
+        return isinstance(json.loads(value), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def label_of(value: Any) -> str:

@@ -148,19 +148,22 @@ class Tags(Target):
         broken: dict[str, list[int]] = {}
         tagged: dict[str, list[int]] = {}
         kinds: Counter[str] = Counter()
+        first = ""
         for name, split in rows.items():
             broken[name], tagged[name] = [], []
             for row, (said, _) in enumerate(_raw(split, column)):
                 if said is None or said.tags is None:
                     continue
                 tagged[name].append(row)
-                breaks = breaks_of(said.tags, self.scheme)
-                kinds.update(breaks)
+                breaks = breaks_at(said.tags, self.scheme)
+                kinds.update(what for _, what in breaks)
                 broken[name] += [row] if breaks else []
+                if breaks and not first:
+                    first = f"the first at word {breaks[0][0] + 1} of its row"
         if self.scheme != "IOB2":
             find(findings, "tag_scheme", rows, tagged, f'"{column}" is written in {self.scheme}, learned as IOB2')
         most = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(3))
-        what = f'"{column}" breaks {self.scheme} {kinds.total()} times: {most}; read as conlleval reads it'
+        what = f'"{column}" breaks {self.scheme} {kinds.total()} times: {most}, {first}; read as conlleval reads it'
         find(findings, "tag_break", rows, broken, what)
 
     def check(
@@ -219,9 +222,14 @@ def scheme_of(values: Iterable[Any]) -> str:
 
 def breaks_of(tags: Sequence[str], scheme: str) -> list[str]:
     """What in a row's tags the scheme forbids, each as "I-x after O"; "the end" closes the row."""
+    return [said for _, said in breaks_at(tags, scheme)]
+
+
+def breaks_at(tags: Sequence[str], scheme: str) -> list[tuple[int, str]]:
+    """`breaks_of`, each with the place of the tag from 0; of "the end" the number of tags."""
     found = []
     ends = [*tags, "the end"] if scheme == "IOBES" else [*tags]
-    for before, tag in zip([OUTSIDE, *tags], ends, strict=False):
+    for place, (before, tag) in enumerate(zip([OUTSIDE, *tags], ends, strict=False)):
         letter, kind = parts_of(tag) if tag != "the end" else ("", "")
         earlier, same = parts_of(before)[0], parts_of(before)[1] == kind
         if scheme == "IOB2":
@@ -233,7 +241,7 @@ def breaks_of(tags: Sequence[str], scheme: str) -> list[str]:
         else:
             wrong = letter in ("I", "E")
         if wrong:
-            found.append(f"{tag} after {before}")
+            found.append((place, f"{tag} after {before}"))
     return found
 
 
