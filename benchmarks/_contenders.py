@@ -18,7 +18,6 @@ from tunesmith.assembly import (
     best_parameters,
     build,
     build_network,
-    fit_probe,
     keep_frozen,
     make_run,
     method_of,
@@ -33,6 +32,7 @@ from tunesmith.recipe import Recipe
 from tunesmith.training.events import StepDone
 from tunesmith.training.loop import train
 from tunesmith.training.state import Checkpoints, State
+from tunesmith.untouched import fit_probe
 
 BATCH_SIZE = 32
 HELD_OUT = 0.1  # share of the rows, Tunesmith's default: its probe chooses a penalty on them, the Trainer ignores them

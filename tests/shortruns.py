@@ -105,10 +105,11 @@ def never() -> bool:
 
 def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Bench:
     """As `pipeline.Session` puts a new run together, up to the loop."""
-    from tunesmith.assembly import build, fit_probe, keep_frozen, make_run
+    from tunesmith.assembly import build, keep_frozen, make_run
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.resolve import resolve
     from tunesmith.preparing import encode, prepare
+    from tunesmith.untouched import fit_probe
 
     prepared = prepare(recipe)
     backbone = load_backbone(resolve(recipe.model), recipe.training.dropout)

@@ -83,12 +83,13 @@ def _settings_id(recipe: Recipe) -> str:
     from tunesmith.assembly import method_of
 
     data = recipe.data.model_copy(update={"path": "-"})
-    second = None if recipe.retention.probe is None else "-"
+    beside = {"probe": recipe.retention.probe, "general": recipe.retention.general}
+    moved = {key: "-" for key, path in beside.items() if path is not None}
     known = {
         "data": data,
         "model": "-",
         "method": method_of(recipe).reading(Path("-")),
-        "retention": recipe.retention.model_copy(update={"probe": second}),
+        "retention": recipe.retention.model_copy(update=moved),
     }
     return recipe.model_copy(update=known).id
 

@@ -147,9 +147,10 @@ class Session:
         built: Built,
         earlier: dict[str, Any],
     ) -> Iterator[Event]:
-        from tunesmith.assembly import fit_probe, keep_frozen, make_run, measure_base
+        from tunesmith.assembly import keep_frozen, make_run
         from tunesmith.training.loop import train
         from tunesmith.training.state import Checkpoints
+        from tunesmith.untouched import fit_probe, measure_base
         from tunesmith.unused import unused_cache, unused_settings
 
         for finding in encoded.findings:
@@ -284,10 +285,10 @@ def anchored(recipe: Recipe) -> Recipe:
     """The recipe with paths that hold from any folder."""
     path, model, method = Path(recipe.data.path), Path(recipe.model), _method(recipe)
     data = recipe.data.model_copy(update={"path": str(path.resolve())}) if path.exists() else recipe.data
-    files, second = method.given_files(), recipe.retention.probe
-    keeps = recipe.retention
-    if second is not None and Path(second).exists():
-        keeps = keeps.model_copy(update={"probe": str(Path(second).resolve())})
+    files, keeps = method.given_files(), recipe.retention
+    beside = {"probe": keeps.probe, "general": keeps.general}
+    there = {key: str(Path(name).resolve()) for key, name in beside.items() if name is not None and Path(name).exists()}
+    keeps = keeps.model_copy(update=there)
     return recipe.model_copy(
         update={
             "data": data,

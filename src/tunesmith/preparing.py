@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.choosing import choose
 from tunesmith.data.audit import clean
-from tunesmith.data.columns import Columns
+from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.encode import BadRows, Example, Text
 from tunesmith.data.findings import Finding, counted
 from tunesmith.data.images import Picture
@@ -25,6 +26,7 @@ from tunesmith.errors import DataError, ModelError, RecipeError, TunesmithError
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.models.resolve import local_kind
 from tunesmith.recipe import Derived, Recipe
+from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.training.events import Note
 
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 MOST_VALIDATION_ROWS = 500
 SPLITS = ("train", "validation", "test")
 LISTED = 10
-PROBE_KEY = "retention.probe"
+PROBE_KEY, GENERAL_KEY = "retention.probe", "retention.general"
+LEAST_GENERAL = 40  # texts: three quarters are measured, each by its ten nearest others
+PIECE = 1_000  # characters of general text that are read as one text
 PLACES = 5  # of rows with the same thing wrong
 FIGURE = re.compile(r"\d+")
 
@@ -51,6 +55,7 @@ class Prepared:
     labels: Labels
     notes: tuple[Note, ...]
     second: Prepared | None = None  # the second labelled set, by which is measured what the base forgets
+    general: tuple[str, tuple[str, ...]] | None = None  # a path, and its texts of no task, where the recipe names one
 
     def table(self, split: str) -> Table:
         return table_in(self.splits, split)
@@ -62,7 +67,7 @@ class Prepared:
         return self.table(split).columns[self.columns.label]
 
     def fingerprints(self) -> dict[str, str]:
-        """sha256 of each split's columns that matter, and of the second set's.
+        """sha256 of each split's columns that matter, of the second set's, and of the general text.
 
         Other columns may change their types on the way through a file.
         """
@@ -75,6 +80,9 @@ class Prepared:
             found[split] = Table(table.path, columns, table.lines).fingerprint()
         if self.second is not None:
             found |= {f"{PROBE_KEY}, {split}": digest for split, digest in self.second.fingerprints().items()}
+        if self.general is not None:
+            path, texts = self.general
+            found[GENERAL_KEY] = Table(path, {"text": list(texts)}, ()).fingerprint()
         return found
 
 
@@ -124,10 +132,12 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
         ),
         Note("findings", tuple(_with_places(finding) for finding in findings)),
     )
-    second = _second(recipe, task)
+    second, general = _second(recipe, task), _general(recipe, task)
     notes = (*notes, Note("probe", () if second is None else _said_of(second)))
+    if general is not None:
+        notes = (*notes, Note("general", (f"{GENERAL_KEY}: {len(general[1]):,} texts",)))
     shown = tuple(note for note in notes if note.lines)
-    return Prepared(task, target, columns, splits, tuple(findings), labels, shown, second)
+    return Prepared(task, target, columns, splits, tuple(findings), labels, shown, second, general)
 
 
 def _second(recipe: Recipe, task: Task) -> Prepared | None:
@@ -152,6 +162,36 @@ def _second(recipe: Recipe, task: Task) -> Prepared | None:
     except TunesmithError as error:
         raise type(error)(*(f"{PROBE_KEY}: {problem}" for problem in error.problems)) from None
     return second
+
+
+def _general(recipe: Recipe, task: Task) -> tuple[str, tuple[str, ...]] | None:
+    """The path and the texts of no task that the recipe names, long ones in pieces; None where it names none.
+
+    Raises the kinds of error that `read_data` does, and DataError where they are too few.
+    """
+    path = recipe.retention.general
+    if path is None:
+        return None
+    if task.reads_pictures:
+        raise RecipeError(f"{GENERAL_KEY}: is text, and task {task.part_name()} reads pictures; leave it out")
+    try:
+        tables = read_data(path)
+        raw = [text for table in tables.values() for text in table.columns[text_column(table, Asked())[0]]]
+        whole = [text.strip() for text in raw if isinstance(text, str) and text.strip()]
+        texts = tuple(dict.fromkeys(piece for text in whole for piece in _pieces(text)))
+        if len(texts) < LEAST_GENERAL:
+            raise DataError(
+                f"{path}: {len(texts)} different texts of up to {PIECE:,} characters are too few to measure on; "
+                f"give {LEAST_GENERAL} or more"
+            )
+    except TunesmithError as error:
+        raise type(error)(*(f"{GENERAL_KEY}: {problem}" for problem in error.problems)) from None
+    return path, texts
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut where words end: so that a few long documents are many texts."""
+    return textwrap.wrap(text, PIECE, replace_whitespace=False, drop_whitespace=True) if len(text) > PIECE else [text]
 
 
 def _said_of(second: Prepared) -> tuple[str, ...]:

@@ -105,6 +105,11 @@ class RetentionSpec(_Spec):
     probe: str | None = Field(
         default=None, description="a second labelled set: say how well the base still tells its classes apart"
     )
+    general: str | None = Field(
+        default=None,
+        description="text of no task, a file or a folder: what is forgotten is measured on at most three quarters of "
+        "it, and the rest is what ewc, distill and replay hold to; null for the standard library's documentation",
+    )
     budget: Annotated[float, BeforeValidator(_of_percent), Field(ge=0, lt=1)] | None = Field(
         default=None,
         description="most that may be lost of what is measured, such as 2%: the share of the base's own weights is found "
@@ -119,6 +124,19 @@ class RetentionSpec(_Spec):
         default=0.0,
         description="pull back to the base's weights in every step (L2-SP): 1 would shrink a change of the first step to "
         "37 % by the last one",
+    )
+    ewc: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="the same pull, on each weight by how much what the base says of general text depends on it (elastic "
+        "weight consolidation): 1 pulls as hard as anchor=1 on the mean",
+    )
+    distill: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="weight, beside the task's loss, of how far what is said of general text has moved from what the base "
+        "says",
+    )
+    replay: Share = Field(
+        default=0.0, description="share of general text in what a language model learns from at every step"
     )
 
     @property

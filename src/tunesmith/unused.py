@@ -14,7 +14,9 @@ from tunesmith.training.trunk import Live, Trunk
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
 
-KEEPING = ("retention.keep", "retention.anchor", "retention.budget", "retention.probe")
+WEIGHTS = ("retention.keep", "retention.anchor", "retention.ewc", "retention.budget")  # that go back to the base's own
+HOLDING = ("retention.distill", "retention.replay")  # to what it says of general text
+KEEPING = (*WEIGHTS, *HOLDING, "retention.probe", "retention.general")
 
 
 def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[str]:
@@ -31,11 +33,13 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
     trained = [name for name in built.plan.trainable if name not in built.network.fresh]
     method = recipe.method
     if trained and isinstance(method, Method) and not any(map(method.averaged, trained)):
-        for key in KEEPING[:-1]:
+        for key in WEIGHTS:
             reasons[key] = f"what method {method.part_name()} adds cannot be averaged with the base, whose weights stay"
     if not built.network.pretrained:
         for key in KEEPING:
             reasons[key] = f"method {recipe.method.part_name()} starts from nothing that could be kept"
+    if not built.meters and built.general is None:
+        reasons.setdefault("retention.general", "nothing is measured on general text, or held to it")
     if len(prepared.splits.validation) == 0:
         for key in ("training.patience", "evaluation.metric"):
             reasons[key] = (

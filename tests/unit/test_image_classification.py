@@ -18,6 +18,8 @@ from tunesmith.cli.main import run
 from tunesmith.data.columns import Asked, find_columns
 from tunesmith.data.table import Table
 from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.preparing import prepare
+from tunesmith.retention.holds import Vectors
 from tunesmith.tasks.image_classification import ImageClassification
 from tunesmith.training.events import Evaluated, StepDone
 from tunesmith.training.loop import train
@@ -204,8 +206,6 @@ def test_preview_shows_what_a_picture_becomes(
 def test_pictures_that_do_not_decode_are_named_and_counted(
     pictures: Path, model_folder: Folder, tmp_path: Path
 ) -> None:
-    from tunesmith.preparing import prepare
-
     data = Path(shutil.copytree(pictures, tmp_path / "data"))
     (data / "red" / "0.png").write_bytes(b"no picture")
     (data / "blue" / "1.png").write_bytes((data / "blue" / "1.png").read_bytes()[:-200])
@@ -220,8 +220,6 @@ def test_pictures_that_do_not_decode_are_named_and_counted(
 def test_the_same_picture_in_test_is_a_leak_whatever_it_is_called(
     pictures: Path, model_folder: Folder, tmp_path: Path
 ) -> None:
-    from tunesmith.preparing import prepare
-
     for split, names in (("train", range(20)), ("test", range(20, 30))):
         for colour in COLOURS:
             (tmp_path / split / colour).mkdir(parents=True)
@@ -340,3 +338,15 @@ def test_pictures_that_do_not_fit_into_memory_are_refused(
 def test_the_run_directory_is_plain_data(finished: Any) -> None:
     told = json.loads((finished.path / "model" / "probes.json").read_text(encoding="utf-8"))
     assert all(text.startswith("data:;base64,") for text in told["texts"]), "a picture travels with its content"
+
+
+def test_pictures_are_held_to_what_the_base_makes_of_the_training_rows(
+    model_folder: Folder, pictures: Path, tmp_path: Path
+) -> None:
+    settings = {"retention.distill": 2.0, "retention.ewc": 2.0}
+    made = bench(recipe_for(model_folder("vit"), pictures, "full", settings), tmp_path / "run")
+    assert isinstance(made.built.general, Vectors)
+    assert len(made.built.general.examples) == len(made.prepared.splits.train)
+    list(train(made.run))
+    with pytest.raises(RecipeError, match=r"retention\.general: is text, and task image_classification reads pictures"):
+        prepare(recipe_for(model_folder("vit"), pictures, "full", {"retention.general": "x.txt"}))

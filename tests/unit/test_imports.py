@@ -34,6 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "saved",
             "seen",
             "settling",
+            "untouched",
             "unused",
         }
         | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}

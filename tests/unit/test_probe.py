@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tunesmith import assembly
+from tunesmith import untouched
 from tunesmith.data.encode import Batch, Example
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.regression import Regression
@@ -110,16 +110,16 @@ def test_of_numbers_it_equals_ridge_regression() -> None:
 
 
 def test_of_very_many_rows_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "MOST_PROBE_ROWS", 5)
+    monkeypatch.setattr(untouched, "MOST_PROBE_ROWS", 5)
     examples = [Example(row, {"input_ids": [row]}, row % 2) for row in range(12)]
     live = Live.__new__(Live)
-    taken, sources, said = assembly._enough(examples, live, seed=3)
+    taken, sources, said = untouched._enough(examples, live, seed=3)
     assert [example.row for example in taken] == [0, 1, 2, 3, 4]
     assert [example.inputs["input_ids"][0] for example in taken] == list(sources)
     assert sorted(set(sources)) == list(sources)
     assert said == "; on 5 of the 12 training rows"
-    assert assembly._enough(examples, live, seed=3)[1] == sources
-    assert assembly._enough(examples, live, seed=4)[1] != sources
-    assert assembly._enough(examples[:5], live, seed=3)[0] == examples[:5]
+    assert untouched._enough(examples, live, seed=3)[1] == sources
+    assert untouched._enough(examples, live, seed=4)[1] != sources
+    assert untouched._enough(examples[:5], live, seed=3)[0] == examples[:5]
     kept = PooledCache.__new__(PooledCache)  # what is kept of every row costs nothing to use
-    assert assembly._enough(examples, kept, seed=3) == (examples, list(range(12)), "")
+    assert untouched._enough(examples, kept, seed=3) == (examples, list(range(12)), "")

@@ -106,7 +106,7 @@ def test_no_anchor_is_no_change_and_a_resumed_run_is_anchored_to_the_base(
     found, notes = finished(recipe, whole.prepared, whole.encoded, whole.built, whole.run, best)
     assert notes == [] and all(torch.equal(value, best[name]) for name, value in found.items())
     free = bench(recipe_for(model_folder("bert"), table_file, "full", FAST), tmp_path / "free")
-    assert free.built.start == {} and free.run.anchor.strength == 0
+    assert free.built.start == {} and free.run.anchors == ()
 
 
 def test_a_share_of_the_base_is_delivered(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:

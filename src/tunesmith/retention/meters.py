@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from tunesmith.errors import RecipeError
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe
+from tunesmith.retention.general import general_text
 from tunesmith.retention.meter import Meter
 from tunesmith.retention.order import order_of
 from tunesmith.retention.perplexity import perplexities
 from tunesmith.retention.probe import probe_on
+from tunesmith.tasks._language import LanguageTask
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.tasks.causal_lm import CausalLm
 
@@ -48,19 +50,20 @@ def meters_of(recipe: Recipe, prepared: Prepared, network: Network, plan: Plan, 
 def _of_general_text(recipe: Recipe, prepared: Prepared, network: Network, limit: int) -> list[Meter]:
     if prepared.task.reads_pictures:
         return []
+    general = general_text(prepared)
     if not network.writes:
-        return order_of(network, limit)
-    judge = _judge(prepared.task)
+        return order_of(general, network, limit)
+    judge = judge_of(prepared.task)
     if judge is None:
         return []
     if network.fresh:  # random numbers foretell nothing that could be forgotten; what the body gives still can be
-        return order_of(network, limit)
+        return order_of(general, network, limit)
     labels = prepared.labels if judge is prepared.task else Labels((), ())
-    return perplexities(judge, labels, network, limit, recipe.seed)
+    return perplexities(general, judge, labels, network, limit, recipe.seed)
 
 
-def _judge(task: Task) -> Task | None:
-    """The task by whose rules a network that writes is measured on plain text."""
-    if task.measures_general:
+def judge_of(task: Task) -> LanguageTask | None:
+    """The task by whose rules a network that writes reads plain text; None where there is none."""
+    if isinstance(task, LanguageTask):
         return task
     return CausalLm() if "decoder" in task.kinds else None

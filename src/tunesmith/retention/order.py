@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 from tunesmith.data.encode import Example
 from tunesmith.data.stored import tokens_in
 from tunesmith.evaluation.neighbours import NEAREST, linear_cka, still_near
-from tunesmith.retention.general import general_texts
+from tunesmith.retention.general import READ_BY_METERS, GeneralText
 from tunesmith.retention.meter import Meter, Reading
 from tunesmith.retention.vectors import body_vectors
 
 if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
-COMPARED = 200  # texts: each has ten nearest others among them
+COMPARED = READ_BY_METERS[1]  # texts: each has ten nearest others among them
 
 
 class Order(Meter):
@@ -24,8 +24,9 @@ class Order(Meter):
 
     loses: ClassVar[str] = "share of nearest neighbours lost"
 
-    def __init__(self, texts: Sequence[str], limit: int, network: Network) -> None:
-        """`network`: the untouched base. More than `NEAREST` texts."""
+    def __init__(self, source: str, texts: Sequence[str], limit: int, network: Network) -> None:
+        """`source`: of the texts, in words; `network`: the untouched base. More than `NEAREST` texts."""
+        self.source = source
         encoded = network.text.encode_all(list(texts), limit)
         self._examples = [Example(row, inputs, None) for row, (inputs, _) in enumerate(encoded)]
         self.before = body_vectors(network, self._examples)  # [texts, width]
@@ -42,14 +43,13 @@ class Order(Meter):
         after = body_vectors(network, self._examples)
         stayed, alike = still_near(self.before, after), linear_cka(self.before, after)
         said = (
-            f"of the {NEAREST} texts that the base holds nearest to each of {self.rows} general texts (the standard "
-            f"library's documentation), {100 * stayed:.0f} % still are (linear CKA {alike:.2f}; an untouched base has "
-            "100 % and 1)"
+            f"of the {NEAREST} texts that the base holds nearest to each of {self.rows} general texts ({self.source}), "
+            f"{100 * stayed:.0f} % still are (linear CKA {alike:.2f}; an untouched base has 100 % and 1)"
         )
         return Reading(1 - stayed, said)
 
 
-def order_of(network: Network, limit: int) -> list[Meter]:
+def order_of(general: GeneralText, network: Network, limit: int) -> list[Meter]:
     """Of the untouched base; none where there are too few texts to compare."""
-    texts = general_texts(COMPARED)
-    return [Order(texts, limit, network)] if len(texts) > NEAREST else []
+    texts = general.measured(COMPARED)
+    return [Order(general.source, texts, limit, network)] if len(texts) > NEAREST else []

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from tunesmith.retention.general import DOCUMENTATION, general_texts
+from tunesmith.retention.general import READ_BY_METERS, GeneralText
 from tunesmith.retention.meter import Meter, Reading
 
 if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.tasks.base import Labels, Task
 
-TEXTS = 60
+TEXTS = READ_BY_METERS[0]
 OWN = "texts that the untouched base wrote itself, drawn at random"
 
 
@@ -54,12 +54,14 @@ class Perplexity(Meter):
         return task.score(found, list(self.texts), labels).value("perplexity")
 
 
-def perplexities(task: Task, labels: Labels, network: Network, limit: int, seed: int) -> list[Meter]:
+def perplexities(
+    general: GeneralText, task: Task, labels: Labels, network: Network, limit: int, seed: int
+) -> list[Meter]:
     """Of the untouched base: on general text, and on what it writes by itself.
 
     What a base writes by itself is text of the kind that it was pretrained on, at hand for every base (Robins 1995,
     "Catastrophic forgetting, rehearsal and pseudorehearsal"): general text may be as strange to it as the task's.
     """
     network.eval()
-    sets = ((DOCUMENTATION, general_texts(TEXTS)), (OWN, task.own_texts(network, TEXTS, seed)))
+    sets = ((f"general text ({general.source})", general.measured(TEXTS)), (OWN, task.own_texts(network, TEXTS, seed)))
     return [Perplexity(what, texts, task, labels, limit, network) for what, texts in sets if texts]

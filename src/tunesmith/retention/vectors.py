@@ -25,13 +25,13 @@ def body_vectors(network: Network, examples: Sequence[Example]) -> Tensor:
     found: list[Tensor] = [torch.empty(0)] * len(examples)
     with torch.inference_mode():
         for part, batch in measured_batches(network, examples, network.processor.pad):
-            for example, vector in zip(part, _of_batch(network, batch).float().cpu(), strict=True):
+            for example, vector in zip(part, batch_vectors(network, batch).float().cpu(), strict=True):
                 found[example.row] = vector
     return torch.stack(found).clone()
 
 
-def _of_batch(network: Network, batch: Batch) -> Tensor:
-    """[rows, width]"""
+def batch_vectors(network: Network, batch: Batch) -> Tensor:
+    """[rows, width] of one batch, as the network stands."""
     from tunesmith.models.pooling import Pooling
 
     processor = network.processor

@@ -51,7 +51,6 @@ class LanguageTask(Task, ABC):
     truth_is: ClassVar[str] = "length"
     judges_by_truth: ClassVar[bool] = True
     learns_tokens: ClassVar[bool] = True
-    measures_general: ClassVar[bool] = True
     floor_name: ClassVar[str] = "frequent_token"
 
     packing: bool = Field(

@@ -147,7 +147,6 @@ class Task(Part, ABC):
     reads_pictures: ClassVar[bool] = False  # whether a row's text is the name of a picture
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words
     floor_name: ClassVar[str] = "frequent_answer"  # what the verdict calls what `floor` gives
-    measures_general: ClassVar[bool] = False  # whether the loss on text of no task shows what is forgotten
     learns_tokens: ClassVar[bool] = False  # whether a target is one a token: itself where it is learned, else IGNORED
     judges_by_truth: ClassVar[bool] = False  # whether what is said of a row can only be judged beside its target
     # What the network gives before any training is this baseline, by the verdict's name for it; "" for none.

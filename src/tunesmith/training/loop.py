@@ -43,10 +43,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Anchor:
-    """Values that parameters are pulled back to, by name, and how strongly: see `pull_share`."""
+    """Values that parameters are pulled back to, by name, and how strongly: see `pull_share` and `Masters.pull_back`."""
 
     start: Mapping[str, Tensor]
     strength: float
+    importance: Mapping[str, Tensor] | None = None  # of each weight; None: all alike
 
 
 @dataclass
@@ -60,7 +61,8 @@ class Run:
     trunk: Trunk
     masters: Masters
     training: TrainingSpec  # with every "auto" resolved
-    anchor: Anchor
+    anchors: tuple[Anchor, ...]
+    hold: Callable[[int], Tensor] | None  # step -> what is added to the mean loss of its rows
     seed: int
     checkpoints: Checkpoints
     evaluate: Callable[[], Measured] | None  # None where there are no validation rows
@@ -146,13 +148,14 @@ def _step(run: Run) -> StepResult:
             run.seed,
             run.state.step,
             run.place,
+            run.hold,
         )
     except TrainingError as error:
         saved = _save(run)
         raise TrainingError(*error.problems, f"the last good state is kept in {saved.path}") from None
-    if run.anchor.strength > 0 and run.anchor.start:
-        share = pull_share(run.state.step, run.steps, run.training.warmup, run.anchor.strength)
-        run.masters.pull_back(run.anchor.start, share)
+    for anchor in run.anchors:
+        share = pull_share(run.state.step, run.steps, run.training.warmup, anchor.strength)
+        run.masters.pull_back(anchor.start, share, anchor.importance)
     return result
 
 

@@ -79,18 +79,19 @@ class Masters:
         self.publish()
         return self._peaks[0] * rate_share
 
-    def pull_back(self, start: Mapping[str, Tensor], share: float) -> None:
+    def pull_back(self, start: Mapping[str, Tensor], share: float, importance: Mapping[str, Tensor] | None) -> None:
         """Lets the parameters of `start` go a share of their way back to it.
 
         L2-SP (Li 2018, "Explicit inductive bias for transfer learning with convolutional networks", section 3.2), apart from
-        the gradient, as decoupled weight decay is.
+        the gradient, as decoupled weight decay is. With `importance`, a number of 0 or more for each weight, elastic weight
+        consolidation (Kirkpatrick 2017, arXiv 1612.00796, equation 3): a weight twice as important goes twice as often.
         """
         import torch
 
         with torch.no_grad():
-            torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
-                [self.tensors[name] for name in start], list(start.values()), share
-            )
+            for name, before in start.items():
+                part = share if importance is None else 1 - (1 - share) ** importance[name]
+                self.tensors[name].lerp_(before, part)
         self.publish()
 
     def discard(self) -> None:

@@ -35,11 +35,13 @@ def optimizer_step(
     seed: int,
     step: int,
     place: Callable[[int], str] = str,
+    hold: Callable[[int], Tensor] | None = None,
 ) -> StepResult:
     """Sums loss and gradients over the micro-batches, divides once by their weight, clips, moves.
 
     Where the loss of a row depends on the others of its step (`Task.joint`), it is counted over all of them at once, in no
-    more memory than a micro-batch takes: see `_joint`.
+    more memory than a micro-batch takes: see `_joint`. `hold` gives what else is added to the step's mean loss, and is not in
+    its figures.
 
     Raises TrainingError, before anything has moved, when loss or gradient is not finite: it names the rows, each by what
     `place` says of its number.
@@ -49,6 +51,9 @@ def optimizer_step(
     accumulate = _joint if task.joint and len(batches) > 1 else _summed
     total, weight = accumulate(task, forward, batches, masters, seed, step)
     weight = weight if weight > 0 else 1.0  # of rows that hold nothing to learn, which were counted: gradients of 0
+    if hold is not None:
+        (hold(step) * weight).backward()
+        masters.collect()
     gradients = masters.gradients()
     norm = float(torch.nn.utils.get_total_norm(gradients)) / weight
     if not (_finite(total) and _finite(norm)):
