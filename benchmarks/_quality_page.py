@@ -60,7 +60,7 @@ def summary_lines(jobs: Sequence[Job], runs: Sequence[Mapping[str, Any]]) -> lis
             continue
         mine = of(job, own, runs)
         for goal in job.goals:
-            if goal.wanted is None and goal is not job.goals[0]:
+            if not goal.words and goal is not job.goals[0]:
                 continue
             value = mean(mine, goal.metric)
             peer = best_peer(job, goal, runs)
@@ -68,9 +68,9 @@ def summary_lines(jobs: Sequence[Job], runs: Sequence[Mapping[str, Any]]) -> lis
                 [
                     job.name,
                     goal.title,
-                    "" if goal.wanted is None else f"{'at most' if goal.lower else 'at least'} {goal.wanted:g}",
+                    goal.words,
                     f"{value:.4f}",
-                    {None: "", True: "yes", False: "no"}[goal.reached(value)],
+                    {None: "", True: "yes", False: "no"}[goal.reached(value, _untuned(job, goal, runs))],
                     "none" if peer is None else peer.title,
                     "" if peer is None else f"{mean(of(job, peer, runs), goal.metric):.4f}",
                     f"{_seconds(mine):.0f}",
@@ -79,6 +79,12 @@ def summary_lines(jobs: Sequence[Job], runs: Sequence[Mapping[str, Any]]) -> lis
             )
     head = ["job", "metric", "wanted", "Tunesmith", "reached", "best peer", "its value", "CPU s", "its CPU s"]
     return table_lines(head, rows, text_columns=3)
+
+
+def _untuned(job: Job, goal: Goal, runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """What the untouched base has, where it is a contender."""
+    there = [item for item in job.contenders if item.name == "untuned" and of(job, item, runs)]
+    return mean(of(job, there[0], runs), goal.metric) if there else None
 
 
 def best_peer(job: Job, goal: Goal, runs: Sequence[Mapping[str, Any]]) -> Contender | None:
@@ -120,11 +126,7 @@ def job_lines(job: Job, runs: Sequence[Mapping[str, Any]], current: Mapping[tupl
         "wall s",
         "peak MB",
     ]
-    wanted = [
-        f"{goal.title} of {'at most' if goal.lower else 'at least'} {goal.wanted:g}"
-        for goal in job.goals
-        if goal.wanted is not None
-    ]
+    wanted = [f"{goal.title} of {goal.words}" for goal in job.goals if goal.words]
     return [
         f"## {job.name}",
         "",

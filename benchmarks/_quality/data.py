@@ -70,6 +70,26 @@ def goemotions(source: Path, seed: int) -> Rows:
     return Rows(*([{"text": row["text"], "labels": row["labels"]} for row in rows] for rows in read))
 
 
+def pubmedqa(source: Path, seed: int) -> Rows:
+    """The question, and all parts of the abstract one after another."""
+    read = []
+    for name in ("train", "test"):
+        with (source / "pubmedqa" / f"{name}.jsonl").open(encoding="utf-8") as lines:
+            records = [json.loads(line) for line in lines]
+        read.append(
+            [
+                {"sentence1": row["question"], "sentence2": " ".join(row["contexts"]), "label": row["label"]}
+                for row in records
+            ]
+        )
+    return Rows(read[0], [], read[1])
+
+
+def whole_text(row: Record) -> str:
+    """What a reader of one text reads of a row: of two texts one after the other."""
+    return row["text"] if "text" in row else f"{row['sentence1']} {row['sentence2']}"
+
+
 def stsb(source: Path, seed: int) -> Rows:
     return Rows(*(_csv(source / "stsb" / f"{name}.csv") for name in ("train", "dev", "test")))
 

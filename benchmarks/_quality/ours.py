@@ -36,10 +36,10 @@ def told(folder: Path, base: str, seed: int, options: Mapping[str, Any]) -> dict
         "rows_tested": report["rows_tested"],
         "derived": {item["key"]: item["value"] for item in report["derived"]},
         "trainable": report["cost"]["trainable"],
-        "notes": [],
     }
+    found["notes"] = [item["message"] for item in report["findings"] if item["kind"] == "retention"]
     if report["task"] == "instruction":
-        found["notes"] = [_losses(folder / "run"), _prompts(folder, base, seed, options)]
+        found["notes"] += [_losses(folder / "run"), _prompts(folder, base, seed, options)]
     return found
 
 
@@ -55,9 +55,10 @@ def _prompts(folder: Path, base: str, seed: int, options: Mapping[str, Any]) -> 
 
     Judged by the text that the learned tokens spell, and not by what the encoder says of their places.
     """
-    from transformers import AutoTokenizer
-
-    from tunesmith.previewing import preview
+    from tunesmith.data.encode import IGNORED
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+    from tunesmith.preparing import fitted, prepare
     from tunesmith.recipe import Recipe, set_key
 
     plain: dict[str, Any] = {
@@ -69,16 +70,18 @@ def _prompts(folder: Path, base: str, seed: int, options: Mapping[str, Any]) -> 
     for key, value in options["settings"].items():
         set_key(plain, key, value)
     records = json.loads((folder / "data" / "train.json").read_text(encoding="utf-8"))
-    tokenizer: Any = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    ends = {token for token in (tokenizer.eos_token,) if token}
+    processor = load_backbone(resolve(base)).text
+    prepared, encoded = fitted(prepare(Recipe.parse(plain)), processor, "auto")
     learned = wrong = 0
-    for row in preview(Recipe.parse(plain), len(records)).rows:
-        answer = _bare(records[int(row.place.rpartition(":")[2]) - 1]["output"])
-        tokens = [token for token, trained in zip(row.tokens, row.trained, strict=True) if trained]
-        said = _bare(tokenizer.convert_tokens_to_string([token for token in tokens if token not in ends]))
-        learned += len(tokens)
-        wrong += 0 if answer.startswith(said.rstrip("\ufffd")) else len(tokens)
-    return f"{wrong:,} of {learned:,} learned tokens stand in rows whose learned text is not the start of the answer"
+    for example in encoded.examples["train"]:
+        place = int(prepared.splits.train.place(example.source).rpartition(":")[2])
+        ids = [token for token in example.target if token != IGNORED]
+        said = _bare(str(processor.tokenizer.decode(ids, skip_special_tokens=True)))
+        learned += len(ids)
+        wrong += 0 if _bare(records[place - 1]["output"]).startswith(said.rstrip("\ufffd")) else len(ids)
+    if wrong:
+        raise SystemExit(f"{wrong:,} of {learned:,} learned tokens are of rows whose learned text begins no answer")
+    return f"all of the {learned:,} learned tokens spell the start of their row's answer: none is a prompt's"
 
 
 def _bare(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data import Rows
+from .data import Rows, whole_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ def tfidf_classes(rows: Rows, base: Path, seed: int, options: Mapping[str, Any])
 
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     model = make_pipeline(words, LogisticRegression(C=OF_WORDS, max_iter=1000))
-    model.fit([row["text"] for row in rows.train], [row["label"] for row in rows.train])
-    return model.predict([row["text"] for row in rows.test]).tolist()
+    model.fit([whole_text(row) for row in rows.train], [row["label"] for row in rows.train])
+    return model.predict([whole_text(row) for row in rows.test]).tolist()
 
 
 def tfidf_labels(rows: Rows, base: Path, seed: int, options: Mapping[str, Any]) -> list[list[str]]:
@@ -51,7 +51,7 @@ def embedding_classes(rows: Rows, base: Path, seed: int, options: Mapping[str, A
 
     encoder = SentenceTransformer(str(base), device="cpu")
     train, test = (
-        encoder.encode([row["text"] for row in part], show_progress_bar=False) for part in (rows.train, rows.test)
+        encoder.encode([whole_text(row) for row in part], show_progress_bar=False) for part in (rows.train, rows.test)
     )
     return fitted(train, [row["label"] for row in rows.train], test)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.catalog import with_options
-from tunesmith.data.chats import look_like_chats
 from tunesmith.data.columns import LANGUAGE, Asked, Columns, find_columns, gathered
 from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
@@ -46,6 +47,9 @@ RECOGNISING: tuple[type[Task], ...] = (
 )
 
 
+WRITTEN: tuple[tuple[str, type[Task]], ...] = (("decoder", Instruction), ("encoder-decoder", Seq2Seq))  # by base
+
+
 @dataclass(frozen=True)
 class Chosen:
     """What the rows are read for, and the rows so read."""
@@ -65,8 +69,8 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     kind that the task cannot learn with.
     """
     wanted, main = recipe.data, next(iter(given.values()))
-    asked = Asked(wanted.text, wanted.label, wanted.group, wanted.pair, base)
-    known = [(kind, why) for kind in RECOGNISING if (why := kind.recognises(main, asked)) is not None]
+    asked = _asked(recipe, base)
+    known = _recognised(main, asked)
     if isinstance(recipe.task, Task):
         task, why = recipe.task, "as asked"
     elif known:
@@ -77,7 +81,11 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
             raise _no_reader_of_prose(recipe.model, main.path, base())
     if task is not None and task.kinds:
         task.check_base(recipe.model, base())
-    columns = _columns_of(main, asked) if task is None else task.find(main, asked)
+    columns = (
+        find_columns(main, asked.text, asked.label, asked.group, asked.pair, base=asked.base)
+        if task is None
+        else task.find(main, asked)
+    )
     tables = {
         name: gathered(part, columns) if task is None else task.read(part, columns) for name, part in given.items()
     }
@@ -91,18 +99,27 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
 
 
-def _columns_of(table: Table, asked: Asked) -> Columns:
-    """Text and label columns. Raises DataError with every problem, and with what the rows look like besides."""
-    try:
-        return find_columns(table, asked.text, asked.label, asked.group, asked.pair, base=asked.base)
-    except DataError as error:
-        chats = look_like_chats(table) if asked.label is None and asked.base() != "decoder" else None
-        if chats is None:
-            raise
-        said = f"{table.path}: columns {chats} look like questions with answers to be written"
-        raise DataError(
-            *error.problems, f"{said}; --task instruction learns them, with a base of kind decoder"
-        ) from None
+def other_bases(recipe: Recipe, table: Table, base: Callable[[], str]) -> list[str]:
+    """What rows look like that this base does not learn, where nothing says the task: a line with the base that would do."""
+    data = recipe.data
+    if isinstance(recipe.task, Task) or data.label is not None or _recognised(table, _asked(recipe, base)):
+        return []
+    said = []
+    for kind, task in WRITTEN:
+        why = task.recognises(table, _asked(recipe, lambda kind=kind: kind))
+        if why is not None:
+            looks = re.split(r",? and (?:a|the) base", why)[0]
+            said.append(f"{table.path}: {looks}; --task {task.part_name()} learns them, with a base of kind {kind}")
+    return said
+
+
+def _asked(recipe: Recipe, base: Callable[[], str]) -> Asked:
+    data = recipe.data
+    return Asked(data.text, data.label, data.group, data.pair, base)
+
+
+def _recognised(table: Table, asked: Asked) -> list[tuple[type[Task], str]]:
+    return [(kind, why) for kind in RECOGNISING if (why := kind.recognises(table, asked)) is not None]
 
 
 def _no_reader_of_prose(model: str, path: str, kind: str) -> ModelError:
@@ -152,6 +169,10 @@ def meant(parts: Sequence[Sequence[Any]], columns: Columns) -> tuple[Task, str]:
         decimals = any(isinstance(item, float) and not item.is_integer() for item in items)  # NaN is no label's number
         written = "" if any(isinstance(value, list) for value in filled) else ", each written as a text"
         gaps = len(items) < sum(map(len, lists))
+        sizes = Counter(map(len, lists)).most_common(1)
+        other = len(lists) - sizes[0][1] if sizes else 0
+        # Written with a point they are measurements, though whole; a few of other lengths are named where they are read.
+        decimals = decimals or (any(isinstance(item, float) for item in items) and few_wrong(other, len(lists)))
         if numbers and any(lists) and (decimals or len({len(value) for value in lists}) == 1):
             return Regression(), f"{read} and lists of numbers{written}"
         if numbers and any(lists) and not gaps:

@@ -81,12 +81,14 @@ class Card:
             label = plain["label_column"]
             column = label if isinstance(label, str) else tuple(label)
             return cls(task, labels, plain["text_column"], plain["pair_column"], column, plain["max_length"])
+        except NotADirectoryError:
+            raise ArtifactError(f"{folder}: is a file; give the folder of a run, as tunesmith train makes it") from None
         except FileNotFoundError:
             raise ArtifactError(
                 f"{folder}: holds no finished model (no tunesmith.json); give a run folder of tunesmith train, or finish "
                 f"it first with: tunesmith resume {folder.parent if folder.name == 'model' else folder}"
             ) from None
-        except (ValueError, KeyError, TypeError, NotADirectoryError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error})") from None
 
 
@@ -163,7 +165,7 @@ class Predictor:
 
     def quiet_predictions(self, texts: Sequence[Text]) -> list[Prediction]:
         """`predictions` without the warning, for texts whose cuts were counted before. Takes the memory of a part of them."""
-        if self.card.task.joint:  # ranks are among all rows
+        if self.card.task.ranked:
             return self._predicted(self._encoded(texts))
         found: list[Prediction] = []
         size = part_rows(self.reads_pictures)
@@ -257,6 +259,8 @@ class Predictor:
             faults = [row.fault for row in rows if isinstance(row, Picture)] if isinstance(rows, list) else []
             if self.reads_pictures:
                 said = f" ({rows[wrong[0]]}: {faults[wrong[0]]})" if wrong and len(faults) == len(rows) else ""
+                if wrong and isinstance(texts[wrong[0]], str) and len(texts) == 1:
+                    raise DataError(f"{texts[0]}: is no picture that can be read{said}")
                 raise DataError(
                     "predict: expected a list of paths of pictures that can be read; not so: "
                     f"{'entry ' + str(wrong[0]) + said if wrong else repr(texts)}"

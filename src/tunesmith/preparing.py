@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.choosing import choose
+from tunesmith.choosing import Chosen, choose, other_bases
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.encode import BadRows, Example, Text
@@ -108,7 +108,14 @@ def prepare(recipe: Recipe, table: Any = None) -> Prepared:
     Raises DataError with every problem of the data.
     """
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
-    chosen = choose(recipe, given, partial(local_kind, recipe.model))
+    base = partial(local_kind, recipe.model)
+    try:
+        return _prepared(recipe, given, choose(recipe, given, base))
+    except DataError as error:
+        raise type(error)(*error.problems, *other_bases(recipe, next(iter(given.values())), base)) from None
+
+
+def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen) -> Prepared:
     chosen.task.check_files(recipe.model)
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     rows = tuple(three_rows(next(iter(given.values())), columns, target))

@@ -143,6 +143,11 @@ def _learned(task: Task, example: Example, read: list[str], labels: Labels) -> s
         return f'output {target + 1} of {len(labels.names)}, "{labels.names[target]}", is right'
     if len(target) != len(labels.names):  # of texts that belong together: what tells equal ones from others
         return labels.names[0]
+    if labels.standardised:
+        return ", ".join(
+            f'"{name}" = {value * scale + center:.4g}, learned standardised as {value:.3g}'
+            for name, value, center, scale in zip(labels.names, target, labels.center, labels.scale, strict=True)
+        )
     named = [f'"{name}" = {value:.3g}' for name, value in zip(labels.names, target, strict=True) if value != 0]
     rest = len(target) - len(named)
     return ", ".join([*named, f"{rest} outputs = 0"] if rest else named)

@@ -137,7 +137,7 @@ def test_answers_that_are_not_in_their_context_are_refused_together() -> None:
     value = {"text": ["Spain"], "answer_start": [3]}
     rows = {"question": ["Where?"] * 3, "context": [CONTEXT] * 3, "answers": [value, {"text": [1]}, value]}
     said = problems(rows)
-    assert 'answers that do not stand in their context in 2 rows: rows:1 "Spain", rows:3' in said
+    assert 'answers that do not stand in their context in 2 rows: rows:1 "Spain" to "Where?", rows:3' in said
     assert "answers that cannot be read in 1 row: rows:2" in said
     assert "start soon" in problems({"question": ["?"], "context": [CONTEXT], "answer": ["France"], "start": ["soon"]})
     # one of several that stands there is enough

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tunesmith.models.language import causal_network
 from tunesmith.models.network import Network, sequence_network, token_network
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import start
+from tunesmith.training.loop import set_mode
 
 Folder = Callable[[str], Path]
 RATES = Rates(1e-2, 1e-2, "")
@@ -348,3 +350,31 @@ def test_layers_that_see_near_tokens_only_write_the_same_together_and_alone(
     _moved(network, plan.trainable)
     prompts = [[7, 9, 30, 41, 12, 60], [12], [55, 3, 8, 90, 17, 60, 33, 21, 14], [44, 20], [9, 8, 7, 6]]
     assert generate(network, prompts, 8, set()) == [generate(network, [prompt], 8, set())[0] for prompt in prompts]
+
+
+@pytest.mark.parametrize("kind", ["prompt", "p_tuning", "prefix"])
+def test_several_threads_write_what_one_does(kind: str, model_folder: Folder) -> None:
+    """Servers do: nothing that one forward finds out may be kept where another one reads it."""
+    network = causal_network(load_backbone(resolve(str(model_folder("llama")))), 0)
+    _moved(network, _method(kind).attach(network, RATES, 0).trainable)
+    network.eval()
+    prompt = [7, 9, 30, 41]
+    (wanted,) = generate(network, [prompt], 8, set())
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: generate(network, [prompt], 8, set())[0], range(30)))
+    assert found == [wanted] * 30
+
+
+@pytest.mark.parametrize("kind", ["prompt", "p_tuning"])  # the blocks themselves hold a prefix's keys
+def test_what_is_frozen_is_not_varied_by_dropout(kind: str, model_folder: Folder) -> None:
+    backbone = load_backbone(resolve(str(model_folder("bert"))), 0.3)
+    network = sequence_network(backbone, ("bad", "good"), "single_label_classification", False, 0)
+    plan = _method(kind).attach(network, RATES, 0)
+    set_mode(network, plan)
+    given = _batch(network)
+    body = network.get_submodule(network.layout.body)
+    with torch.no_grad():
+        one, two = (body(**given).last_hidden_state for _ in range(2))
+        assert torch.equal(one, two)
+        body.train()
+        assert not torch.equal(body(**given).last_hidden_state, one), "the control: there is dropout"

@@ -20,7 +20,7 @@ from chatting import (
     sentencepiece,
     tokenizer,
 )
-from tunesmith.data.conversation import ASSISTANT, Conversation, Turn, as_messages, as_text, prompt_of
+from tunesmith.data.conversation import ASSISTANT, Call, Conversation, Turn, as_messages, as_text, prompt_of
 from tunesmith.data.encode import IGNORED, BadRows
 from tunesmith.errors import ModelError
 from tunesmith.models.chat import Chat
@@ -135,8 +135,8 @@ def test_learn_last_and_all() -> None:
         assert learned(two) == list(range(1, two.length))
         assert set(learned(one)) <= set(learned(three))
         assert learned(one)[0] == one.prompt
-        alone = Conversation((*row.turns[:-1], row.turns[-1]))
-        assert learned(one) == list(learned(encoded(Instruction(learn="last"), [alone], CHATML)[0]))
+        said = processor(CHATML).tokenizer.decode([one.inputs["input_ids"][at] for at in learned(one)])
+        assert "".join(said.split()) == "".join(f"{row.turns[-1].content}<|im_end|>".split())
         assert learned(one) == list(range(learned(one)[0], learned(one)[-1] + 1))
 
 
@@ -282,3 +282,31 @@ def test_remarks_count_what_became_of_the_rows() -> None:
     tools = Conversation((Turn("user", "a"), Turn(ASSISTANT, "B")), '[{"name": "f"}]')
     lost = Instruction().remarks({"train": encoded(Instruction(), [tools], CHATML)}, 64)
     assert lost[-1] == "1 conversations hold tools, which this chat template does not write: they are not read"
+
+
+def test_the_last_answer_by_marks_is_measured_as_it_is_asked() -> None:
+    opened = MARKED.replace(
+        "'<|im_start|>assistant\\n' }}{% endif %}", "'<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
+    )
+    rows = [Conversation((Turn("user", "a"), Turn(ASSISTANT, "B"), Turn("user", "c"), Turn(ASSISTANT, "D")))]
+    for template, thinks in ((MARKED, False), (opened, True)):
+        tokens = processor(template).tokenizer
+        for learn, said in (("last", "D<|im_end|>"), ("assistant", "BD<|im_end|>")):
+            task = Instruction(learn=learn)  # pyright: ignore[reportArgumentType]
+            (example,) = encoded(task, rows, template)
+            assert tokens.decode([example.inputs["input_ids"][at] for at in learned(example)]) == said
+            shown = list(example.asked) or example.inputs["input_ids"][: example.prompt]
+            assert tokens.decode(shown).endswith("assistant\n<think>\n" if thinks else "assistant\n")
+            told = [line for line in task.remarks({"train": [example]}, 64) if "behind other tokens" in line]
+            assert bool(told) is thinks and bool(example.asked) is thinks
+
+
+def test_a_call_that_the_template_does_not_write_teaches_no_silence() -> None:
+    called = Turn(ASSISTANT, "", calls=(Call("f", "{}"),))
+    turns = (Turn("user", "a"), called, Turn("tool", "7"), Turn(ASSISTANT, "B"))
+    for template, said in ((INST, "B </s>"), (CHATML, "<tool_call>")):
+        (example,) = encoded(Instruction(), [Conversation(turns)], template)
+        text = processor(template).tokenizer.decode([example.inputs["input_ids"][at] for at in learned(example)])
+        assert said in text and ("</s>" not in text.replace("B </s>", "")), text
+    with pytest.raises(BadRows, match="entry 0"):
+        encoded(Instruction(), [Conversation(turns[:2])], INST)

@@ -16,6 +16,7 @@ from tunesmith.data.preview import three_rows
 from tunesmith.data.split import make_splits
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError, ModelError, Problems, RecipeError
+from tunesmith.preparing import prepare
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.classification import Classification
 
@@ -305,10 +306,41 @@ def test_a_mistake_in_columns_of_0_and_1_is_named_though_no_label_is() -> None:
         choice({"body": BODIES, "joy": [0, 1] * 15, "fear": [1, 2, *[0, 1] * 14]})
 
 
-def test_columns_of_a_conversation_are_named_where_the_base_does_not_write() -> None:
-    table: dict[str, list[object]] = {"instruction": BODIES, "output": [f"{text}!" for text in BODIES[::-1]]}
-    with pytest.raises(DataError, match="--task instruction learns them, with a base of kind decoder"):
-        choice({**table, "input": [""] * 30})
+def test_rows_for_another_base_are_told_with_what_is_wrong(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
+    answers: list[object] = [f"{text}, and so it was" for text in BODIES[::-1]]
+    for columns, task, kind in (
+        (("instruction", "output"), "instruction", "decoder"),
+        (("question", "answer"), "instruction", "decoder"),
+        (("document", "summary"), "seq2seq", "encoder-decoder"),
+    ):
+        table = table_of(dict(zip(columns, (BODIES, answers), strict=True)), "rows")
+        wanted = f"--task {task} learns them, with a base of kind {kind}"
+        assert any(wanted in line for line in choosing.other_bases(recipe(), table, encoder)), columns
+        assert not any(wanted in line for line in choosing.other_bases(recipe(), table, lambda kind=kind: kind))
+        assert choosing.other_bases(recipe(task="classification"), table, encoder) == []
+        path = tmp_path / f"{columns[0]}.csv"
+        lines = zip(BODIES, answers, strict=True)
+        path.write_text(
+            ",".join(columns) + "\n" + "".join(f'"{one}","{two}"\n' for one, two in lines), encoding="utf-8"
+        )
+        with pytest.raises(DataError, match=wanted):
+            prepare(recipe(model=str(model_folder("bert")), data={"path": str(path)}))
+
+
+def test_lists_of_names_that_repeat_are_labels_whatever_they_are_called() -> None:
+    lists: list[object] = [["joy"], ["joy", "fear"], []] * 10
+    chosen = choice({"body": BODIES, "emotions": lists})
+    assert (chosen.task.part_name(), chosen.columns.label) == ("multilabel", "emotions")
+    free: list[object] = [[f"w{day}", f"v{day}"] for day in range(30)]
+    with pytest.raises(DataError, match="no column looks like a label"):
+        choice({"body": BODIES, "parts": free})
+
+
+def test_whole_numbers_with_a_point_are_measured() -> None:
+    lists: list[object] = [*[[float(day), 2.0] for day in range(29)], [3.0]]
+    chosen = choice({"body": BODIES, "score": lists})
+    assert chosen.task.part_name() == "regression"
+    assert "holds other than 2 numbers in 1 row (rows:30 " in read_problems(chosen)[0]
 
 
 def test_decimals_that_repeat_are_numbers_and_a_few_grades_are_names() -> None:

@@ -17,6 +17,7 @@ from tunesmith.pipeline import start
 from tunesmith.tasks.base import Labels, Prediction
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.classification import Classification
+from tunesmith.tasks.embedding import Embedding
 from tunesmith.tasks.instruction import Instruction
 from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.tasks.question_answering import QuestionAnswering, Reply
@@ -106,3 +107,14 @@ def test_they_stand_in_the_predictions(model_folder: Callable[[str], Path], tabl
         rows = parquet.read_table(tmp_path / "run" / "predictions" / f"{split}.parquet").to_pylist()
         assert rows and all(row["metric:accuracy"] == (row["label"] == row["truth"]) for row in rows)
         assert {row["metric:accuracy"] for row in rows} == {0.0, 1.0}, "both kinds are among them"
+
+
+def test_of_vectors() -> None:
+    others = [[0.9, *[-2.0] * 9], [0.99] * 10, [0.1] * 10]
+    found = [Prediction(row, 0.95, (0.95, *rivals)) for row, rivals in enumerate(others)]
+    scores = Embedding().score(found, [None] * 3, Labels((), ()))
+    assert scores.each["mrr_at_10"].tolist() == [1, 0, 1]
+    assert scores.each["mrr_at_10"].mean() == scores.value("mrr_at_10")
+    labels = Labels(("score",), (2,), center=(0.0,), scale=(5.0,))
+    scored = [Prediction(0, 0.75, (0.75,)), Prediction(1, 0.5, (0.5,))]
+    assert Embedding().score(scored, [(2.5,), (5.0,)], labels).each["difference"].tolist() == [0.25, -0.5]

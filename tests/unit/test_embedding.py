@@ -226,3 +226,23 @@ def test_a_model_of_classes_gives_no_vectors(model_folder: Folder, table_file: P
     list(start(recipe_for(model_folder("bert"), table_file, "head"), tmp_path / "run").events())
     with pytest.raises(DataError, match="--task embedding"):
         load(tmp_path / "run").encode(["a text"])
+
+
+def test_ranks_take_the_memory_of_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    one, two = draw.normal(size=(2, 60, 4))
+    ids = [(int(anchor), 100 + int(positive)) for anchor, positive in draw.integers(0, 40, (60, 2))]
+    sizes = []
+
+    def similarity(rows: range, places: Any) -> np.ndarray:
+        sizes.append((len(rows), len(places)))
+        return (one[rows.start : rows.stop] @ two[places].T).astype(np.float32)
+
+    whole = _retrieval.rivals(ids, similarity)
+    assert len(sizes) == 1, "the control: all at once"
+    monkeypatch.setattr(_retrieval, "CHUNK", 7)
+    monkeypatch.setattr(_retrieval, "BLOCK", 4)  # fewer than the ten that are kept
+    sizes.clear()
+    parts = _retrieval.rivals(ids, similarity)
+    assert np.array_equal(whole, parts)
+    assert max(rows for rows, _ in sizes) == 7 and max(places for _, places in sizes) == 4

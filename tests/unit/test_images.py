@@ -253,3 +253,8 @@ def test_pictures_of_several_sizes_in_one_array_are_told_a_way(tmp_path: Path) -
     np.savez(tmp_path / "a.npz", x=both, y=np.array(["a", "b"]))
     with pytest.raises(DataError, match="pictures of several sizes make no array: save them as files"):
         read_npz(tmp_path / "a.npz", str(tmp_path / "a.npz"))
+
+
+def test_a_label_that_is_no_number_is_no_class(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=_pixels(0, (3, 8, 8)), y=np.array([1.0, np.nan, 0.0]))
+    assert read_npz(b"", str(tmp_path / "a.npz")).columns["label"] == [1.0, None, 0.0]

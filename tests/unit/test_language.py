@@ -77,7 +77,7 @@ def test_passages_hold_every_word_in_order(text: str, size: int) -> None:
 
 
 def test_a_file_of_prose_is_cut_where_lines_are_empty() -> None:
-    blocks = [f"Block {place}. " + "word " * 300 for place in range(6)]
+    blocks = [f"Block {place}. " + "word " * 100 for place in range(60)]
     table = read_passages("\n\n".join(blocks).encode(), "t.txt")
     assert all(text.startswith("Block") for text in table.columns["text"])
     assert max(map(len, table.columns["text"])) <= PASSAGE

@@ -76,7 +76,7 @@ def marked(rows: list[tuple[tuple[bool, float], ...]]) -> dict[str, np.ndarray]:
 
 @settings(max_examples=80, deadline=None)
 @given(MARKS)
-def test_label_f1_equals_scikit_learn(rows: list[tuple[tuple[bool, float], ...]]) -> None:
+def test_label_f1_equals_scikit_learn_on_the_labels_that_are_there(rows: list[tuple[tuple[bool, float], ...]]) -> None:
     of = marked(rows)
     micro = oracle.f1_score(of["truth"], of["predicted"], average="micro", zero_division=0)
     assert label_f1(of, "micro") == pytest.approx(micro)
@@ -87,7 +87,9 @@ def test_label_f1_equals_scikit_learn(rows: list[tuple[tuple[bool, float], ...]]
 
 @settings(max_examples=80, deadline=None)
 @given(MARKS)
-def test_average_precision_equals_scikit_learn_also_on_a_resample(rows: list[tuple[tuple[bool, float], ...]]) -> None:
+def test_average_precision_equals_scikit_learn_on_labels_there_are_also_of_a_resample(
+    rows: list[tuple[tuple[bool, float], ...]],
+) -> None:
     of = marked(rows)
     draw = np.random.default_rng(len(rows)).integers(len(rows), size=len(rows))
     for taken in (np.arange(len(rows)), draw):  # ranks are made once, and hold for every resample

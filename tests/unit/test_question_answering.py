@@ -8,6 +8,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -361,7 +362,9 @@ def test_a_preview_and_a_prediction_on_the_terminal(
     found = preview(Recipe.parse({"model": str(model_folder("bert")), "data": {"path": str(data)}}), 2)
     assert any("questions with a context and answers with their places" in line for line in found.lines)
     for row in found.rows:
-        assert row.learned.endswith("no answer" if row.target == "(no answer)" else f"are right: {row.target}")
+        assert row.learned.endswith(
+            "no answer in this window" if row.target == "(no answer)" else f"are right: {row.target}"
+        )
     none = Guess({"answer": "", "score": 0.25, "start": None, "end": None}, ())
     print_one(none, "?", Asked(pair="x"), sys.stdout)
     some = Guess({"answer": "a\nb", "score": 0.75, "start": 3, "end": 6}, ())
@@ -385,3 +388,30 @@ def test_a_context_without_any_token_has_no_answer(family: str, model_folder: Ca
     assert examples[1].cut > 0 and examples[1].length <= 64
     found, _ = infer(lambda batch: network(batch.inputs), TASK, examples, LABELS, backbone.processor.pad, "cpu")
     assert [item.row for item in found] == [0, 1] and found[1].value.best in "card"
+
+
+def test_of_an_answer_without_a_token_nothing_is_learned(model_folder: Callable[[str], Path]) -> None:
+    """A tokenizer may drop letters that it does not know."""
+    import torch
+
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+
+    processor = load_backbone(resolve(str(model_folder("roberta")))).text
+    context = "a good film \U0001f642 and a bad one"
+    at = context.index("\U0001f642")
+    truth: list[Any] = [(Answer(at, at + 1, "\U0001f642"),), (Answer(2, 6, "good"),), ()]
+    pairs: list[Any] = [("what is good", context)] * 3
+    assert not any(start <= at < end for start, end in processor.joined(pairs)[0].spans), "the control: it has no token"
+    examples = TASK.encode(pairs, truth, LABELS, processor, 64)
+    assert [any(example.target) for example in examples] == [False, True, True]
+    said, rows = TASK.unlearned(examples, truth)
+    assert rows == [0] and "nothing of an answer whose letters are no tokens" in said
+    assert "nothing is learned" in TASK.shows(examples[0], [], LABELS)
+    batch, known = (
+        collate([replace(row, row=at) for at, row in enumerate(part)], processor.pad)
+        for part in (examples, examples[1:])
+    )
+    output = torch.randn(3, batch.inputs["input_ids"].shape[1], 2, generator=torch.Generator().manual_seed(0))
+    loss, wanted = TASK.loss(output, batch), TASK.loss(output[1:], known)
+    assert float(loss.total) == pytest.approx(float(wanted.total)) and float(loss.weight) == float(wanted.weight) == 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from families import LAYERS, WIDTH
-from shortruns import rows
+from shortruns import bench, facts, recipe_for, rows
 from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.methods.full import Full
@@ -19,7 +19,7 @@ from tunesmith.methods.layers import Layers
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import Network, sequence_network
 from tunesmith.models.resolve import resolve
-from tunesmith.training.loop import set_mode
+from tunesmith.training.loop import set_mode, train
 from tunesmith.training.trunk import HiddenCache, Live, PooledCache, hidden_states, plan_trunk, pooled_features
 
 if TYPE_CHECKING:
@@ -185,3 +185,17 @@ def test_a_base_without_blocks_of_its_own(tmp_path: Path) -> None:
     batch = collate(examples[:5], pad)
     with torch.no_grad():
         assert _close(kept.forward("train", batch), live.forward("train", batch))
+
+
+def test_vectors_that_do_not_fit_are_not_kept(
+    model_folder: Callable[[str], Path], table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.training import trunk
+
+    kept = bench(recipe_for(model_folder("bert"), table_file, "head"), tmp_path / "kept")
+    assert isinstance(kept.run.trunk, PooledCache), "the control: there is room"
+    monkeypatch.setattr(trunk, "free_memory", lambda: 10_000.0)
+    live = bench(recipe_for(model_folder("bert"), table_file, "head"), tmp_path / "live")
+    assert isinstance(live.run.trunk, Live) and "vectors do not fit" in live.run.trunk.why
+    one, two = ([fact["loss"] for fact in facts(train(made.run)) if "loss" in fact] for made in (live, kept))
+    assert one == pytest.approx(two, rel=1e-5)

@@ -150,7 +150,9 @@ def read_answers(table: Table, columns: Columns) -> Table:
             found.append(None)
         else:
             located = _located(said, context)
-            absent += [f'{table.place(row)} "{shown(said[0][0], 40)}"'] if located is None else []
+            if located is None:
+                question = shown(str(table.columns[columns.texts[0]][row]), 40)
+                absent.append(f'{table.place(row)} "{shown(said[0][0], 40)}" to "{question}"')
             found.append(located)
     problems = Problems()
     _refuse(strange, f"{table.path}: answers that cannot be read in", EXPECTED, problems)

@@ -64,12 +64,6 @@ def recognised(table: Table, asked: Asked) -> str | None:
     return f"columns {named} ({form.name}) and a base that writes text"
 
 
-def look_like_chats(table: Table) -> str | None:
-    """What columns hold conversations, by their names, whatever the base; None where none do."""
-    form = _form_of(table)
-    return None if form is None else f"{_quoted(form.needed)} ({form.name})"
-
-
 def find_chats(table: Table, asked: Asked) -> Columns:
     """The columns of a conversation: as named (one of messages, or a question's and an answer's), or by their names.
 

@@ -13,6 +13,7 @@ from tunesmith.data.table import Table, shown
 from tunesmith.data.tag_columns import find_tags, holds_words, refuse_misread
 from tunesmith.data.targets.label_set import few_odd, few_wrong, is_flag
 from tunesmith.data.targets.numbers import number_of
+from tunesmith.data.targets.one_class import is_object
 from tunesmith.errors import DataError, Problems, did_you_mean
 
 # Tiers: a name of an earlier tier wins over any of a later one; two of one tier are told apart by content. "title" is
@@ -335,6 +336,9 @@ def _choose_label(
     listed = [look for look in rest if look.lists and _lists_numbers(table.columns[look.name])]
     if len(listed) == 1:
         return (listed[0].name,), "the only column of lists of numbers"
+    listed = [look for look in rest if look.lists and _lists_labels(table.columns[look.name])]
+    if len(listed) == 1 and sum(look.lists for look in looks) == 1:  # beside lists of words they are tags
+        return (listed[0].name,), "the only column of lists whose items repeat"
     problems.add(
         f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label"
         f"{_ways(rest) if rest else _alone(looks, base)}; the columns are: {_listed(looks)}"
@@ -345,6 +349,13 @@ def _choose_label(
 def _lists_numbers(values: Sequence[Any]) -> bool:
     items = [item for value in values if isinstance(value, list) for item in value if item is not None]
     return bool(items) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
+
+
+def _lists_labels(values: Sequence[Any]) -> bool:
+    """Whether lists hold names that repeat from row to row, as labels do and words of a text do not."""
+    items = [item for value in values if isinstance(value, list) for item in value if item is not None]
+    names = all(isinstance(item, str) and not is_object(item) for item in items)
+    return bool(items) and names and len(set(items)) <= max(2, FEW * len(items))
 
 
 def _ways(rest: list[_Look]) -> str:

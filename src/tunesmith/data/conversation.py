@@ -16,6 +16,7 @@ ROLES = {
     TOOL: TOOL, "function": TOOL, "observation": TOOL, "function_response": TOOL, "tool_response": TOOL,
 }  # fmt: skip
 READ = frozenset({"role", "from", "content", "value", "weight", "tool_calls", "function_call", "name", "tool_call_id"})
+CALLS = "tool calls"  # what `Chat.lost` calls them
 CALLING = ("function_call", "tool_call")  # ShareGPT roles whose text is the JSON of a tool call
 
 
@@ -159,7 +160,7 @@ def read_turns(messages: Any, problems: list[str], unread: set[str]) -> tuple[Tu
 
 def _turn(message: Mapping[str, Any], place: str, problems: list[str]) -> Turn | None:
     said = "from" if "from" in message and "role" not in message else "role"
-    text = "value" if "value" in message and "content" not in message else "content"
+    text = "value" if ("value" in message or said == "from") and "content" not in message else "content"
     given = message.get(said)
     if given is None:
         problems.append(f'{place} has no "{said}"')
@@ -176,7 +177,7 @@ def _turn(message: Mapping[str, Any], place: str, problems: list[str]) -> Turn |
     if message.get("function_call") is not None:  # the older form of OpenAI's
         calls += _calls([message["function_call"]], place, problems)
     if role in (USER, ASSISTANT) and not content.strip() and not calls and len(problems) == before:
-        problems.append(f'{place} ({given}) has an empty "{text}"')
+        problems.append(f'{place} ({given}) has {"an empty" if text in message else "no"} "{text}"')
     if calls and role != ASSISTANT:
         problems.append(f"{place} calls tools as {given}, which only an assistant does")
     weight = message.get("weight")

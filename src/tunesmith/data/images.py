@@ -202,7 +202,7 @@ def _stack(file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def _named(labels: np.ndarray, classes: Path, whole: bool, path: str) -> list[Any]:
     values = labels.tolist()
     if not (whole and classes.is_file()):
-        return values
+        return [None if value != value else value for value in values]  # NaN is no class
     try:
         names = json.loads(classes.read_text(encoding="utf-8"))
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

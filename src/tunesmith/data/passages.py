@@ -13,6 +13,8 @@ from tunesmith.errors import DataError
 
 TEXT, PART = "text", "(part)"
 PASSAGE = 4_000  # characters: about the 1,000 tokens that a small language model reads at once
+PASSAGES = 100  # of a shorter file, whose passages are shorter too, so that some can be held out to measure on
+SHORTEST = 1_000  # characters, beyond which a passage is not made shorter for that
 PARTS = 20  # of one file: held out are consecutive passages, so that a test passage has few neighbours in training
 MANY_FILES = 20  # from which on whole files are held out
 SAMPLE = 1_000  # lines looked at to tell a table of words from prose
@@ -33,7 +35,8 @@ def is_prose(data: bytes, path: str) -> bool:
 
 def read_passages(data: bytes, path: str) -> Table:
     """Columns "text" and "(part)", a row a passage, whose line is where it begins. Raises DataError for an empty file."""
-    found = list(_passages(decode(data, path, "text")))
+    text = decode(data, path, "text")
+    found = list(_passages(text, min(PASSAGE, max(SHORTEST, len(text) // PASSAGES))))
     if not found:
         raise DataError(f"{path}: holds no text")
     name = Path(path).name  # not where it lies, which is said otherwise from another folder, and in resuming
@@ -42,18 +45,37 @@ def read_passages(data: bytes, path: str) -> Table:
 
 
 def joined(tables: Sequence[Table], path: str) -> Table:
-    """The passages of several files of one folder as one table; of many files each is a part of its own."""
-    whole = len(tables) >= MANY_FILES
-    texts = [text for table in tables for text in table.columns[TEXT]]
-    parts = [Path(table.path).name if whole else part for table in tables for part in table.columns[PART]]
+    """The passages of several files of one folder as one table; of many files each is a part of its own.
+
+    Then none of their passages need be short: whole files are held out.
+    """
+    if len(tables) >= MANY_FILES:
+        rows = [(text, Path(table.path).name) for table in tables for text in _together(table.columns[TEXT])]
+    else:
+        rows = [row for table in tables for row in zip(table.columns[TEXT], table.columns[PART], strict=True)]
+    texts, parts = [text for text, _ in rows], [part for _, part in rows]
     return Table(path, {TEXT: texts, PART: parts}, tuple(range(1, len(texts) + 1)))
 
 
-def _passages(text: str) -> Iterator[tuple[str, int]]:
-    """Each passage and its first line: cut where an empty line is, else where a line ends, else where a word does."""
+def _together(texts: Sequence[str]) -> list[str]:
+    """Neighbouring passages as one, as long as that is no longer than a passage may be."""
+    found: list[str] = []
+    for text in texts:
+        if found and len(found[-1]) + len(text) < PASSAGE:
+            found[-1] = f"{found[-1]}\n{text}"
+        else:
+            found.append(text)
+    return found
+
+
+def _passages(text: str, most: int) -> Iterator[tuple[str, int]]:
+    """Each passage, of `most` characters at most, and its first line.
+
+    Cut where an empty line is, else where a line ends, else where a word does.
+    """
     place, line = 0, 1
     while place < len(text):
-        end = _end(text, place)
+        end = _end(text, place, most)
         passage = text[place:end]
         if passage.strip():
             blank = len(passage) - len(passage.lstrip())
@@ -62,12 +84,12 @@ def _passages(text: str) -> Iterator[tuple[str, int]]:
         place = end
 
 
-def _end(text: str, start: int) -> int:
-    if len(text) - start <= PASSAGE:
+def _end(text: str, start: int, most: int) -> int:
+    if len(text) - start <= most:
         return len(text)
-    window = text[start : start + PASSAGE]
+    window = text[start : start + most]
     for mark in (r"\n\s*\n", r"\n", r"\s"):
         found = [match.end() for match in re.finditer(mark, window)]
-        if found and found[-1] > PASSAGE // 2:
+        if found and found[-1] > most // 2:
             return start + found[-1]
-    return start + PASSAGE
+    return start + most

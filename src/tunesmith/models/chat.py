@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tunesmith.data.conversation import CALLS
 from tunesmith.errors import ModelError
 from tunesmith.models.resolve import no_template
 from tunesmith.models.text import TextProcessor
@@ -42,6 +43,7 @@ class Rendered:
     ids: list[int]
     answers: tuple[tuple[int, int], ...]  # of each turn of the assistant: its first token, and the one after its last
     joined: bool = False  # whether the whole's own tokens would hold the end of a prompt and the answer's first letters
+    asked: tuple[int, ...] = ()  # the prompt of the last answer, where other tokens stand before it in the whole
 
 
 class Chat:
@@ -74,8 +76,9 @@ class Chat:
         An answer stands between the rendering of all before it, as for generation, and that of all up to it: where these
         are not the beginning of the whole, the template's own {% generation %} marks are taken, and where it has none it
         rewrites earlier turns, which raises Unrenderable. What comes before the last answer is always the tokens of
-        `prompt`: where the whole's own tokens do not begin with them, since one would hold the end of the prompt and the
-        answer's first letters, the answer is tokenized by itself after them. An earlier answer stands as in that prompt.
+        `prompt`, but by marks (see `Rendered.asked`): where the whole's own tokens do not begin with them, since one would
+        hold the end of the prompt and the answer's first letters, the answer is tokenized by itself after them. An earlier
+        answer stands as in that prompt.
         """
         whole = self.text(messages, tools, ask=False)
         borders = []
@@ -83,7 +86,7 @@ class Chat:
         for place in speaks[-1:] if only_last else speaks:
             before, after = self.text(messages[:place], tools, True), self.text(messages[: place + 1], tools, False)
             if not (whole.startswith(before) and whole.startswith(after) and after.startswith(before)):
-                return self._by_marks(messages, tools, place)
+                return self._by_marks(messages, tools, place, only_last)
             borders.append((len(before), len(after)))
         prompts = [self._tokens(whole[:first]) for first, _ in borders]
         ids, offsets = self._tokens(whole)
@@ -123,7 +126,7 @@ class Chat:
         """What a conversation holds and the template never speaks of."""
         found = ["tools"] if tools and "tools" not in self._template else []
         called = any("tool_calls" in message for message in messages)
-        return (*found, *(["tool calls"] if called and "tool_calls" not in self._template else []))
+        return (*found, *([CALLS] if called and "tool_calls" not in self._template else []))
 
     def _apply(self, messages: Sequence[Message], tools: Sequence[Any] | None, ask: bool) -> Any:
         return self._tokenizer.apply_chat_template(
@@ -138,7 +141,9 @@ class Chat:
         given = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return list(given["input_ids"]), [(first, last) for first, last in given["offset_mapping"]]
 
-    def _by_marks(self, messages: Sequence[Message], tools: Sequence[Any] | None, place: int) -> Rendered:
+    def _by_marks(
+        self, messages: Sequence[Message], tools: Sequence[Any] | None, place: int, only_last: bool
+    ) -> Rendered:
         if "generation" not in self._template or "endgeneration" not in self._template:
             raise Unrenderable(
                 f"the chat template rewrites turn {place + 1} when further turns follow or when it is asked to answer (it "
@@ -157,7 +162,10 @@ class Chat:
         spans = tuple((start, mask.index(0, start)) for start in starts)
         if len(spans) != sum(message["role"] == "assistant" for message in messages):
             raise Unrenderable("the chat template's {% generation %} marks are not one for each turn of the assistant")
-        return Rendered(ids, spans)
+        speaks = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+        asked = self.prompt(messages[: speaks[-1]], tools) if speaks else []
+        other = bool(spans) and ids[: spans[-1][0]] != asked
+        return Rendered(ids, spans[-1:] if only_last else spans, asked=tuple(asked) if other else ())
 
     def _ended(self, ids: list[int], start: int, end: int) -> int:
         """`end` less the white space that a template writes after its end of turn, which nobody needs to say."""

@@ -34,7 +34,6 @@ class SoftPrompt(nn.Module):
         )  # an embedding, so that no weight decay is meant for it
         with torch.no_grad():
             self.vectors.weight.copy_(start)
-        self._inside = False  # whether the sequence under way holds the vectors
 
     @property
     def count(self) -> int:
@@ -45,16 +44,12 @@ class SoftPrompt(nn.Module):
         return self.vectors.weight
 
     def without(self, hidden: Tensor) -> Tensor:
-        """[rows, tokens, width] of all that was read -> the same of the text alone."""
-        return hidden[:, self.count :] if self._inside else hidden
+        """[rows, tokens, width] of a sequence that begins with the vectors -> the same of the text alone."""
+        return hidden[:, self.count :]
 
     def pool(self, pooler: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """A hook before what makes one vector of a text inside the body, as BERT's pooler does."""
+        """A hook before what makes one vector of a text inside the body, as BERT's pooler does: such a body keeps nothing."""
         return (self.without(args[0]), *args[1:])
-
-    def stop(self) -> None:
-        """Leaves nothing away any more: for the hook that stays before a pooler."""
-        self._inside = False
 
     def before(self, body: PreTrainedModel, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward of `body`, with the vectors before each text.
@@ -62,24 +57,22 @@ class SoftPrompt(nn.Module):
         Of a text that goes on behind kept keys and values the vectors are among these already.
         """
         kept = given.get("past_key_values")
-        self._inside = kept is None or kept.get_seq_length() == 0
+        inside = kept is None or kept.get_seq_length() == 0
         made = dict(given)
         places = torch.arange(self.count, device=self.vectors.weight.device)[None]  # [1, count]
-        if self._inside:
+        if inside:
             ids, embedded = made.pop("input_ids", None), made.get("inputs_embeds")
             text = body.get_input_embeddings()(ids) if embedded is None else embedded  # [rows, tokens, width]
             own = self.values().to(text.dtype).expand(len(text), -1, -1)
             made["inputs_embeds"] = torch.cat([own, text], dim=1)
         for name, filler in (("attention_mask", 1), ("token_type_ids", 0)):
             value = made.get(name)
-            if value is not None and (self._inside or name == "attention_mask"):
+            if value is not None and (inside or name == "attention_mask"):
                 made[name] = torch.cat([value.new_full((len(value), self.count), filler), value], dim=1)
         positions = made.get("position_ids")
         if positions is not None:
             shifted = positions + self.count
-            made["position_ids"] = (
-                torch.cat([places.expand(len(positions), -1), shifted], dim=1) if self._inside else shifted
-            )
+            made["position_ids"] = torch.cat([places.expand(len(positions), -1), shifted], dim=1) if inside else shifted
         return made
 
 
@@ -153,7 +146,7 @@ def put_on(body: PreTrainedModel, prompt: SoftPrompt) -> None:
     body.add_module(NAME, prompt)
     if _enter not in body._forward_pre_hooks.values():  # they stay on a body that the vectors are taken off
         body.register_forward_pre_hook(_enter, with_kwargs=True)
-        body.register_forward_hook(_leave)
+        body.register_forward_hook(_leave, with_kwargs=True)
     pooler = body._modules.get("pooler")
     if pooler is not None:
         pooler.register_forward_pre_hook(prompt.pool)
@@ -175,7 +168,10 @@ def prompt_on(body: PreTrainedModel) -> SoftPrompt:
 
 def take_off(body: PreTrainedModel) -> None:
     """Makes a body read no vectors any more."""
-    prompt_on(body).stop()
+    prompt, pooler = prompt_on(body), body._modules.get("pooler")
+    hooks = {} if pooler is None else pooler._forward_pre_hooks
+    for key in [key for key, hook in hooks.items() if getattr(hook, "__self__", None) is prompt]:
+        del hooks[key]
     delattr(body, NAME)
 
 
@@ -187,10 +183,13 @@ def _enter(body: PreTrainedModel, args: Any, kwargs: dict[str, Any]) -> Any:
     return (), prompt_on(body).before(body, named(body, args, kwargs))
 
 
-def _leave(body: PreTrainedModel, args: Any, output: Any) -> Any:
+def _leave(body: PreTrainedModel, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    """Told by this call's own arguments: a text that goes on behind kept keys and values is longer in these than here."""
     if NAME not in body._modules:
         return None
-    output.last_hidden_state = prompt_on(body).without(output.last_hidden_state)
+    kept, hidden = kwargs.get("past_key_values"), output.last_hidden_state
+    if kept is None or kept.get_seq_length() in (0, hidden.shape[1]):
+        output.last_hidden_state = prompt_on(body).without(hidden)
     return output
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 DEPTH = 10  # ranks beyond are not told apart: accuracy@1, MRR@10 and nDCG@10 need no more
 NONE = -2.0  # below every cosine: where there is no text
-CHUNK = 1024  # anchors compared at once
+CHUNK, BLOCK = 1024, 4096  # anchors and positives compared at once: 50 MB, however many there are
 
 
 def text_id(text: str) -> int:
@@ -39,14 +39,18 @@ def rivals(ids: Sequence[Sequence[int]], similarity: Callable[[range, Sequence[i
     places = list(first.values())
     column = {positive: place for place, positive in enumerate(first)}
     found = np.full((len(ids), DEPTH), NONE)
-    depth = min(DEPTH, len(places))
     for start in range(0, len(ids), CHUNK):
         rows = range(start, min(start + CHUNK, len(ids)))
-        table = np.array(similarity(rows, places), dtype=np.float64)
-        for line, row in enumerate(rows):
-            table[line, [column[name] for name in own[ids[row][0]] if name in column]] = NONE
-        best = -np.partition(-table, depth - 1, axis=1)[:, :depth]
-        found[start : start + len(rows), :depth] = -np.sort(-best, axis=1)
+        mine = [[column[name] for name in own[ids[row][0]] if name in column] for row in rows]
+        best = found[start : start + len(rows)]
+        for begin in range(0, len(places), BLOCK):
+            part = places[begin : begin + BLOCK]
+            table = np.asarray(similarity(rows, part)).copy()
+            for line, columns in enumerate(mine):
+                table[line, [at - begin for at in columns if begin <= at < begin + len(part)]] = NONE
+            kept = min(DEPTH, len(part))
+            top = np.partition(table, len(part) - kept, axis=1)[:, -kept:]
+            best[:] = np.sort(np.concatenate([best, top], axis=1), axis=1)[:, : -DEPTH - 1 : -1]
     return found
 
 
@@ -60,12 +64,17 @@ def accuracy_at_1(columns: Mapping[str, np.ndarray]) -> float:
     return float((columns["rank"] == 1).mean())
 
 
-def mrr_at_10(columns: Mapping[str, np.ndarray]) -> float:
-    """Mean of 1 / rank, 0 beyond rank 10."""
+def reciprocal_ranks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[rows] 1 / rank, 0 beyond rank 10."""
     import numpy as np
 
     rank = columns["rank"]
-    return float(np.where(rank <= DEPTH, 1 / rank, 0.0).mean())
+    return np.where(rank <= DEPTH, 1 / rank, 0.0)
+
+
+def mrr_at_10(columns: Mapping[str, np.ndarray]) -> float:
+    """Mean of 1 / rank, 0 beyond rank 10."""
+    return float(reciprocal_ranks(columns).mean())
 
 
 def ndcg_at_10(columns: Mapping[str, np.ndarray]) -> float:

@@ -152,6 +152,7 @@ class Task(Part, ABC):
     # What the network gives before any training is this baseline, by the verdict's name for it; "" for none.
     untrained: ClassVar[str] = ""
     joint: ClassVar[bool] = False  # whether a row's loss depends on the other rows of its step
+    ranked: ClassVar[bool] = False  # whether what is said of a row depends on the other rows that are asked about
     several_texts: ClassVar[bool] = False  # whether what is predicted from may be one text, two, or more
     validates: ClassVar[bool] = (
         True  # whether rows are held out to choose the checkpoint by, where nobody says how many

@@ -52,6 +52,7 @@ class Embedding(OutputTask):
     untrained: ClassVar[str] = "cosine"
     views: ClassVar[tuple[str, ...]] = ("nearness",)
     joint: ClassVar[bool] = True
+    ranked: ClassVar[bool] = True
     several_texts: ClassVar[bool] = True
     worst: ClassVar[str] = (
         "The rows whose texts are furthest from where they belong. Check these rows first: such texts are often unrelated "
@@ -188,7 +189,9 @@ class Embedding(OutputTask):
         if labels.scale:
             scored = {"truth": np.array(truth, dtype=np.float64).reshape(-1, 1), "predicted": said[:, None]}
             functions: dict[str, Metric] = {"spearman": rank_correlation, "pearson": correlation}
-            return Scores(scored, functions, "spearman", other_scale=frozenset(functions))
+            wanted = (scored["truth"][:, 0] - labels.center[0]) / labels.scale[0]
+            each = {"difference": said - wanted}  # of the cosine, from the score as a share of the range of scores
+            return Scores(scored, functions, "spearman", other_scale=frozenset(functions), each=each)
         evidence = np.array([item.evidence for item in predictions], dtype=np.float64)
         others, negatives = evidence[:, -_retrieval.DEPTH :], evidence[:, 1 : -_retrieval.DEPTH]
         columns = {"truth": np.ones(len(said)), "similarity": said, "rank": _retrieval.rank_of(said, others)}
@@ -202,7 +205,7 @@ class Embedding(OutputTask):
             columns["negative"] = negatives.max(axis=1)
             metrics["triplet_accuracy"] = _retrieval.triplet_accuracy
             shares.add("triplet_accuracy")
-        each = {"reciprocal_rank": 1 / columns["rank"]}
+        each = {"mrr_at_10": _retrieval.reciprocal_ranks(columns)}
         return Scores(columns, metrics, "mrr_at_10", shares=frozenset(shares), each=each)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
@@ -226,6 +229,12 @@ class Embedding(OutputTask):
             return None
         said = f"rank {rank}" if rank <= _retrieval.DEPTH else f"beyond rank {_retrieval.DEPTH}"
         return Mistake(best - prediction.value, "rank 1", said, f"{cosine}, the nearest {best:.3f}")
+
+    def shows(self, example: Example, tokens: Sequence[str], labels: Labels) -> str | None:
+        if labels.scale:
+            return None
+        others = f", and nearer than {len(example.more)} further" if example.more else ""
+        return f"the second text is nearer to the first than those of other rows{others}"
 
     def describe(self, labels: Labels) -> str:
         return "vectors from pairs with a score" if labels.scale else "vectors from texts that belong together"

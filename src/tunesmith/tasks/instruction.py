@@ -15,6 +15,7 @@ from tunesmith.data.chats import find_chats, prompt_in, prompts_of, read_chats, 
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.conversation import (
     ASSISTANT,
+    CALLS,
     SYSTEM,
     USER,
     Conversation,
@@ -58,6 +59,7 @@ class ChatExample(Example):
     clipped: bool = False  # whether the limit cut an answer in two
     joined: bool = False  # whether an answer's first letters would share a token with what comes before it
     lost: tuple[str, ...] = ()  # what the conversation holds and the template does not write
+    asked: tuple[int, ...] = ()  # what the last answer is asked with, where it is learned behind other tokens
 
 
 class Instruction(WritingTask):
@@ -166,7 +168,12 @@ class Instruction(WritingTask):
         turns = conversation.turns[: conversation.last + 1]
         tools = json.loads(conversation.tools) if conversation.tools else None
         made = chat.render(as_messages(turns), tools, only_last=self.learn == "last")
-        weights = [turn.weight for turn in turns if turn.role == ASSISTANT][-len(made.answers) :]
+        lost = chat.lost(as_messages(turns), tools)
+        # A turn whose calls are not written is as if nothing had been said: its end of turn alone would teach silence.
+        silent = [CALLS in lost and bool(turn.calls) and not turn.content.strip() for turn in turns]
+        weights = [
+            0 if mute else turn.weight for turn, mute in zip(turns, silent, strict=True) if turn.role == ASSISTANT
+        ][-len(made.answers) :]
         learned = [span for span, weight in zip(made.answers, weights, strict=True) if weight]
         kept, clipped = len(made.ids), False
         if kept > limit:
@@ -187,7 +194,7 @@ class Instruction(WritingTask):
         return ChatExample(
             row, _inputs(ids), target, len(made.ids) - kept, None, Window(row, "", places),
             tuple(made.ids[kept : kept + REST]), prompt=min(start, kept), dropped=left_out, clipped=clipped,
-            joined=made.joined, lost=chat.lost(as_messages(turns), tools),
+            joined=made.joined, lost=lost, asked=made.asked,
         )  # fmt: skip
 
     def _asked(self, row: int, conversation: Conversation, chat: Chat, limit: int) -> ChatExample:
@@ -225,13 +232,13 @@ class Instruction(WritingTask):
         return self.unfit == "drop"
 
     def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
-        learned = total = clipped = joined = 0
+        learned = total = clipped = joined = other = 0
         dropped: list[int] = []
         lost: Counter[str] = Counter()
         for example in (example for part in examples.values() for example in part):  # one at a time: see data/stored.py
             assert isinstance(example, ChatExample)
             learned, total = learned + example.units, total + example.length
-            clipped, joined = clipped + example.clipped, joined + example.joined
+            clipped, joined, other = clipped + example.clipped, joined + example.joined, other + bool(example.asked)
             dropped += [example.dropped] if example.dropped else []
             lost.update(set(example.lost))
         what = {"assistant": "what assistants say", "last": "the last answer of each", "all": "everything"}[self.learn]
@@ -248,9 +255,17 @@ class Instruction(WritingTask):
                 f"{joined:,} conversations where an answer's first letters would share a token with what the template writes "
                 "before it: before the last answer both are read apart, as they will be when it is asked"
             )
-        for what, count in sorted(lost.items()):
+        if other:
             said.append(
-                f"{count:,} conversations hold {what}, which this chat template does not write: they are not read"
+                f"{other:,} conversations whose last answer the template writes behind other tokens than it asks with "
+                "(it may open thoughts): learned as written, measured as asked"
+            )
+        for what, count in sorted(lost.items()):
+            quiet = (
+                ", and turns of these alone are not learned; task.template=chatml writes them" if what == CALLS else ""
+            )
+            said.append(
+                f"{count:,} conversations hold {what}, which this chat template does not write: they are not read{quiet}"
             )
         return said
 
@@ -284,7 +299,7 @@ class Instruction(WritingTask):
         processor = network.text
         chat = Chat(processor, template_of(processor, self.template, str(processor.tokenizer.name_or_path)))
         asked = self._answerable(examples)
-        prompts = [item.inputs["input_ids"][: item.prompt] for item in asked]
+        prompts = [list(item.asked) or item.inputs["input_ids"][: item.prompt] for item in asked]
         written = generate(network, prompts, self.answer_tokens, chat.ends)
         texts = [chat.decode(ids) for ids in written]
         stops = stops_of(network, chat.ends)
@@ -364,7 +379,10 @@ def _why_cut(going: int, full: int, most: int, positions: int) -> str:
 def _nothing_learned(weighted: bool, prompt: int, limit: int, more: bool) -> str:
     """`more`: whether the model can read more than `limit` tokens."""
     if not weighted:
-        return "no token to learn: every turn of the assistant that counts has weight 0; give one weight 1"
+        return (
+            "no token to learn: every turn of the assistant that counts has weight 0, or holds tool calls alone, which the "
+            "chat template does not write; give one weight 1, or another task.template"
+        )
     fix = "; raise training.max_length, shorten it" if more else ", the most this model takes; shorten it"
     return (
         f"no token to learn: {prompt} tokens come before its first answer, and {limit} are read{fix}, or leave such rows "

@@ -98,7 +98,10 @@ class QuestionAnswering(Task):
     def encode(
         self, texts: Sequence[Text], targets: Sequence[Any] | None, labels: Labels, processor: TextProcessor, limit: int
     ) -> list[Example]:
-        """One example a window; a window that does not hold the whole answer is learned as one without."""
+        """One example a window; a window that does not hold the whole answer is learned as one without.
+
+        Of an answer that no token stands for nothing is learned: see `unlearned`.
+        """
         pairs = [text for text in texts if isinstance(text, tuple)]
         made: list[Example] = []
         for row, (pair, joined) in enumerate(zip(pairs, processor.joined(pairs), strict=True)):
@@ -121,12 +124,14 @@ class QuestionAnswering(Task):
         room = max(1, limit - start - len(joined.after["input_ids"]))
         needed = min(most_tokens(spans, labels.longest), int(LONGEST_OVERLAP * room))
         windows = passages_of(len(spans), room, max(needed, int(self.overlap * room)))
-        learned = [None] * len(windows) if answers is None else _in_windows(_learned(answers), spans, windows)
+        answer = None if answers is None else _learned(answers)
+        learned = [None] * len(windows) if answers is None else _in_windows(answer, spans, windows)
+        unknown = answer is not None and not any(learned)
         found = []
         for place, ((one, last), piece) in enumerate(zip(windows, learned, strict=True)):
             inputs = {name: before[name] + joined.body[name][one:last] + joined.after[name] for name in before}
             target = None if answers is None else [0] * len(inputs["input_ids"])
-            if target is not None:
+            if target is not None and not unknown:
                 target[0 if piece is None else start + piece[0] - one] += STARTS
                 target[0 if piece is None else start + piece[1] - one] += ENDS
             window = Passage(row, context, (0, *range(start, start + last - one)), spans[one:last])
@@ -139,13 +144,18 @@ class QuestionAnswering(Task):
             for example in examples
             if targets[example.source] and _holds(example.window, _learned(targets[example.source]))
         }
-        said = "the answer does not fit one window whole; the part that does is learned"
+        said = (
+            "the answer does not fit one window whole; the part that does is learned (nothing of an answer whose letters are "
+            "no tokens here)"
+        )
         return said, [row for row, answers in enumerate(targets) if answers and row not in whole]
 
     def shows(self, example: Example, tokens: Sequence[str], labels: Labels) -> str:
+        if not any(example.target):
+            return "the answer's letters are no tokens here: nothing is learned"
         start, end = (next(at for at, kind in enumerate(example.target) if kind & bit) for bit in (STARTS, ENDS))
         return (
-            f"token {start + 1} is right, no answer"
+            f"token {start + 1} is right: no answer in this window"
             if end == 0
             else f"tokens {start + 1} to {end + 1} are right: " + (" ".join(tokens[start : end + 1]))
         )
@@ -158,16 +168,17 @@ class QuestionAnswering(Task):
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
         """Mean of the losses of start and end, over all tokens of a window but filler, as transformers' own heads have it.
 
-        `output` is [windows, tokens, 2]; each window has a weight of 1.
+        `output` is [windows, tokens, 2]; each window has a weight of 1, and one of which nothing is learned 0.
         """
         from torch.nn.functional import cross_entropy
 
         assert batch.target is not None
-        real = batch.inputs["attention_mask"] != 0
-        logits = output.float().masked_fill(~real[..., None], float("-inf"))
+        learned = (batch.target != 0).any(dim=1)
+        marks, real = batch.target[learned], batch.inputs["attention_mask"][learned] != 0
+        logits = output[learned].float().masked_fill(~real[..., None], float("-inf"))
         total, correct = logits.new_zeros(()), real.new_ones(len(real))
         for side, kinds in enumerate(((STARTS, STARTS + ENDS), (ENDS, STARTS + ENDS))):
-            target = ((batch.target == kinds[0]) | (batch.target == kinds[1])).int().argmax(dim=1)
+            target = ((marks == kinds[0]) | (marks == kinds[1])).int().argmax(dim=1)
             total = total + cross_entropy(logits[..., side], target, reduction="sum") / 2
             correct = correct & (logits[..., side].argmax(dim=1) == target)
         return LossSum(total, total.new_tensor(float(len(real))), {"correct": correct.sum().detach()})

@@ -172,10 +172,10 @@ def set_mode(network: Network, plan: Plan) -> None:
         if is_batch_norm(module):
             module.eval()
     layout = network.layout
-    for name in layout.blocks:
-        block = network.get_submodule(name)
-        if not any(parameter.requires_grad for parameter in block.parameters()):
-            block.eval()
+    for name in (*layout.embeddings, *layout.blocks, *layout.tail):
+        part = network.get_submodule(name)
+        if not any(parameter.requires_grad for parameter in part.parameters()):
+            part.eval()
     if not any(name.startswith(f"{layout.body}.") for name in plan.trainable):
         network.get_submodule(layout.body).eval()
     elif plan.cut > 0:

@@ -146,6 +146,9 @@ def plan_trunk(
     if set(plan.trainable) <= last and network.per_token:
         return _plan_tokens(network, splits, cache, pad)
     if set(plan.trainable) <= last:
+        needed, free = sum(map(len, splits.values())) * network.last.in_features * 4, free_memory()
+        if cache == "auto" and needed > MEMORY_SHARE * free:
+            return Live(network, f"nothing kept: {needed / 1e9:.1f} GB of vectors do not fit {free / 1e9:.1f} GB free")
         vectors = {name: pooled_features(network, examples, pad) for name, examples in splits.items() if examples}
         return PooledCache(network, vectors, "one vector a row: only the last linear map trains, so the base runs once")
     if network.unkept:
@@ -217,14 +220,16 @@ def pooled_features(
         by_row = token_features(network, examples, pad, forward)
         return torch.cat([by_row[example.row][list(places_of(example))] for example in examples])
     out = None
-    with torch.inference_mode():
+    with (
+        torch.no_grad()
+    ):  # not inference mode, whose tensors no gradient may need: a copy of them would be as large again
         for part, batch in measured_batches(network, examples, pad):
             found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
             if out is None:
                 out = torch.zeros(len(examples), found.shape[1])
             out[[example.row for example in part]] = found
     assert out is not None, "no rows to compute features of"
-    return out.clone()
+    return out
 
 
 def token_features(

@@ -7,13 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, collate
+from tunesmith.data.stored import MeasuredExamples, measures
 from tunesmith.tasks.base import Task
 from tunesmith.training.trunk import Trunk
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-CHUNK = 64  # rows varied at a time
 
 
 def varier(
@@ -43,7 +42,7 @@ def _version_name(split: str, version: int) -> str:
 
 
 class WithVersions(Mapping[str, Sequence[Example]]):
-    """Splits by name, with the further versions of the training rows, which are made each time they are asked for."""
+    """Splits by name, with the further versions of the training rows, whose rows are made each time they are asked for."""
 
     def __init__(
         self,
@@ -66,14 +65,22 @@ class WithVersions(Mapping[str, Sequence[Example]]):
     def __getitem__(self, name: str) -> Sequence[Example]:
         if name in self._splits:
             return self._splits[name]
-        rows, found = self._splits["train"], []
-        for start in range(0, len(rows), CHUNK):
-            part = rows[start : start + CHUNK]
-            made = self._task.varied(collate(part, self._pad), self._seed, self._versions[name], self._processor)
-            for place, example in enumerate(part):
-                inputs = {key: value[place].clone() for key, value in made.inputs.items()}
-                found.append(replace(example, inputs=inputs))
-        return found
+        version = self._versions[name]
+        return _Version(
+            self._splits["train"],
+            lambda row: self._task.varied(collate([row], self._pad), self._seed, version, self._processor),
+        )
+
+
+class _Version(MeasuredExamples):
+    """Rows as one version has them, each made when it is asked for: never are all of them in memory."""
+
+    def __init__(self, rows: Sequence[Example], vary: Callable[[Example], Batch]) -> None:
+        self.measures, self._rows, self._vary = measures(rows), rows, vary
+
+    def row(self, row: int) -> Example:
+        example = self._rows[row]
+        return replace(example, inputs={key: value[0] for key, value in self._vary(example).inputs.items()})
 
 
 class KeptVersions(Trunk):

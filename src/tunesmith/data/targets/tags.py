@@ -163,7 +163,7 @@ class Tags(Target):
         if self.scheme != "IOB2":
             find(findings, "tag_scheme", rows, tagged, f'"{column}" is written in {self.scheme}, learned as IOB2')
         most = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(3))
-        what = f'"{column}" breaks {self.scheme} {kinds.total()} times: {most}, {first}; read as conlleval reads it'
+        what = f'"{column}" breaks {self.scheme} {_times(kinds.total())}: {most}, {first}; read as conlleval reads it'
         find(findings, "tag_break", rows, broken, what)
 
     def check(
@@ -398,3 +398,7 @@ def _fault(table: Table, row: int, given: Any) -> str:
         elif isinstance(item, str) and not TAG.fullmatch(item):
             return f'{place_of(table, row, place)} "{shown(item, 20)}" is no tag'
     return f"{table.place(row)} {shown(given, 40)}"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
