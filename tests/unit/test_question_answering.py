@@ -415,3 +415,10 @@ def test_of_an_answer_without_a_token_nothing_is_learned(model_folder: Callable[
     output = torch.randn(3, batch.inputs["input_ids"].shape[1], 2, generator=torch.Generator().manual_seed(0))
     loss, wanted = TASK.loss(output, batch), TASK.loss(output[1:], known)
     assert float(loss.total) == pytest.approx(float(wanted.total)) and float(loss.weight) == float(wanted.weight) == 2
+
+
+def test_of_right_answers_that_overlap_the_longest_is_marked() -> None:
+    truth = (Answer(0, 14, "one two three."), Answer(4, 7, "two"), Answer(20, 24, "four"), Answer(0, 3, "one"))
+    missed = TASK.mistake(Prediction(0, Reply("", 0, 0, 0.1, ""), (0.1, 0.5)), truth, LABELS)
+    assert missed is not None
+    assert [(mark.start, mark.end) for mark in missed.marks] == [(0, 14), (20, 24)]

@@ -140,8 +140,16 @@ def _negatives_of(table: Table, taken: Sequence[str]) -> tuple[tuple[str, ...], 
         return plain, f"negatives = {listed} (by name)"
     for name in found:
         count = min((len(value) for value in table.columns[name] if isinstance(value, list) and value), default=0)
+        most = max((len(value) for value in table.columns[name] if isinstance(value, list)), default=0)
         if count:
-            return tuple(f"{name}[{place}]" for place in range(count)), f'negatives = the first {count} of "{name}"'
+            more = (
+                f" (some rows have no more; the others' further ones, up to {most}, are not read)"
+                if most > count
+                else ""
+            )
+            return tuple(
+                f"{name}[{place}]" for place in range(count)
+            ), f'negatives = the first {count} of "{name}"{more}'
     return (), ""
 
 

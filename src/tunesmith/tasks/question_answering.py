@@ -267,7 +267,7 @@ class QuestionAnswering(Task):
         reply, golds = prediction.value, _texts(truth)
         if best("exact", golds, reply.text) == 1.0:
             return None
-        marks = [Mark(answer.start, answer.end, "right", "missed", 1) for answer in dict.fromkeys(truth)]
+        marks = [Mark(answer.start, answer.end, "right", "missed", 1) for answer in _apart(truth)]
         marks += [Mark(reply.start, reply.end, "said", "wrong", 1)] if reply.text else []
         severity = reply.score if reply.text else 1 - reply.score
         shared = best("f1", golds, reply.text)
@@ -283,6 +283,15 @@ class QuestionAnswering(Task):
         rows = sum(labels.counts)
         none = f", {labels.counts[1]:,} of {rows:,} questions have none" if labels.counts[1] else ""
         return f"answers of up to {labels.longest} characters, cut from a context{none}"
+
+
+def _apart(answers: Sequence[Answer]) -> list[Answer]:
+    """Of right answers that overlap the longest one: pieces of a piece, marked too, could not be told from each other."""
+    kept: list[Answer] = []
+    for answer in sorted(dict.fromkeys(answers), key=lambda one: (one.start - one.end, one.start)):
+        if all(answer.end <= other.start or answer.start >= other.end for other in kept):
+            kept.append(answer)
+    return kept
 
 
 def _shortened(joined: Joined, limit: int) -> tuple[dict[str, list[int]], int]:
