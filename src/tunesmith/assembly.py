@@ -373,5 +373,5 @@ def best_parameters(run: Run) -> dict[str, Tensor]:
         tensors = run.masters.export()
     else:
         tensors = run.checkpoints.load_step(run.state.carry.best_step).tensors
-    start = "parameter/"
+    start = "average/" if run.masters.averages else "parameter/"
     return {key.removeprefix(start): value.clone() for key, value in tensors.items() if key.startswith(start)}

@@ -73,6 +73,11 @@ class TrainingSpec(_Spec):
     )
     warmup: Share = Field(default=0.1, description="share of the steps over which the rate rises from 0")
     clip: Annotated[float, Field(gt=0)] | None = Field(default=1.0, description="largest gradient norm; null for none")
+    ema: Share = Field(
+        default=0.0,
+        description="decay of a moving average of the trained weights, which is then measured and delivered: 0.99 averages "
+        "over about the last 100 steps; 0 for none",
+    )
     dropout: Share | None = Field(default=None, description="overrides every dropout of the model; null keeps its own")
     probe: bool = Field(default=True, description="fit the head on frozen features before the base may change")
     patience: Annotated[int, Field(ge=0)] = Field(

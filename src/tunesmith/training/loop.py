@@ -156,6 +156,7 @@ def _step(run: Run) -> StepResult:
     for anchor in run.anchors:
         share = pull_share(run.state.step, run.steps, run.training.warmup, anchor.strength)
         run.masters.pull_back(anchor.start, share, anchor.importance)
+    run.masters.follow(run.state.step)
     return result
 
 
@@ -200,7 +201,8 @@ def _evaluate(run: Run) -> Iterator[Event]:
     if run.evaluate is None:
         return
     try:
-        found = run.evaluate()
+        with run.masters.averaged():
+            found = run.evaluate()
         if found.loss - found.loss != 0.0:  # neither choosing nor patience can go on from it
             raise TrainingError(f"the loss is not finite ({found.loss:g}); {MEND}")
     except TrainingError as error:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tunesmith.recipe import TrainingSpec
@@ -41,6 +42,10 @@ class Masters:
             # frequencies in bfloat16 would move its positions.
             if id(parameter) not in whole:
                 parameter.data = parameter.data.to(dtype)
+        self._decay = training.ema
+        self.averages: dict[str, Tensor] = (
+            {name: tensor.detach().clone() for name, tensor in self.tensors.items()} if training.ema > 0 else {}
+        )
         groups = [
             {
                 "params": [self.tensors[name] for name in group.parameters],
@@ -94,6 +99,42 @@ class Masters:
                 self.tensors[name].lerp_(before, part)
         self.publish()
 
+    def follow(self, step: int) -> None:
+        """Moves the averages towards the masters after `step` (from 0); nothing to do where none are kept.
+
+        An exponential moving average; its decay begins at a tenth and grows with the steps, so that the start, from which
+        training only leaves, does not weigh on a short run: min(decay, (1 + step) / (10 + step)), as TensorFlow's
+        ExponentialMovingAverage has it with `num_updates`.
+        """
+        import torch
+
+        if self.averages:
+            decay = min(self._decay, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
+                    list(self.averages.values()), list(self.tensors.values()), 1 - decay
+                )
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, masters and live parameters hold the averages, where some are kept; outside what they held before."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        import torch
+
+        if self.averages:
+            with torch.no_grad():
+                for name, average in self.averages.items():
+                    held = self.tensors[name].clone()
+                    self.tensors[name].copy_(average)
+                    average.copy_(held)
+            self.publish()
+
     def discard(self) -> None:
         for tensor in (*self.tensors.values(), *self._live.values()):
             tensor.grad = None
@@ -110,17 +151,23 @@ class Masters:
                 )
 
     def overwrite(self, values: dict[str, Tensor]) -> None:
-        """Sets some masters, by name, and the live parameters with them."""
+        """Sets some masters, by name, and the live parameters and averages with them."""
         import torch
 
         with torch.no_grad():
             for name, value in values.items():
                 self.tensors[name].copy_(value)
+                if name in self.averages:
+                    self.averages[name].copy_(value)
         self.publish()
 
     def export(self) -> dict[str, Tensor]:
-        """Everything that changes, by name, as float32 tensors on any device: "parameter/NAME", "optimizer/SLOT/NAME"."""
+        """Everything that changes, by name, as float32 tensors on any device: "parameter/NAME", "optimizer/SLOT/NAME".
+
+        And "average/NAME", where averages are kept.
+        """
         out = {f"parameter/{name}": tensor.detach() for name, tensor in self.tensors.items()}
+        out |= {f"average/{name}": tensor for name, tensor in self.averages.items()}
         for name, tensor in self.tensors.items():
             for slot, value in self.optimizer.state.get(tensor, {}).items():
                 if value is not None:
@@ -139,6 +186,8 @@ class Masters:
                         f"{name} has shape {tuple(value.shape)} in the checkpoint, {tuple(tensor.shape)} here"
                     )
                 tensor.copy_(value)
+            for name, average in self.averages.items():
+                average.copy_(saved[f"average/{name}"])
         for key, value in saved.items():
             kind, _, rest = key.partition("/")
             if kind == "optimizer":
