@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tunesmith.data.columns import find_columns
 from tunesmith.data.images import Picture, Pictures, holds_pictures, pictures_in, read_npz, read_picture_folder, stored
 from tunesmith.data.readers import ROLES, read_data
 from tunesmith.errors import DataError, TunesmithWarning
@@ -258,3 +259,10 @@ def test_pictures_of_several_sizes_in_one_array_are_told_a_way(tmp_path: Path) -
 def test_a_label_that_is_no_number_is_no_class(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=_pixels(0, (3, 8, 8)), y=np.array([1.0, np.nan, 0.0]))
     assert read_npz(b"", str(tmp_path / "a.npz")).columns["label"] == [1.0, None, 0.0]
+
+
+def test_pictures_without_classes_are_no_texts(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=_pixels(0, (30, 8, 8)))
+    with pytest.raises(DataError, match=r"name one with --label, which in an \.npz is an array y") as caught:
+        find_columns(read_npz(b"", str(tmp_path / "a.npz")), pictures=True, base=lambda: "")
+    assert "--task" not in str(caught.value)

@@ -341,7 +341,7 @@ def _choose_label(
         return (listed[0].name,), "the only column of lists whose items repeat"
     problems.add(
         f"{table.path}: no column looks like a label (few distinct values, repeated); name one with --label"
-        f"{_ways(rest) if rest else _alone(looks, base)}; the columns are: {_listed(looks)}"
+        f"{_ways(rest) if rest else _alone(table, looks, base)}; the columns are: {_listed(looks)}"
     )
     return ("",), ""
 
@@ -364,8 +364,10 @@ def _ways(rest: list[_Look]) -> str:
     return "".join(f', or learn numbers with --task regression --label "{look.name}"' for look in measured[:3])
 
 
-def _alone(looks: list[_Look], base: Callable[[], str]) -> str:
+def _alone(table: Table, looks: list[_Look], base: Callable[[], str]) -> str:
     """What can be learned of a column of texts that stands alone."""
+    if any(holds_pictures(table.columns[look.name]) for look in looks):
+        return ", which in an .npz is an array y"
     if not any(look.is_text for look in looks):
         return ""
     kind = base()
