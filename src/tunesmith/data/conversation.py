@@ -16,7 +16,6 @@ ROLES = {
     TOOL: TOOL, "function": TOOL, "observation": TOOL, "function_response": TOOL, "tool_response": TOOL,
 }  # fmt: skip
 READ = frozenset({"role", "from", "content", "value", "weight", "tool_calls", "function_call", "name", "tool_call_id"})
-CALLS = "tool calls"  # what `Chat.lost` calls them
 CALLING = ("function_call", "tool_call")  # ShareGPT roles whose text is the JSON of a tool call
 
 

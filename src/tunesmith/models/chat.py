@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tunesmith.data.conversation import CALLS
 from tunesmith.errors import ModelError
 from tunesmith.models.resolve import no_template
 from tunesmith.models.text import TextProcessor
 
 Message = Mapping[str, Any]
+CALLS = "tool calls"  # as `Chat.lost` names them
 # Both only where asked for by name: a base without a template of its own was not trained on any.
 # The messages one after the other, each on a line of its own; what an assistant says is ended by the end of text.
 PLAIN = (

@@ -15,7 +15,6 @@ from tunesmith.data.chats import find_chats, prompt_in, prompts_of, read_chats, 
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.conversation import (
     ASSISTANT,
-    CALLS,
     SYSTEM,
     USER,
     Conversation,
@@ -168,6 +167,8 @@ class Instruction(WritingTask):
         turns = conversation.turns[: conversation.last + 1]
         tools = json.loads(conversation.tools) if conversation.tools else None
         made = chat.render(as_messages(turns), tools, only_last=self.learn == "last")
+        from tunesmith.models.chat import CALLS
+
         lost = chat.lost(as_messages(turns), tools)
         # A turn whose calls are not written is as if nothing had been said: its end of turn alone would teach silence.
         silent = [CALLS in lost and bool(turn.calls) and not turn.content.strip() for turn in turns]
@@ -232,6 +233,8 @@ class Instruction(WritingTask):
         return self.unfit == "drop"
 
     def remarks(self, examples: Mapping[str, Sequence[Example]], limit: int) -> list[str]:
+        from tunesmith.models.chat import CALLS
+
         learned = total = clipped = joined = other = 0
         dropped: list[int] = []
         lost: Counter[str] = Counter()
