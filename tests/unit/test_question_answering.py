@@ -255,7 +255,6 @@ def test_scores_and_threshold() -> None:
     told = TASK.mistake(TASK.restate(found, always)[1], truth[1], always)
     assert told is not None and [(mark.kind, mark.part) for mark in told.marks] == [
         ("missed", 1),
-        ("missed", 1),
         ("wrong", 1),
     ]
     assert TASK.mistake(TASK.restate(found, settled)[0], truth[0], settled) is None
