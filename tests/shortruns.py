@@ -122,6 +122,21 @@ def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Ben
     return Bench(recipe, prepared, encoded, backbone, built, trunk, run)
 
 
+def stopped_and_taken_up(recipe: Recipe, folder: Path, step: int) -> Bench:
+    """A run that was stopped after so many steps, put together anew from its checkpoint: what is left is to be trained."""
+    from tunesmith.training.loop import train
+
+    half = bench(recipe, folder)
+    half.run.stop = lambda: half.run.state.step >= step
+    for _ in train(half.run):
+        pass
+    again = bench(recipe, folder)
+    state, _ = again.run.checkpoints.load()
+    again.run.masters.restore(state.tensors)
+    again.run.state = state
+    return again
+
+
 def stop_at(step: int, bench_of: Callable[[], Bench | None]) -> Callable[[], bool]:
     """A stop callable that asks to stop once the run has done `step` steps."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shortruns import METHODS, bench, differences, facts, recipe_for
+from shortruns import METHODS, bench, differences, facts, recipe_for, stopped_and_taken_up
 from tunesmith.assembly import best_parameters
 from tunesmith.training.loop import train
 
@@ -67,12 +67,6 @@ def test_a_resumed_run_goes_on_with_its_average(
     )
     whole = bench(recipe, tmp_path / "whole")
     expected = facts(train(whole.run))
-    half = bench(recipe, tmp_path / "half")
-    half.run.stop = lambda: half.run.state.step >= 3
-    list(train(half.run))
-    again = bench(recipe, tmp_path / "half")
-    state, _ = again.run.checkpoints.load()
-    again.run.masters.restore(state.tensors)
-    again.run.state = state
+    again = stopped_and_taken_up(recipe, tmp_path / "half", 3)
     assert expected[-1] == facts(train(again.run))[-1]
     assert differences(whole.tensors(), again.tensors()) == []

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.functional import kl_div
 
-from shortruns import METHODS, bench, differences, facts, recipe_for
+from shortruns import METHODS, bench, differences, facts, recipe_for, stopped_and_taken_up
 from tunesmith.data.encode import IGNORED, Batch
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.models.backbone import load_backbone
@@ -204,13 +204,7 @@ def test_a_resumed_run_is_held_to_the_base(
     recipe = recipe_for(folder, passages if writes else table_file, "full", settings)
     whole = bench(recipe, tmp_path / "one")
     expected = facts(train(whole.run))
-    half = bench(recipe, tmp_path / "half")
-    half.run.stop = lambda: half.run.state.step >= 2
-    list(train(half.run))
-    again = bench(recipe, tmp_path / "half")
-    state, _ = again.run.checkpoints.load()
-    again.run.masters.restore(state.tensors)
-    again.run.state = state
+    again = stopped_and_taken_up(recipe, tmp_path / "half", 2)
     assert expected[-1] == facts(train(again.run))[-1]
     assert differences(whole.tensors(), again.tensors()) == []
     free = bench(recipe_for(folder, Path(recipe.data.path), "full", {**FAST, "task": task}), tmp_path / "free")

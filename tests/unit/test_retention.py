@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from shortruns import METHODS, bench, differences, facts, recipe_for, write_rows
+from shortruns import METHODS, bench, differences, facts, recipe_for, stopped_and_taken_up, write_rows
 from tunesmith.assembly import best_parameters
 from tunesmith.errors import ArtifactError, RecipeError
 from tunesmith.evaluation.neighbours import linear_cka, still_near
@@ -93,13 +93,7 @@ def test_no_anchor_is_no_change_and_a_resumed_run_is_anchored_to_the_base(
     recipe = recipe_for(model_folder("bert"), table_file, "full", {**FAST, "retention.anchor": 3.0})
     whole = bench(recipe, tmp_path / "whole")
     expected = facts(train(whole.run))
-    half = bench(recipe, tmp_path / "half")
-    half.run.stop = lambda: half.run.state.step >= 3
-    list(train(half.run))
-    again = bench(recipe, tmp_path / "half")
-    state, _ = again.run.checkpoints.load()
-    again.run.masters.restore(state.tensors)
-    again.run.state = state
+    again = stopped_and_taken_up(recipe, tmp_path / "half", 3)
     assert expected[-1] == facts(train(again.run))[-1]
     assert differences(whole.tensors(), again.tensors()) == []
     best = best_parameters(whole.run)

@@ -346,14 +346,19 @@ def _choose_label(
     return ("",), ""
 
 
+def _items(values: Sequence[Any]) -> list[Any]:
+    """What the lists among the values hold."""
+    return [item for value in values if isinstance(value, list) for item in value if item is not None]
+
+
 def _lists_numbers(values: Sequence[Any]) -> bool:
-    items = [item for value in values if isinstance(value, list) for item in value if item is not None]
+    items = _items(values)
     return bool(items) and all(isinstance(item, int | float) and not isinstance(item, bool) for item in items)
 
 
 def _lists_labels(values: Sequence[Any]) -> bool:
     """Whether lists hold names that repeat from row to row, as labels do and words of a text do not."""
-    items = [item for value in values if isinstance(value, list) for item in value if item is not None]
+    items = _items(values)
     names = all(isinstance(item, str) and not is_object(item) for item in items)
     return bool(items) and names and len(set(items)) <= max(2, FEW * len(items))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -58,10 +58,6 @@ class Plan:
         """What waits when such a share of the steps is done."""
         begun = [stage for stage in self.stages if stage.start <= progress]
         return begun[-1] if begun else Stage(0.0, frozenset(), self.cut)
-
-    def during(self, progress: float) -> Plan:
-        """The plan with the cut that it has then."""
-        return replace(self, cut=self.at(progress).cut) if self.stages else self
 
     @property
     def whole_from(self) -> float:

@@ -46,10 +46,6 @@ class General(ABC):
     def tokens(self) -> frozenset[int]:
         return frozenset(tokens_in(self.examples))
 
-    def remember(self) -> None:
-        """Keeps what the network says now, for `distance`."""
-        self._keep()
-
     def batch(self, step: int, rows: int) -> Batch:
         """Rows drawn for a step."""
         count = min(rows, len(self.examples))
@@ -74,7 +70,8 @@ class General(ABC):
         return collate([self.examples[row] for row in rows], self.network.processor.pad, device)
 
     @abstractmethod
-    def _keep(self) -> None: ...
+    def remember(self) -> None:
+        """Keeps what the network says now, for `distance`."""
 
     @abstractmethod
     def _distance(self, batch: Batch) -> Tensor: ...
@@ -91,7 +88,7 @@ class Vectors(General):
         super().__init__(network, seed)
         self.examples = examples
 
-    def _keep(self) -> None:
+    def remember(self) -> None:
         self._kept = body_vectors(self.network, self.examples)  # [rows, width]
         spread = (self._kept - self._kept.mean(0)).square().sum(1).mean()
         self._spread = max(float(spread), 1e-12)
@@ -125,7 +122,7 @@ class Words(General):
             found = self._task.loss(self.network(batch.inputs), batch)
         return found.total / found.weight.clamp(min=1)
 
-    def _keep(self) -> None:
+    def remember(self) -> None:
         import torch
 
         self.network.eval()

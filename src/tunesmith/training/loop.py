@@ -136,7 +136,7 @@ def _step(run: Run) -> StepResult:
     def forward(batch: Batch) -> Tensor:
         return run.trunk.forward("train", batch)
 
-    set_mode(run.network, run.plan.during(run.state.step / run.steps))
+    set_mode(run.network, run.plan)
     try:
         result = optimizer_step(
             run.task,
@@ -179,9 +179,6 @@ def set_mode(network: Network, plan: Plan) -> None:
             part.eval()
     if not any(name.startswith(f"{layout.body}.") for name in plan.trainable):
         network.get_submodule(layout.body).eval()
-    elif plan.cut > 0:
-        for name in (*layout.embeddings, *layout.blocks[: plan.cut]):
-            network.get_submodule(name).eval()
 
 
 def _evaluation_steps(run: Run) -> set[int]:

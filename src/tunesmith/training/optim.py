@@ -94,9 +94,11 @@ class Masters:
         import torch
 
         with torch.no_grad():
-            for name, before in start.items():
-                part = share if importance is None else 1 - (1 - share) ** importance[name]
-                self.tensors[name].lerp_(before, part)
+            torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
+                [self.tensors[name] for name in start],
+                list(start.values()),
+                share if importance is None else [1 - (1 - share) ** importance[name] for name in start],
+            )
         self.publish()
 
     def follow(self, step: int) -> None:
