@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.models.processor import Processor
 
+LARGE_VOCABULARY = 8192  # from which on the loss is computed in parts (docs/log.md, "Loss in parts")
 VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied anew in each (docs/log.md, "Pictures")
 
 
@@ -159,6 +160,8 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     network.to(runtime.device)
     if asked.checkpointing:
         network.recompute_activations()
+    _two_passes_differ(recipe, prepared.task, network)
+    derived += _loss_in_parts(asked, network)
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     meters = meters_of(recipe, prepared, network, plan, encoded.limit)
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
@@ -191,6 +194,41 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     return Built(
         network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing, meters, general
     )
+
+
+def _two_passes_differ(recipe: Recipe, task: Task, network: Network) -> None:
+    """Raises RecipeError where `training.r_drop` asks for two passes that cannot be compared, or are the same."""
+    from tunesmith.models.attention import drops_out
+
+    if recipe.training.r_drop == 0:
+        return
+    if type(task).disagreement is Task.disagreement or task.joint:
+        raise RecipeError(f"training.r_drop: task {task.part_name()} has no measure of two passes; leave it out")
+    if not drops_out(network):
+        raise RecipeError(
+            "training.r_drop: this base drops nothing out, so that two passes are the same; set training.dropout=0.1 too, or "
+            "leave it out"
+        )
+
+
+def _loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
+    """Whether a language model's outputs are made a few places at a time. Raises RecipeError where that is asked in vain."""
+    from tunesmith.models.language import LanguageNetwork, lazy_fits
+
+    vocabulary = network.vocabulary if isinstance(network, LanguageNetwork) else 0
+    if asked.chunked_loss is True and asked.r_drop > 0:
+        raise RecipeError("training.chunked_loss: r_drop compares whole outputs; leave one of the two out")
+    small = asked.chunked_loss == "auto" and (vocabulary < LARGE_VOCABULARY or asked.r_drop > 0)
+    if asked.chunked_loss is False or small:
+        return []
+    why_not = lazy_fits(network)
+    if why_not and asked.chunked_loss is True:
+        raise RecipeError(f"training.chunked_loss: {why_not}; leave it out")
+    if not why_not:
+        assert isinstance(network, LanguageNetwork)
+        network.lazy = True
+    said = why_not or f"{vocabulary:,} outputs for each token, which are never all in memory"
+    return [Derived("training.chunked_loss", not why_not, said)] if asked.chunked_loss == "auto" else []
 
 
 def share_kept(recipe: Recipe, task: Task) -> float:
@@ -284,8 +322,9 @@ def make_run(
         return FixedRows(examples, order, size, pad, built.runtime.device, vary)
 
     asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
-    sizes = [asked] if isinstance(asked, int) else halvings(recipe.training.batch_size)
-    size, why = fitting_micro_batch(network, task, built.plan, trunk, source_of, sizes)
+    together = [recipe.training.batch_size]
+    sizes = [asked] if isinstance(asked, int) else together if built.training.step_in_backward else halvings(*together)
+    size, why = fitting_micro_batch(network, task, built.plan, trunk, source_of, sizes, built.training)
     if recipe.training.micro_batch == "auto":
         built.derived.append(Derived("training.micro_batch", size, why))
     built.training = built.training.model_copy(update={"micro_batch": size})

@@ -67,7 +67,14 @@ class TrainingSpec(_Spec):
     batch_size: Annotated[int, Field(ge=1)] = Field(default=32, description="rows in one optimizer step")
     micro_batch: Annotated[int, Field(ge=1)] | Auto = Field(default="auto", description="rows in memory at once")
     max_length: Annotated[int, Field(ge=4)] | Auto = Field(default="auto", description="tokens kept of a text")
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "adamw_8bit"] = Field(
+        default="adamw", description="adamw_8bit keeps its two moments in 8 bits each, a quarter of the memory"
+    )
+    step_in_backward: bool = Field(
+        default=False,
+        description="move each parameter as soon as its gradient is there, and let that go: less memory; without "
+        "clipping, and a step's rows all at once",
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=0.01, description="decoupled; none on norms, biases, embeddings"
     )
@@ -79,6 +86,11 @@ class TrainingSpec(_Spec):
         "over about the last 100 steps; 0 for none",
     )
     dropout: Share | None = Field(default=None, description="overrides every dropout of the model; null keeps its own")
+    r_drop: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="weight of how far two passes of a row with other dropout disagree (R-Drop): 1 to 5 are usual; 0 for one "
+        "pass",
+    )
     probe: bool = Field(default=True, description="fit the head on frozen features before the base may change")
     patience: Annotated[int, Field(ge=0)] = Field(
         default=3,
@@ -87,6 +99,10 @@ class TrainingSpec(_Spec):
     evaluations: Annotated[int, Field(ge=1)] = Field(default=1, description="evaluations on validation rows per epoch")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpointing: bool = Field(default=False, description="recompute activations in backward: less memory, more time")
+    chunked_loss: bool | Auto = Field(
+        default="auto",
+        description="a language model's loss over a few places at a time: the outputs of all are never in memory",
+    )
     cache: Literal["auto", "memory", "off"] = Field(
         default="auto", description="outputs of frozen blocks: computed once, or not"
     )
@@ -220,6 +236,7 @@ class Recipe(_Spec):
                 f"training.micro_batch: {training.micro_batch} rows at once is more than the "
                 f"{training.batch_size} of training.batch_size; lower it or raise training.batch_size"
             )
+        problems += self._in_backward() if training.step_in_backward else []
         held_out = self.data.test + (0.0 if self.data.validation == "auto" else self.data.validation)
         if held_out >= 0.9:
             problems.append(
@@ -236,6 +253,26 @@ class Recipe(_Spec):
             problems.append(
                 "training.checkpointing: method head trains nothing inside the base, so there is nothing to recompute; "
                 "set it to false"
+            )
+        return problems
+
+    def _in_backward(self) -> list[str]:
+        """What a step within the backward pass rules out: whatever needs all gradients at once, or several passes."""
+        training, retention = self.training, self.retention
+        held = [key for key, asked in (("distill", retention.distill), ("replay", retention.replay)) if asked > 0]
+        problems = [
+            f"retention.{key}: it has a backward pass of its own; leave it or training.step_in_backward out"
+            for key in held
+        ]
+        if training.clip is not None:
+            problems.append(
+                "training.clip: the norm of all gradients is not known before the first parameter moves; set it to null, or "
+                "leave training.step_in_backward out"
+            )
+        if isinstance(training.micro_batch, int) and training.micro_batch < training.batch_size:
+            problems.append(
+                f"training.micro_batch: a step in backward takes its {training.batch_size} rows at once; leave it out and "
+                "lower training.batch_size, or leave training.step_in_backward out"
             )
         return problems
 

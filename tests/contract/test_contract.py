@@ -62,7 +62,7 @@ def take_steps(made: Set, count: int = 2) -> list[float]:
 
     from tunesmith.data.encode import collate
     from tunesmith.training.loop import set_mode
-    from tunesmith.training.step import optimizer_step
+    from tunesmith.training.step import Objective, optimizer_step
 
     inputs, pad = made.batch.inputs, made.network.processor.pad
     parts = [collate(made.examples[part], pad) for part in (slice(0, 6), slice(6, None))]
@@ -74,7 +74,7 @@ def take_steps(made: Set, count: int = 2) -> list[float]:
         set_mode(made.network, made.plan)
         losses.append(
             optimizer_step(
-                made.task, lambda batch: made.network(batch.inputs), parts, made.masters, 1.0, None, 7, step
+                Objective(made.task, lambda batch: made.network(batch.inputs)), parts, made.masters, 1.0, None, 7, step
             ).loss
         )
     made.network.eval()

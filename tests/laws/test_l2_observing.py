@@ -43,7 +43,8 @@ def _watch(made: Bench) -> None:
     run, training = made.run, made.recipe.training
     assert run.evaluate is not None
     run.evaluate()
-    fitting_micro_batch(run.network, run.task, run.plan, run.trunk, lambda size: run.source, [training.batch_size])
+    sizes = [training.batch_size]
+    fitting_micro_batch(run.network, run.task, run.plan, run.trunk, lambda size: run.source, sizes, training)
     Ledger(made.run.checkpoints.folder.parent).append(StepDone(0, 1, 0.0, 1.0, 1.0, 1.0, 1, 1, 1.0))
     torch.rand(3)
 

@@ -43,8 +43,8 @@ def test_frozen_stays_and_trainable_moves(
 
 def test_control_a_group_that_is_never_moved_is_noticed(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     made = bench(recipe_for(model_folder("bert"), table_file, "full"), tmp_path)
-    made.run.masters.optimizer.param_groups[0]["weight_decay"] = 0.0
-    made.run.masters._peaks[0] = 0.0
+    made.run.masters.optimizers.groups[0]["weight_decay"] = 0.0
+    made.run.masters.optimizers.groups[0]["peak"] = 0.0
     assert _unmoved(made) == made.run.plan.frozen | set(made.run.plan.groups[0].parameters)
 
 
@@ -58,7 +58,7 @@ def test_control_weight_decay_on_what_is_frozen_is_noticed(
     name = sorted(made.run.plan.frozen)[0]
     parameter = made.run.network.get_parameter(name)
     parameter.grad = torch.zeros_like(parameter)
-    made.run.masters.optimizer.param_groups[0]["params"].append(parameter)
+    made.run.masters.optimizers.groups[0]["params"].append(parameter)
     assert _unmoved(made) == made.run.plan.frozen - {name}
 
 

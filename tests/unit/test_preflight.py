@@ -13,6 +13,7 @@ import pytest
 from shortruns import METHODS, Bench, bench, recipe_for
 from tunesmith.data.encode import Batch
 from tunesmith.errors import TrainingError
+from tunesmith.recipe import TrainingSpec
 from tunesmith.training import footprint as footprints
 from tunesmith.training import preflight
 from tunesmith.training.footprint import Footprint
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Folder = Callable[[str], Path]
+TRAINING = TrainingSpec()
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def _fitting(made: Bench, reserved: list[weakref.ref[Tensor]], room: int, row: i
         return FixedRows(run.source.examples, run.source.order, size, run.source.pad, "cpu")
 
     task: Any = SimpleNamespace(loss=loss)
-    return fitting_micro_batch(run.network, task, run.plan, run.trunk, source_of, sizes)[0]
+    return fitting_micro_batch(run.network, task, run.plan, run.trunk, source_of, sizes, TRAINING)[0]
 
 
 @pytest.mark.parametrize("method", ["full", "layers"])
@@ -104,7 +106,7 @@ def test_what_no_memory_is_left_for_is_refused_before_it_is_tried(
     def size_with(free: int, sizes: list[int]) -> int:
         tried.clear()
         monkeypatch.setattr(preflight, "free_memory", lambda: free)
-        return fitting_micro_batch(run.network, run.task, run.plan, trunk, source_of, sizes)[0]
+        return fitting_micro_batch(run.network, run.task, run.plan, trunk, source_of, sizes, TRAINING)[0]
 
     def work(batch: Batch) -> None:
         run.task.loss(run.trunk.forward("train", batch), batch).total.backward()

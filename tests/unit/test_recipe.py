@@ -42,7 +42,7 @@ RECIPES = st.fixed_dictionaries(
                 "clip": st.one_of(st.none(), RATE),
                 "dropout": st.one_of(st.none(), st.floats(0, 0.99)),
                 "probe": st.booleans(),
-                "optimizer": st.sampled_from(["adamw", "sgd"]),
+                "optimizer": st.sampled_from(["adamw", "sgd", "adamw_8bit"]),
             },
         ),
     },
@@ -331,7 +331,7 @@ def test_unknown_keys_are_told_the_values_of_the_others_where_these_are_few() ->
     settings = {"task": {"name": "regression", "penalty": 3}, "training": {"optimiser": "adam"}}
     assert _problems({"model": "m", "data": "rows.csv", **settings}) == (
         "task.penalty: unknown key; the choices are: error (squared, huber)",
-        'training.optimiser: unknown key; did you mean "optimizer" (adamw, sgd)?',
+        'training.optimiser: unknown key; did you mean "optimizer" (adamw, sgd, adamw_8bit)?',
     )
     (problem,) = _problems({"model": "m", "data": {"path": "rows.csv", "txt": "a"}})
     assert problem == 'data.txt: unknown key; did you mean "text" or "test"?', "what takes any value has none listed"

@@ -14,7 +14,7 @@ from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import LossSum
 from tunesmith.tasks.classification import Classification
 from tunesmith.training.optim import Masters
-from tunesmith.training.step import StepResult, optimizer_step
+from tunesmith.training.step import Objective, StepResult, optimizer_step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,9 +46,8 @@ def _step(network: nn.Module, parts: list[Batch], clip: float | None = None, pla
     import torch
 
     masters = Masters(network, plan, TrainingSpec(optimizer="sgd", weight_decay=0.0), torch.float32)
-    return optimizer_step(
-        Classification(), lambda batch: network(batch.inputs["input_ids"]), parts, masters, 0.5, clip, 0, 0
-    )
+    objective = Objective(Classification(), lambda batch: network(batch.inputs["input_ids"]))
+    return optimizer_step(objective, parts, masters, 0.5, clip, 0, 0)
 
 
 @pytest.mark.parametrize("sizes", [(10,), (5, 5), (4, 4, 2), (1,) * 10])
@@ -116,16 +115,8 @@ def test_a_gradient_that_is_not_finite_is_told_apart() -> None:
     network = _linear()
     masters = Masters(network, PLAN, TrainingSpec(), torch.float32)
     with pytest.raises(TrainingError, match="the gradient is not finite"):
-        optimizer_step(
-            Classification(),
-            lambda batch: Root.apply(network(batch.inputs["input_ids"])),
-            _parts((10,)),
-            masters,
-            1.0,
-            1.0,
-            0,
-            4,
-        )
+        objective = Objective(Classification(), lambda batch: Root.apply(network(batch.inputs["input_ids"])))
+        optimizer_step(objective, _parts((10,)), masters, 1.0, 1.0, 0, 4)
 
 
 class _Together(Classification):
@@ -163,7 +154,7 @@ def test_a_joint_loss_over_parts_is_the_loss_over_all_their_rows() -> None:
     parts = _parts((4, 4, 2))
     made, plain = _Noisy(), _Noisy()
     masters = Masters(made.network, PLAN, TrainingSpec(optimizer="sgd", weight_decay=0.0), torch.float32)
-    result = optimizer_step(_Together(), made, parts, masters, 0.5, None, 3, 2)
+    result = optimizer_step(Objective(_Together(), made), parts, masters, 0.5, None, 3, 2)
     outputs = []
     for part, batch in enumerate(parts):
         with torch_seed(3, "dropout", 2, part):
@@ -185,8 +176,56 @@ def test_control_a_sum_over_parts_is_another_loss() -> None:
 
     def loss(task: Classification) -> float:
         masters = Masters(network := _linear(), PLAN, TrainingSpec(optimizer="sgd"), torch.float32)
-        return optimizer_step(
-            task, lambda batch: network(batch.inputs["input_ids"]), _parts((5, 5)), masters, 0.5, None, 0, 0
-        ).loss
+        objective = Objective(task, lambda batch: network(batch.inputs["input_ids"]))
+        return optimizer_step(objective, _parts((5, 5)), masters, 0.5, None, 0, 0).loss
 
     assert loss(Apart()) != pytest.approx(loss(_Together()), rel=1e-3)
+
+
+# Two passes
+
+
+@pytest.mark.parametrize("sizes", [(10,), (4, 6)])
+def test_two_passes_are_held_to_each_other(sizes: tuple[int, ...]) -> None:
+    """One plain step on the mean of both losses and half the weight times the divergence both ways, by torch's own."""
+    import torch
+    from torch.nn.functional import cross_entropy, kl_div
+
+    from tunesmith.seeds import torch_seed
+
+    parts, weight = _parts(sizes), 3.0
+    made, plain = _Noisy(), _Noisy()
+    masters = Masters(made.network, PLAN, TrainingSpec(optimizer="sgd", weight_decay=0.0), torch.float32)
+    result = optimizer_step(Objective(Classification(), made, weight), parts, masters, 0.5, None, 3, 2)
+    total = torch.zeros(())
+    for part, batch in enumerate(parts):
+        outputs = []
+        for use in ("dropout", "dropout once more"):
+            with torch_seed(3, use, 2, part):
+                outputs.append(plain(batch))
+        assert not torch.equal(*outputs), "two passes drop other things"
+        assert batch.target is not None
+        one, other = (output.log_softmax(-1) for output in outputs)
+        apart = kl_div(one, other, log_target=True, reduction="sum") + kl_div(
+            other, one, log_target=True, reduction="sum"
+        )
+        losses = sum(cross_entropy(output, batch.target, reduction="sum") for output in outputs)
+        total = total + losses / 2 + weight * apart / 4
+    (total / 10).backward()
+    assert result.loss == pytest.approx(float(total.detach()) / 10, rel=1e-6)
+    for moved, start in zip(made.network.parameters(), plain.network.parameters(), strict=True):
+        assert start.grad is not None and float(start.grad.abs().max()) > 1e-3
+        assert torch.allclose(moved, start - 0.05 * start.grad, atol=1e-6)
+
+
+def test_labels_disagree_as_so_many_pairs_of_classes() -> None:
+    import torch
+
+    from tunesmith.tasks._disagreement import of_classes, of_labels, of_numbers
+
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 5, 4).unbind(0)
+    pairs = [torch.stack([value, torch.zeros_like(value)], dim=-1) for value in (first, second)]
+    assert float(of_labels(first, second)) == pytest.approx(float(of_classes(*pairs)), rel=1e-5)
+    assert float(of_classes(first, first)) == pytest.approx(0.0, abs=1e-6)
+    assert float(of_numbers(first, second)) == pytest.approx(float((first - second).pow(2).sum()))

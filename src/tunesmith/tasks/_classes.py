@@ -14,6 +14,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.tasks._disagreement import of_classes
 from tunesmith.tasks._metrics import accuracy, macro_f1
 from tunesmith.tasks.base import (
     Labels,
@@ -86,6 +87,9 @@ class ClassTask(OutputTask, ABC):
         index = {name: position for position, name in enumerate(labels.names)}
         known = [None] * len(texts) if targets is None else [index[target] for target in targets]
         return encode_texts(texts, known, processor, limit)
+
+    def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
+        return of_classes(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         return output.softmax(-1)

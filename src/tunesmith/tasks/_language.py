@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from tunesmith.data.columns import Asked, Columns
-from tunesmith.data.encode import Batch, Example, Text
+from tunesmith.data.encode import IGNORED, Batch, Example, Text
 from tunesmith.data.passages import PART, TEXT
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError
+from tunesmith.tasks._disagreement import of_classes
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks._tokens import (
     LOWER,
@@ -163,6 +164,11 @@ class LanguageTask(Task, ABC):
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
         assert batch.target is not None
         return token_loss(*self.aligned(output, batch.target))
+
+    def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
+        assert batch.target is not None
+        (one, target), (other, _) = (self.aligned(output, batch.target) for output in (first, second))
+        return of_classes(one[target != IGNORED], other[target != IGNORED])
 
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
         """Of each window, as `judged_tokens` has it."""

@@ -16,20 +16,27 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from tunesmith.models.lazy_logits import LazyLogits
+
 NATS_A_BIT = 0.6931471805599453  # ln 2
 LOWER = frozenset({"loss", "perplexity", "bits_per_byte"})  # metrics of which less is better
 
 
-def token_loss(logits: Tensor, target: Tensor, smoothing: float = 0.0) -> LossSum:
+def token_loss(logits: Tensor | LazyLogits, target: Tensor, smoothing: float = 0.0) -> LossSum:
     """Cross-entropy summed over learned tokens, each a weight of 1: the mean is that of transformers' own heads.
 
     `logits` [rows, places, vocabulary] are held against `target` [rows, places], IGNORED where nothing is learned.
     """
     from torch.nn.functional import cross_entropy
 
+    from tunesmith.models.lazy_logits import LazyLogits
+
     learned = target != IGNORED
+    weight = learned.sum().float()
+    if isinstance(logits, LazyLogits):
+        return LossSum(logits.loss(learned, target[learned], smoothing), weight, {})
     total = cross_entropy(logits[learned].float(), target[learned], reduction="sum", label_smoothing=smoothing)
-    return LossSum(total, learned.sum().float(), {})
+    return LossSum(total, weight, {})
 
 
 def judged_tokens(logits: Tensor, target: Tensor, rows: Sequence[int]) -> list[Prediction]:

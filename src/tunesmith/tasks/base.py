@@ -250,6 +250,10 @@ class Task(Part, ABC):
     def loss(self, output: Tensor, batch: Batch) -> LossSum:
         """Sum of the loss over the batch's rows, and how many there are."""
 
+    def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
+        """How far two outputs of the batch say other things, summed as `loss` is; None where that has no meaning."""
+        return None
+
     @abstractmethod
     def predict(self, output: Tensor, rows: Sequence[int], labels: Labels) -> list[Prediction]:
         """What the network's output says of each row."""

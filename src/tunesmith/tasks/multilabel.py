@@ -16,6 +16,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import LabelSet, separator_of
 from tunesmith.errors import DataError
+from tunesmith.tasks._disagreement import of_labels
 from tunesmith.tasks._metrics import average_precision, best_threshold, label_f1, ranks
 from tunesmith.tasks.base import (
     Labels,
@@ -91,6 +92,9 @@ class Multilabel(OutputTask):
         logits = output.float()  # [rows, labels]
         total = binary_cross_entropy_with_logits(logits, batch.target, reduction="sum")
         return LossSum(total, torch.tensor(float(logits.numel()), device=logits.device), {})
+
+    def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
+        return of_labels(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         return output.sigmoid()

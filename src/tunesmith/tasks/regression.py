@@ -16,6 +16,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list
 from tunesmith.data.targets.numbers import Numbers
 from tunesmith.errors import DataError
+from tunesmith.tasks._disagreement import of_numbers
 from tunesmith.tasks._metrics import correlation, rank_correlation, root_mean_square_error
 from tunesmith.tasks.base import Labels, LossSum, Mistake, OutputTask, Prediction, Scores, encode_texts
 
@@ -92,6 +93,9 @@ class Regression(OutputTask):
         values = output.float()  # [rows, numbers]
         total = (mse_loss if self.error == "squared" else huber_loss)(values, batch.target, reduction="sum")
         return LossSum(total, torch.tensor(float(values.numel()), device=values.device), {})
+
+    def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
+        return of_numbers(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         if labels.standardised:

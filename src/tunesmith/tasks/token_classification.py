@@ -15,6 +15,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.tags import OUTSIDE, Entity, Tags, entities_of, scheme_of, tags_of, types_of
 from tunesmith.data.words import Bounds, Window, Words, bounds_of, windows_of
 from tunesmith.errors import RecipeError
+from tunesmith.tasks._disagreement import of_classes
 from tunesmith.tasks._metrics import entity_f1, entity_precision, entity_recall
 from tunesmith.tasks.base import Labels, LossSum, Mark, Mistake, OutputTask, Prediction, Scores
 
@@ -139,6 +140,11 @@ class TokenClassification(OutputTask):
         counted = target != IGNORED
         correct = ((logits.argmax(-1) == target) & counted).sum()
         return LossSum(total, counted.sum().float(), {"correct": correct.detach()})
+
+    def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
+        assert batch.target is not None
+        counted = batch.target.flatten() != IGNORED
+        return of_classes(first.flatten(0, -2)[counted], second.flatten(0, -2)[counted])
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         return output.softmax(-1)

@@ -17,7 +17,7 @@ from tunesmith.training.optim import Masters
 from tunesmith.training.schedule import pull_share, warmup_linear
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Carry, Checkpoints, State
-from tunesmith.training.step import StepResult, optimizer_step
+from tunesmith.training.step import Objective, StepResult, optimizer_step
 from tunesmith.training.trunk import Trunk
 
 if TYPE_CHECKING:
@@ -139,8 +139,7 @@ def _step(run: Run) -> StepResult:
     set_mode(run.network, run.plan)
     try:
         result = optimizer_step(
-            run.task,
-            forward,
+            Objective(run.task, forward, run.training.r_drop),
             run.source.batch(run.state.step),
             run.masters,
             warmup_linear(run.state.step, run.steps, run.training.warmup),
@@ -151,6 +150,8 @@ def _step(run: Run) -> StepResult:
             run.hold,
         )
     except TrainingError as error:
+        if run.masters.in_backward:  # some parameters have moved already
+            raise TrainingError(*error.problems, _kept(run)) from None
         saved = _save(run)
         raise TrainingError(*error.problems, f"the last good state is kept in {saved.path}") from None
     for anchor in run.anchors:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tunesmith.recipe import TrainingSpec
+from tunesmith.training.optimizers import Optimizers
 
 if TYPE_CHECKING:
     import torch
@@ -46,19 +48,8 @@ class Masters:
         self.averages: dict[str, Tensor] = (
             {name: tensor.detach().clone() for name, tensor in self.tensors.items()} if training.ema > 0 else {}
         )
-        groups = [
-            {
-                "params": [self.tensors[name] for name in group.parameters],
-                "lr": group.rate,
-                "weight_decay": training.weight_decay if group.decay else 0.0,
-            }
-            for group in plan.groups
-        ]
-        self._peaks = [group.rate for group in plan.groups]
-        if training.optimizer == "adamw":
-            self.optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, fused=True)
-        else:
-            self.optimizer = torch.optim.SGD(groups, momentum=0.9)
+        self.in_backward = training.step_in_backward
+        self.optimizers = Optimizers(self.tensors, plan, training, self.in_backward)
 
     def collect(self) -> None:
         """Moves gradients from the live parameters onto the masters, in float32."""
@@ -77,12 +68,45 @@ class Masters:
 
     def move(self, rate_share: float) -> float:
         """One optimizer step at `rate_share` of the peak rates; gives the first group's rate, and clears gradients."""
-        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * rate_share
-        self.optimizer.step()
+        rate = self.optimizers.at(rate_share)
+        self.optimizers.step()
         self.discard()
         self.publish()
-        return self._peaks[0] * rate_share
+        return rate
+
+    @contextmanager
+    def moved_in_backward(self) -> Iterator[list[Tensor]]:
+        """Inside, a backward pass moves each parameter as soon as its gradient is whole, and lets that go.
+
+        So that only few gradients are there at once (Lv 2023, "Full parameter fine-tuning for large language models with
+        limited resources", section 3.1, with AdamW in the place of its plain steps). Gives a list that fills with the norm of
+        each gradient. Only where `in_backward`.
+        """
+        norms: list[Tensor] = []
+        hooks = [
+            live.register_post_accumulate_grad_hook(partial(self._move_one, name, norms))
+            for name, live in self._live.items()
+            if live.requires_grad
+        ]
+        try:
+            yield norms
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.discard()
+
+    def _move_one(self, name: str, norms: list[Tensor], live: Tensor) -> None:
+        import torch
+
+        assert live.grad is not None
+        master, gradient = self.tensors[name], live.grad.float()
+        norms.append(gradient.norm())
+        master.grad = gradient
+        self.optimizers.step_one(name)
+        master.grad = live.grad = None
+        if live is not master:
+            with torch.no_grad():
+                live.copy_(master)
 
     def pull_back(self, start: Mapping[str, Tensor], share: float, importance: Mapping[str, Tensor] | None) -> None:
         """Lets the parameters of `start` go a share of their way back to it.
@@ -164,16 +188,14 @@ class Masters:
         self.publish()
 
     def export(self) -> dict[str, Tensor]:
-        """Everything that changes, by name, as float32 tensors on any device: "parameter/NAME", "optimizer/SLOT/NAME".
+        """Everything that changes, by name, as tensors on any device: "parameter/NAME", "optimizer/SLOT/NAME".
 
         And "average/NAME", where averages are kept.
         """
         out = {f"parameter/{name}": tensor.detach() for name, tensor in self.tensors.items()}
         out |= {f"average/{name}": tensor for name, tensor in self.averages.items()}
-        for name, tensor in self.tensors.items():
-            for slot, value in self.optimizer.state.get(tensor, {}).items():
-                if value is not None:
-                    out[f"optimizer/{slot}/{name}"] = value
+        for name in self.tensors:
+            out |= {f"optimizer/{slot}/{name}": value for slot, value in self.optimizers.states(name).items()}
         return out
 
     def restore(self, saved: dict[str, Tensor]) -> None:
@@ -194,7 +216,5 @@ class Masters:
             kind, _, rest = key.partition("/")
             if kind == "optimizer":
                 slot, _, name = rest.partition("/")
-                tensor = self.tensors[name]
-                # Copies, and Adam's step count stays where the optimizer made it: on the CPU unless fused on a GPU.
-                self.optimizer.state[tensor][slot] = value.clone().to(tensor.device)
+                self.optimizers.remember(name, slot, value)
         self.publish()

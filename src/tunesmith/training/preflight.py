@@ -10,11 +10,14 @@ from tunesmith.data.encode import Batch
 from tunesmith.errors import TrainingError
 from tunesmith.memory import free_memory
 from tunesmith.methods.base import Plan
+from tunesmith.recipe import TrainingSpec
 from tunesmith.seeds import torch_seed
 from tunesmith.tasks.base import Task
 from tunesmith.training.footprint import Footprint
 from tunesmith.training.loop import set_mode
+from tunesmith.training.optimizers import STATE_BYTES
 from tunesmith.training.source import FixedRows
+from tunesmith.training.step import Objective
 from tunesmith.training.trunk import Trunk
 
 if TYPE_CHECKING:
@@ -27,7 +30,13 @@ SHORTEST = 8  # tokens below which no length limit is offered
 
 
 def fitting_micro_batch(
-    network: Network, task: Task, plan: Plan, trunk: Trunk, source_of: Callable[[int], FixedRows], sizes: list[int]
+    network: Network,
+    task: Task,
+    plan: Plan,
+    trunk: Trunk,
+    source_of: Callable[[int], FixedRows],
+    sizes: list[int],
+    training: TrainingSpec,
 ) -> tuple[int, str]:
     """The first of `sizes` (descending) at which the longest batch fits in memory, and why it was not the first.
 
@@ -37,9 +46,9 @@ def fitting_micro_batch(
     tried and the memory there is, when none fits.
     """
     set_mode(network, plan)
-    room = _Room(network, task, trunk, source_of(sizes[0]))
+    room = _Room(network, task, trunk, source_of(sizes[0]), training)
     for size in sizes:
-        if room.holds(source_of(size)) and _fits(network, task, trunk, source_of(size)):
+        if room.holds(source_of(size)) and _fits(network, task, trunk, source_of(size), training):
             why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
             return size, why
         gc.collect()
@@ -49,9 +58,10 @@ def fitting_micro_batch(
     tokens = batch.tokens // len(batch.rows)
     kind = f"{tokens} tokens" if text else "pictures"
     shorter = ", a smaller training.max_length or" if text else " and a smaller"
+    fewer = "training.batch_size" if training.step_in_backward else "training.micro_batch"
     raise TrainingError(
         f"out of memory: not even {sizes[-1]} row(s) of {kind} fit ({_free(network)}{room.needed(source)}); "
-        f"set training.checkpointing=true{shorter} training.micro_batch, or method=head"
+        f"set training.checkpointing=true{shorter} {fewer}, or method=head"
         f"{room.would_fit(source_of, sizes[-1], tokens if text else 0)}"
     )
 
@@ -62,26 +72,26 @@ class _Room:
     A system hands out more memory than it has, and ends the process that writes to it: on a CPU nothing would raise.
     """
 
-    def __init__(self, network: Network, task: Task, trunk: Trunk, source: FixedRows) -> None:
-        self._network, self._task, self._trunk = network, task, trunk
+    def __init__(self, network: Network, task: Task, trunk: Trunk, source: FixedRows, training: TrainingSpec) -> None:
+        self._network, self._task, self._trunk, self._training = network, task, trunk, training
         self._footprint: Footprint | None = None
         self._free = 0
         if network.sample.device.type == "cpu":
             self._free = free_memory()
-            if _reserved_bytes(network, source) <= self._free:  # else refused before a row is tried
+            if self._reserved(source) <= self._free:  # else refused before a row is tried
                 self._footprint = self._unless_full(lambda: Footprint(self._pass, source.longest()))
 
     def holds(self, source: FixedRows) -> bool:
         footprint, rows = self._footprint, len(source.longest().rows)
         if footprint is None:
             return True
-        room = self._free - _reserved_bytes(self._network, source)
+        room = self._free - self._reserved(source)
         return footprint.bound(rows) <= room or self._bytes(footprint, rows) <= room
 
     def needed(self, source: FixedRows) -> str:
         if self._footprint is None:
             return ""
-        needed = self._bytes(self._footprint, len(source.longest().rows)) + _reserved_bytes(self._network, source)
+        needed = self._bytes(self._footprint, len(source.longest().rows)) + self._reserved(source)
         return f", about {needed / 1e9:.1f} GB needed"
 
     def would_fit(self, source_of: Callable[[int], FixedRows], size: int, tokens: int) -> str:
@@ -91,11 +101,14 @@ class _Room:
         for rows in halvings(size)[1:]:
             if self.holds(source_of(rows)):
                 return f"; training.micro_batch={rows} would fit"
-        room = self._free - _reserved_bytes(self._network, source_of(1))
+        room = self._free - self._reserved(source_of(1))
         for length in halvings(tokens)[1:]:
             if length >= SHORTEST and self._bytes(self._footprint, length / tokens) <= room:
                 return f"; training.micro_batch=1 with training.max_length={length} would fit"
         return ""
+
+    def _reserved(self, source: FixedRows) -> int:
+        return _reserved_bytes(self._network, source, self._training)
 
     def _bytes(self, footprint: Footprint, rows: float) -> int:
         found = self._unless_full(lambda: footprint.bytes(rows))
@@ -113,19 +126,35 @@ class _Room:
             self._network.zero_grad(set_to_none=True)
 
     def _pass(self, batch: Batch) -> None:
-        self._task.loss(self._trunk.forward("train", batch), batch).total.backward()
+        _learn(self._network, self._task, self._trunk, batch, self._training)
         self._network.zero_grad(set_to_none=True)
 
 
-def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows) -> bool:
+def _learn(network: Network, task: Task, trunk: Trunk, batch: Batch, training: TrainingSpec) -> None:
+    """Forward and backward of a batch; where a step moves in backward, no gradient outlasts its parameter's turn."""
+    parameters = [value for value in network.parameters() if value.requires_grad and training.step_in_backward]
+    hooks = [value.register_post_accumulate_grad_hook(_let_go) for value in parameters]
+    try:
+        Objective(task, lambda given: trunk.forward("train", given), training.r_drop).loss(
+            batch, 0, 0, 0
+        ).total.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _let_go(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows, training: TrainingSpec) -> bool:
     reserved: list[Tensor] = []
     try:
         with torch_seed("preflight"):
-            if network.sample.device.type == "cpu" and _reserved_bytes(network, source) > free_memory():
+            if network.sample.device.type == "cpu" and _reserved_bytes(network, source, training) > free_memory():
                 raise MemoryError
-            reserved += _reserve(network, _several(source))
-            batch = source.longest()
-            task.loss(trunk.forward("train", batch), batch).total.backward()
+            reserved += _reserve(network, _several(source), training)
+            _learn(network, task, trunk, source.longest(), training)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -136,31 +165,32 @@ def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows) -> bool
     return True
 
 
-def _reserve(network: Network, several: bool) -> list[Tensor]:
-    """Room for what training holds beside weights and activations: two moments for each parameter that trains (AdamW).
+def _reserve(network: Network, several: bool, training: TrainingSpec) -> list[Tensor]:
+    """Room for what training holds beside weights and activations: what the optimizer remembers of each parameter.
 
-    A float32 gradient stands beside them while the next of `several` micro-batches runs, and where it is a copy of the
-    network's own: see `Masters`.
+    A float32 gradient stands beside it while the next of `several` micro-batches runs, and where it is a copy of the
+    network's own: see `Masters`. Not where a step moves in backward, which has one such copy at a time.
     """
     import torch
 
     return [
-        torch.empty(_copies(parameter, several), *parameter.shape, dtype=torch.float32, device=parameter.device)
+        torch.empty(_held(parameter, several, training), dtype=torch.uint8, device=parameter.device)
         for parameter in network.parameters()
         if parameter.requires_grad
     ]
 
 
-def _reserved_bytes(network: Network, source: FixedRows) -> int:
+def _reserved_bytes(network: Network, source: FixedRows, training: TrainingSpec) -> int:
     """What `_reserve` takes."""
     several = _several(source)
-    return sum(4 * value.numel() * _copies(value, several) for value in network.parameters() if value.requires_grad)
+    return sum(_held(value, several, training) for value in network.parameters() if value.requires_grad)
 
 
-def _copies(parameter: Tensor, several: bool) -> int:
+def _held(parameter: Tensor, several: bool, training: TrainingSpec) -> int:
     import torch
 
-    return 3 if several or parameter.dtype != torch.float32 else 2
+    copied = (several or parameter.dtype != torch.float32) and not training.step_in_backward
+    return int(parameter.numel() * (STATE_BYTES[training.optimizer] + (4 if copied else 0)))
 
 
 def _several(source: FixedRows) -> bool:

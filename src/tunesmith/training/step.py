@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith.data.encode import Batch, joined, per_row
 from tunesmith.errors import TrainingError
 from tunesmith.seeds import torch_seed
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.base import LossSum, Task
 from tunesmith.training.optim import Masters
 
 if TYPE_CHECKING:
@@ -25,9 +25,35 @@ class StepResult:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a micro-batch is learned by."""
+
+    task: Task
+    forward: Callable[[Batch], Tensor]
+    r_drop: float = 0.0  # weight of how far two passes with other dropout disagree; 0: one pass
+
+    def loss(self, batch: Batch, seed: int, step: int, part: int) -> LossSum:
+        """The task's loss; of two passes their mean, and half of `r_drop` times their disagreement.
+
+        R-Drop adds up both losses, and `r_drop` times the disagreement (Liang 2021, equation 3); halved, a row weighs as much
+        as in one pass, so that rates keep their meaning.
+        """
+        with torch_seed(seed, "dropout", step, part):
+            first = self.forward(batch)
+            loss = self.task.loss(first, batch)
+        if self.r_drop == 0:
+            return loss
+        with torch_seed(seed, "dropout once more", step, part):
+            second = self.forward(batch)
+            other = self.task.loss(second, batch)
+        apart = self.task.disagreement(first, second, batch)
+        assert apart is not None, "refused where it is asked for"
+        return LossSum((loss.total + other.total + self.r_drop * apart) / 2, loss.weight, loss.logs)
+
+
 def optimizer_step(
-    task: Task,
-    forward: Callable[[Batch], Tensor],
+    objective: Objective,
     batches: Sequence[Batch],
     masters: Masters,
     rate_share: float,
@@ -48,8 +74,11 @@ def optimizer_step(
     """
     import torch
 
-    accumulate = _joint if task.joint and len(batches) > 1 else _summed
-    total, weight = accumulate(task, forward, batches, masters, seed, step)
+    if masters.in_backward:
+        assert len(batches) == 1 and clip is None and hold is None, "a step in backward knows no other gradients"
+        return _in_backward(objective, batches[0], masters, rate_share, seed, step, place)
+    accumulate = _joint if objective.task.joint and len(batches) > 1 else _summed
+    total, weight = accumulate(objective, batches, masters, seed, step)
     weight = weight if weight > 0 else 1.0  # of rows that hold nothing to learn, which were counted: gradients of 0
     if hold is not None:
         (hold(step) * weight).backward()
@@ -69,14 +98,43 @@ def optimizer_step(
     return StepResult(total / weight, norm, rate, rows, tokens)
 
 
+def _in_backward(
+    objective: Objective,
+    batch: Batch,
+    masters: Masters,
+    rate_share: float,
+    seed: int,
+    step: int,
+    place: Callable[[int], str],
+) -> StepResult:
+    """As `optimizer_step` of one micro-batch without clipping, each parameter moved within the backward pass.
+
+    Where a gradient is not finite, which is only seen then, parameters have moved.
+    """
+    import torch
+
+    norm = rate = 0.0
+    loss = objective.loss(batch, seed, step, 0)
+    total, weight = float(loss.total.detach()), float(loss.weight)
+    weight = weight if weight > 0 else 1.0
+    if _finite(total):
+        rate = masters.optimizers.at(rate_share)
+        with torch_seed(seed, "backward", step, 0), masters.moved_in_backward() as norms:
+            (loss.total / weight).backward()
+        norm = float(torch.stack(norms).norm()) if norms else 0.0
+    if not (_finite(total) and _finite(norm)):
+        raise _not_finite([place(row) for row in batch.rows], total, norm, step)
+    return StepResult(total / weight, norm, rate, len(batch.rows), batch.tokens)
+
+
 def _summed(
-    task: Task, forward: Callable[[Batch], Tensor], batches: Sequence[Batch], masters: Masters, seed: int, step: int
+    objective: Objective, batches: Sequence[Batch], masters: Masters, seed: int, step: int
 ) -> tuple[float, float]:
     """Gradients of the losses of the micro-batches, one after another; the sum of these, and of their weights."""
     total, weight = 0.0, 0.0
     for part, batch in enumerate(batches):
-        with torch_seed(seed, "dropout", step, part):
-            loss = task.loss(forward(batch), batch)
+        loss = objective.loss(batch, seed, step, part)
+        with torch_seed(seed, "backward", step, part):
             loss.total.backward()
         masters.collect()
         total += float(loss.total.detach())
@@ -85,7 +143,7 @@ def _summed(
 
 
 def _joint(
-    task: Task, forward: Callable[[Batch], Tensor], batches: Sequence[Batch], masters: Masters, seed: int, step: int
+    objective: Objective, batches: Sequence[Batch], masters: Masters, seed: int, step: int
 ) -> tuple[float, float]:
     """Gradients of one loss over the outputs of all micro-batches, by the chain rule in two passes (Gao 2021, GradCache).
 
@@ -94,6 +152,7 @@ def _joint(
     """
     import torch
 
+    task, forward = objective.task, objective.forward
     outputs = []
     for part, batch in enumerate(batches):
         with torch_seed(seed, "dropout", step, part), torch.no_grad():
