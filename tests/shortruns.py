@@ -109,6 +109,7 @@ def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Ben
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.resolve import resolve
     from tunesmith.preparing import encode, prepare
+    from tunesmith.redrawing import redraw
     from tunesmith.untouched import fit_probe
 
     prepared = prepare(recipe)
@@ -118,6 +119,7 @@ def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Ben
     trunk = keep_frozen(recipe, prepared, encoded, backbone, built, {})
     for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
         pass
+    redraw(recipe, built.network, built.masters, built.redrawn)
     run = make_run(recipe, prepared, encoded, backbone, built, trunk, folder, stop, {})
     return Bench(recipe, prepared, encoded, backbone, built, trunk, run)
 

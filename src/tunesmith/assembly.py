@@ -17,6 +17,7 @@ from tunesmith.evaluation.intervals import standard_error
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
+from tunesmith.redrawing import redrawn
 from tunesmith.retention.holds import General, Hold, general_of
 from tunesmith.retention.meter import Meter
 from tunesmith.retention.meters import meters_of
@@ -29,6 +30,7 @@ from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
+from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
 from tunesmith.training.trunk import Live, Trunk, plan_trunk
@@ -59,6 +61,7 @@ class Built:
     derived: list[Derived]
     trainable: int  # parameters that may change
     start: dict[str, Tensor]  # what trains of the base as it was before, where anything is held to it; else empty
+    redrawn: frozenset[str]  # parameters of the base that begin with random weights
     kept_rows: dict[str, Tensor]  # parameters of which only these rows are in the network: see training/vocabulary.py
     packing: Packing
     meters: list[Meter]  # by which is told what the base forgets
@@ -182,17 +185,17 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         }
     )
     masters = Masters(network, plan, training, runtime.dtype)
-    start = {}
+    start, anew = {}, redrawn(recipe, network, plan)
     held = max(recipe.retention.anchor, recipe.retention.ewc) > 0
     asks = recipe.retention.swept or share_kept(recipe, prepared.task) > 0 or held
     if network.pretrained and asks:
         start = {
             name: value.detach().clone()
             for name, value in masters.tensors.items()
-            if name not in network.fresh and method_of(recipe).averaged(name)
+            if name not in network.fresh and name not in anew and method_of(recipe).averaged(name)
         }
     return Built(
-        network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing, meters, general
+        network, plan, masters, runtime, training, derived, trainable, start, anew, kept_rows, packing, meters, general
     )
 
 
@@ -321,6 +324,8 @@ def make_run(
     def source_of(size: int) -> FixedRows:
         return FixedRows(examples, order, size, pad, built.runtime.device, vary)
 
+    if recipe.training.soup == "greedy" and not encoded.examples["validation"]:
+        raise RecipeError("training.soup: greedy chooses on validation rows, and there are none; set it to uniform")
     asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
     together = [recipe.training.batch_size]
     sizes = [asked] if isinstance(asked, int) else together if built.training.step_in_backward else halvings(*together)
@@ -341,6 +346,7 @@ def make_run(
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
+        soup=None if recipe.training.soup is None else Ingredients(folder / "soup"),
         place=partial(place, prepared.splits.train, examples, packing.windows),
         stop=stop,
         resume_command=resume_command(folder),

@@ -11,8 +11,9 @@ from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.retention.sweep import Point, Sweep, cheapest, keeps, limiting, tried, within
 from tunesmith.training.events import Note
-from tunesmith.training.loop import Run
+from tunesmith.training.loop import Measured, Run
 from tunesmith.training.probe import fit_on
+from tunesmith.training.soup import greedy, uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,8 @@ def finished(
     2109.01903). A head fitted to features that have moved since is not the best one for them.
     """
     task, network, said = prepared.task, built.network, []
+    best, mixed = _mixed(recipe, run, best)
+    said += mixed
     keep = share_kept(recipe, task) if built.start else 0.0
     if recipe.retention.swept and built.start:
         built.sweep = _swept(recipe, built, run, best)
@@ -49,6 +52,27 @@ def finished(
         seconds = time.perf_counter() - begun
         said.append(f"head fitted again to the features of {len(splits['train']):,} training rows in {seconds:.1f} s")
     return found, [Note("finish", tuple(said))] if said else []
+
+
+def _mixed(recipe: Recipe, run: Run, best: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
+    """The average of the run's states in the place of the best one, where one is asked for; leaves other weights behind."""
+    asked, kept = recipe.training.soup, run.soup
+    if asked is None or kept is None or not kept.steps():
+        return best, []
+    if run.evaluate is not None and run.state.carry.best_step == 0:
+        return best, ["no states averaged: none is as good as the one before the first step"]
+    if asked == "uniform":
+        found, said = uniform(kept)
+        return found, [said]
+    evaluate = run.evaluate
+    assert evaluate is not None, "refused where there are no validation rows"
+
+    def measure(tensors: Mapping[str, Tensor]) -> Measured:
+        run.masters.overwrite(dict(tensors))
+        return evaluate()
+
+    found, said = greedy(kept, measure)
+    return found, [said]
 
 
 def _averaged(built: Built, best: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:

@@ -148,6 +148,7 @@ class Session:
         earlier: dict[str, Any],
     ) -> Iterator[Event]:
         from tunesmith.assembly import keep_frozen, make_run
+        from tunesmith.redrawing import redraw
         from tunesmith.training.loop import train
         from tunesmith.training.state import Checkpoints
         from tunesmith.untouched import fit_probe, measure_base
@@ -170,6 +171,8 @@ class Session:
         if not self.stop():
             yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
             yield from measure_base(self.recipe, prepared, encoded, backbone, built)
+            if said := redraw(self.recipe, built.network, built.masters, built.redrawn):
+                yield Note("redraw", (said,))
         if self.stop():
             saved = Checkpoints(self.run / "checkpoints").steps()  # of an earlier session; none in a new run
             why = "asked to stop before the first step" + (" of this session" if saved else "")
@@ -206,6 +209,7 @@ class Session:
         from tunesmith.assembly import best_parameters
         from tunesmith.delivery import deliver
         from tunesmith.finishing import finished
+        from tunesmith.from_scratch import scratch_baseline
         from tunesmith.result import Spent, measure_result
 
         try:
@@ -218,9 +222,25 @@ class Session:
         yield from notes
         predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
         spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())
+        if self.recipe.evaluation.scratch and len(prepared.splits.test) > 0:
+            rival = yield from scratch_baseline(self._inner, self.recipe, prepared, self.run)
+            if isinstance(rival, Stopped):
+                yield replace(rival, step=run.state.step, resume=resume_command(self.run))
+                return
+            built.base = (*built.base, rival) if rival is not None else built.base
         yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
+        if run.soup is not None:
+            run.soup.clear()
         self.finished = True
         yield end
+
+    def _inner(self, recipe: Recipe, folder: Path) -> Session:
+        """A run inside this one's folder, stopped with it; gone on with where it was begun before."""
+        if not (folder / "recipe.yaml").exists():
+            return Session(recipe, folder, None, self.stop)
+        if (folder / "report.json").exists():
+            return Session(recipe, folder, None, self.stop, finished=True)
+        return resume(folder, self.stop)
 
     def _load_base(self, revision: str | None) -> tuple[Source, Backbone]:
         from tunesmith.models.backbone import load_backbone

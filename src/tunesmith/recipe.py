@@ -85,11 +85,20 @@ class TrainingSpec(_Spec):
         description="decay of a moving average of the trained weights, which is then measured and delivered: 0.99 averages "
         "over about the last 100 steps; 0 for none",
     )
+    soup: Literal["uniform", "greedy"] | None = Field(
+        default=None,
+        description="average the states of all evaluations, or, greedy, those of them that do not make it worse on the "
+        "validation rows",
+    )
     dropout: Share | None = Field(default=None, description="overrides every dropout of the model; null keeps its own")
     r_drop: Annotated[float, Field(ge=0)] = Field(
         default=0.0,
         description="weight of how far two passes of a row with other dropout disagree (R-Drop): 1 to 5 are usual; 0 for one "
         "pass",
+    )
+    redraw: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="how many of the top blocks begin with random weights, where a small task is far from the base's own",
     )
     probe: bool = Field(default=True, description="fit the head on frozen features before the base may change")
     patience: Annotated[int, Field(ge=0)] = Field(
@@ -179,6 +188,10 @@ class EvaluationSpec(_Spec):
         default="auto", description="validation metric that chooses the checkpoint; the task's own by default"
     )
     baselines: bool = Field(default=True, description="compare with the majority class, TF-IDF and the frozen features")
+    scratch: bool = Field(
+        default=False,
+        description="also train the same architecture from random weights, as method scratch does, and compare with that",
+    )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
     resamples: Annotated[int, Field(ge=100)] = Field(default=2000, description="bootstrap resamples of the test rows")
 
@@ -236,6 +249,8 @@ class Recipe(_Spec):
                 f"training.micro_batch: {training.micro_batch} rows at once is more than the "
                 f"{training.batch_size} of training.batch_size; lower it or raise training.batch_size"
             )
+        if self.evaluation.scratch and self.method.part_name() == "scratch":
+            problems.append("evaluation.scratch: method scratch is that already; leave it out")
         problems += self._in_backward() if training.step_in_backward else []
         held_out = self.data.test + (0.0 if self.data.validation == "auto" else self.data.validation)
         if held_out >= 0.9:

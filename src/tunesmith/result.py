@@ -30,7 +30,7 @@ from tunesmith.evaluation.report import (
     write_report,
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
-from tunesmith.evaluation.verdict import Cost, judge
+from tunesmith.evaluation.verdict import SCRATCH, Cost, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
@@ -100,7 +100,7 @@ def measure_result(
         confidence=chosen.confidence,
         counted=scores.primary in scores.shares,
         lower=scores.primary in scores.lower,
-        unchanged=_unchanged(len(losses), best) if built.network.pretrained else "",
+        unchanged=_unchanged(len(losses), best) if built.network.pretrained and not recipe.training.redraw else "",
     )
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
@@ -242,9 +242,9 @@ def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) 
 
 
 def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built) -> list[Baseline]:
-    """The task's cheap rivals, and those of the untouched base; none where the recipe wants none."""
+    """The task's cheap rivals, and those of the untouched base; where the recipe wants none, what it asks for by name."""
     if not recipe.evaluation.baselines:
-        return []
+        return [item for item in built.base if item.name == SCRATCH]
     for part in encoded.examples.values():  # the rivals read the texts themselves
         if isinstance(part, StoredExamples):
             part.let_go()

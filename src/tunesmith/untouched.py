@@ -38,7 +38,8 @@ def fit_probe(
     """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
     if not built.network.pretrained:
         return  # features of random weights are no start, and no rival
-    wanted = recipe.training.probe and not built.plan.started  # a head that goes on from earlier is not fitted anew
+    # A head that goes on from earlier is not fitted anew, and none to features that are about to be drawn anew.
+    wanted = recipe.training.probe and not built.plan.started and recipe.training.redraw == 0
     measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
     if measured and prepared.task.untrained:
         built.base = (_untrained(prepared, encoded, built, backbone.processor.pad),)

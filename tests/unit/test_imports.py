@@ -29,11 +29,13 @@ FLOORS: tuple[frozenset[str], ...] = (
             "assembly",
             "delivery",
             "finishing",
+            "from_scratch",
             "result",
             "predictor",
             "saved",
             "seen",
             "settling",
+            "redrawing",
             "untouched",
             "unused",
         }

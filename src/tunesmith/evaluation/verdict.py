@@ -30,6 +30,7 @@ FREQUENT_TARGET, LEAD = "frequent_target", "lead"
 TFIDF_COSINE = "tfidf_cosine"
 SLIDING_WINDOW, NO_ANSWER = "sliding_window", "no_answer"
 PIXELS = "pixels"
+SCRATCH = "scratch"
 PHRASES = {
     PROBE: "the frozen features with a new head",
     TFIDF: "TF-IDF with logistic regression",
@@ -49,6 +50,7 @@ PHRASES = {
     SLIDING_WINDOW: "the words that stand nearest to the question's",
     NO_ANSWER: "never answering",
     PIXELS: "logistic regression on small pixels",
+    SCRATCH: "the same architecture from random weights",
 }
 FLOORS = (
     MAJORITY,
@@ -72,6 +74,7 @@ CHEAPER = {
     TFIDF_COSINE: "the cosine similarity of TF-IDF, which needs no pretrained model,",
     SLIDING_WINDOW: "taking the words that stand nearest to the question's, which needs no pretrained model,",
     PIXELS: "logistic regression on small pixels, which needs no pretrained model,",
+    SCRATCH: "--method scratch",
 }
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)

@@ -15,6 +15,7 @@ from tunesmith.tasks.base import Task
 from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDone, Stopped
 from tunesmith.training.optim import Masters
 from tunesmith.training.schedule import pull_share, warmup_linear
+from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Carry, Checkpoints, State
 from tunesmith.training.step import Objective, StepResult, optimizer_step
@@ -66,6 +67,7 @@ class Run:
     seed: int
     checkpoints: Checkpoints
     evaluate: Callable[[], Measured] | None  # None where there are no validation rows
+    soup: Ingredients | None  # where the state of every evaluation is kept, to be averaged in the end
     place: Callable[[int], str]  # where a training row stands: "train.csv:12"
     stop: Callable[[], bool]
     resume_command: str
@@ -196,6 +198,9 @@ def _evaluate(run: Run) -> Iterator[Event]:
     """Measures on the validation rows, and updates what choosing and stopping remember."""
     state = run.state
     state.carry = replace(state.carry, evaluated=state.step)
+    if run.soup is not None and state.step > 0:
+        with run.masters.averaged():
+            run.soup.add(state.step, run.masters.tensors)
     if run.evaluate is None:
         return
     try:

@@ -1,0 +1,65 @@
+"""What did pretraining bring? The same architecture trained from random weights, as one more rival."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.catalog import build
+from tunesmith.errors import ModelError
+from tunesmith.evaluation.baselines.base import Baseline
+from tunesmith.evaluation.verdict import PHRASES, SCRATCH
+from tunesmith.preparing import Prepared
+from tunesmith.recipe import Recipe, RetentionSpec
+from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
+
+if TYPE_CHECKING:
+    from tunesmith.pipeline import Session
+
+FOLDER = "scratch"  # in the run's
+
+
+def scratch_recipe(recipe: Recipe) -> Recipe:
+    """The same rows and base with method scratch, at that method's own rates and epochs."""
+    own = {"rate": "auto", "head_rate": "auto", "epochs": "auto", "redraw": 0, "soup": None}
+    return recipe.model_copy(
+        update={
+            "method": build("methods", "scratch"),
+            "training": recipe.training.model_copy(update=own),
+            "retention": RetentionSpec(measure=False),
+            "evaluation": recipe.evaluation.model_copy(update={"baselines": False, "scratch": False}),
+        }
+    )
+
+
+def scratch_baseline(
+    session_of: Callable[[Recipe, Path], Session], recipe: Recipe, prepared: Prepared, run: Path
+) -> Generator[Event, None, Baseline | Stopped | None]:
+    """A run of its own in `run`/scratch, and what its model says of the test rows.
+
+    One that was stopped is gone on with, and a finished one is read. None where the base cannot be trained so, which is
+    warned of; the Stopped of the inner run where it was asked to stop.
+    """
+    from tunesmith.predictor import load
+
+    folder, begun = run / FOLDER, time.perf_counter()
+    session = session_of(scratch_recipe(recipe), folder)
+    yield Note("scratch", (f"training the same architecture from random weights in {folder}, to compare with",))
+    try:
+        for event in session.events() if not session.finished else ():
+            if isinstance(event, Evaluated):
+                value = f"validation {event.metric} {event.value:.4f}"
+                yield Note("scratch", (f"from random weights, step {event.step:,} of {event.steps:,}: {value}",))
+            if isinstance(event, Stopped):
+                return event
+    except ModelError as error:
+        yield Warned(f"not compared with random weights: {'; '.join(error.problems)}")
+        return None
+    model = load(folder / "model", recipe.training.device)
+    found = model.judged(prepared.texts("test"), prepared.truth("test"), answers=True)
+    scores = model.card.task.score(found, prepared.truth("test"), model.card.labels)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return Baseline(SCRATCH, PHRASES[SCRATCH], scores, time.perf_counter() - begun)

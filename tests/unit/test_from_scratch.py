@@ -1,0 +1,88 @@
+"""What did pretraining bring: a rival from random weights, whole, stopped and gone on with, or said why there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shortruns import recipe_for
+from tunesmith import finetune, load
+from tunesmith.errors import RecipeError
+from tunesmith.from_scratch import scratch_recipe
+from tunesmith.pipeline import resume, start
+from tunesmith.training.events import Evaluated, Note, Stopped
+
+Folder = Callable[[str], Path]
+SHORT = {"training.epochs": 1, "evaluation.baselines": True, "evaluation.scratch": True, "evaluation.resamples": 100}
+
+
+def test_the_rival_is_a_whole_run_of_its_own(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    run = finetune(str(model_folder("sentence")), table_file, "full", settings=SHORT, out=tmp_path / "run")
+    report = json.loads((run.path / "report.json").read_text())
+    (rival,) = [item for item in report["baselines"] if item["name"] == "scratch"]
+    assert rival["what"] == "the same architecture from random weights"
+    inner = json.loads((run.path / "scratch" / "report.json").read_text())
+    assert inner["method"] == "scratch" and inner["baselines"] == []
+    assert rival["metrics"]["accuracy"]["value"] == inner["metrics"]["accuracy"]["value"], "measured as that run was"
+    assert "gain" in rival or any("scratch" in str(item) for item in report["baselines"])
+    alone = finetune(
+        str(model_folder("sentence")),
+        table_file,
+        "scratch",
+        settings={"evaluation.resamples": 100},
+        out=tmp_path / "alone",
+    )
+    one, other = (load(path).predict_proba(["good bank"]) for path in (run.path / "scratch", alone.path))
+    assert one.tolist() == other.tolist(), "as method scratch makes it"
+    assert not (run.path / "scratch" / "checkpoints").exists()
+
+
+def test_stopped_in_the_rival_it_goes_on_there(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    recipe = recipe_for(model_folder("bert"), table_file, "full", {"training.epochs": 1, "evaluation.scratch": True})
+    asked = False
+    session = start(recipe, tmp_path / "run", stop=lambda: asked)
+    events = []
+    for event in session.events():
+        events.append(event)
+        asked = asked or (isinstance(event, Note) and "from random weights, step" in event.lines[0] and len(events) > 8)
+    last = events[-1]
+    assert isinstance(last, Stopped) and last.resume.endswith(str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "report.json").exists()
+    begun = (tmp_path / "run" / "scratch" / "recipe.yaml").read_text()
+    rest = list(resume(tmp_path / "run").events())
+    assert (tmp_path / "run" / "report.json").exists()
+    assert (tmp_path / "run" / "scratch" / "recipe.yaml").read_text() == begun
+    assert not any(isinstance(event, Evaluated) for event in rest), "the run itself was at its end"
+    names = [item["name"] for item in json.loads((tmp_path / "run" / "report.json").read_text())["baselines"]]
+    assert names == ["scratch"]
+
+
+def test_its_recipe_takes_rows_and_base_alone() -> None:
+    recipe = recipe_for(Path("m"), Path("d.csv"), "lora", {"training.rate": 1.0, "retention.anchor": 2.0, **SHORT})
+    found = scratch_recipe(recipe)
+    assert found.method.part_name() == "scratch" and found.data == recipe.data and found.seed == recipe.seed
+    assert (found.training.rate, found.training.epochs) == ("auto", "auto")
+    assert found.retention.anchor == 0 and not found.evaluation.scratch
+
+
+def test_where_the_base_cannot_start_anew_the_run_says_so(model_folder: Folder, tmp_path: Path) -> None:
+    for place, name in enumerate(("blue", "red")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(20):
+            array = np.random.default_rng((place, number)).integers(0, 170, (40, 40, 3)).astype(np.uint8)
+            array[..., 2 * place] += 80
+            Image.fromarray(array).save(tmp_path / "pictures" / name / f"{number}.png")
+    run = finetune(str(model_folder("resnet")), tmp_path / "pictures", "head", settings=SHORT, out=tmp_path / "run")
+    said = (run.path / "events.jsonl").read_text()
+    assert "not compared with random weights: method scratch: this base has batch norms" in said
+    assert (run.path / "report.json").exists()
+
+
+def test_scratch_beside_scratch_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"evaluation\.scratch: method scratch is that already"):
+        recipe_for(Path("m"), Path("d.csv"), "scratch", {"evaluation.scratch": True})
