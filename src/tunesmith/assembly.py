@@ -21,7 +21,7 @@ from tunesmith.retention.holds import General, Hold, general_of
 from tunesmith.retention.meter import Meter
 from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
-from tunesmith.seeds import seed_of
+from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.tasks.base import Task
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
@@ -89,6 +89,26 @@ def _with_method(recipe: Recipe, network: Network, rates: Rates) -> Plan:
     plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
     plan.check(network)
     return plan
+
+
+def as_pretrained(recipe: Recipe, prepared: Prepared, network: Network) -> Network:
+    """The network whose base gives what it was pretrained to give: read once more where the method alters that.
+
+    In float32, in evaluation mode, on the network's own device where half of what is free there holds it, else on the CPU.
+    """
+    if not method_of(recipe).alters or network.source is None:
+        return network
+    import torch
+
+    from tunesmith.models.backbone import load_backbone
+
+    with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
+        backbone = load_backbone(network.source, recipe.training.dropout)
+    prepared.task.widen(backbone.processor, prepared.texts("train"))
+    untouched, device = _with_head(recipe, prepared, backbone), network.sample.device
+    size = sum(value.nbytes for value in untouched.parameters())
+    roomy = device.type == "cpu" or 2 * size <= torch.cuda.mem_get_info(device)[0]
+    return untouched.to(device if roomy else "cpu").eval()
 
 
 def resolve_rates(
@@ -160,7 +180,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     if asked.checkpointing:
         network.recompute_activations()
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    meters = meters_of(recipe, prepared, network, plan, encoded.limit)
+    meters = meters_of(recipe, prepared, as_pretrained(recipe, prepared, network), plan, encoded.limit)
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
     if recipe.retention.swept:  # the network in training is read by the meters too
         used |= frozenset[int]().union(*(meter.tokens for meter in meters))

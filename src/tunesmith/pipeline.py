@@ -72,6 +72,7 @@ class Session:
         from tunesmith.preparing import fitted, prepare
         from tunesmith.settling import settled
 
+        _method(self.recipe).check_libraries()
         of_model = local_problems(self.recipe.model)
         try:
             prepared = prepare(self.recipe, self.table)

@@ -37,9 +37,8 @@ def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None
     labels.json, for which PEFT has no place.
     """
     from safetensors.torch import save_file
-    from transformers.pytorch_utils import Conv1D
 
-    from tunesmith.methods._beside import Beside
+    from tunesmith.methods._beside import Beside, is_transposed
 
     root, model = wrapped(network), _wrapped_model(network)
     tensors, transposed, found = {}, False, []
@@ -48,7 +47,7 @@ def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None
             short = name.removeprefix(root)
             found.append(short)
             tensors |= {f"{PREFIX}{short}.{key}": plain(value) for key, value in module.stored().items()}
-            transposed = transposed or isinstance(module.base, Conv1D)
+            transposed = transposed or is_transposed(module.base)
     outside = _outside(network)
     whole = _whole_modules(model, {name.removeprefix(root) for name in network.fresh - set(outside.values())})
     for name in whole:

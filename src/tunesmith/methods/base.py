@@ -105,6 +105,15 @@ class Method(Part, ABC):
         True  # whether `fold` leaves nothing attached; else `save`, `load` and `take_off` deliver it
     )
 
+    def check_libraries(self) -> None:
+        """Raises RecipeError, saying how to install it, where a library that this method needs is not there."""
+        return
+
+    @property
+    def alters(self) -> bool:
+        """Whether on attaching the base itself comes to give something else, so that what it gave is measured apart."""
+        return False
+
     @abstractmethod
     def rates(self, width: int | None, steps: int) -> Rates:
         """Default peak rates for a base of hidden size `width` trained for `steps`; formula and source in the docstring.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -12,7 +13,7 @@ from pydantic import Field, model_validator
 from tunesmith.errors import ModelError, did_you_mean
 from tunesmith.methods._adapter_method import AdapterMethod
 from tunesmith.methods._groups import full_rate, head_rate
-from tunesmith.methods.base import Rates
+from tunesmith.methods.base import Plan, Rates
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,6 +65,10 @@ class Lora(AdapterMethod):
         default="kaiming",
         description="how the first map starts; pissa and olora start both from the weight's own parts",
     )
+    quantised: Literal["no", "nf4", "nf4_double"] = Field(
+        default="no",
+        description="keep the weights of all linear maps of the blocks in 4 bits (QLoRA); nf4_double: their scales in 8 bits",
+    )
 
     def rates(self, width: int | None, steps: int) -> Rates:
         """Ten times the rate of full fine-tuning, 15 times under 100 steps, whatever the rank.
@@ -84,7 +89,22 @@ class Lora(AdapterMethod):
             raise ValueError(
                 f"start: an adapter is gone on from as it is, so initial: {self.initial} has no use; keep one"
             )
+        if self.quantised != "no" and self.from_weight:
+            raise ValueError(
+                f"initial: {self.initial} takes parts out of the weights, and what is left would have to be kept in 4 bits "
+                "with those in mind (LoftQ), which is not done here; leave initial or quantised out"
+            )
         return self
+
+    def check_libraries(self) -> None:
+        from tunesmith.methods._nf4_layer import check_bitsandbytes
+
+        if self.quantised != "no":
+            check_bitsandbytes()
+
+    @property
+    def alters(self) -> bool:
+        return self.quantised != "no"
 
     @property
     def scale(self) -> float:
@@ -118,6 +138,43 @@ class Lora(AdapterMethod):
 
     def times(self, trained: Sequence[str]) -> dict[str, float]:
         return {name: self.up_rate for name in trained if name.endswith(".up")}
+
+    def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
+        plan = super().attach(network, rates, seed)
+        if self.quantised == "no":
+            return plan
+        from tunesmith.methods._nf4_layer import size_line
+
+        said = (
+            "what is delivered is the change on what NF4 gives back: model/ holds both, and adapter/ fits no other base"
+        )
+        return replace(plan, notes=(*plan.notes, f"method.quantised: {size_line(network)}; {said}"))
+
+    def prepare(self, network: Network) -> None:
+        """All linear maps of the blocks go to 4 bits, also those that no change stands beside: memory is what it is for."""
+        if self.quantised == "no":
+            return
+        from tunesmith.methods._nf4_layer import pack
+
+        self.check_libraries()
+        names = [name for name in network.layout.linears if f"{name}.weight" not in network.fresh]
+        pack(network, names, self.quantised == "nf4_double")
+
+    def fold(self, network: Network) -> None:
+        if self.quantised != "no":
+            from tunesmith.methods._nf4_layer import unpack
+
+            unpack(network)
+        super().fold(network)
+
+    def save(self, network: Network, plan: Plan, folder: Path) -> bool:
+        from tunesmith.methods._nf4_layer import adapter_note
+
+        saved = super().save(network, plan, folder)
+        if self.quantised != "no":
+            note = adapter_note(self.quantised == "nf4_double")
+            (folder / "README.md").write_text(note, encoding="utf-8")
+        return saved
 
     def beside(self, name: str, base: nn.Module, network: Network) -> Beside:
         from tunesmith.methods._lora_layer import LoraLinear, first_maps
