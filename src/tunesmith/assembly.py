@@ -22,6 +22,7 @@ from tunesmith.retention.meter import Meter
 from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
+from tunesmith.settling import settled
 from tunesmith.tasks.base import Task
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
@@ -62,6 +63,7 @@ class Built:
     packing: Packing
     meters: list[Meter]  # by which is told what the base forgets
     general: General | None  # what else than its own weights the base is held to
+    method: Method  # with nothing left open
     sweep: Sweep | None = None  # the shares of the base's own weights that were tried for the delivered ones
     base: tuple[
         Baseline, ...
@@ -86,6 +88,7 @@ def _with_head(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> Networ
 
 
 def _with_method(recipe: Recipe, network: Network, rates: Rates) -> Plan:
+    """Of a recipe whose method leaves nothing open."""
     plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
     plan.check(network)
     return plan
@@ -145,15 +148,21 @@ def resolve_rates(
 
 
 def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, earlier: dict[str, Any]) -> Built:
-    """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept."""
+    """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept.
+
+    What the recipe's method leaves open is found here: see `Built.method`.
+    """
     from tunesmith.models.layout import is_batch_norm
 
     asked = recipe.training
     network = _with_head(recipe, prepared, backbone)
+    method, found = settled(recipe, prepared, encoded, network, earlier)
+    recipe = recipe.model_copy(update={"method": method})
     alone = method_of(recipe).tokens > 0
     packing = packing_of(prepared.task, encoded.examples["train"], encoded.limit, network, alone)
     width, rows = backbone.width, prepared.task.epoch_rows(len(packing.windows or encoded.examples["train"]))
     rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
+    derived += found
     plan = _with_method(recipe, network, rates)
     convolutions = any(is_batch_norm(module) for module in network.modules())
     _new_tokens_train(recipe, network, plan, backbone.processor)
@@ -199,18 +208,35 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         }
     )
     masters = Masters(network, plan, training, runtime.dtype)
-    start = {}
+    start = _held_to(recipe, prepared, network, masters)
+    return Built(
+        network,
+        plan,
+        masters,
+        runtime,
+        training,
+        derived,
+        trainable,
+        start,
+        kept_rows,
+        packing,
+        meters,
+        general,
+        method,
+    )
+
+
+def _held_to(recipe: Recipe, prepared: Prepared, network: Network, masters: Masters) -> dict[str, Tensor]:
+    """What trains of the base as it is before the first step, where anything is to be held to it; else empty."""
     held = max(recipe.retention.anchor, recipe.retention.ewc) > 0
     asks = recipe.retention.swept or share_kept(recipe, prepared.task) > 0 or held
-    if network.pretrained and asks:
-        start = {
-            name: value.detach().clone()
-            for name, value in masters.tensors.items()
-            if name not in network.fresh and method_of(recipe).averaged(name)
-        }
-    return Built(
-        network, plan, masters, runtime, training, derived, trainable, start, kept_rows, packing, meters, general
-    )
+    if not (network.pretrained and asks):
+        return {}
+    return {
+        name: value.detach().clone()
+        for name, value in masters.tensors.items()
+        if name not in network.fresh and method_of(recipe).averaged(name)
+    }
 
 
 def share_kept(recipe: Recipe, task: Task) -> float:

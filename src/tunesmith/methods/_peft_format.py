@@ -128,6 +128,17 @@ def read_files(folder: Path, asked: str) -> tuple[dict[str, Any], dict[str, Tens
     return config, tensors, head, labels
 
 
+def rank_in(folder: Path) -> int:
+    """Of a LoRA adapter. Raises ModelError where the folder holds none that says so."""
+    config, *_ = read_files(folder, "method.start: ")
+    rank = config.get("r")
+    if not isinstance(rank, int) or rank < 1:
+        raise ModelError(
+            f"method.start: {folder} says no rank (r = {rank!r}), so it is no LoRA adapter; give another one"
+        )
+    return rank
+
+
 def write_head(folder: Path, network: Network) -> None:
     """The fresh parameters by their names in the network, where there are any: for kinds that PEFT keeps without a head."""
     from safetensors.torch import save_file

@@ -16,6 +16,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import LabelSet, separator_of
 from tunesmith.errors import DataError
+from tunesmith.tasks._information import Information, of_shares
 from tunesmith.tasks._metrics import average_precision, best_threshold, label_f1, ranks
 from tunesmith.tasks.base import (
     Labels,
@@ -76,6 +77,10 @@ class Multilabel(OutputTask):
             else [[float(name in target) for name in labels.names] for target in targets]
         )
         return encode_texts(texts, known, processor, limit)
+
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        """The entropy of each label by itself, summed."""
+        return of_shares(labels.counts, len(truth))
 
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.network import sequence_network

@@ -16,6 +16,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list
 from tunesmith.data.targets.numbers import Numbers
 from tunesmith.errors import DataError
+from tunesmith.tasks._information import Information, of_numbers
 from tunesmith.tasks._metrics import correlation, rank_correlation, root_mean_square_error
 from tunesmith.tasks.base import Labels, LossSum, Mistake, OutputTask, Prediction, Scores, encode_texts
 
@@ -77,6 +78,9 @@ class Regression(OutputTask):
     ) -> list[Example]:
         known = [None] * len(texts) if targets is None else [list(_standardised(item, labels)) for item in targets]
         return encode_texts(texts, known, processor, limit)
+
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        return of_numbers(truth)
 
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.network import sequence_network
