@@ -97,6 +97,8 @@ class Session:
         check_same_run(self.run, stored, manifest)
         earlier = {} if ledger is None else ledger.resolved()
         built = build(self.recipe, prepared, encoded, backbone, earlier)  # refused before there is a folder
+        if built.method.alters:
+            backbone.drop_weights()  # the network has its own; kept whole, these would take what it saves
         ledger = Ledger.at(self.run) if ledger is None else ledger
         with ledger.in_use():
             if not self.resuming:

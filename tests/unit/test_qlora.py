@@ -25,7 +25,7 @@ from tunesmith.methods.lora import Lora
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import Network, sequence_network
 from tunesmith.models.resolve import resolve
-from tunesmith.pipeline import start
+from tunesmith.pipeline import Session, start
 from tunesmith.predictor import load
 from tunesmith.training.events import Note
 from tunesmith.training.loop import train
@@ -269,6 +269,26 @@ def test_a_run_delivers_what_it_trained(model_folder: Folder, table_file: Path, 
     packed = with_adapter(Lora(rank=4, dora=True, quantised="nf4"))
     assert abs(packed - found).max() < 1e-5
     assert abs(with_adapter(Lora(rank=4, dora=True)) - found).max() > 1e-5, "control: the base as it is"
+
+
+@pytest.mark.parametrize(("quantised", "device"), [("nf4", "meta"), ("no", "cpu")])
+def test_no_whole_base_stays_in_memory_beside_the_packed_one(
+    quantised: str, device: str, model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Session._load_base
+    kept: list[Any] = []
+
+    def watched(self: Session, revision: str | None) -> Any:
+        found = read(self, revision)
+        kept.append(found[1])
+        return found
+
+    monkeypatch.setattr(Session, "_load_base", watched)
+    asked = {**QLORA, "quantised": quantised}
+    settings = {"training.epochs": 1, "evaluation.baselines": True}
+    list(start(recipe_for(model_folder("llama"), table_file, asked, settings), tmp_path / "run").events())
+    (backbone,) = kept
+    assert {value.device.type for value in backbone.module.parameters()} == {device}
 
 
 def test_what_is_forgotten_is_told_against_the_base_as_it_was(
