@@ -36,6 +36,7 @@ from tunesmith.untouched import fit_probe
 
 BATCH_SIZE = 32
 HELD_OUT = 0.1  # share of the rows, Tunesmith's default: its probe chooses a penalty on them, the Trainer ignores them
+RANK = 16  # of LoRA, the same for every contender
 ROWS_A_CLASS = 4  # fewer rows than this for every class: fewer classes
 SEED = 0
 
@@ -237,7 +238,7 @@ def make_job(data: Path, model: str, method: str, rows: int, epochs: int) -> Job
         {
             "model": model,
             "data": {"path": "rows", "validation": HELD_OUT, "test": 0.0},
-            "method": method,
+            "method": {"name": "lora", "rank": RANK} if method == "lora" else method,
             "training": {"epochs": epochs, "batch_size": BATCH_SIZE, "device": "cpu"},
             "evaluation": {"baselines": False},
             "seed": SEED,

@@ -31,6 +31,7 @@ METHODS: dict[str, Any] = {  # one of each, small, with every kind of randomness
     "layers": {"name": "layers", "layers": 1},
     "unfreeze": {"name": "full", "unfreeze": 0.5},
     "lora": {"name": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.1},
+    "qlora": {"name": "lora", "rank": 4, "alpha": 8.0, "quantised": "nf4"},
     "bottleneck": {"name": "bottleneck", "size": 6},
     "prompt": {"name": "prompt", "length": 4},
     "p_tuning": {"name": "p_tuning", "length": 3, "hidden": 8},

@@ -22,7 +22,8 @@ from tunesmith.retention.holds import General, Hold, general_of
 from tunesmith.retention.meter import Meter
 from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
-from tunesmith.seeds import seed_of
+from tunesmith.seeds import seed_of, torch_seed
+from tunesmith.settling import settled
 from tunesmith.tasks.base import Task
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
@@ -66,6 +67,7 @@ class Built:
     packing: Packing
     meters: list[Meter]  # by which is told what the base forgets
     general: General | None  # what else than its own weights the base is held to
+    method: Method  # with nothing left open
     sweep: Sweep | None = None  # the shares of the base's own weights that were tried for the delivered ones
     base: tuple[
         Baseline, ...
@@ -90,9 +92,30 @@ def _with_head(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> Networ
 
 
 def _with_method(recipe: Recipe, network: Network, rates: Rates) -> Plan:
+    """Of a recipe whose method leaves nothing open."""
     plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
     plan.check(network)
     return plan
+
+
+def as_pretrained(recipe: Recipe, prepared: Prepared, network: Network) -> Network:
+    """The network whose base gives what it was pretrained to give: read once more where the method alters that.
+
+    In float32, in evaluation mode, on the network's own device where half of what is free there holds it, else on the CPU.
+    """
+    if not method_of(recipe).alters or network.source is None:
+        return network
+    import torch
+
+    from tunesmith.models.backbone import load_backbone
+
+    with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
+        backbone = load_backbone(network.source, recipe.training.dropout)
+    prepared.task.widen(backbone.processor, prepared.texts("train"))
+    untouched, device = _with_head(recipe, prepared, backbone), network.sample.device
+    size = sum(value.nbytes for value in untouched.parameters())
+    roomy = device.type == "cpu" or 2 * size <= torch.cuda.mem_get_info(device)[0]
+    return untouched.to(device if roomy else "cpu").eval()
 
 
 def resolve_rates(
@@ -129,15 +152,21 @@ def resolve_rates(
 
 
 def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, earlier: dict[str, Any]) -> Built:
-    """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept."""
+    """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept.
+
+    What the recipe's method leaves open is found here: see `Built.method`.
+    """
     from tunesmith.models.layout import is_batch_norm
 
     asked = recipe.training
     network = _with_head(recipe, prepared, backbone)
+    method, found = settled(recipe, prepared, encoded, network, earlier)
+    recipe = recipe.model_copy(update={"method": method})
     alone = method_of(recipe).tokens > 0
     packing = packing_of(prepared.task, encoded.examples["train"], encoded.limit, network, alone)
     width, rows = backbone.width, prepared.task.epoch_rows(len(packing.windows or encoded.examples["train"]))
     rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
+    derived += found
     plan = _with_method(recipe, network, rates)
     convolutions = any(is_batch_norm(module) for module in network.modules())
     _new_tokens_train(recipe, network, plan, backbone.processor)
@@ -166,7 +195,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     _two_passes_differ(recipe, prepared.task, network)
     derived += _loss_in_parts(asked, network)
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    meters = meters_of(recipe, prepared, network, plan, encoded.limit)
+    meters = meters_of(recipe, prepared, as_pretrained(recipe, prepared, network), plan, encoded.limit)
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
     if recipe.retention.swept:  # the network in training is read by the meters too
         used |= frozenset[int]().union(*(meter.tokens for meter in meters))
@@ -185,18 +214,39 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         }
     )
     masters = Masters(network, plan, training, runtime.dtype)
-    start, anew = {}, redrawn(recipe, network, plan)
+    anew = redrawn(recipe, network, plan)
+    start = _held_to(recipe, prepared, network, masters, anew)
+    return Built(
+        network,
+        plan,
+        masters,
+        runtime,
+        training,
+        derived,
+        trainable,
+        start,
+        anew,
+        kept_rows,
+        packing,
+        meters,
+        general,
+        method,
+    )
+
+
+def _held_to(
+    recipe: Recipe, prepared: Prepared, network: Network, masters: Masters, anew: frozenset[str]
+) -> dict[str, Tensor]:
+    """What trains of the base as it is before the first step, where anything is to be held to it; else empty."""
     held = max(recipe.retention.anchor, recipe.retention.ewc) > 0
     asks = recipe.retention.swept or share_kept(recipe, prepared.task) > 0 or held
-    if network.pretrained and asks:
-        start = {
-            name: value.detach().clone()
-            for name, value in masters.tensors.items()
-            if name not in network.fresh and name not in anew and method_of(recipe).averaged(name)
-        }
-    return Built(
-        network, plan, masters, runtime, training, derived, trainable, start, anew, kept_rows, packing, meters, general
-    )
+    if not (network.pretrained and asks):
+        return {}
+    return {
+        name: value.detach().clone()
+        for name, value in masters.tensors.items()
+        if name not in network.fresh and name not in anew and method_of(recipe).averaged(name)
+    }
 
 
 def _two_passes_differ(recipe: Recipe, task: Task, network: Network) -> None:

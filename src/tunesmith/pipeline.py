@@ -70,8 +70,8 @@ class Session:
         from tunesmith.manifest import check_same_run, manifest_of
         from tunesmith.models.resolve import kind_of, local_problems
         from tunesmith.preparing import fitted, prepare
-        from tunesmith.settling import settled
 
+        _method(self.recipe).check_libraries()
         of_model = local_problems(self.recipe.model)
         try:
             prepared = prepare(self.recipe, self.table)
@@ -96,15 +96,15 @@ class Session:
         manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
         check_same_run(self.run, stored, manifest)
         earlier = {} if ledger is None else ledger.resolved()
-        decided, derived = settled(self.recipe, prepared, encoded, source, earlier)
-        built = build(decided, prepared, encoded, backbone, earlier)  # refused before there is a folder
-        built.derived += derived
+        built = build(self.recipe, prepared, encoded, backbone, earlier)  # refused before there is a folder
+        if built.method.alters:
+            backbone.drop_weights()  # the network has its own; kept whole, these would take what it saves
         ledger = Ledger.at(self.run) if ledger is None else ledger
         with ledger.in_use():
             if not self.resuming:
                 self._begin(ledger)
-            if derived:  # from here on with what was found; the recipe on disk is as it was asked
-                self.recipe = self.recipe.model_copy(update={"method": decided.method})
+            # From here on with what was found; the recipe on disk is as it was asked.
+            self.recipe = _with_found(self.recipe, built.method)
             yield from self._keep_manifest(ledger, stored, manifest)
             for event in itertools.chain(prepared.notes, (model_note,)):
                 ledger.append(event)
@@ -323,6 +323,15 @@ def _with_own_start(recipe: Recipe, run: Path) -> Recipe:
     """The recipe with its method reading the files that the run keeps, where it keeps any."""
     own = run / OWN_START
     return recipe.model_copy(update={"method": _method(recipe).reading(own)}) if own.is_dir() else recipe
+
+
+def _with_found(recipe: Recipe, method: Method) -> Recipe:
+    """The recipe with its method's open option, where it has one, as it is in `method`; with its own files to read."""
+    asked = _method(recipe)
+    if not asked.undecided:
+        return recipe
+    found = {asked.undecided: method.model_dump()[asked.undecided]}
+    return recipe.model_copy(update={"method": asked.model_copy(update=found)})
 
 
 def _method(recipe: Recipe) -> Method:

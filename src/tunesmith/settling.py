@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.assembly import method_of
 from tunesmith.data.encode import Batch, Example
 from tunesmith.data.stored import measures
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import Method
+from tunesmith.methods.base import Findings, Method
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.seeds import seed_of, torch_seed
@@ -29,27 +28,44 @@ if TYPE_CHECKING:
 
 BATCHES = 8  # whose gradients are measured
 AT_ONCE = 16  # rows in memory, but where the loss of a row depends on the others
-KEY = "method.layers"
+
+
+@dataclass(frozen=True)
+class _OnTrainingRows(Findings):
+    recipe: Recipe
+    prepared: Prepared
+    encoded: Encoded
+    network: Network
+
+    def relative_gradients(self) -> Sequence[float]:
+        assert self.network.source is not None, "a base that is trained was read from somewhere"
+        return relative_gradients(self.recipe, self.prepared, self.encoded, self.network.source)
+
+    def information(self) -> tuple[float, str]:
+        task, examples = self.prepared.task, self.encoded.examples["train"]
+        return task.information(examples, self.prepared.truth("train"), self.prepared.labels)
 
 
 def settled(
-    recipe: Recipe, prepared: Prepared, encoded: Encoded, source: Source, earlier: dict[str, Any]
-) -> tuple[Recipe, list[Derived]]:
-    """The recipe with a method that leaves nothing open, and what was found; a resumed run takes what it found before.
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, network: Network, earlier: Mapping[str, Any]
+) -> tuple[Method, list[Derived]]:
+    """The method with nothing left open, and what was found; a resumed run takes what it found before.
 
-    Reads the base once more, where something is to be measured. Raises ModelError where it has no blocks.
+    `network`: the untouched base with its head, which stays as it is; where gradients are to be measured the base is read
+    once more. Raises ModelError where it has nothing to choose from.
     """
-    method = method_of(recipe)
-    if not method.undecided:
-        return recipe, []
-    if KEY in earlier:
-        fields = {**method.model_dump(), "layers": tuple(json.loads(earlier[KEY]))}
-        found: Method = type(method).model_validate(fields)
-        why = "as before the run was stopped"
+    method = recipe.method
+    assert isinstance(method, Method)
+    option = method.undecided
+    if not option:
+        return method, []
+    key = f"method.{option}"
+    if key in earlier:
+        value, why = json.loads(str(earlier[key])), "as before the run was stopped"
     else:
-        found, why = method.decided(relative_gradients(recipe, prepared, encoded, source))
-    chosen = found.model_dump()["layers"]
-    return recipe.model_copy(update={"method": found}), [Derived(KEY, json.dumps(chosen), why)]
+        value, why = method.decided(_OnTrainingRows(recipe, prepared, encoded, network))
+    found: Method = type(method).model_validate({**method.model_dump(), option: value})
+    return found, [Derived(key, value if isinstance(value, int) else json.dumps(value), why)]
 
 
 def relative_gradients(recipe: Recipe, prepared: Prepared, encoded: Encoded, source: Source) -> list[float]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tunesmith.assembly import Built
+from tunesmith.assembly import Built, as_pretrained
 from tunesmith.data.encode import Example, unit_rows, windows
 from tunesmith.data.stored import measures
 from tunesmith.evaluation.baselines.base import Baseline
@@ -21,7 +21,7 @@ from tunesmith.tasks.base import OutputTask, Prediction
 from tunesmith.training.events import Event, Note
 from tunesmith.training.moving import Moving
 from tunesmith.training.probe import SOFTER, fit_on
-from tunesmith.training.trunk import Live, Trunk, base_features
+from tunesmith.training.trunk import Live, Trunk, base_features, pooled_features
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +41,9 @@ def fit_probe(
     # A head that goes on from earlier is not fitted anew, and none to features that are about to be drawn anew.
     wanted = recipe.training.probe and not built.plan.started and recipe.training.redraw == 0
     measured = recipe.evaluation.baselines and len(encoded.examples["test"]) > 0
+    before = as_pretrained(recipe, prepared, built.network) if measured else built.network
     if measured and prepared.task.untrained:
-        built.base = (_untrained(prepared, encoded, built, backbone.processor.pad),)
+        built.base = (_untrained(prepared, encoded, before, backbone.processor.pad),)
     if not (wanted or measured) or built.network.output is None:
         return
     import torch
@@ -56,11 +57,13 @@ def fit_probe(
     seconds = time.perf_counter() - begun
     if measured:
         alone = fitted
-        if network.fresh - {
+        untrained = network.fresh - {
             name for name, value in network.named_parameters() if value is last.weight or value is last.bias
-        }:
+        }
+        if untrained or before is not network:
             # What reaches the last map went through layers that nothing has trained yet: no fair rival.
-            features = {split: base_features(network, rows, pad) for split, rows in splits.items()}
+            read = base_features if untrained else pooled_features
+            features = {split: read(before, rows, pad) for split, rows in splits.items()}
             width = features["train"].shape[1]
             alone = fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
         labels = prepared.labels
@@ -98,12 +101,12 @@ def measure_base(
     recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built
 ) -> Iterator[Event]:
     """What the base says of the test rows before anything trains, and what frequencies alone say of them."""
-    network, task, labels, test = built.network, prepared.task, prepared.labels, encoded.examples["test"]
-    if not (recipe.evaluation.baselines and task.judges_by_truth and test and network.pretrained):
+    task, labels, test = prepared.task, prepared.labels, encoded.examples["test"]
+    if not (recipe.evaluation.baselines and task.judges_by_truth and test and built.network.pretrained):
         return
-    truth, device = prepared.truth("test"), built.runtime.device
     begun = time.perf_counter()
-    network.eval()
+    network = as_pretrained(recipe, prepared, built.network).eval()
+    truth, device = prepared.truth("test"), str(network.sample.device)
     found, loss = infer(
         lambda batch: network(batch.inputs), task, test, labels, backbone.processor.pad, device,
         prepared.splits.test.place,
@@ -123,12 +126,11 @@ def measure_base(
     yield Note("base", (said,))
 
 
-def _untrained(prepared: Prepared, encoded: Encoded, built: Built, pad: dict[str, int]) -> Baseline:
+def _untrained(prepared: Prepared, encoded: Encoded, network: Network, pad: dict[str, int]) -> Baseline:
     """The network as it is before the first step, on the test rows, by the task's own rules."""
-    begun, network, task = time.perf_counter(), built.network.eval(), prepared.task
-    found, _ = infer(
-        lambda batch: network(batch.inputs), task, encoded.examples["test"], prepared.labels, pad, built.runtime.device
-    )
+    begun, task, device = time.perf_counter(), prepared.task, str(network.sample.device)
+    network.eval()
+    found, _ = infer(lambda batch: network(batch.inputs), task, encoded.examples["test"], prepared.labels, pad, device)
     scores = task.score(found, prepared.truth("test"), prepared.labels)
     return Baseline(task.untrained, PHRASES[task.untrained], scores, time.perf_counter() - begun)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from families import FAMILIES, NO_BIASES, NO_INTERFACE, NO_LINEARS, STATIC, STATIC_METHODS, VISION
+from fourbits import in_four_bits
 from shortruns import HINTS, rows
 from tunesmith import catalog
 from tunesmith.data.answer_columns import Answer
@@ -48,6 +49,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"rank": 2, "alpha": 1.0, "dropout": 0.2, "targets": "the first linear layer's"},
         {"rank": 3, "rslora": True, "dora": True, "up_rate": 16.0},
         {"rank": 3, "initial": "pissa"},
+        {"rank": 3, "quantised": "nf4_double"},
     ],
 }
 TASK_VARIANTS: dict[str, list[dict[str, Any]]] = {"classification": [{}, {"label_smoothing": 0.1}]}
@@ -270,7 +272,7 @@ class Set:
     labels: Labels
     examples: list[Example]
     batch: Batch  # all of them
-    before: Tensor  # the output for `batch` before the method was attached
+    before: Tensor  # the output for `batch` before the method was attached, with the base that it leaves
     masters: Masters
 
 
@@ -292,8 +294,12 @@ def set_up(case: Case, backbone: Backbone, seed: int = 5, tamper: Callable[[Netw
     texts, targets = [text for text, _ in samples], [target for _, target in samples]
     examples = task.encode(texts, targets, labels, backbone.processor, 40)
     batch = collate(examples, backbone.processor.pad)
+    bare = network
+    if method.alters:
+        bare = task.head(backbone, labels, not isinstance(samples[0][0], str), seed)
+        in_four_bits(bare, double=True)
     with torch.no_grad():
-        before = network.eval()(batch.inputs)
+        before = bare.eval()(batch.inputs)
     plan = method.attach(network, RATES, seed)
     if tamper is not None:
         tamper(network)

@@ -102,7 +102,14 @@ def test_the_id_does_not_change_between_releases_and_names_exactly_this_recipe()
 
 @pytest.mark.parametrize(
     "asked",
-    ["lora", {"name": "lora"}, {"lora": {}}, {"lora": 16}, {"name": "lora", "alpha": 32}, {"lora": {"rank": 16}}],
+    [
+        "lora",
+        {"name": "lora"},
+        {"lora": {}},
+        {"lora": "auto"},
+        {"name": "lora", "alpha": 32},
+        {"lora": {"rank": "auto"}},
+    ],
 )
 def test_one_method_in_several_words(asked: Any) -> None:
     assert Recipe.parse({**GOOD, "method": asked}).id == Recipe.parse({**GOOD, "method": "lora"}).id

@@ -218,14 +218,14 @@ def test_two_passes_are_held_to_each_other(sizes: tuple[int, ...]) -> None:
         assert torch.allclose(moved, start - 0.05 * start.grad, atol=1e-6)
 
 
-def test_labels_disagree_as_so_many_pairs_of_classes() -> None:
+def test_labels_disagree_as_so_many_pairs_classes_apart() -> None:
     import torch
 
-    from tunesmith.tasks._disagreement import of_classes, of_labels, of_numbers
+    from tunesmith.tasks._disagreement import classes_apart, labels_apart, numbers_apart
 
     torch.manual_seed(0)
     first, second = torch.randn(2, 5, 4).unbind(0)
     pairs = [torch.stack([value, torch.zeros_like(value)], dim=-1) for value in (first, second)]
-    assert float(of_labels(first, second)) == pytest.approx(float(of_classes(*pairs)), rel=1e-5)
-    assert float(of_classes(first, first)) == pytest.approx(0.0, abs=1e-6)
-    assert float(of_numbers(first, second)) == pytest.approx(float((first - second).pow(2).sum()))
+    assert float(labels_apart(first, second)) == pytest.approx(float(classes_apart(*pairs)), rel=1e-5)
+    assert float(classes_apart(first, first)) == pytest.approx(0.0, abs=1e-6)
+    assert float(numbers_apart(first, second)) == pytest.approx(float((first - second).pow(2).sum()))

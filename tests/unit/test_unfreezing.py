@@ -13,19 +13,21 @@ import torch
 from shortruns import attached, bench, recipe_for, same_model
 from tunesmith.data.encode import collate
 from tunesmith.errors import ModelError, RecipeError
+from tunesmith.methods.base import Findings
 from tunesmith.methods.layers import Layers
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import resume, start
 from tunesmith.preparing import encode, prepare
-from tunesmith.settling import KEY, relative_gradients, settled
+from tunesmith.settling import relative_gradients, settled
 from tunesmith.training.events import Finished, Note, StepDone, Stopped
 from tunesmith.training.loop import train
 from tunesmith.training.moving import Moving
 from tunesmith.training.trunk import HiddenCache, Live, Trunk
 
 Folder = Callable[[str], Path]
+KEY = "method.layers"
 
 
 @pytest.mark.parametrize(
@@ -133,8 +135,17 @@ def test_a_base_without_blocks_cannot_wake_them(model_folder: Folder) -> None:
     ("relative", "chosen"), [([0.1, 0.2, 0.9], (2,)), ([0.5, 0.1, 0.4], (0, 2)), ([0.2, 0.2, 0.2], (0, 1, 2))]
 )
 def test_blocks_above_the_mean_are_chosen(relative: list[float], chosen: tuple[int, ...]) -> None:
-    found, why = Layers(layers="auto").decided(relative)
-    assert isinstance(found, Layers) and found.layers == chosen and not found.undecided
+    class Measured(Findings):
+        def relative_gradients(self) -> list[float]:
+            return relative
+
+        def information(self) -> tuple[float, str]:
+            raise AssertionError("blocks are not chosen by that")
+
+    asked = Layers(layers="auto")
+    found, why = asked.decided(Measured())
+    assert asked.undecided == "layers" and found == chosen
+    assert not Layers(layers=found).undecided
     assert f"0: {relative[0]:.2g}, " in why
 
 
@@ -202,5 +213,7 @@ def test_a_choice_on_a_gpu_that_is_not_there_is_refused(
 def test_nothing_is_measured_where_nothing_is_open(model_folder: Folder, table_file: Path) -> None:
     recipe = recipe_for(model_folder("bert"), table_file, {"layers": 1})
     prepared, source = prepare(recipe), resolve(recipe.model)
-    encoded = encode(prepared, load_backbone(source).processor, "auto")
-    assert settled(recipe, prepared, encoded, source, {}) == (recipe, [])
+    backbone = load_backbone(source)
+    encoded = encode(prepared, backbone.processor, "auto")
+    network = sequence_network(backbone, prepared.labels.names, "single_label_classification", False, 0)
+    assert settled(recipe, prepared, encoded, network, {}) == (recipe.method, [])

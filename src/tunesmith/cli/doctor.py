@@ -23,6 +23,7 @@ OPTIONAL = {
     "rouge-score": ("ROUGE-1 and ROUGE-2 of written texts", 'pip install "tunesmith[gen]"'),
     "sacrebleu": ("BLEU and chrF of written texts", 'pip install "tunesmith[gen]"'),
     "peft": ("only to read adapters in other programs; Tunesmith writes its format without it", "pip install peft"),
+    "bitsandbytes": ("QLoRA: a base in 4 bits (method.quantised=nf4)", 'pip install "tunesmith[bits]"'),
     "pandas": ("data frames as input from Python", "pip install pandas"),
 }
 GIB = 1024**3

@@ -50,6 +50,10 @@ class AdapterMethod(Continued):
     def unlike(self, config: Mapping[str, Any], folder: Path) -> list[str]:
         """What an adapter's config says that this method does not."""
 
+    def prepare(self, network: Network) -> None:
+        """Changes the base, in place, ahead of what stands beside it; nothing by default."""
+        return
+
     def times(self, trained: Sequence[str]) -> dict[str, float]:
         """Parameters with another rate than the base's, as times that."""
         return {}
@@ -71,8 +75,9 @@ class AdapterMethod(Continued):
 
     def _put_on(self, network: Network, seed: int, adapter: Adapter | None) -> list[str]:
         """Changes the network in place; gives the names of what trains beside the base."""
-        trained = []
-        for name in self.chosen(network):
+        trained, chosen = [], self.chosen(network)
+        self.prepare(network)
+        for name in chosen:
             base = network.get_submodule(name)
             with torch_seed(seed, self.part_name(), name):
                 layer = (

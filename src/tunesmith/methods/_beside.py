@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from tunesmith.methods._nf4_layer import Nf4Linear
+
 
 class Beside(nn.Module, ABC):
     """Stands in the place of `base`, which it holds and does not change until `fuse`."""
@@ -49,7 +51,9 @@ class Beside(nn.Module, ABC):
 
 
 def whole_weight(base: nn.Module) -> Tensor:
-    """[outputs, inputs] the weight of a linear map in float32, without a graph."""
+    """[outputs, inputs] the weight of a linear map in float32, without a graph; of a packed one what its codes give back."""
+    if isinstance(base, Nf4Linear):
+        return base.whole(torch.float32)
     assert isinstance(base, nn.Linear | Conv1D)
     weight = base.weight.detach().float()
     return weight.T if isinstance(base, Conv1D) else weight
@@ -57,7 +61,14 @@ def whole_weight(base: nn.Module) -> Tensor:
 
 def linear_shape(base: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a linear map; Conv1D, GPT-2's own, keeps its weight transposed. Raises TypeError."""
+    if isinstance(base, Nf4Linear):
+        return base.inputs, base.outputs
     if not isinstance(base, nn.Linear | Conv1D):
         raise TypeError(f"an adapter goes on linear maps, not on {type(base).__name__}")
     rows, columns = base.weight.shape
     return (rows, columns) if isinstance(base, Conv1D) else (columns, rows)
+
+
+def is_transposed(base: nn.Module) -> bool:
+    """Whether the pretrained model keeps this map's weight as [inputs, outputs]."""
+    return base.transposed if isinstance(base, Nf4Linear) else isinstance(base, Conv1D)

@@ -37,9 +37,8 @@ def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None
     labels.json, for which PEFT has no place.
     """
     from safetensors.torch import save_file
-    from transformers.pytorch_utils import Conv1D
 
-    from tunesmith.methods._beside import Beside
+    from tunesmith.methods._beside import Beside, is_transposed
 
     root, model = wrapped(network), _wrapped_model(network)
     tensors, transposed, found = {}, False, []
@@ -48,7 +47,7 @@ def write_adapter(folder: Path, network: Network, method: AdapterMethod) -> None
             short = name.removeprefix(root)
             found.append(short)
             tensors |= {f"{PREFIX}{short}.{key}": plain(value) for key, value in module.stored().items()}
-            transposed = transposed or isinstance(module.base, Conv1D)
+            transposed = transposed or is_transposed(module.base)
     outside = _outside(network)
     whole = _whole_modules(model, {name.removeprefix(root) for name in network.fresh - set(outside.values())})
     for name in whole:
@@ -127,6 +126,17 @@ def read_files(folder: Path, asked: str) -> tuple[dict[str, Any], dict[str, Tens
             f"{asked}{folder} is not a PEFT adapter ({error}); it must hold {CONFIG} and {WEIGHTS}"
         ) from None
     return config, tensors, head, labels
+
+
+def rank_in(folder: Path) -> int:
+    """Of a LoRA adapter. Raises ModelError where the folder holds none that says so."""
+    config, *_ = read_files(folder, "method.start: ")
+    rank = config.get("r")
+    if not isinstance(rank, int) or rank < 1:
+        raise ModelError(
+            f"method.start: {folder} says no rank (r = {rank!r}), so it is no LoRA adapter; give another one"
+        )
+    return rank
 
 
 def write_head(folder: Path, network: Network) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.catalog import Part
 from tunesmith.errors import ModelError, TrainingError
@@ -96,6 +96,20 @@ class Rates:
     why: str
 
 
+class Findings(ABC):
+    """What can be found out on the training rows before a method is attached, each when it is asked for."""
+
+    network: Network  # the untouched base with its head, to be left as it is
+
+    @abstractmethod
+    def relative_gradients(self) -> Sequence[float]:
+        """Of each block of the untouched base, its gradient's norm over that of its weights."""
+
+    @abstractmethod
+    def information(self) -> tuple[float, str]:
+        """About how many bits the training rows have to teach, and how that was reckoned."""
+
+
 class Method(Part, ABC):
     """A subclass is final, and lives alone in methods/<name>.py; its fields are its options."""
 
@@ -104,6 +118,15 @@ class Method(Part, ABC):
     folds: ClassVar[bool] = (
         True  # whether `fold` leaves nothing attached; else `save`, `load` and `take_off` deliver it
     )
+
+    def check_libraries(self) -> None:
+        """Raises RecipeError, saying how to install it, where a library that this method needs is not there."""
+        return
+
+    @property
+    def alters(self) -> bool:
+        """Whether on attaching the base itself comes to give something else, so that what it gave is measured apart."""
+        return False
 
     @abstractmethod
     def rates(self, width: int | None, steps: int) -> Rates:
@@ -133,16 +156,13 @@ class Method(Part, ABC):
         return 0
 
     @property
-    def undecided(self) -> bool:
-        """Whether which blocks train is still to be chosen, by `decided`."""
-        return False
+    def undecided(self) -> str:
+        """The option that is still to be chosen on the training rows, by `decided`; "" where none is."""
+        return ""
 
-    def decided(self, relative: Sequence[float]) -> tuple[Method, str]:
-        """The same method with its blocks chosen, and the reason.
-
-        relative: of each block of the untouched base, its gradient's norm over that of its weights, on training rows.
-        """
-        raise NotImplementedError(f"method {self.part_name()} leaves nothing to be chosen by gradients")
+    def decided(self, findings: Findings) -> tuple[Any, str]:
+        """The value of that option, and the reason. Raises ModelError where this base leaves nothing to choose."""
+        raise NotImplementedError(f"method {self.part_name()} leaves nothing to be chosen on the training rows")
 
     def given_files(self) -> tuple[Path, ...]:
         """Files of one folder that `attach` reads beside the base: a run keeps copies, and goes on from these."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -19,7 +18,7 @@ from tunesmith.methods._groups import (
     plan_for,
     unfreezing,
 )
-from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.methods.base import Findings, Method, Plan, Rates
 
 if TYPE_CHECKING:
     from tunesmith.models.layout import Layout
@@ -88,22 +87,20 @@ class Layers(Method):
         return replace(plan, stages=unfreezing(network, plan, self.unfreeze))
 
     @property
-    def undecided(self) -> bool:
-        return self.layers == "auto"
+    def undecided(self) -> str:
+        return "layers" if self.layers == "auto" else ""
 
-    def decided(self, relative: Sequence[float]) -> tuple[Method, str]:
+    def decided(self, findings: Findings) -> tuple[tuple[int, ...], str]:
         """The blocks whose relative gradient norm is above the mean of all.
 
         The measure is Lee 2022 ("Surgical fine-tuning improves adaptation to distribution shifts", Auto-RGN, section 4),
         where it sets each layer's rate; which of the blocks to take is not said there.
         """
+        relative = findings.relative_gradients()
         mean = sum(relative) / len(relative)
         chosen = tuple(place for place, value in enumerate(relative) if value > mean) or tuple(range(len(relative)))
         measured = ", ".join(f"{place}: {value:.2g}" for place, value in enumerate(relative))
-        return (
-            self.model_copy(update={"layers": chosen}),
-            f"norm of the gradient over that of the weights, above the mean of the blocks ({measured})",
-        )
+        return chosen, f"norm of the gradient over that of the weights, above the mean of the blocks ({measured})"
 
     def cut(self, layout: Layout) -> int:
         if self.embeddings or self.norms == "all":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -12,7 +13,7 @@ from pydantic import Field, model_validator
 from tunesmith.errors import ModelError, did_you_mean
 from tunesmith.methods._adapter_method import AdapterMethod
 from tunesmith.methods._groups import full_rate, head_rate
-from tunesmith.methods.base import Rates
+from tunesmith.methods.base import Findings, Plan, Rates
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +40,9 @@ _NOT_PLAIN = (
 # The starts that leave the base as it is. Others (pissa, olora, corda, loftq, lora_ga ...) take a part out of its weights.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 
+BITS_A_PARAMETER = 2
+LEAST_RANK, MOST_RANK = 8, 256  # that `auto` takes
+
 
 class Lora(AdapterMethod):
     """Low-rank maps on the chosen linear layers, and the head, train."""
@@ -48,7 +52,9 @@ class Lora(AdapterMethod):
     mark: ClassVar[str] = "lora_"
     epochs: ClassVar[int] = 5
 
-    rank: Annotated[int, Field(ge=1)] = Field(default=16, description="rank of each change")
+    rank: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto", description="rank of each change; auto: by how much the training rows have to teach"
+    )
     alpha: Annotated[float, Field(gt=0)] = Field(default=32.0, description="the change is scaled by alpha / rank")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="on the input of each change")
     targets: tuple[str, ...] = Field(
@@ -63,6 +69,10 @@ class Lora(AdapterMethod):
     initial: Literal["kaiming", "gaussian", "orthogonal", "pissa", "olora"] = Field(
         default="kaiming",
         description="how the first map starts; pissa and olora start both from the weight's own parts",
+    )
+    quantised: Literal["no", "nf4", "nf4_double"] = Field(
+        default="no",
+        description="keep the weights of all linear maps of the blocks in 4 bits (QLoRA); nf4_double: their scales in 8 bits",
     )
 
     def rates(self, width: int | None, steps: int) -> Rates:
@@ -84,7 +94,58 @@ class Lora(AdapterMethod):
             raise ValueError(
                 f"start: an adapter is gone on from as it is, so initial: {self.initial} has no use; keep one"
             )
+        if self.quantised != "no" and self.from_weight:
+            raise ValueError(
+                f"initial: {self.initial} takes parts out of the weights, and what is left would have to be kept in 4 bits "
+                "with those in mind (LoftQ), which is not done here; leave initial or quantised out"
+            )
         return self
+
+    def check_libraries(self) -> None:
+        from tunesmith.methods._nf4_layer import check_bitsandbytes
+
+        if self.quantised != "no":
+            check_bitsandbytes()
+
+    @property
+    def alters(self) -> bool:
+        return self.quantised != "no"
+
+    @property
+    def undecided(self) -> str:
+        return "rank" if self.rank == "auto" else ""
+
+    def decided(self, findings: Findings) -> tuple[int, str]:
+        """The least power of two at which the maps hold what there is to learn, from 8 to 256; of a start its own rank.
+
+        2 bits a parameter: Allen-Zhu & Li 2024, "Physics of language models: part 3.3" (arXiv 2404.05405), section 3, as
+        Schulman and Thinking Machines, "LoRA Without Regret" (2025), size adapters. The head holds some of it too, which is
+        not counted. 8 at least: docs/log.md, "The rank of LoRA".
+        """
+        if self.start is not None:
+            from tunesmith.methods._peft_format import rank_in
+
+            return rank_in(Path(self.start)), f"that of the adapter in {self.start}"
+        from tunesmith.methods._beside import linear_shape
+
+        network = findings.network
+        each = sum(sum(linear_shape(network.get_submodule(name))) for name in self.chosen(network))
+        bits, why = findings.information()
+        wanted = max(1, math.ceil(bits / BITS_A_PARAMETER / each))
+        rank = min(max(LEAST_RANK, 2 ** math.ceil(math.log2(wanted))), MOST_RANK)
+        bound = f", {LEAST_RANK} at least" if rank > wanted and rank == LEAST_RANK else ""
+        bound = f", {MOST_RANK} at most: give a higher one if it learns too little" if wanted > MOST_RANK else bound
+        return rank, (
+            f"the training rows teach about {_round(bits)} bits ({why}), which rank {wanted} holds at {BITS_A_PARAMETER} "
+            f"bits in each of its parameters{bound}"
+        )
+
+    @property
+    def known_rank(self) -> int:
+        """Raises ModelError where it is still to be found."""
+        if self.rank == "auto":
+            raise ModelError("method.rank: auto chooses by training rows, which there are none of here; give a number")
+        return self.rank
 
     @property
     def scale(self) -> float:
@@ -92,7 +153,7 @@ class Lora(AdapterMethod):
 
         rsLoRA: Kalajdzievski 2023, "A rank stabilization scaling factor for fine-tuning with LoRA", theorem 3.2.
         """
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+        return self.alpha / (math.sqrt(self.known_rank) if self.rslora else self.known_rank)
 
     @property
     def from_weight(self) -> bool:
@@ -102,7 +163,7 @@ class Lora(AdapterMethod):
     @property
     def stored_rank(self) -> int:
         """Of the adapter on disk, which holds what is taken off too."""
-        return 2 * self.rank if self.from_weight else self.rank
+        return 2 * self.known_rank if self.from_weight else self.known_rank
 
     @property
     def stored_alpha(self) -> float:
@@ -119,10 +180,47 @@ class Lora(AdapterMethod):
     def times(self, trained: Sequence[str]) -> dict[str, float]:
         return {name: self.up_rate for name in trained if name.endswith(".up")}
 
+    def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
+        plan = super().attach(network, rates, seed)
+        if self.quantised == "no":
+            return plan
+        from tunesmith.methods._nf4_layer import size_line
+
+        said = (
+            "what is delivered is the change on what NF4 gives back: model/ holds both, and adapter/ fits no other base"
+        )
+        return replace(plan, notes=(*plan.notes, f"method.quantised: {size_line(network)}; {said}"))
+
+    def prepare(self, network: Network) -> None:
+        """All linear maps of the blocks go to 4 bits, also those that no change stands beside: memory is what it is for."""
+        if self.quantised == "no":
+            return
+        from tunesmith.methods._nf4_layer import pack
+
+        self.check_libraries()
+        names = [name for name in network.layout.linears if f"{name}.weight" not in network.fresh]
+        pack(network, names, self.quantised == "nf4_double")
+
+    def fold(self, network: Network) -> None:
+        if self.quantised != "no":
+            from tunesmith.methods._nf4_layer import unpack
+
+            unpack(network)
+        super().fold(network)
+
+    def save(self, network: Network, plan: Plan, folder: Path) -> bool:
+        from tunesmith.methods._nf4_layer import adapter_note
+
+        saved = super().save(network, plan, folder)
+        if self.quantised != "no":
+            note = adapter_note(self.quantised == "nf4_double")
+            (folder / "README.md").write_text(note, encoding="utf-8")
+        return saved
+
     def beside(self, name: str, base: nn.Module, network: Network) -> Beside:
         from tunesmith.methods._lora_layer import LoraLinear, first_maps
 
-        maps, starts = first_maps(base, self.rank, self.initial, self.scale, self.dora)
+        maps, starts = first_maps(base, self.known_rank, self.initial, self.scale, self.dora)
         return LoraLinear(base, maps, self.scale, self.dropout, starts)
 
     def read_beside(self, name: str, base: nn.Module, network: Network, stored: Mapping[str, Tensor]) -> Beside:
@@ -204,3 +302,8 @@ class Lora(AdapterMethod):
 
 def _ends_with(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
+
+
+def _round(bits: float) -> str:
+    """Two digits: more would promise too much."""
+    return f"{float(f'{bits:.2g}'):,.0f}"

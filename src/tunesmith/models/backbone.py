@@ -59,6 +59,10 @@ class Backbone:
         """
         return None if any(is_batch_norm(module) for module in self.module.modules()) else self.width
 
+    def drop_weights(self) -> None:
+        """Gives their memory back; for who has a network, which holds weights of its own. Shapes and config stay."""
+        nn.Module.to(self.module, "meta")
+
 
 def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
     """Reads config, weights and tokenizer (or image processor) of a base; `dropout` overrides every rate in the config.

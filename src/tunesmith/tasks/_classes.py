@@ -14,7 +14,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.tasks._disagreement import of_classes
+from tunesmith.tasks._disagreement import classes_apart
 from tunesmith.tasks._metrics import accuracy, macro_f1
 from tunesmith.tasks.base import (
     Labels,
@@ -89,7 +89,7 @@ class ClassTask(OutputTask, ABC):
         return encode_texts(texts, known, processor, limit)
 
     def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
-        return of_classes(first, second)
+        return classes_apart(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         return output.softmax(-1)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def of_classes(first: Tensor, second: Tensor) -> Tensor:
+def classes_apart(first: Tensor, second: Tensor) -> Tensor:
     """Mean of the Kullback-Leibler divergences both ways, summed: of two [..., classes] logits."""
     from torch.nn.functional import kl_div
 
@@ -17,12 +17,12 @@ def of_classes(first: Tensor, second: Tensor) -> Tensor:
     return both / 2
 
 
-def of_labels(first: Tensor, second: Tensor) -> Tensor:
+def labels_apart(first: Tensor, second: Tensor) -> Tensor:
     """The same of independent labels, each there or not: of two [..., labels] logits."""
     difference = first.float() - second.float()
     return (difference * (first.float().sigmoid() - second.float().sigmoid())).sum() / 2
 
 
-def of_numbers(first: Tensor, second: Tensor) -> Tensor:
+def numbers_apart(first: Tensor, second: Tensor) -> Tensor:
     """Squared differences, summed."""
     return (first.float() - second.float()).square().sum()

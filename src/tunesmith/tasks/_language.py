@@ -17,7 +17,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError
-from tunesmith.tasks._disagreement import of_classes
+from tunesmith.tasks._disagreement import classes_apart
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks._tokens import (
     LOWER,
@@ -168,7 +168,7 @@ class LanguageTask(Task, ABC):
     def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
         assert batch.target is not None
         (one, target), (other, _) = (self.aligned(output, batch.target) for output in (first, second))
-        return of_classes(one[target != IGNORED], other[target != IGNORED])
+        return classes_apart(one[target != IGNORED], other[target != IGNORED])
 
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
         """Of each window, as `judged_tokens` has it."""

@@ -16,6 +16,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Window
 from tunesmith.errors import ModelError, RecipeError
 from tunesmith.models.resolve import VECTORS
+from tunesmith.tasks._information import Information, of_tokens, of_values
 
 if TYPE_CHECKING:
     import numpy as np
@@ -212,6 +213,13 @@ class Task(Part, ABC):
     def enriched(self, train: Table, columns: Columns, labels: Labels) -> tuple[Table, str]:
         """The training rows with those that the task adds, and one line about them; "" where it adds none."""
         return train, ""
+
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        """About how many bits the training rows have to teach, and how that was reckoned: adapters are sized by it.
+
+        A bit for each learned token, where tokens are learned; else the entropy of the targets, for every row.
+        """
+        return of_tokens(examples) if self.learns_tokens else of_values(truth)
 
     def order(self, lengths: Sequence[int], truth: Sequence[Any], batch_size: int, seed: int) -> Order:
         """Which rows make up each step, from the tokens and the targets of the training rows."""

@@ -18,6 +18,7 @@ from tunesmith.data.targets.related import RELATED, Related
 from tunesmith.data.words import Window
 from tunesmith.errors import DataError
 from tunesmith.tasks import _retrieval, _similarity
+from tunesmith.tasks._information import Information, of_choices, of_numbers
 from tunesmith.tasks._metrics import correlation, rank_correlation
 from tunesmith.tasks.base import Labels, LossSum, Metric, Mistake, OutputTask, Prediction, Scores
 
@@ -114,6 +115,13 @@ class Embedding(OutputTask):
             second = inputs[1] if len(inputs) > 1 else None
             made.append(Example(row, inputs[0], target, cuts, second, more=tuple(inputs[2:])))
         return made
+
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        """Of scores that of numbers; without them a row teaches at most which of all second texts is its own."""
+        if labels.scale:
+            return of_numbers(truth)
+        rows = len(truth)
+        return of_choices([rows] * rows, f"each of which names one of {rows:,} texts")
 
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.embedding import embedding_network

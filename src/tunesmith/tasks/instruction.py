@@ -31,7 +31,7 @@ from tunesmith.data.words import Window
 from tunesmith.errors import DataError
 from tunesmith.models.resolve import check_template
 from tunesmith.tasks._answers import Compare, compared
-from tunesmith.tasks._disagreement import of_classes
+from tunesmith.tasks._disagreement import classes_apart
 from tunesmith.tasks._tokens import Frequencies, judged_tokens, token_loss
 from tunesmith.tasks._writing import WritingTask
 from tunesmith.tasks._written import Pair, means_of
@@ -292,7 +292,7 @@ class Instruction(WritingTask):
     def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
         assert batch.target is not None
         learned = batch.target[:, 1:] != IGNORED
-        return of_classes(first[:, :-1][learned], second[:, :-1][learned])
+        return classes_apart(first[:, :-1][learned], second[:, :-1][learned])
 
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
         """As `judged_tokens`, of what is learned; where the answer is not known, of the prompt."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from tunesmith.data.encode import IGNORED, Batch, Example
+from tunesmith.data.stored import measures
 from tunesmith.data.words import Window
 from tunesmith.seeds import seed_of
+from tunesmith.tasks._information import TOKEN_BITS, Information
 from tunesmith.tasks._language import LanguageTask
 from tunesmith.tasks.base import Labels, Prediction
 
@@ -57,6 +59,11 @@ class MaskedLm(LanguageTask):
                 shown[place], target[place] = shows, whole[place]
         places = tuple(place for place in plain if target[place] != IGNORED)
         return Example(row, {**inputs, "input_ids": shown}, target, window=Window(source, "", places))
+
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        """A bit for every token: those that are hidden, and so learned, are others in every epoch."""
+        tokens = int(measures(examples).lengths.sum())
+        return Information(tokens * TOKEN_BITS, f"{tokens:,} tokens x about {TOKEN_BITS:g} bit")
 
     def _hidden(self, ids: Sequence[int], seed: int, processor: TextProcessor) -> list[int | None]:
         """Of each token what is shown in its place; None where it is not learned. At least one is."""

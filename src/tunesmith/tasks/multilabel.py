@@ -16,7 +16,8 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import LabelSet, separator_of
 from tunesmith.errors import DataError
-from tunesmith.tasks._disagreement import of_labels
+from tunesmith.tasks._disagreement import labels_apart
+from tunesmith.tasks._information import Information, of_shares
 from tunesmith.tasks._metrics import average_precision, best_threshold, label_f1, ranks
 from tunesmith.tasks.base import (
     Labels,
@@ -78,6 +79,10 @@ class Multilabel(OutputTask):
         )
         return encode_texts(texts, known, processor, limit)
 
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        """The entropy of each label by itself, summed."""
+        return of_shares(labels.counts, len(truth))
+
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.network import sequence_network
 
@@ -94,7 +99,7 @@ class Multilabel(OutputTask):
         return LossSum(total, torch.tensor(float(logits.numel()), device=logits.device), {})
 
     def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
-        return of_labels(first, second)
+        return labels_apart(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         return output.sigmoid()

@@ -13,10 +13,12 @@ from pydantic import Field
 from tunesmith.data.answer_columns import Answer, find_answers, means_answers, read_answers
 from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.encode import Batch, Example, Text
+from tunesmith.data.stored import measures
 from tunesmith.data.table import Table
 from tunesmith.data.targets.answers import NONE, Answers
 from tunesmith.data.targets.base import Target
 from tunesmith.data.words import Passage, Window, most_tokens, passages_of
+from tunesmith.tasks._information import Information, of_choices
 from tunesmith.tasks._metrics import best_threshold_by, mean_of
 from tunesmith.tasks._spans import best
 from tunesmith.tasks.base import Labels, LossSum, Mark, Metric, Mistake, Prediction, Scores, Task
@@ -137,6 +139,14 @@ class QuestionAnswering(Task):
             window = Passage(row, context, (0, *range(start, start + last - one)), spans[one:last])
             found.append(Example(first + place, inputs, target, cut if place == 0 else 0, window=window))
         return found
+
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        """At most a start and an end among the tokens of a row's longest window."""
+        longest: dict[int, int] = {}
+        lengths, _, sources = measures(examples)
+        for length, row in zip(lengths.tolist(), sources.tolist(), strict=True):
+            longest[row] = max(length, longest.get(row, 0))
+        return of_choices([length**2 for length in longest.values()], "a start and an end among the tokens of each")
 
     def unlearned(self, examples: Sequence[Example], targets: Sequence[Any]) -> tuple[str, list[int]]:
         whole = {

@@ -16,7 +16,8 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list
 from tunesmith.data.targets.numbers import Numbers
 from tunesmith.errors import DataError
-from tunesmith.tasks._disagreement import of_numbers
+from tunesmith.tasks._disagreement import numbers_apart
+from tunesmith.tasks._information import Information, of_numbers
 from tunesmith.tasks._metrics import correlation, rank_correlation, root_mean_square_error
 from tunesmith.tasks.base import Labels, LossSum, Mistake, OutputTask, Prediction, Scores, encode_texts
 
@@ -79,6 +80,9 @@ class Regression(OutputTask):
         known = [None] * len(texts) if targets is None else [list(_standardised(item, labels)) for item in targets]
         return encode_texts(texts, known, processor, limit)
 
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        return of_numbers(truth)
+
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.network import sequence_network
 
@@ -95,7 +99,7 @@ class Regression(OutputTask):
         return LossSum(total, torch.tensor(float(values.numel()), device=values.device), {})
 
     def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
-        return of_numbers(first, second)
+        return numbers_apart(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         if labels.standardised:

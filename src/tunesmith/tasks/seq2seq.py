@@ -18,7 +18,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.texts import Texts
 from tunesmith.data.words import Window
 from tunesmith.tasks._answers import Compare, compared
-from tunesmith.tasks._disagreement import of_classes
+from tunesmith.tasks._disagreement import classes_apart
 from tunesmith.tasks._tokens import Frequencies, judged_tokens, token_loss
 from tunesmith.tasks._writing import WritingTask
 from tunesmith.tasks._written import Pair, left_out, measures_of
@@ -148,7 +148,7 @@ class Seq2Seq(WritingTask):
     def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
         assert batch.target is not None
         learned = batch.target[:, : first.shape[1]] != IGNORED
-        return of_classes(first[learned], second[learned])
+        return classes_apart(first[learned], second[learned])
 
     def judged(self, output: Tensor, batch: Batch, labels: Labels) -> list[Prediction]:
         """As `judged_tokens`, of the target; where it is not known, of the first tokens of the text itself."""

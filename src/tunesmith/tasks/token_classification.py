@@ -15,7 +15,8 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.tags import OUTSIDE, Entity, Tags, entities_of, scheme_of, tags_of, types_of
 from tunesmith.data.words import Bounds, Window, Words, bounds_of, windows_of
 from tunesmith.errors import RecipeError
-from tunesmith.tasks._disagreement import of_classes
+from tunesmith.tasks._disagreement import classes_apart
+from tunesmith.tasks._information import Information, of_counts
 from tunesmith.tasks._metrics import entity_f1, entity_precision, entity_recall
 from tunesmith.tasks.base import Labels, LossSum, Mark, Mistake, OutputTask, Prediction, Scores
 
@@ -125,6 +126,10 @@ class TokenClassification(OutputTask):
             found.append(Example(first + len(found), inputs, target, lost, window=Window(of.source, of.text, places)))
         return found
 
+    def information(self, examples: Sequence[Example], truth: Sequence[Any], labels: Labels) -> Information:
+        """The entropy of the tags, for every word."""
+        return of_counts(labels.counts, "words", "tags")
+
     def head(self, backbone: Backbone, labels: Labels, pair: bool, seed: int) -> Network:
         from tunesmith.models.network import token_network
 
@@ -144,7 +149,7 @@ class TokenClassification(OutputTask):
     def disagreement(self, first: Tensor, second: Tensor, batch: Batch) -> Tensor | None:
         assert batch.target is not None
         counted = batch.target.flatten() != IGNORED
-        return of_classes(first.flatten(0, -2)[counted], second.flatten(0, -2)[counted])
+        return classes_apart(first.flatten(0, -2)[counted], second.flatten(0, -2)[counted])
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
         return output.softmax(-1)
