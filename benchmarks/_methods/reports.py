@@ -49,7 +49,9 @@ def rate_of(run: Path, key: str) -> float | None:
 
 
 def stored_mb(run: Path) -> float:
-    """What is kept to use the model: the adapter where the method has one, else the whole model."""
-    adapter = run / "adapter"
-    folder = adapter if adapter.is_dir() else run / "model"
+    """What must be kept beside the base to use the model: the adapter where the method has one, else the whole model.
+
+    An adapter that cannot be made part of the weights lies in the model's folder.
+    """
+    folder = next(path for path in (run / "adapter", run / "model" / "adapter", run / "model") if path.is_dir())
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 3)
