@@ -12,14 +12,14 @@ import argparse
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import _processes
-from _common import commit, environment, source_digest, write_results
-from _kept import earlier_runs, same
+from _common import source_digest
+from _kept import Results, add_stale, fingerprint
 from _methods.choice import CHOOSING, FINAL, Part, at_edge, chosen, planned, times_words, tried, unfit
 from _methods.steps import step
 from _methods.ways import MEASURES, WAYS, measure, way
@@ -28,7 +28,7 @@ from _processes import add_options, in_a_process_of_its_own, refuse_unknown, ste
 
 HERE = Path(__file__).resolve()
 NAME = "methods"
-APART = ("cores",)  # of a machine: a run kept to one core is the same with one thread
+Run = Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,12 +48,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     jobs, ways = [item.name for item in MEASURES], [item.name for item in WAYS]
     parser.add_argument("--jobs", type=words, default=jobs, metavar="A,B")
     parser.add_argument("--methods", type=words, default=ways, metavar="A,B")
-    parser.add_argument("--stale", action="store_true", help="do runs again that are of an earlier source")
     parser.add_argument(
         "--one", nargs=5, metavar=("JOB", "METHOD", "WHAT", "SEED", "RATE"),
         help=f"one measurement, as a JSON line; WHAT is {CHOOSING} or {FINAL}, RATE auto or a number",
     )  # fmt: skip
     add_options(parser, NAME)
+    add_stale(parser)
     asked = parser.parse_args(arguments)
     asked.shared = asked.shared.resolve()
     refuse_unknown(parser, "--jobs", asked.jobs, jobs)
@@ -79,17 +79,14 @@ def part_of(one: Sequence[str]) -> tuple[Part, float | None]:
 def benchmark(asked: argparse.Namespace) -> int:
     """Every run that is due, in turn; 1 where one failed."""
     due = planned(asked.jobs, asked.methods, asked.seeds)
-    plain = fresh(asked)
-    if not asked.rows:
-        plain["runs"] = earlier_runs(asked.out / f"{NAME}.json", plain, APART)
+    results = Results(NAME, asked, source(), page)
     failed, missing = [], {item.name for item in WAYS if item.package and find_spec(item.package) is None}
     for number, part in enumerate(due, 1):
-        if part.way in missing or (part.times != 1.0 and unfit(of_way(plain, part))):
+        if part.way in missing or (part.times != 1.0 and unfit(of_way(results.runs, part))):
             continue
-        rate, why = rate_for(part, plain)
+        rate, why = rate_for(part, results.runs)
         key = key_of(part, rate, asked.threads)
-        kept = next((item for item in plain["runs"] if same(item, key)), None)
-        if kept is not None and not asked.again and not (asked.stale and kept["source"] != source()):
+        if results.hold(key):
             print(f"{part}: kept from {asked.out / NAME}.json", flush=True)
         elif asked.dry:
             print(f"{part}: would run{f' ({why})' if why else ''}", flush=True)
@@ -101,29 +98,20 @@ def benchmark(asked: argparse.Namespace) -> int:
             if result is None:
                 failed.append(str(part))
                 continue
-            put(plain, {**key, "source": source(), "commit": commit(), **result})
-            print(f"  {told(part, result, plain)}", flush=True)
-            if not asked.rows:  # after each run, so that a stop loses one at most
-                write_results(asked.out, NAME, plain, page(plain, source()))
+            results.put(key, result, ("job", "way", "what", "seed", "times"))
+            print(f"  {told(part, result, results.runs)}", flush=True)
     for name in sorted(missing.intersection(asked.methods)):
         print(f"{name}: left out, since {way(name).package} is not installed", flush=True)
-    if not asked.dry:
-        lines = page(plain, source())
-        if not asked.rows:
-            write_results(asked.out, NAME, plain, lines)
-        print("\n".join(lines))
-    for name in failed:
-        print(f"{name}: failed, see above", flush=True)
-    return 1 if failed else 0
+    return results.end(failed)
 
 
-def of_way(plain: dict[str, Any], part: Part) -> list[dict[str, Any]]:
-    return [item for item in plain["runs"] if (item["job"], item["way"]) == (part.job, part.way)]
+def of_way(runs: Sequence[Run], part: Part) -> list[Run]:
+    return [item for item in runs if (item["job"], item["way"]) == (part.job, part.way)]
 
 
-def rate_for(part: Part, plain: dict[str, Any]) -> tuple[float | None, str | None]:
+def rate_for(part: Part, runs: Sequence[Run]) -> tuple[float | None, str | None]:
     """The rate to ask for (None: the method's own), and why there is none to run with, if so."""
-    found = tried(plain["runs"], part.job, part.way)
+    found = tried(runs, part.job, part.way)
     if part.what == FINAL:
         best = chosen(found)
         return (None, "no rate has been chosen") if best is None else (best["rate"], None)
@@ -152,32 +140,18 @@ def key_of(part: Part, rate: float | None, threads: int) -> dict[str, Any]:
 
 
 def source() -> str:
-    """12 hexadecimal digits of what a run is made of: the package and the rows."""
-    digest = hashlib.sha256(source_digest().encode())
-    for name in ("_quality/data.py", "_quality/ours.py", "_methods/steps.py"):
-        digest.update((HERE.parent / name).read_bytes())
-    return digest.hexdigest()[:12]
+    """Of what a run is made of: the package and the rows."""
+    made_of = ("_quality/data.py", "_quality/ours.py", "_methods/steps.py")
+    return fingerprint(hashlib.sha256(source_digest().encode()), HERE.parent, made_of)
 
 
-def put(plain: dict[str, Any], result: dict[str, Any]) -> None:
-    """In the place of what was there of the same job, way, seed and purpose."""
-    replaced = {name: result[name] for name in ("job", "way", "what", "seed", "times")}
-    plain["runs"] = [item for item in plain["runs"] if not same(item, replaced)] + [result]
-
-
-def fresh(asked: argparse.Namespace) -> dict[str, Any]:
-    now = environment()
-    now["machine"]["torch_threads"] = asked.threads
-    return {"schema": 1, "environment": now, "runs": []}
-
-
-def told(part: Part, result: dict[str, Any], plain: dict[str, Any]) -> str:
+def told(part: Part, result: Run, runs: Sequence[Run]) -> str:
     for name, said in (("unfit", "does not fit"), ("failed", "failed")):
         if name in result:
             return f"{said}: {result[name]}"
     spent = f"{result['cpu_seconds']:.0f} s CPU, {result['peak_mb']:.0f} MB"
     if part.what == CHOOSING:
-        found = tried(plain["runs"], part.job, part.way)
+        found = tried(runs, part.job, part.way)
         best = chosen(found)
         mark = " (at the edge of what was tried)" if at_edge(found) else ""
         said = "" if best is None else f"; best so far {times_words(best['times'])} its own rate{mark}"

@@ -20,7 +20,7 @@ import _processes
 from _common import commit, environment, source_digest, write_results
 from _kept import earlier_runs, same
 from _processes import add_options, in_a_process_of_its_own, refuse_unknown, step_words, words
-from _quality.jobs import JOBS, Contender, Job
+from _quality.jobs import JOBS, Contender, Job, job_of
 from _quality.steps import step
 from _quality_page import page
 
@@ -83,7 +83,7 @@ def _known(job: str, contender: str) -> bool:
 
 
 def named(one: Sequence[str]) -> tuple[Job, Contender]:
-    job = next(job for job in JOBS if job.name == one[0])
+    job = job_of(one[0])
     return job, next(item for item in job.contenders if item.name == one[1])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from _quality import data
-from _quality.jobs import JOBS, MINILM, Job
+from _quality.jobs import MINILM, Job, job_of
 
 RATE, HEAD_RATE = "training.rate", "training.head_rate"
 
@@ -70,20 +70,16 @@ WAYS: tuple[Way, ...] = (
 )
 
 
-def _job(name: str) -> Job:
-    return next(job for job in JOBS if job.name == name)
-
-
 MEASURES: tuple[Measure, ...] = (
-    Measure(_job("banking77_10")),
-    Measure(_job("flowers5")),
-    Measure(_job("sst2")),
-    Measure(_job("wnut17")),
+    Measure(job_of("banking77_10")),
+    Measure(job_of("flowers5")),
+    Measure(job_of("sst2")),
+    Measure(job_of("wnut17")),
     # The number and not vectors: without a head of its own, method head has nothing to train.
-    Measure(_job("stsb_regression"), "regression"),
+    Measure(job_of("stsb_regression"), "regression"),
     Measure(
         replace(
-            _job("banking77_vectors"), name="banking77", base=MINILM, rows=data.banking77,
+            job_of("banking77_vectors"), name="banking77", base=MINILM, rows=data.banking77,
             about="Banking77: 77 intents, all training and test rows",
         )
     ),
