@@ -58,17 +58,19 @@ _AMAZON = Case(
     ),
     {"training.max_length": 128},
 )
+# Rates of methods other than full: the better of two by validation perplexity, seed 0, for lora (0.006: 19.7, 0.02: 29.4),
+# norms (0.02: 44.6, 0.05: 40.4), prompt (0.02: 84.2, 0.1: 62.9), prefix (0.02: 97.3, 0.1: 58.4); for layers 0.004 (21.3) alone.
 _STORIES = Case(
     STORIES,
     (
         Variant("untouched", "untouched base", "full", {"training.epochs": 0}),
         Variant("full", "full", "full"),
-        _rated("lora", 0.02),
+        _rated("lora", 0.006),
         _rated("layers", 0.004),
         _rated("bitfit", 0.02),
-        _rated("norms", 0.02),
-        _rated("prompt", 0.02),
-        _rated("prefix", 0.02),
+        _rated("norms", 0.05),
+        _rated("prompt", 0.1),
+        _rated("prefix", 0.1),
         _held("anchor=2", "anchor_2", anchor=2),
         _held("ewc=2", "ewc_2", ewc=2),
         _held("distill=1", "distill_1", distill=1),
