@@ -177,7 +177,8 @@ def stories_lines(runs: Sequence[Run], source: str) -> list[str]:
         "",
         f"stories260K on the first {LETTERS:,} characters of tinyshakespeare: four fifths to train on, a tenth to validate, "
         "a tenth to test; 3 epochs at the rate 0.002 for full, for other methods the better of two. General text: stories "
-        "that the untouched base wrote itself, of which those that are learned from or held to are others than those that are measured.",
+        "that the untouched base wrote itself, of which those that are learned from or held to are others than those that "
+        "are measured.",
         "",
         *table_lines([*head, "trained", "CPU s", "peak MB"], rows),
         "",

@@ -59,7 +59,7 @@ _AMAZON = Case(
     {"training.max_length": 128},
 )
 # Rates of methods other than full: the better of two by validation perplexity, seed 0, for lora (0.006: 19.7, 0.02: 29.4),
-# norms (0.02: 44.6, 0.05: 40.4), prompt (0.02: 84.2, 0.1: 62.9), prefix (0.02: 97.3, 0.1: 58.4); for layers 0.004 (21.3) alone.
+# norms (0.02: 44.6, 0.05: 40.4), prompt (0.02: 84.2, 0.1: 62.9), prefix (0.02: 97.3, 0.1: 58.4); layers 0.004 alone.
 _STORIES = Case(
     STORIES,
     (
