@@ -10,33 +10,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _common import RESULTS, ROOT, Reading, commit, environment, source_digest, write_results
-from _quality.jobs import JOBS, Contender, Job
-from _quality.steps import STEPS, step
+import _processes
+from _common import commit, environment, source_digest, write_results
+from _kept import earlier_runs, same
+from _processes import add_options, in_a_process_of_its_own, refuse_unknown, step_words, words
+from _quality.jobs import JOBS, Contender, Job, job_of
+from _quality.steps import step
 from _quality_page import page
 
 HERE = Path(__file__).resolve()
 NAME = "quality"
-ORIGIN = ("machine", "versions")  # of an environment: runs that differ in these do not share a table
 PEERS = ("sentence-transformers", "setfit", "datasets", "trl")  # whose versions count here too
-SHOWN = 12  # last lines of what a failed run printed
-QUIET = {
-    "CUDA_VISIBLE_DEVICES": "",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
 class Run(NamedTuple):
@@ -48,6 +38,11 @@ class Run(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.job.name}, {self.contender.name}, seed {self.seed}"
+
+    @property
+    def words(self) -> list[str]:
+        """Those of --one."""
+        return [self.job.name, self.contender.name, str(self.seed)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,31 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--jobs", type=_words, default=[job.name for job in JOBS], metavar="A,B")
-    parser.add_argument("--contenders", type=_words, metavar="A,B", help="by default all but the optional ones")
-    parser.add_argument("--seeds", type=_numbers, default=[0, 1, 2], metavar="0,1,2")
+    parser.add_argument("--jobs", type=words, default=[job.name for job in JOBS], metavar="A,B")
+    parser.add_argument("--contenders", type=words, metavar="A,B", help="by default all but the optional ones")
     parser.add_argument("--peer-seeds", type=int, help="how many of the seeds peers run (default: 1 for costly ones)")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="of torch and others (default 1: comparable CPU seconds)"
-    )
-    parser.add_argument("--rows", type=int, default=0, help="a trial on so many rows a split; its results are not kept")
-    parser.add_argument("--again", action="store_true", help="do runs again that the results file holds")
-    parser.add_argument("--dry", action="store_true", help="say what would run, and end")
-    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared", help="folder with data and weights")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of quality.json and quality.md")
     parser.add_argument("--one", nargs=3, metavar=("JOB", "CONTENDER", "SEED"), help="one measurement, as a JSON line")
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)  # of --one, each in a process of its own
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_options(parser, NAME)
     asked = parser.parse_args(arguments)
     asked.shared = asked.shared.resolve()
     everyone = list(dict.fromkeys(contender.name for job in JOBS for contender in job.contenders))
-    for option, given, known in (
-        ("--jobs", asked.jobs, [job.name for job in JOBS]),
-        ("--contenders", asked.contenders or [], everyone),
-    ):
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            parser.error(f"{option}: {', '.join(unknown)}: choose from {', '.join(known)}")
+    refuse_unknown(parser, "--jobs", asked.jobs, [job.name for job in JOBS])
+    refuse_unknown(parser, "--contenders", asked.contenders or [], everyone)
     if asked.one is not None and (not asked.one[2].isdigit() or not _known(*asked.one[:2])):
         offered = "; ".join(f"{job.name}: {', '.join(item.name for item in job.contenders)}" for job in JOBS)
         parser.error(f"--one: a job, one of its contenders, and a whole number as seed: {offered}")
@@ -98,20 +78,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return asked
 
 
-def _words(text: str) -> list[str]:
-    return text.split(",")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def _known(job: str, contender: str) -> bool:
     return any(item.name == contender for one in JOBS if one.name == job for item in one.contenders)
 
 
 def named(one: Sequence[str]) -> tuple[Job, Contender]:
-    job = next(job for job in JOBS if job.name == one[0])
+    job = job_of(one[0])
     return job, next(item for item in job.contenders if item.name == one[1])
 
 
@@ -131,7 +103,7 @@ def benchmark(asked: argparse.Namespace) -> int:
             print(f"{run}: would run{' (costly)' if run.contender.costly else ''}: {run.contender.title}", flush=True)
         else:
             print(f"[{number} of {len(due)}] {run}", flush=True)
-            result = in_a_process_of_its_own(run, asked)
+            result = in_a_process_of_its_own(HERE, run.words, asked)
             if result is None:
                 failed.append(str(run))
                 continue
@@ -210,10 +182,6 @@ def current(plain: dict[str, Any]) -> dict[tuple[str, str], str]:
     return {(job.name, item.name): source_of(item) for job in JOBS for item in job.contenders}
 
 
-def same(run: dict[str, Any], key: dict[str, Any]) -> bool:
-    return all(run[name] == value for name, value in key.items())
-
-
 def fresh(asked: argparse.Namespace) -> dict[str, Any]:
     from importlib import metadata
 
@@ -227,19 +195,10 @@ def fresh(asked: argparse.Namespace) -> dict[str, Any]:
 
 def kept_or_new(asked: argparse.Namespace) -> dict[str, Any]:
     """The results file where it is of this machine and these versions; else a new one, and a word on what is left out."""
-    new, path = fresh(asked), asked.out / f"{NAME}.json"
-    if not path.exists():
-        return new
-    earlier = json.loads(path.read_text(encoding="utf-8"))
-    differs = [key for key in ORIGIN if earlier["environment"][key] != new["environment"][key]]
-    differs += ["schema"] if earlier["schema"] != new["schema"] else []
-    if differs:
-        print(
-            f"{path}: its {len(earlier['runs'])} runs are of another {', '.join(differs)}, and are left out", flush=True
-        )
-        return new
+    new = fresh(asked)
     known = {(job.name, item.name) for job in JOBS for item in job.contenders}
-    return {**new, "runs": [run for run in earlier["runs"] if (run["job"], run["contender"]) in known]}
+    kept = earlier_runs(asked.out / f"{NAME}.json", new)
+    return {**new, "runs": [run for run in kept if (run["job"], run["contender"]) in known]}
 
 
 def told(job: Job, result: dict[str, Any]) -> str:
@@ -247,58 +206,16 @@ def told(job: Job, result: dict[str, Any]) -> str:
     return f"{values}; {result['cpu_seconds']:.0f} s CPU, {result['wall_seconds']:.0f} s, {result['peak_mb']:.0f} MB"
 
 
-def in_a_process_of_its_own(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
-    """The measurement; None where it failed, which is printed.
-
-    In between stands a process that imports little: of what one starts, the system counts the starter's memory as well.
-    """
-    command = [sys.executable, str(HERE), "--one", run.job.name, run.contender.name, str(run.seed)]
-    command += ["--rows", str(asked.rows), "--threads", str(asked.threads), "--shared", str(asked.shared)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        print("\n".join(f"  {line}" for line in done.stderr.splitlines()), flush=True)
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measured(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     """Rows written, the contender run, its predictions scored, each in its own process; the clock runs for the second."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        child(run, asked, "prepare", folder)
-        begun = Reading.now()
-        peak = child(run, asked, "run", folder)
-        spent = Reading.now().since(begun)
-        child(run, asked, "score", folder)
-        found = json.loads((folder / "scored.json").read_text(encoding="utf-8"))
-    return {
-        **found,
-        "cpu_seconds": round(spent.cpu, 1),
-        "wall_seconds": round(spent.wall, 1),
-        "cores_of_others": round(spent.others, 2),
-        "peak_mb": round(peak / 1e6, 1),
-    }
+        return _processes.measured(lambda step: child(run, asked, step, folder), folder)
 
 
 def child(run: Run, asked: argparse.Namespace, name: str, folder: Path) -> int:
     """Does one step, and gives its peak resident memory in bytes. Raises SystemExit with what it printed where it failed."""
-    command = [sys.executable, str(HERE), "--one", run.job.name, run.contender.name, str(run.seed), "--step", name]
-    command += ["--folder", str(folder), "--rows", str(asked.rows), "--shared", str(asked.shared)]
-    (folder / "cache").mkdir(exist_ok=True)
-    found = {**os.environ, **QUIET, **dict.fromkeys(THREADS, str(asked.threads))}
-    # The source that results are kept by, whatever is installed; absolute, since the step runs in a folder of its own.
-    paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    found |= {"PYTHONPATH": os.pathsep.join(paths)}
-    found |= {"TUNESMITH_CACHE": str(folder / "cache"), "HF_DATASETS_CACHE": str(folder / "cache")}
-    log = folder / f"{name}.log"
-    with log.open("w", encoding="utf-8") as out:
-        started = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=found, cwd=folder)
-        _, status, usage = os.wait4(started.pid, 0)
-        started.returncode = os.waitstatus_to_exitcode(status)
-    if started.returncode != 0:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN:]
-        raise SystemExit("\n".join([f"{run}: step {name} ended with {started.returncode}:", *lines]))
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return _processes.child(step_words(HERE, run.words, name, folder, asked), str(run), folder, asked.threads)
 
 
 if __name__ == "__main__":

