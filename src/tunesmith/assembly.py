@@ -266,9 +266,9 @@ def _two_passes_differ(recipe: Recipe, task: Task, network: Network) -> None:
 
 def _loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
     """Whether a language model's outputs are made a few places at a time. Raises RecipeError where that is asked in vain."""
-    from tunesmith.models.language import LanguageNetwork, lazy_fits
+    from tunesmith.models.lazy_logits import VocabularyNetwork, lazy_fits
 
-    vocabulary = network.vocabulary if isinstance(network, LanguageNetwork) else 0
+    vocabulary = network.vocabulary if isinstance(network, VocabularyNetwork) else 0
     if asked.chunked_loss is True and asked.r_drop > 0:
         raise RecipeError("training.chunked_loss: r_drop compares whole outputs; leave one of the two out")
     small = asked.chunked_loss == "auto" and (vocabulary < LARGE_VOCABULARY or asked.r_drop > 0)
@@ -278,7 +278,7 @@ def _loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
     if why_not and asked.chunked_loss is True:
         raise RecipeError(f"training.chunked_loss: {why_not}; leave it out")
     if not why_not:
-        assert isinstance(network, LanguageNetwork)
+        assert isinstance(network, VocabularyNetwork)
         network.lazy = True
     said = why_not or f"{vocabulary:,} outputs for each token, which are never all in memory"
     return [Derived("training.chunked_loss", not why_not, said)] if asked.chunked_loss == "auto" else []

@@ -18,12 +18,15 @@ from shortruns import bench, differences, recipe_for, rows, stopped_and_taken_up
 from tunesmith.data.encode import Batch, collate
 from tunesmith.errors import ModelError, RecipeError
 from tunesmith.models import lazy_logits
-from tunesmith.models.backbone import load_backbone
-from tunesmith.models.language import LanguageNetwork, causal_network, lazy_fits, masked_network
+from tunesmith.models.backbone import Backbone, load_backbone
+from tunesmith.models.language import causal_network, masked_network
+from tunesmith.models.lazy_logits import VocabularyNetwork, lazy_fits
 from tunesmith.models.resolve import resolve
+from tunesmith.models.sequence import sequence_network
 from tunesmith.tasks.base import Labels
 from tunesmith.tasks.causal_lm import CausalLm
 from tunesmith.tasks.masked_lm import MaskedLm
+from tunesmith.tasks.seq2seq import Seq2Seq
 from tunesmith.training.loop import train
 
 Folder = Callable[[str], Path]
@@ -37,9 +40,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lazy_logits, "AT_ONCE", 220 * PLACES)
 
 
-def _network(folder: Path) -> tuple[LanguageNetwork, Any, Batch]:
+def _network(folder: Path) -> tuple[VocabularyNetwork, Any, Batch]:
     backbone = load_backbone(resolve(str(folder)))
     config = backbone.module.config
+    if config.model_type in ("t5", "bart"):
+        return _sequence(backbone)
     causal = config.model_type in ("llama", "qwen3", "gpt2")
     network = (causal_network if causal else masked_network)(backbone, 0)
     task: Any = CausalLm() if causal else MaskedLm()
@@ -50,7 +55,18 @@ def _network(folder: Path) -> tuple[LanguageNetwork, Any, Batch]:
     return network, task, batch
 
 
-def _learned(network: LanguageNetwork, task: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def _sequence(backbone: Backbone) -> tuple[VocabularyNetwork, Any, Batch]:
+    task = Seq2Seq(label_smoothing=0.1)
+    texts = [text for text, _ in rows(12)]
+    wanted = [" ".join(reversed(text.split()[: 2 + place])) for place, text in enumerate(texts)]
+    network = sequence_network(backbone, 12, 1, 0)
+    if backbone.module.config.model_type == "bart":
+        network.model.final_logits_bias.normal_()  # type: ignore[operator]
+    examples = task.encode(texts, wanted, Labels((), (), longest=12), network.processor, 40)
+    return network, task, collate(list(examples), network.processor.pad, "cpu")
+
+
+def _learned(network: VocabularyNetwork, task: Any, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     network.train()
     torch.manual_seed(0)
     loss = task.loss(network(batch.inputs), batch)
@@ -59,7 +75,7 @@ def _learned(network: LanguageNetwork, task: Any, batch: Batch) -> tuple[Tensor,
     return loss.total.detach(), found
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"bart"}))  # whose masked model is a whole encoder-decoder
+@pytest.mark.parametrize("family", sorted(FAMILIES))
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.usefixtures("few")
 def test_loss_and_gradients_are_those_of_whole_outputs(family: str, tied: bool, model_folder: Folder) -> None:
@@ -68,7 +84,7 @@ def test_loss_and_gradients_are_those_of_whole_outputs(family: str, tied: bool, 
     except ModelError:
         pytest.skip("transformers has no language model of this family")
     if tied:
-        head, table = network.model.get_output_embeddings(), network.body.get_input_embeddings()
+        head, table = network.model.get_output_embeddings(), network.model.get_input_embeddings()
         assert head is not None
         head.weight = table.weight  # type: ignore[assignment]
     other = copy.deepcopy(network)
@@ -122,7 +138,9 @@ def test_a_family_whose_outputs_are_made_otherwise_is_refused(model_folder: Fold
     assert "not made from its body's alone" in lazy_fits(network)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", {"name": "layers", "layers": 1}, "bitfit"])
+@pytest.mark.parametrize(
+    "method", ["full", "lora", {"name": "layers", "layers": 1}, "bitfit", {"name": "prompt", "length": 3}]
+)
 @pytest.mark.usefixtures("few")
 def test_a_run_learns_the_same(method: Any, model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     folder = model_folder("gpt2")
@@ -162,5 +180,5 @@ def test_it_is_derived_from_the_vocabulary(
     assert large.run.network.lazy
     said = {item.key: item for item in large.built.derived}["training.chunked_loss"]
     assert said.value is True and "outputs for each token" in said.why
-    with pytest.raises(RecipeError, match="chunked_loss: only language models"):
+    with pytest.raises(RecipeError, match="chunked_loss: only what language models give"):
         bench(recipe_for(folder, table_file, "full", {**FAST, "training.chunked_loss": True}), tmp_path / "no")

@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.layout import example_inputs, layout_of
-from tunesmith.models.lazy_logits import LazyLogits
+from tunesmith.models.lazy_logits import VocabularyNetwork
 from tunesmith.models.network import Network
 from tunesmith.models.new_tokens import widen
 from tunesmith.models.resolve import weights_folder
@@ -31,11 +31,10 @@ FITTING = {
 }
 
 
-class LanguageNetwork(Network):
+class LanguageNetwork(VocabularyNetwork):
     """A vocabulary of outputs for every token: which token follows, or which one is hidden."""
 
     causal: bool
-    lazy: bool = False  # whether training is given `LazyLogits` in the place of outputs
 
     def __init__(self, model: PreTrainedModel, processor: TextProcessor) -> None:
         super().__init__()
@@ -53,11 +52,6 @@ class LanguageNetwork(Network):
         return found
 
     @property
-    def vocabulary(self) -> int:
-        """How many outputs there are for each token."""
-        return self.body.get_input_embeddings().num_embeddings  # type: ignore[return-value]
-
-    @property
     def output(self) -> nn.Linear | None:
         return None
 
@@ -69,14 +63,14 @@ class LanguageNetwork(Network):
         assert head is not None
         return head(features)
 
-    def forward(self, inputs: dict[str, Tensor]) -> Any:
-        """Logits [rows, tokens, vocabulary]; of a network in training that is `lazy`, what they would be made of."""
-        if self.lazy and self.training:
-            return LazyLogits(self.features(inputs), self.project, self._outside())
+    def outputs(self, inputs: dict[str, Tensor]) -> Tensor:
         return self.model(**self._given(inputs)).logits
 
+    def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+        return self.features(inputs)
+
     def project(self, hidden: Tensor) -> Tensor:
-        """[places, width] what the body gives -> [places, vocabulary], by what the family's own forward does with it."""
+        """By what the family's own forward does with what the body gives."""
         name = self.model.base_model_prefix
         body = self.model._modules[name]
         self.model._modules[name] = _Gives(hidden[None])
@@ -85,13 +79,15 @@ class LanguageNetwork(Network):
         finally:
             self.model._modules[name] = body
 
-    def _outside(self) -> Sequence[Tensor]:
-        """The parameters that `project` reads: what is not in the body, and tied embeddings."""
+    def outside(self) -> Sequence[Tensor]:
         inside = {id(value) for value in self.body.parameters()}
         found = [value for value in self.model.parameters() if id(value) not in inside]
         head = self.model.get_output_embeddings()
         weight = None if head is None else head.weight
         return [*found, weight] if isinstance(weight, Tensor) and id(weight) in inside else found
+
+    def example(self) -> dict[str, Tensor]:
+        return example_inputs(self.body)
 
     def _given(self, inputs: dict[str, Tensor]) -> dict[str, Any]:
         """The model's own arguments; of packed rows those that keep each segment to itself."""
@@ -115,29 +111,6 @@ class _Gives(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPastAndCrossAttentions:
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self._hidden)  # type: ignore[arg-type]
-
-
-def lazy_fits(network: Network) -> str:
-    """Why training cannot be given `LazyLogits` of this network, "" where it can: tried, since families differ.
-
-    Tried in evaluation mode on a few tokens; equal means to within 1e-5 of the largest output.
-    """
-    if not isinstance(network, LanguageNetwork):
-        return "only language models of one stack have outputs over a vocabulary that can wait"
-    inputs = {name: value.to(network.sample.device) for name, value in example_inputs(network.body).items()}
-    mode = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            whole = network(inputs)
-            later = LazyLogits(network.features(inputs), network.project, ()).logits
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
-        return f"this family's outputs cannot be made from its body's alone: {type(error).__name__}: {error}"
-    finally:
-        network.train(mode)
-    if whole.shape == later.shape and float((whole - later).abs().max()) <= 1e-5 * max(1.0, float(whole.abs().max())):
-        return ""
-    return "this family's outputs are not made from its body's alone"
 
 
 class CausalNetwork(LanguageNetwork):

@@ -6,12 +6,16 @@ them. What is learned is one number.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from tunesmith.models.network import Network
 
 AT_ONCE = 2**24  # outputs in memory at once: 64 MiB in float32
 
@@ -26,6 +30,11 @@ class LazyLogits:
     def __getitem__(self, places: Any) -> LazyLogits:
         """Some rows or places, as of a tensor: `lazy[:, 1:]`."""
         return LazyLogits(self.hidden[places], self._project, self._weights)
+
+    @property
+    def shape(self) -> torch.Size:
+        """[rows, places]"""
+        return self.hidden.shape[:-1]
 
     @property
     def logits(self) -> Tensor:
@@ -90,3 +99,66 @@ def _parts(hidden: Tensor, target: Tensor, project: Callable[[Tensor], Tensor]) 
         vocabulary = project(hidden[:1]).shape[-1]
     size = max(1, AT_ONCE // vocabulary)
     return list(zip(hidden.split(size), target.split(size), strict=True))
+
+
+class VocabularyNetwork(Network):
+    """A network whose outputs are a whole vocabulary for every token, and can wait for the loss."""
+
+    model: PreTrainedModel
+    lazy: bool = False  # whether training is given `LazyLogits` in the place of outputs
+
+    @abstractmethod
+    def outputs(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`inputs`, each [rows, tokens] -> logits [rows, places, vocabulary]"""
+
+    @abstractmethod
+    def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+        """`inputs`, each [rows, tokens] -> [rows, places, width] what `project` makes outputs of."""
+
+    @abstractmethod
+    def project(self, hidden: Tensor) -> Tensor:
+        """[places, width] -> [places, vocabulary]"""
+
+    @abstractmethod
+    def outside(self) -> Sequence[Tensor]:
+        """The parameters that `project` reads: what is not in the body, and tied embeddings."""
+
+    @abstractmethod
+    def example(self) -> dict[str, Tensor]:
+        """Inputs of a few tokens."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many outputs there are for each token."""
+        table = self.model.get_input_embeddings()
+        assert isinstance(table, nn.Embedding)
+        return table.num_embeddings
+
+    def forward(self, inputs: dict[str, Tensor]) -> Any:
+        """Logits [rows, places, vocabulary]; of a network in training that is `lazy`, what they would be made of."""
+        if self.lazy and self.training:
+            return LazyLogits(self.hidden(inputs), self.project, self.outside())
+        return self.outputs(inputs)
+
+
+def lazy_fits(network: Network) -> str:
+    """Why training cannot be given `LazyLogits` of this network, "" where it can: tried, since families differ.
+
+    Tried in evaluation mode on a few tokens; equal means to within 1e-5 of the largest output.
+    """
+    if not isinstance(network, VocabularyNetwork):
+        return "only what language models give, over a whole vocabulary, can be computed later"
+    inputs = {name: value.to(network.sample.device) for name, value in network.example().items()}
+    mode = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            whole = network(inputs)
+            later = LazyLogits(network.hidden(inputs), network.project, ()).logits
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError) as error:
+        return f"this family's outputs cannot be made from its body's alone: {type(error).__name__}: {error}"
+    finally:
+        network.train(mode)
+    if whole.shape == later.shape and float((whole - later).abs().max()) <= 1e-5 * max(1.0, float(whole.abs().max())):
+        return ""
+    return "this family's outputs are not made from its body's alone"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from tunesmith.errors import ModelError
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.layout import Layout, example_inputs, layout_of
-from tunesmith.models.network import Network
+from tunesmith.models.lazy_logits import VocabularyNetwork
 from tunesmith.models.resolve import weights_folder
 from tunesmith.models.saving import save_model
+from tunesmith.models.taps import Reached, leave_at
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.seeds import torch_seed
 
@@ -24,7 +25,7 @@ NO_LABEL = -100  # what transformers takes for a token that is not learned
 FITTING = "choose an encoder-decoder, such as t5, flan-t5, bart, pegasus or marian"
 
 
-class SequenceNetwork(Network):
+class SequenceNetwork(VocabularyNetwork):
     """The family's own ForConditionalGeneration: of every token to be written a vocabulary of outputs."""
 
     unkept = "the decoder reads what the encoder gives, so there is more than one place to keep"
@@ -48,7 +49,7 @@ class SequenceNetwork(Network):
     def classify(self, features: Tensor) -> Tensor:
         raise AssertionError("an encoder-decoder has no features apart from what it writes: call the network")
 
-    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+    def outputs(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [2 rows, tokens], all texts to read and then all texts to write -> [rows, written, vocabulary].
 
         At each place what should be written there, after the true tokens before it. `written`: tokens of the longest text
@@ -59,6 +60,36 @@ class SequenceNetwork(Network):
         return self.model(
             input_ids=read, attention_mask=read_mask, decoder_input_ids=_shifted(self.model, labels), use_cache=False
         ).logits
+
+    def hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+        handle = self._head.register_forward_pre_hook(leave_at(0))
+        try:
+            self.outputs(inputs)
+        except Reached as reached:
+            return reached.value
+        finally:
+            handle.remove()
+        raise RuntimeError("the forward ended without reaching its last linear map")
+
+    def project(self, hidden: Tensor) -> Tensor:
+        found = self._head(hidden)
+        shift = getattr(
+            self.model, "final_logits_bias", None
+        )  # of bart, marian and pegasus: a buffer of [1, vocabulary]
+        return found if shift is None else found + shift
+
+    def outside(self) -> Sequence[Tensor]:
+        return list(self._head.parameters())
+
+    def example(self) -> dict[str, Tensor]:
+        given = example_inputs(self.model.get_encoder())
+        return {name: torch.cat([value, value]) for name, value in given.items()}
+
+    @property
+    def _head(self) -> nn.Module:
+        head = self.model.get_output_embeddings()
+        assert head is not None
+        return head
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         save_model(self.model, self.processor, {}, folder, limit, whole=True)
