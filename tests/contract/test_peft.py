@@ -388,6 +388,10 @@ def test_adapters_that_do_not_fit_are_refused_with_every_reason(
     said = refused(rank=8, alpha=16.0, targets=("query",))
     assert "r = 4" in said and "lora_alpha = 12.0" in said and "set method.targets" in said
     assert "is not a PEFT adapter" in refused(start=str(tmp_path))
+    (tmp_path / "run").mkdir()
+    shutil.copytree(tmp_path / "bert", tmp_path / "run" / "adapter")
+    assert refused(start=str(tmp_path / "run")).endswith(f"; give {tmp_path / 'run' / 'adapter'}")
+    assert refused(start=str(tmp_path / "run" / "model")).endswith(f"; give {tmp_path / 'run' / 'adapter'}")
     weights = tmp_path / "bert" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:50])
     assert "is not a PEFT adapter" in refused()

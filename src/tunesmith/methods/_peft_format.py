@@ -122,8 +122,10 @@ def read_files(folder: Path, asked: str) -> tuple[dict[str, Any], dict[str, Tens
         head = load_file(folder / HEAD) if (folder / HEAD).is_file() else {}
         labels = json.loads((folder / LABELS).read_text(encoding="utf-8")) if (folder / LABELS).is_file() else None
     except (OSError, ValueError, SafetensorError) as error:
+        near = (folder / "adapter", folder.parent / "adapter", folder / "model" / "adapter")
+        there = next((f"; give {path}" for path in near if (path / CONFIG).is_file() and path != folder), "")
         raise ModelError(
-            f"{asked}{folder} is not a PEFT adapter ({error}); it must hold {CONFIG} and {WEIGHTS}"
+            f"{asked}{folder} is not a PEFT adapter ({error}); it must hold {CONFIG} and {WEIGHTS}{there}"
         ) from None
     return config, tensors, head, labels
 
