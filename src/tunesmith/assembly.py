@@ -278,7 +278,6 @@ def _loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
     if why_not and asked.chunked_loss is True:
         raise RecipeError(f"training.chunked_loss: {why_not}; leave it out")
     if not why_not:
-        assert isinstance(network, VocabularyNetwork)
         network.lazy = True
     said = why_not or f"{vocabulary:,} outputs for each token, which are never all in memory"
     return [Derived("training.chunked_loss", not why_not, said)] if asked.chunked_loss == "auto" else []

@@ -13,6 +13,7 @@ import pytest
 from shortruns import METHODS, Bench, bench, recipe_for
 from tunesmith.data.encode import Batch
 from tunesmith.errors import TrainingError
+from tunesmith.models import lazy_logits
 from tunesmith.recipe import TrainingSpec
 from tunesmith.training import footprint as footprints
 from tunesmith.training import preflight
@@ -156,6 +157,28 @@ def test_two_rows_and_three_tell_what_many_take(
             lambda batch: plain.task.loss(plain.trunk.forward("train", batch), batch).total.backward(), longest
         )
         assert found.bytes(24) < 0.8 * kept.bytes(24), "the control: what is not kept is seen not to be"
+
+
+@pytest.mark.parametrize("places", [7, 40, 100])
+def test_a_loss_in_parts_is_told_too(
+    places: int, model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More rows have more parts, so that the two passes that tell it are not of one length."""
+    monkeypatch.setattr(lazy_logits, "AT_ONCE", 220 * places)
+    settings = {"task": {"name": "causal_lm"}, "training.chunked_loss": True}
+    run = bench(recipe_for(model_folder("llama"), table_file, "full", settings), tmp_path).run
+    set_mode(run.network, run.plan)
+
+    def work(batch: Batch) -> None:
+        run.task.loss(run.trunk.forward("train", batch), batch).total.backward()
+        run.network.zero_grad(set_to_none=True)
+
+    longest = FixedRows(run.source.examples, run.source.order, 24, run.source.pad, "cpu").longest()
+    whole = max(footprints._bytes_alive(work, longest))
+    found = Footprint(work, longest, in_parts=True)
+    rows = len(longest.rows)
+    assert 0.97 * footprints.UNSEEN * whole <= found.bytes(rows) <= 1.1 * footprints.UNSEEN * whole
+    assert found.bytes(rows) > found.bytes(2)
 
 
 def test_of_two_texts_a_row_both_sides_are_taken() -> None:

@@ -105,7 +105,6 @@ class VocabularyNetwork(Network):
     """A network whose outputs are a whole vocabulary for every token, and can wait for the loss."""
 
     model: PreTrainedModel
-    lazy: bool = False  # whether training is given `LazyLogits` in the place of outputs
 
     @abstractmethod
     def outputs(self, inputs: dict[str, Tensor]) -> Tensor:

@@ -47,6 +47,7 @@ class Network(nn.Module, ABC):
     source: Source | None = None
     writes: bool = False  # whether its outputs are the whole vocabulary, so that no token may be missing
     pretrained: bool = True  # whether what is not `fresh` still is, or was, what a checkpoint held
+    lazy: bool = False  # whether training is given `LazyLogits` in the place of outputs
     tells: bool = False  # whether in training the features are given beside the logits: see `told`
     unkept: str = ""  # why what leaves frozen blocks cannot be kept, where the network knows that
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row

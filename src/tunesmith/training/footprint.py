@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 from tunesmith.data.encode import Batch
@@ -24,8 +25,9 @@ class Footprint:
     these the largest. One row alone would mislead: a model takes shorter ways for it.
     """
 
-    def __init__(self, work: Callable[[Batch], object], longest: Batch) -> None:
-        self._work, self._longest = work, longest
+    def __init__(self, work: Callable[[Batch], object], longest: Batch, in_parts: bool = False) -> None:
+        """`in_parts`: whether the loss is taken in parts (`LazyLogits`), of which more rows have more."""
+        self._work, self._longest, self._in_parts = work, longest, in_parts
         self._two = _bytes_alive(work, _first(longest, 2))
         self._three: list[int] | None = None
 
@@ -37,10 +39,25 @@ class Footprint:
         """Bytes that so many rows take; half a row stands for one of half the length."""
         if self._three is None:
             self._three = _bytes_alive(self._work, _first(self._longest, 3))
-        if len(self._two) != len(self._three):  # another way through the model for more rows
+        less, more = self._two, self._three
+        if len(less) != len(more) and not self._in_parts:  # another way through the model for more rows
             return self.bound(math.ceil(rows))
-        pairs = zip(self._two, self._three, strict=True)
-        return int(UNSEEN * max((two + (rows - 2) * (three - two) for two, three in pairs), default=0))
+        before = [two + (rows - 2) * (three - two) for two, three in zip(less, more, strict=False)]
+        if len(less) == len(more):
+            return int(UNSEEN * max(before, default=0))
+        behind = [two + (rows - 2) * (three - two) for two, three in zip(less[::-1], more[::-1], strict=False)][::-1]
+        return int(UNSEEN * _joined(before, behind))
+
+
+def _joined(before: list[float], behind: list[float]) -> float:
+    """The largest of two courses, the first taken up to the moment from which the second goes on: where that is least.
+
+    Moments before the parts of a loss are alike counted from the start, those behind them counted from the end. Taken for one
+    another they differ by whole parts, which only makes the largest larger.
+    """
+    so_far = list(accumulate(before, max, initial=0.0))
+    to_come = list(accumulate(reversed(behind), max, initial=0.0))[::-1]
+    return min(max(pair) for pair in zip(so_far, to_come, strict=True))
 
 
 def _first(batch: Batch, rows: int) -> Batch:

@@ -79,7 +79,9 @@ class _Room:
         if network.sample.device.type == "cpu":
             self._free = free_memory()
             if self._reserved(source) <= self._free:  # else refused before a row is tried
-                self._footprint = self._unless_full(lambda: Footprint(self._pass, source.longest()))
+                self._footprint = self._unless_full(
+                    lambda: Footprint(self._pass, source.longest(), in_parts=network.lazy)
+                )
 
     def holds(self, source: FixedRows) -> bool:
         footprint, rows = self._footprint, len(source.longest().rows)
