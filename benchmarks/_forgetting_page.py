@@ -144,7 +144,8 @@ def verdict(runs: Sequence[Run], title: str, unit: str, forgotten: Callable[[Seq
         any_does |= does
         why = "" if does else " (not halved)" if left > PART * whole else " (costs too much)"
         said.append(f"{item.title} {100 * left:.2f} {unit} for {100 * cost:+.2f} points{why}")
-    verb = "a cure halves it for at most a point at home" if any_does else "no cure halves it for at most a point at home"
+    which = "one at least" if any_does else "none"
+    verb = f"of {len(said)} cures, all shown here and none chosen beforehand, {which} halves it for at most a point at home"
     return f"- {title}: full loses {100 * whole:.2f} {unit}; {verb}: {'; '.join(said)}."
 
 
@@ -176,7 +177,8 @@ def stories_lines(runs: Sequence[Run], source: str) -> list[str]:
         "## A decoder of 260,000 parameters that wrote stories, tuned on plays",
         "",
         f"stories260K on the first {LETTERS:,} characters of tinyshakespeare: four fifths to train on, a tenth to validate, "
-        "a tenth to test; 3 epochs at the rate 0.002 for full, for other methods the better of two. General text: stories "
+        "a tenth to test; 3 epochs, full at the rate 0.002, lora, norms, prompt and prefix at the better of two by their "
+        "validation perplexity, the others at one that was not chosen (_forgetting/cases.py). General text: stories "
         "that the untouched base wrote itself, of which those that are learned from or held to are others than those that "
         "are measured.",
         "",

@@ -94,7 +94,8 @@ def job_lines(item: Measure, runs: Sequence[Run], source: str) -> list[str]:
         elif mine:
             found.append((mean(mine, job.goals[0].metric), row_of(item, way, mine, there, source)))
     found.sort(key=lambda pair: -pair[0])
-    head = ["", job.goals[0].title, "by seed", "rate", "trained", "stored MB", "CPU s", "peak MB", "neighbours", "CKA"]
+    head = ["", job.goals[0].title, "by seed", "rate", "epochs kept", "trained", "stored MB", "CPU s", "peak MB"]
+    head += ["neighbours", "CKA"]
     lines = [f"## {item.name}", "", f"{job.about}. Base: {job.base}.{rows_words(item, runs)}", ""]
     if found:
         lines += [*table_lines(head, [row for _, row in found]), ""]
@@ -117,6 +118,7 @@ def row_of(item: Measure, way: Way, mine: Sequence[Run], there: Sequence[Run], s
         f"{mean(mine, goal.metric):.4f} ({low:.4f} to {high:.4f})",
         " ".join(f"{run['metrics'][goal.metric]['value']:.4f}" for run in mine),
         f"{best['rate']:.3g}{f' {EDGE}' if at_edge(there) else ''}",
+        f"{statistics.mean(run['epoch'] for run in mine):.3g}",
         f"{mine[0]['trainable']:,}",
         f"{mine[0]['stored_mb']:.2f}",
         f"{statistics.mean(run['cpu_seconds'] for run in mine):.0f}",

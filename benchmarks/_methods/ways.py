@@ -55,6 +55,7 @@ WAYS: tuple[Way, ...] = (
     Way("dora", "lora", {"dora": True}),
     Way("lora_plus", "lora", {"up_rate": 16}),
     Way("pissa", "lora", {"initial": "pissa"}),
+    Way("qlora", "lora", {"quantised": "nf4"}, package="bitsandbytes"),
     Way("bottleneck", "bottleneck"),
     Way("pfeiffer", "bottleneck", {"kind": "pfeiffer"}),
     Way("ia3", "ia3"),

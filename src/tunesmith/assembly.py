@@ -24,6 +24,7 @@ from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
+from tunesmith.suiting import loss_in_parts, scratch_fits, two_passes_differ
 from tunesmith.tasks.base import Task
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.models.processor import Processor
 
-LARGE_VOCABULARY = 8192  # from which on the loss is computed in parts (docs/log.md, "Loss in parts")
 VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied anew in each (docs/log.md, "Pictures")
 
 
@@ -68,6 +68,7 @@ class Built:
     meters: list[Meter]  # by which is told what the base forgets
     general: General | None  # what else than its own weights the base is held to
     method: Method  # with nothing left open
+    delivered: str = ""  # what is delivered in the place of the best state; "" where that is
     sweep: Sweep | None = None  # the shares of the base's own weights that were tried for the delivered ones
     base: tuple[
         Baseline, ...
@@ -159,6 +160,8 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     from tunesmith.models.layout import is_batch_norm
 
     asked = recipe.training
+    if asked.soup == "greedy" and not encoded.examples["validation"]:
+        raise RecipeError("training.soup: greedy chooses on validation rows, and there are none; set it to uniform")
     network = _with_head(recipe, prepared, backbone)
     method, found = settled(recipe, prepared, encoded, network, earlier)
     recipe = recipe.model_copy(update={"method": method})
@@ -170,32 +173,17 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     plan = _with_method(recipe, network, rates)
     convolutions = any(is_batch_norm(module) for module in network.modules())
     _new_tokens_train(recipe, network, plan, backbone.processor)
-    if asked.precision == "auto" and "training.precision" in earlier:
-        asked = asked.model_copy(update={"precision": earlier["training.precision"]})
-    if asked.device == "auto" and "training.device" in earlier:
-        asked = asked.model_copy(update={"device": earlier["training.device"]})
-    if plan.single and recipe.training.precision == "bfloat16":
-        raise RecipeError(f"training.precision: bfloat16 does not go here: {plan.single}; leave it out")
-    if plan.single:
-        asked = asked.model_copy(update={"precision": "float32"})
-    runtime = choose_runtime(asked, width, convolutions)
-    if recipe.training.precision == "auto":
-        why = "as before the run was stopped" if "training.precision" in earlier else plan.single or runtime.why
-        derived.append(Derived("training.precision", runtime.precision, why))
-    if recipe.training.device == "auto":
-        derived.append(
-            Derived(
-                "training.device", runtime.device, f"torch sees {'a' if runtime.device == 'cuda' else 'no'} GPU here"
-            )
-        )
+    runtime = _runtime(asked, plan, earlier, width, convolutions, derived)
     derived += encoded.derived
     network.to(runtime.device)
     if asked.checkpointing:
         network.recompute_activations()
-    _two_passes_differ(recipe, prepared.task, network)
-    derived += _loss_in_parts(asked, network)
+    scratch_fits(recipe, network)
+    two_passes_differ(recipe, prepared.task, network, plan, encoded)
+    derived += loss_in_parts(asked, network)
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    meters = meters_of(recipe, prepared, as_pretrained(recipe, prepared, network), plan, encoded.limit)
+    untouched = partial(as_pretrained, recipe, prepared, network)
+    meters = meters_of(recipe, prepared, network, plan, encoded.limit, untouched)
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
     if recipe.retention.swept:  # the network in training is read by the meters too
         used |= frozenset[int]().union(*(meter.tokens for meter in meters))
@@ -214,24 +202,51 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
         }
     )
     masters = Masters(network, plan, training, runtime.dtype)
-    anew = redrawn(recipe, network, plan)
-    start = _held_to(recipe, prepared, network, masters, anew)
+    anew = redrawn(recipe, network, plan, share_kept(recipe, prepared.task))
     return Built(
-        network,
-        plan,
-        masters,
-        runtime,
-        training,
-        derived,
-        trainable,
-        start,
-        anew,
-        kept_rows,
-        packing,
-        meters,
-        general,
-        method,
+        network=network,
+        plan=plan,
+        masters=masters,
+        runtime=runtime,
+        training=training,
+        derived=derived,
+        trainable=trainable,
+        start=_held_to(recipe, prepared, network, masters, anew),
+        redrawn=anew,
+        kept_rows=kept_rows,
+        packing=packing,
+        meters=meters,
+        general=general,
+        method=method,
     )
+
+
+def _runtime(
+    asked: TrainingSpec, plan: Plan, earlier: dict[str, Any], width: int, convolutions: bool, derived: list[Derived]
+) -> Runtime:
+    """Number format and device, those of before where a run is resumed; adds to `derived` what nobody gave.
+
+    Raises RecipeError where the format does not go with the method.
+    """
+    given = asked
+    for key in ("precision", "device"):
+        if f"training.{key}" in earlier and asked.model_dump()[key] == "auto":
+            asked = asked.model_copy(update={key: earlier[f"training.{key}"]})
+    if plan.single and given.precision == "bfloat16":
+        raise RecipeError(f"training.precision: bfloat16 does not go here: {plan.single}; leave it out")
+    if plan.single:
+        asked = asked.model_copy(update={"precision": "float32"})
+    runtime = choose_runtime(asked, width, convolutions)
+    if given.precision == "auto":
+        why = "as before the run was stopped" if "training.precision" in earlier else plan.single or runtime.why
+        derived.append(Derived("training.precision", runtime.precision, why))
+    if given.device == "auto":
+        derived.append(
+            Derived(
+                "training.device", runtime.device, f"torch sees {'a' if runtime.device == 'cuda' else 'no'} GPU here"
+            )
+        )
+    return runtime
 
 
 def _held_to(
@@ -247,40 +262,6 @@ def _held_to(
         for name, value in masters.tensors.items()
         if name not in network.fresh and name not in anew and method_of(recipe).averaged(name)
     }
-
-
-def _two_passes_differ(recipe: Recipe, task: Task, network: Network) -> None:
-    """Raises RecipeError where `training.r_drop` asks for two passes that cannot be compared, or are the same."""
-    from tunesmith.models.attention import drops_out
-
-    if recipe.training.r_drop == 0:
-        return
-    if type(task).disagreement is Task.disagreement or task.joint:
-        raise RecipeError(f"training.r_drop: task {task.part_name()} has no measure of two passes; leave it out")
-    if not drops_out(network):
-        raise RecipeError(
-            "training.r_drop: this base drops nothing out, so that two passes are the same; set training.dropout=0.1 too, or "
-            "leave it out"
-        )
-
-
-def _loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
-    """Whether a language model's outputs are made a few places at a time. Raises RecipeError where that is asked in vain."""
-    from tunesmith.models.lazy_logits import VocabularyNetwork, lazy_fits
-
-    vocabulary = network.vocabulary if isinstance(network, VocabularyNetwork) else 0
-    if asked.chunked_loss is True and asked.r_drop > 0:
-        raise RecipeError("training.chunked_loss: r_drop compares whole outputs; leave one of the two out")
-    small = asked.chunked_loss == "auto" and (vocabulary < LARGE_VOCABULARY or asked.r_drop > 0)
-    if asked.chunked_loss is False or small:
-        return []
-    why_not = lazy_fits(network)
-    if why_not and asked.chunked_loss is True:
-        raise RecipeError(f"training.chunked_loss: {why_not}; leave it out")
-    if not why_not:
-        network.lazy = True
-    said = why_not or f"{vocabulary:,} outputs for each token, which are never all in memory"
-    return [Derived("training.chunked_loss", not why_not, said)] if asked.chunked_loss == "auto" else []
 
 
 def share_kept(recipe: Recipe, task: Task) -> float:
@@ -320,7 +301,10 @@ def keep_frozen(
     cache: str = recipe.training.cache
     if "training.cache" in earlier:
         kept = earlier["training.cache"]
-        cache = "off" if kept == Live.__name__ else cache if kept == Moving.__name__ else "memory"
+        if kept == Live.__name__:
+            built.derived.append(Derived("training.cache", kept, "nothing kept, as before the run was stopped"))
+            return Live(built.network, "nothing kept, as before the run was stopped")
+        cache = cache if kept == Moving.__name__ else "memory"
     task, pad, versions = prepared.task, backbone.processor.pad, prepared.task.fixed_versions
     assert isinstance(built.training.epochs, int)
     if not _varies(recipe, prepared) and built.plan.stages and cache != "off":
@@ -373,8 +357,6 @@ def make_run(
     def source_of(size: int) -> FixedRows:
         return FixedRows(examples, order, size, pad, built.runtime.device, vary)
 
-    if recipe.training.soup == "greedy" and not encoded.examples["validation"]:
-        raise RecipeError("training.soup: greedy chooses on validation rows, and there are none; set it to uniform")
     asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
     together = [recipe.training.batch_size]
     sizes = [asked] if isinstance(asked, int) else together if built.training.step_in_backward else halvings(*together)
@@ -395,7 +377,7 @@ def make_run(
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
-        soup=None if recipe.training.soup is None else Ingredients(folder / "soup"),
+        soup=None if recipe.training.soup is None else Ingredients(folder / "checkpoints" / "soup"),
         place=partial(place, prepared.splits.train, examples, packing.windows),
         stop=stop,
         resume_command=resume_command(folder),

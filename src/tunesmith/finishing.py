@@ -28,7 +28,7 @@ def finished(
     2109.01903). A head fitted to features that have moved since is not the best one for them.
     """
     task, network, said = prepared.task, built.network, []
-    best, mixed = _mixed(recipe, run, best)
+    best, built.delivered, mixed = _mixed(recipe, run, best)
     said += mixed
     keep = share_kept(recipe, task) if built.start else 0.0
     if recipe.retention.swept and built.start:
@@ -54,25 +54,31 @@ def finished(
     return found, [Note("finish", tuple(said))] if said else []
 
 
-def _mixed(recipe: Recipe, run: Run, best: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], list[str]]:
-    """The average of the run's states in the place of the best one, where one is asked for; leaves other weights behind."""
+def _mixed(recipe: Recipe, run: Run, best: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str, list[str]]:
+    """The average of the run's states in the place of the best one, where one is asked for, what it is, and what was done.
+
+    Leaves other weights behind.
+    """
     asked, kept = recipe.training.soup, run.soup
     if asked is None or kept is None or not kept.steps():
-        return best, []
+        return best, "", []
     if run.evaluate is not None and run.state.carry.best_step == 0:
-        return best, ["no states averaged: none is as good as the one before the first step"]
-    if asked == "uniform":
-        found, said = uniform(kept)
-        return found, [said]
+        return best, "", ["no states averaged: none is as good as the one before the first step"]
     evaluate = run.evaluate
-    assert evaluate is not None, "refused where there are no validation rows"
+    if evaluate is None:  # greedy is refused then
+        found, what = uniform(kept)
+        return found, what, [what]
 
     def measure(tensors: Mapping[str, Tensor]) -> Measured:
         run.masters.overwrite(dict(tensors))
         return evaluate()
 
-    found, said = greedy(kept, measure)
-    return found, [said]
+    if asked == "greedy":
+        found, what, said = greedy(kept, measure)
+        return found, what, [said]
+    found, what = uniform(kept)
+    mixed = measure(found)
+    return found, what, [f"{what}: {mixed.metric} {mixed.value:.4f} and loss {mixed.loss:.4f} on the validation rows"]
 
 
 def _averaged(built: Built, best: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.catalog import build
-from tunesmith.errors import ModelError
+from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, SCRATCH
+from tunesmith.methods.base import Method
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe, RetentionSpec
 from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
@@ -24,7 +25,9 @@ FOLDER = "scratch"  # in the run's
 
 def scratch_recipe(recipe: Recipe) -> Recipe:
     """The same rows and base with method scratch, at that method's own rates and epochs."""
-    own = {"rate": "auto", "head_rate": "auto", "epochs": "auto", "redraw": 0, "soup": None}
+    own: dict[str, object] = {"rate": "auto", "head_rate": "auto", "epochs": "auto", "redraw": 0, "soup": None}
+    if recipe.training.optimizer == "sgd":
+        own["optimizer"] = "adamw"  # for which that method's rates are
     return recipe.model_copy(
         update={
             "method": build("methods", "scratch"),
@@ -40,22 +43,27 @@ def scratch_baseline(
 ) -> Generator[Event, None, Baseline | Stopped | None]:
     """A run of its own in `run`/scratch, and what its model says of the test rows.
 
-    One that was stopped is gone on with, and a finished one is read. None where the base cannot be trained so, which is
-    warned of; the Stopped of the inner run where it was asked to stop.
+    One that was stopped is gone on with, and a finished one is read. None where it came to nothing, which is warned of; the
+    Stopped of the inner run where it was asked to stop.
     """
     from tunesmith.predictor import load
 
     folder, begun = run / FOLDER, time.perf_counter()
-    session = session_of(scratch_recipe(recipe), folder)
-    yield Note("scratch", (f"training the same architecture from random weights in {folder}, to compare with",))
+    asked = scratch_recipe(recipe)
+    session = session_of(asked, folder)
+    most = asked.method.epochs if isinstance(asked.method, Method) else 0
+    said = f"training the same architecture from random weights in {folder}, to compare with: {most} epochs at most"
+    yield Note("scratch", (said,))
     try:
         for event in session.events() if not session.finished else ():
             if isinstance(event, Evaluated):
                 value = f"validation {event.metric} {event.value:.4f}"
                 yield Note("scratch", (f"from random weights, step {event.step:,} of {event.steps:,}: {value}",))
+            if isinstance(event, Warned):
+                yield Warned(f"from random weights: {event.message}")
             if isinstance(event, Stopped):
                 return event
-    except ModelError as error:
+    except TunesmithError as error:  # what was trained and delivered is to have its report all the same
         yield Warned(f"not compared with random weights: {'; '.join(error.problems)}")
         return None
     model = load(folder / "model", recipe.training.device)

@@ -232,7 +232,7 @@ class Session:
         if run.soup is not None:
             run.soup.clear()
         self.finished = True
-        yield end
+        yield replace(end, delivered=built.delivered)
 
     def _inner(self, recipe: Recipe, folder: Path) -> Session:
         """A run inside this one's folder, stopped with it; gone on with where it was begun before."""

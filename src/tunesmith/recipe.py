@@ -251,6 +251,12 @@ class Recipe(_Spec):
             )
         if self.evaluation.scratch and self.method.part_name() == "scratch":
             problems.append("evaluation.scratch: method scratch is that already; leave it out")
+        held = ("budget", "keep", "ewc", "distill") if training.redraw else ()
+        problems += [
+            f"retention.{key}: goes back to the base, whose top blocks training.redraw draws anew; leave one of the two out"
+            for key in held
+            if self.retention.model_dump()[key]
+        ]
         problems += self._in_backward() if training.step_in_backward else []
         held_out = self.data.test + (0.0 if self.data.validation == "auto" else self.data.validation)
         if held_out >= 0.9:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 
-def redrawn(recipe: Recipe, network: Network, plan: Plan) -> frozenset[str]:
-    """The parameters of the top `training.redraw` blocks.
+def redrawn(recipe: Recipe, network: Network, plan: Plan, kept: float) -> frozenset[str]:
+    """The parameters of the top `training.redraw` blocks. `kept`: the share of the base's own weights to deliver.
 
     Raises RecipeError where the base has no so many blocks, these do not train, or random weights would not fit them.
     """
@@ -27,6 +27,11 @@ def redrawn(recipe: Recipe, network: Network, plan: Plan) -> frozenset[str]:
     if count > len(blocks):
         has = f"has {len(blocks)} blocks, and {count} are asked for; give fewer" if blocks else "has no list of blocks"
         raise RecipeError(f"training.redraw: this base {has}{'' if blocks else '; leave it out'}")
+    if kept > 0:
+        raise RecipeError(
+            f"training.redraw: the delivered weights would be an average with the base's own ({kept:g}), to which blocks "
+            "drawn anew do not belong; leave it out, or set retention.keep=0"
+        )
     if not network.pretrained:
         raise RecipeError(f"training.redraw: method {recipe.method.part_name()} draws every block; leave it out")
     tops = blocks[-count:]
@@ -57,4 +62,7 @@ def redraw(recipe: Recipe, network: Network, masters: Masters, anew: frozenset[s
     with torch_seed(recipe.seed, "redraw"):
         draw_anew(network, frozenset(name for name, _ in network.named_parameters()) - anew)
     masters.overwrite({name: network.get_parameter(name).detach().float() for name in anew})
-    return f"the top {recipe.training.redraw} of {len(network.layout.blocks)} blocks begin with random weights"
+    unfitted = ", and the head is not fitted before" if recipe.training.probe and network.output is not None else ""
+    return (
+        f"the top {recipe.training.redraw} of {len(network.layout.blocks)} blocks begin with random weights{unfitted}"
+    )

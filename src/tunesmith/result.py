@@ -89,6 +89,7 @@ def measure_result(
     )
     cost = _cost(prepared, built, predictor, spent)
     losses, evaluations, best = _curves(ledger)
+    best = None if built.delivered else best
     verdict = judge(
         scores.primary,
         comparison.metrics[scores.primary],

@@ -79,15 +79,27 @@ def test_a_run_learns_from_both_passes_and_goes_on_alike(
 @pytest.mark.parametrize(
     ("family", "settings", "said"),
     [
-        ("llama", {}, "training.r_drop: this base drops nothing out"),
+        ("llama", {}, "training.r_drop: with method full training drops nothing of this base out"),
+        ("gpt2", {"method": "head"}, "training.r_drop: with method head training drops nothing of this base out"),
         ("sentence", {"task": {"name": "few_shot"}}, "training.r_drop: task few_shot has no measure of two passes"),
-        ("bert", {"training.dropout": 0.0}, "training.r_drop: this base drops nothing out"),
+        (
+            "bert",
+            {"training.dropout": 0.0},
+            "training.r_drop: with method full training drops nothing of this base out",
+        ),
     ],
 )
 def test_what_it_brings_nothing_to_is_refused(
     family: str, settings: dict[str, Any], said: str, model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
-    recipe = recipe_for(model_folder(family), table_file, "full", {**settings, "training.r_drop": 1.0})
+    recipe = recipe_for(
+        model_folder(family), table_file, settings.get("method", "full"), {**settings, "training.r_drop": 1.0}
+    )
     with pytest.raises(RecipeError) as caught:
         bench(recipe, tmp_path)
     assert caught.value.problems[0].startswith(said)
+
+
+def test_a_base_that_drops_out_by_functions_is_taken(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    made = bench(recipe_for(model_folder("bart"), table_file, "full", {"training.r_drop": 1.0}), tmp_path)
+    assert made.run.training.r_drop == 1.0

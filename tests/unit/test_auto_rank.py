@@ -17,7 +17,7 @@ from tunesmith.data.words import Window
 from tunesmith.errors import ModelError, RecipeError
 from tunesmith.methods._beside import linear_shape
 from tunesmith.methods.base import Findings, Rates
-from tunesmith.methods.lora import LEAST_RANK, MOST_RANK, Lora
+from tunesmith.methods.lora import LEAST_RANK, Lora
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import Network, sequence_network
 from tunesmith.models.resolve import resolve
@@ -107,7 +107,10 @@ def network(model_folder: Folder) -> Network:
 
 
 @pytest.mark.parametrize("targets", [(), ("query",)])
-def test_the_rank_is_the_least_power_of_two_that_holds_it(targets: tuple[str, ...], network: Network) -> None:
+def test_the_rank_is_the_least_power_of_two_that_holds_it(
+    targets: tuple[str, ...], network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to 256, and no more than the smallest map has: 32 of this base."""
     method = Lora(targets=targets)
     each = sum(sum(linear_shape(network.get_submodule(name))) for name in method.chosen(network))
 
@@ -115,11 +118,13 @@ def test_the_rank_is_the_least_power_of_two_that_holds_it(targets: tuple[str, ..
         return method.decided(_Told(network, 2 * each * times))
 
     assert [rank(times)[0] for times in (0.0, 3, 8, 8.1, 16, 17, 100, 256, 257, 1e6)] == [
-        LEAST_RANK, LEAST_RANK, LEAST_RANK, 16, 16, 32, 128, 256, MOST_RANK, MOST_RANK,
+        LEAST_RANK, LEAST_RANK, LEAST_RANK, 16, 16, 32, 32, 32, 32, 32,
     ]  # fmt: skip
-    assert "8 at least" in rank(3)[1] and "256 at most: give a higher one" in rank(300)[1]
-    assert "at least" not in rank(8)[1] and "at most" not in rank(256)[1]
+    assert "8 at least" in rank(3)[1] and "32 at most: give a higher one" in rank(300)[1]
+    assert "at least" not in rank(8)[1] and "at most" not in rank(32)[1]
     assert rank(17)[1].endswith("(as the test says), which rank 17 holds at 2 bits in each of its parameters")
+    monkeypatch.setattr("tunesmith.methods.lora.MOST_RANK", 16)
+    assert rank(1e6)[0] == 16 and "16 at most" in rank(1e6)[1]
     one = Lora(rank=1, targets=targets)
     plan = one.attach(network, Rates(1e-3, 1e-2, ""), 1)
     held = sum(network.get_parameter(name).numel() for name in plan.trainable if name not in network.fresh)
@@ -194,3 +199,15 @@ def test_an_adapter_is_gone_on_from_at_its_own_rank(model_folder: Folder, table_
     config.write_text(json.dumps({**json.loads(config.read_text(encoding="utf-8")), "r": None}), encoding="utf-8")
     with pytest.raises(ModelError, match=r"says no rank \(r = None\)"):
         list(start(recipe, tmp_path / "third").events())
+
+
+@pytest.mark.parametrize("initial", ["pissa", "olora"])
+def test_more_parts_than_a_weight_has_are_refused(initial: Any, network: Network) -> None:
+    with pytest.raises(
+        ModelError, match=r"method\.rank: initial: .* starts from 64 parts of each weight, and .* has 32"
+    ):
+        Lora(rank=64, initial=initial).attach(network, Rates(1e-3, 1e-2, ""), 1)
+
+
+def test_a_plain_change_may_have_more(network: Network) -> None:
+    assert Lora(rank=64).attach(network, Rates(1e-3, 1e-2, ""), 1).trainable

@@ -378,3 +378,23 @@ def test_what_is_frozen_is_not_varied_by_dropout(kind: str, model_folder: Folder
         assert torch.equal(one, two)
         body.train()
         assert not torch.equal(body(**given).last_hidden_state, one), "the control: there is dropout"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_untouched_base_is_measured_without_it(
+    kind: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    """What stands before a text at first has learned nothing: behind it the base is another rival, and a weaker one."""
+    asked = {"training.epochs": 1, "evaluation.resamples": 100, "evaluation.baselines": True}
+    asked |= {"task": {"name": "causal_lm"}, "training.max_length": 40}
+    told = []
+    for method in ("full", {"name": kind, "length": LENGTH}):
+        recipe = recipe_for(model_folder("gpt2"), table_file, method, asked)
+        out = tmp_path / (method if isinstance(method, str) else kind)
+        for _ in start(recipe, out).events():
+            pass
+        report = json.loads((out / "report.json").read_text())
+        (base,) = [item for item in report["baselines"] if item["name"] == "base"]
+        kept = [item["message"] for item in report["findings"] if "before," in item["message"]]
+        told.append((base["metrics"], [said.partition(" before,")[0] for said in kept]))
+    assert told[0] == told[1] and told[0][1]

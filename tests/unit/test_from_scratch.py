@@ -14,6 +14,8 @@ from shortruns import recipe_for
 from tunesmith import finetune, load
 from tunesmith.errors import RecipeError
 from tunesmith.from_scratch import scratch_recipe
+from tunesmith.methods.base import Rates
+from tunesmith.methods.scratch import Scratch
 from tunesmith.pipeline import resume, start
 from tunesmith.training.events import Evaluated, Note, Stopped
 
@@ -70,17 +72,39 @@ def test_its_recipe_takes_rows_and_base_alone() -> None:
     assert found.retention.anchor == 0 and not found.evaluation.scratch
 
 
-def test_where_the_base_cannot_start_anew_the_run_says_so(model_folder: Folder, tmp_path: Path) -> None:
+def test_a_base_that_cannot_start_anew_is_refused(model_folder: Folder, tmp_path: Path) -> None:
     for place, name in enumerate(("blue", "red")):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         for number in range(20):
             array = np.random.default_rng((place, number)).integers(0, 170, (40, 40, 3)).astype(np.uint8)
             array[..., 2 * place] += 80
             Image.fromarray(array).save(tmp_path / "pictures" / name / f"{number}.png")
-    run = finetune(str(model_folder("resnet")), tmp_path / "pictures", "head", settings=SHORT, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"evaluation\.scratch: this base has batch norms"):
+        finetune(str(model_folder("resnet")), tmp_path / "pictures", "head", settings=SHORT, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists(), "refused before anything is made"
+
+
+def test_a_rival_that_fails_leaves_the_run_its_report(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Scratch, "rates", lambda self, width, steps: Rates(1e30, 1e30, "absurd"))
+    run = finetune(str(model_folder("sentence")), table_file, "full", settings=SHORT, out=tmp_path / "run")
     said = (run.path / "events.jsonl").read_text()
-    assert "not compared with random weights: method scratch: this base has batch norms" in said
-    assert (run.path / "report.json").exists()
+    assert "not compared with random weights: step" in said and "is not finite" in said
+    names = [item["name"] for item in json.loads((run.path / "report.json").read_text())["baselines"]]
+    assert "probe" in names and "scratch" not in names
+
+
+def test_without_test_rows_it_is_said_to_be_of_no_use(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    settings = {**SHORT, "data.test": 0.0}
+    run = finetune(str(model_folder("sentence")), table_file, "head", settings=settings, out=tmp_path / "run")
+    assert "not used: evaluation.scratch = True: there are no test rows" in (run.path / "events.jsonl").read_text()
+    assert not (run.path / "scratch").exists()
+
+
+def test_its_rates_are_adams() -> None:
+    recipe = recipe_for(Path("m"), Path("d.csv"), "full", {"training.optimizer": "sgd", **SHORT})
+    assert scratch_recipe(recipe).training.optimizer == "adamw"
 
 
 def test_scratch_beside_scratch_is_refused() -> None:

@@ -35,6 +35,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "saved",
             "seen",
             "settling",
+            "suiting",
             "redrawing",
             "untouched",
             "unused",

@@ -175,7 +175,7 @@ def test_it_is_derived_from_the_vocabulary(
     folder, task = model_folder("gpt2"), {"task": {"name": "causal_lm"}}
     small = bench(recipe_for(folder, table_file, "full", {**FAST, **task}), tmp_path / "small")
     assert not small.run.network.lazy
-    monkeypatch.setattr("tunesmith.assembly.LARGE_VOCABULARY", 100)
+    monkeypatch.setattr("tunesmith.suiting.LARGE_VOCABULARY", 100)
     large = bench(recipe_for(folder, table_file, "full", {**FAST, **task}), tmp_path / "large")
     assert large.run.network.lazy
     said = {item.key: item for item in large.built.derived}["training.chunked_loss"]

@@ -54,6 +54,27 @@ def test_a_step_in_backward_learns_the_same(
             assert moved > 0 and float((found[name] - value).norm()) < 2e-3 * moved, name
 
 
+@pytest.mark.parametrize(
+    ("family", "method", "more"),
+    [
+        ("gpt2", "full", {"task": {"name": "causal_lm"}, "training.checkpointing": True}),  # tied weights
+        ("sentence", "full", {"task": {"name": "few_shot"}}),
+        ("bert", "full", {"training.r_drop": 1.0, "retention.anchor": 2.0}),
+        ("bert", "qlora", {"training.checkpointing": True}),
+    ],
+)
+def test_also_beside_other_settings(
+    family: str, method: str, more: dict[str, Any], model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    """Momentum alone: Adam's first steps make large moves of what is rounding in a gradient."""
+    asked = {"training.optimizer": "sgd", "training.rate": 0.05, **more}
+    ends = []
+    for place, way in enumerate((BACKWARD, WHOLE)):
+        recipe = recipe_for(model_folder(family), table_file, METHODS[method], {**way, **asked})
+        ends.append(_trained(recipe, tmp_path / str(place))[0].tensors())
+    assert all(torch.allclose(ends[0][name], value, atol=2e-5) for name, value in ends[1].items())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", [BACKWARD, {"training.optimizer": "adamw_8bit"}], ids=["in backward", "8 bits"])
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -135,6 +156,31 @@ def test_moments_in_8_bits_take_a_quarter() -> None:
         held[name] = sum(value.nbytes for key, value in kept.items() if "qmap" not in key and "step" not in key)
         assert held[name] / network.weight.numel() == pytest.approx(STATE_BYTES[name], rel=0.02)
     assert held["adamw_8bit"] < 0.27 * held["adamw"]
+
+
+def test_a_run_in_8_bits_is_saved_and_goes_on(tmp_path: Path, table_file: Path) -> None:
+    """Of a base with several large parameters: bitsandbytes keeps the moments of less than 4,096 numbers in full."""
+    folder = _wide(tmp_path / "base")
+    recipe = recipe_for(folder, table_file, "full", {"training.optimizer": "adamw_8bit"})
+    whole, expected = _trained(recipe, tmp_path / "whole")
+    codes = [key for key, value in whole.tensors().items() if value.dtype == torch.uint8]
+    assert len(codes) > 8
+    again = stopped_and_taken_up(recipe, tmp_path / "half", 3)
+    assert facts(train(again.run))[-1] == expected[-1]
+    assert differences(whole.tensors(), again.tensors()) == []
+
+
+def _wide(folder: Path) -> Path:
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    from families import FAMILIES
+
+    FAMILIES["bert"](folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 96, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=80, **sizes)).save_pretrained(folder)
+    return folder
 
 
 def test_8_bits_follow_the_moments_in_full() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from shortruns import attached, recipe_for
 from tunesmith.catalog import build
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.methods.lora import Lora
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import sequence_network
 from tunesmith.models.resolve import resolve
@@ -105,3 +107,10 @@ def test_a_run_from_scratch_compares_with_no_features_of_nothing(
     assert not [item for item in report["findings"] if item["kind"] == "retention"]
     said = [event.message for event in events if isinstance(event, Warned)]
     assert said == ["not used: retention.keep = 0.5: method scratch starts from nothing that could be kept"]
+
+
+def test_lora_plus_keeps_the_mean_of_both_rates() -> None:
+    plain, plus = (Lora(up_rate=times).rates(384, 1000) for times in (1.0, 16.0))
+    assert plus.base * 4 == pytest.approx(plain.base) and plus.head == plain.head
+    assert math.sqrt(plus.base * plus.base * 16) == pytest.approx(plain.base)
+    assert "root of method.up_rate = 16" in plus.why and "root" not in plain.why

@@ -95,3 +95,15 @@ def test_a_run_on_labels_without_a_rule_has_a_gap(model_folder: Folder, table_fi
         (said,) = [item["message"] for item in report["findings"] if item["kind"] == "overfitting"]
         gaps[name] = float(said.partition("a gap of ")[2].split()[0].replace("\N{MINUS SIGN}", "-"))
     assert gaps["none"] > 0.3 > gaps["rule"]
+
+
+def test_worse_on_training_rows_is_not_by_heart() -> None:
+    gap = gap_between(_scores(84, 200), _scores(220, 400), 0.95)
+    found = overfitting(gap, _points([1.0, 1.2], [0.6, 0.5]), ())
+    assert found is not None
+    assert "20 % higher at the end: not for learning its training rows by heart" in found.message
+
+
+def test_a_rise_that_rounds_to_nothing_is_not_told() -> None:
+    found = overfitting(None, _points([1.0, 1.002], [0.6, 0.6]), ())
+    assert found is not None and found.message == "the validation loss was lowest at epoch 0 (1.0000)"

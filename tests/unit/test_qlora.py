@@ -328,7 +328,7 @@ def test_a_missing_library_is_named_before_anything_is_read(
 ) -> None:
     monkeypatch.setattr("tunesmith.methods._nf4_layer.find_spec", lambda name: None)
     recipe = recipe_for(tmp_path / "no such model", table_file, QLORA)
-    with pytest.raises(RecipeError, match=r'bitsandbytes; install it: pip install "tunesmith\[qlora\]"$'):
+    with pytest.raises(RecipeError, match=r'bitsandbytes; install it: pip install "tunesmith\[bits\]"$'):
         list(start(recipe, tmp_path / "run").events())
     assert not (tmp_path / "run").exists()
 

@@ -74,6 +74,17 @@ def load_body(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize(
+    "settings", [{"retention.budget": 0.1}, {"retention.keep": "auto"}, {"retention.keep": 0.5}, {"retention.ewc": 1.0},
+                 {"retention.distill": 1.0}],
+)  # fmt: skip
+def test_what_goes_back_to_the_base_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe_for(Path("m"), Path("d.csv"), "full", {**settings, "training.redraw": 1})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{next(iter(settings))}: goes back to the base")
+
+
+@pytest.mark.parametrize(
     ("family", "method", "count", "said"),
     [
         ("bert", "lora", 1, "does not train with method lora, and would stay random; use full"),
@@ -81,12 +92,15 @@ def load_body(folder: Path) -> Any:
         ("bert", "full", 9, "this base has 3 blocks, and 9 are asked for"),
         ("glove", "full", 1, "this base has no list of blocks"),
         ("bert", "scratch", 1, "method scratch draws every block"),
+        ("sentence", "few_shot", 1, "would be an average with the base's own (0.5)"),
     ],
 )
 def test_what_it_does_not_fit_is_refused(
     family: str, method: str, count: int, said: str, model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
-    recipe = recipe_for(model_folder(family), table_file, METHODS.get(method, method), {"training.redraw": count})
+    task = {"task": {"name": method}} if method == "few_shot" else {}
+    asked = METHODS.get(method, "full" if task else method)
+    recipe = recipe_for(model_folder(family), table_file, asked, {"training.redraw": count, **task})
     with pytest.raises(RecipeError, match=r"training\.redraw: ") as caught:
         bench(recipe, tmp_path)
     assert said in str(caught.value)

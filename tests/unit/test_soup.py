@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -40,18 +41,18 @@ def _near(goal: tuple[float, float]) -> Callable[[Mapping[str, Tensor]], Measure
 def test_all_states_count_alike(tmp_path: Path) -> None:
     found, said = uniform(_kept(tmp_path, {10: (0.0, 3.0), 20: (3.0, 0.0), 30: (6.0, 3.0)}))
     assert torch.equal(found["w"], torch.tensor([3.0, 2.0]))
-    assert said == "average of the states after 10, 20, 30 steps"
+    assert said == "the average of the states after 10, 20, 30 steps"
 
 
 def test_greedy_takes_what_makes_it_better(tmp_path: Path) -> None:
     """By hand: the best alone lies at distance 1; with the second the mean is the goal; the far one spoils it."""
     kept = _kept(tmp_path, {10: (-1.0, 0.0), 20: (1.1, 0.0), 30: (0.0, 9.0)})
-    found, said = greedy(kept, _near((0.0, 0.0)))
+    found, what, said = greedy(kept, _near((0.0, 0.0)))
     assert torch.allclose(found["w"], torch.tensor([0.05, 0.0]))
-    assert said.startswith("average of the states after 10, 20 steps: nearness -0.0500")
-    alone, said = greedy(kept, _near((-1.0, 0.0)))
+    assert what == "the average of the states after 10, 20 steps" and said.startswith(f"{what}: nearness -0.0500")
+    alone, _, said = greedy(kept, _near((-1.0, 0.0)))
     assert torch.equal(alone["w"], torch.tensor([-1.0, 0.0]))
-    assert said.startswith("no average is better than the one state after 10 steps")
+    assert said.startswith("the state after 10 steps alone: ") and said.endswith("; no average is better")
 
 
 def test_an_average_is_of_each_tensor() -> None:
@@ -91,6 +92,7 @@ def test_a_run_delivers_the_average(
         assert all(torch.allclose(found[name], value, atol=1e-7) for name, value in expected.items())
     else:
         chosen = [int(step) for step in said.partition("after ")[2].partition(" steps")[0].split(", ")]
+        assert said.startswith("the average of") == (len(chosen) > 1)
         expected = average([states[step] for step in chosen])
         assert all(torch.allclose(found[name], value, atol=1e-6) for name, value in expected.items())
 
@@ -111,7 +113,10 @@ def test_from_the_command_line_on(model_folder: Folder, table_file: Path, tmp_pa
     run = finetune(str(model_folder("sentence")), table_file, "full", settings=settings, out=tmp_path / "run")
     said = (run.path / "events.jsonl").read_text()
     assert "average of the states after" in said or "no average is better" in said
-    assert not (run.path / "soup").exists(), "what was kept for it is gone"
+    end = json.loads(said.strip().split("\n")[-1])
+    assert end["kind"] == "finished" and end["delivered"].startswith(("the average of the states", "the state after"))
+    assert json.loads((run.path / "report.json").read_text())["curves"]["best_step"] is None
+    assert not (run.path / "checkpoints" / "soup").exists(), "what was kept for it is gone"
 
 
 def test_greedy_needs_validation_rows(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:

@@ -293,7 +293,8 @@ def _evaluated_text(event: Evaluated) -> str:
 
 
 def _finished_text(event: Finished) -> str:
-    return f"finished after step {event.step}: {event.why}; the state after step {event.best_step} is kept"
+    kept = event.delivered or f"the state after step {event.best_step}"
+    return f"finished after step {event.step}: {event.why}; {kept} is kept"
 
 
 def clock_text(seconds: float) -> str:

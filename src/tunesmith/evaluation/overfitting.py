@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tunesmith.evaluation.report import EvaluationPoint
     from tunesmith.tasks.base import Scores
 
+LEAST = 0.005  # that is not 0 % in words
 ROSE = 0.05  # share by which the validation loss rises from its lowest value before it is called overfitting
 
 
@@ -46,7 +47,7 @@ def overfitting(gap: Gap | None, points: Sequence[EvaluationPoint], lower: Seque
     """In words, with what to change where the validation loss rose; None where nothing was measured."""
     said = [] if gap is None else [_gap_said(gap)]
     if len(points) > 1:
-        said.append(_loss_said(points, lower))
+        said.append(_loss_said(points, lower, gap is None or gap.better > 0))
     return Finding("overfitting", 0 if gap is None else gap.rows, "; ".join(said), ()) if said else None
 
 
@@ -58,7 +59,8 @@ def _gap_said(gap: Gap) -> str:
     )
 
 
-def _loss_said(points: Sequence[EvaluationPoint], lower: Sequence[str]) -> str:
+def _loss_said(points: Sequence[EvaluationPoint], lower: Sequence[str], learned: bool) -> str:
+    """`learned`: whether the model is better on its training rows than on others."""
     least, last = min(points, key=lambda point: point.loss), points[-1]
     if least is last or least.loss <= 0:
         return f"the validation loss was still at its lowest at the end ({last.loss:.4f})"
@@ -66,8 +68,10 @@ def _loss_said(points: Sequence[EvaluationPoint], lower: Sequence[str]) -> str:
     lowest = f"the validation loss was lowest at epoch {least.epoch:g} ({least.loss:.4f})"
     curve = f"{lowest}, and {100 * rise:.0f} % higher at the end"
     if rise < ROSE:
-        return curve
+        return curve if rise >= LEAST else lowest
     worse = last.value > least.value if last.metric in lower else last.value < least.value
+    if worse and not learned:
+        return f"{curve}: not for learning its training rows by heart; give a lower training.rate"
     if worse:
         return (
             f"{curve}: from there on it learned its training rows by heart; give fewer training.epochs or a lower "

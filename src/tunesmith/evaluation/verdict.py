@@ -74,7 +74,6 @@ CHEAPER = {
     TFIDF_COSINE: "the cosine similarity of TF-IDF, which needs no pretrained model,",
     SLIDING_WINDOW: "taking the words that stand nearest to the question's, which needs no pretrained model,",
     PIXELS: "logistic regression on small pixels, which needs no pretrained model,",
-    SCRATCH: "--method scratch",
 }
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)
@@ -227,6 +226,8 @@ def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: fl
 def _advice(best: str) -> str:
     if best in (FREQUENT_ANSWER, FREQUENT_TOKEN, FREQUENT_TARGET, LEAD):
         return "Train longer (training.epochs), raise training.rate, or give more text first."
+    if best == SCRATCH:
+        return "Pretraining brought nothing that these rows can show: look for a base that knows more of such texts."
     if best in FLOORS:
         return "Check the label column, the learning rate and the number of epochs first."
     return f"For now {CHEAPER.get(best, best)} is the cheaper choice."

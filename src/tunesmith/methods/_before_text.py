@@ -78,6 +78,10 @@ class BeforeText(Continued):
         return self
 
     @property
+    def alters(self) -> bool:
+        return True  # what the base gives behind vectors that nothing has trained yet is not what it was pretrained to give
+
+    @property
     def tokens(self) -> int:
         return self.length
 

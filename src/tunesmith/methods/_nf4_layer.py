@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tunesmith.errors import RecipeError
 from tunesmith.methods._adapter_method import put
+from tunesmith.models.bits import quiet_bits
 
 if TYPE_CHECKING:
     from tunesmith.models.network import Network
@@ -28,18 +27,6 @@ def check_bitsandbytes() -> None:
     """Raises RecipeError where the library is not installed."""
     if find_spec("bitsandbytes") is None:
         raise RecipeError('method.quantised: needs the library bitsandbytes; install it: pip install "tunesmith[bits]"')
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, bitsandbytes says nothing below an error: at its first import it misses a product that is not used here."""
-    logger = logging.getLogger("bitsandbytes")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class Nf4Linear(nn.Module):
@@ -65,7 +52,7 @@ class Nf4Linear(nn.Module):
         super().__init__()
         if not isinstance(base, nn.Linear | Conv1D):
             raise TypeError(f"a linear map can be kept in 4 bits, not {type(base).__name__}")
-        with _quiet():
+        with quiet_bits():
             from bitsandbytes.functional import quantize_4bit
 
         own = base.weight.detach()

@@ -79,13 +79,15 @@ class Lora(AdapterMethod):
         """Ten times the rate of full fine-tuning, 15 times under 100 steps, whatever the rank.
 
         Source: Schulman and Thinking Machines, "LoRA Without Regret" (2025); alpha 32 comes from there too. The head is a
-        full matrix, so it keeps full fine-tuning's rate for heads.
+        full matrix, so it keeps full fine-tuning's rate for heads. With `up_rate` (LoRA+, Hayou 2024, arXiv 2402.12354) the
+        first map's is that over its root: the geometric mean of both maps' rates stays, and neither grows 16 times.
         """
         times, base = (15 if steps < 100 else 10), full_rate(width)
+        apart = "" if self.up_rate == 1 else f" / the root of method.up_rate = {self.up_rate:g}"
         return Rates(
-            times * base,
+            times * base / math.sqrt(self.up_rate),
             head_rate(width),
-            f"{times} * full's {base:g} for LoRA ({steps} steps), 5 times full's for the head",
+            f"{times} * full's {base:g}{apart} for LoRA ({steps} steps), 5 times full's for the head",
         )
 
     @model_validator(mode="after")
@@ -132,9 +134,13 @@ class Lora(AdapterMethod):
         each = sum(sum(linear_shape(network.get_submodule(name))) for name in self.chosen(network))
         bits, why = findings.information()
         wanted = max(1, math.ceil(bits / BITS_A_PARAMETER / each))
-        rank = min(max(LEAST_RANK, 2 ** math.ceil(math.log2(wanted))), MOST_RANK)
+        full = min(min(linear_shape(network.get_submodule(name))) for name in self.chosen(network))
+        most = min(
+            MOST_RANK, 2 ** math.floor(math.log2(full))
+        )  # more than the smallest map has would add nothing to it
+        rank = min(max(LEAST_RANK, 2 ** math.ceil(math.log2(wanted))), most)
         bound = f", {LEAST_RANK} at least" if rank > wanted and rank == LEAST_RANK else ""
-        bound = f", {MOST_RANK} at most: give a higher one if it learns too little" if wanted > MOST_RANK else bound
+        bound = f", {most} at most: give a higher one if it learns too little" if wanted > most else bound
         return rank, (
             f"the training rows teach about {_round(bits)} bits ({why}), which rank {wanted} holds at {BITS_A_PARAMETER} "
             f"bits in each of its parameters{bound}"
@@ -218,8 +224,14 @@ class Lora(AdapterMethod):
         return saved
 
     def beside(self, name: str, base: nn.Module, network: Network) -> Beside:
+        from tunesmith.methods._beside import linear_shape
         from tunesmith.methods._lora_layer import LoraLinear, first_maps
 
+        if self.from_weight and self.known_rank > min(linear_shape(base)):
+            raise ModelError(
+                f"method.rank: initial: {self.initial} starts from {self.known_rank} parts of each weight, and {name} has "
+                f"{min(linear_shape(base))}; give at most that"
+            )
         maps, starts = first_maps(base, self.known_rank, self.initial, self.scale, self.dora)
         return LoraLinear(base, maps, self.scale, self.dropout, starts)
 

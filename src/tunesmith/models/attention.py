@@ -35,10 +35,3 @@ def suit_attention(body: nn.Module, training: bool) -> None:
 def _rate(config: PreTrainedConfig) -> float:
     """The rate of the attention's own dropout; 0 for a family that has none."""
     return float(next((rate for name in RATES if (rate := getattr(config, name, None)) is not None), 0.0))
-
-
-def drops_out(network: nn.Module) -> bool:
-    """Whether two passes in training differ: a dropout of outputs, of attention or of whole blocks has a rate above 0."""
-    rates = [getattr(part, name, 0.0) for part in network.modules() for name in ("p", "drop_prob")]
-    rates += [_rate(part.config) for part in network.modules() if isinstance(part, PreTrainedModel)]
-    return any(isinstance(rate, float) and rate > 0 for rate in rates)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -117,7 +118,9 @@ class Network(nn.Module, ABC):
         assert isinstance(body, PreTrainedModel)
         if isinstance(body, StaticModel):
             raise ModelError("training.checkpointing: word vectors have no blocks to recompute; leave it out")
-        body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        with warnings.catch_warnings():  # later versions of transformers have another name for it
+            warnings.simplefilter("ignore", FutureWarning)
+            body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [rows, tokens] -> logits [rows, labels]."""

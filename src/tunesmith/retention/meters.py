@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError
@@ -21,15 +22,20 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 
-def meters_of(recipe: Recipe, prepared: Prepared, network: Network, plan: Plan, limit: int) -> list[Meter]:
+def meters_of(
+    recipe: Recipe, prepared: Prepared, network: Network, plan: Plan, limit: int, untouched: Callable[[], Network]
+) -> list[Meter]:
     """Of the untouched base, which is measured here; none where nothing of it changes, or where it knew nothing.
 
-    limit: tokens kept of a text. Raises DataError for a probe that cannot be read, and RecipeError for a budget that
-    nothing measures.
+    limit: tokens kept of a text. `untouched` gives the network as it was before a method altered it. Raises DataError for a
+    probe that cannot be read, and RecipeError for a budget that nothing measures.
     """
     if not network.pretrained or set(plan.trainable) <= network.fresh:
         return []
     asked = recipe.retention
+    if not asked.measure and asked.budget is None and asked.probe is None:
+        return []
+    network = untouched()
     found = probe_on(recipe, prepared, network, limit)
     if asked.measure or (asked.budget is not None and not found):
         found += _of_general_text(recipe, prepared, network, limit)

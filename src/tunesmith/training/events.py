@@ -90,6 +90,7 @@ class Finished(Event):
     step: int
     why: str
     best_step: int
+    delivered: str = ""  # what is delivered in the place of that step's state; "" where nothing is
 
 
 _KINDS: dict[str, type[Event]] = {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tunesmith.methods.base import Group, Plan
 
 # Of each parameter, in bytes: AdamW's two moments, momentum; in 8 bits two codes, and a scale of 4 bytes for 256 of either.
+TABLES = ("qmap1", "qmap2")  # bitsandbytes' names
 STATE_BYTES = {"adamw": 8.0, "sgd": 4.0, "adamw_8bit": 2.04}
 
 
@@ -59,11 +60,9 @@ class Optimizers:
         import torch
 
         found = self._of[name].state.get(self._masters[name], {})
-        return {
-            slot: value if isinstance(value, torch.Tensor) else torch.tensor(value)
-            for slot, value in found.items()
-            if value is not None
-        }
+        tensors = {slot: torch.as_tensor(value) for slot, value in found.items() if value is not None}
+        # Of 8 bits all parameters have the same table of what codes stand for, which a file takes only once.
+        return {slot: value.clone() if slot in TABLES else value for slot, value in tensors.items()}
 
     def remember(self, name: str, slot: str, value: Tensor) -> None:
         """Puts back one slot that `states` gave, as a copy."""
@@ -85,8 +84,11 @@ def _made(groups: list[dict[str, Any]], training: TrainingSpec) -> Optimizer:
         return torch.optim.SGD(groups, momentum=0.9)
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, fused=True)
+    from tunesmith.models.bits import quiet_bits
+
     try:
-        from bitsandbytes.optim.adamw import AdamW8bit
+        with quiet_bits():
+            from bitsandbytes.optim.adamw import AdamW8bit
     except ImportError:
         raise RecipeError(
             'training.optimizer: adamw_8bit needs bitsandbytes; pip install "tunesmith[bits]", or leave it at adamw'

@@ -100,13 +100,14 @@ class _Room:
         """A smaller micro-batch that would fit, else a smaller length; "" where neither is known to."""
         if self._footprint is None:
             return ""
+        key = "training.batch_size" if self._training.step_in_backward else "training.micro_batch"
         for rows in halvings(size)[1:]:
             if self.holds(source_of(rows)):
-                return f"; training.micro_batch={rows} would fit"
+                return f"; {key}={rows} would fit"
         room = self._free - self._reserved(source_of(1))
         for length in halvings(tokens)[1:]:
             if length >= SHORTEST and self._bytes(self._footprint, length / tokens) <= room:
-                return f"; training.micro_batch=1 with training.max_length={length} would fit"
+                return f"; {key}=1 with training.max_length={length} would fit"
         return ""
 
     def _reserved(self, source: FixedRows) -> int:

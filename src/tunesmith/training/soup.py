@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tunesmith.training.state import make_folder, sha256_of, sync_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,10 +33,12 @@ class Ingredients:
         """Keeps the parameters as they are after `step`, whole or not at all."""
         from safetensors.torch import save_file
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / ".partial.safetensors"
+        make_folder(self.folder)
+        partial, final = self.folder / ".partial.safetensors", self.folder / f"step-{step:08d}.safetensors"
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
-        partial.rename(self.folder / f"step-{step:08d}.safetensors")
+        sha256_of(partial, sync=True)
+        partial.rename(final)
+        sync_folder(self.folder)
 
     def steps(self) -> list[int]:
         """Of what is kept, ascending."""
@@ -50,26 +54,28 @@ class Ingredients:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def average(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each tensor. `states` are of equal names, one or more."""
-    first, *others = states
-    return {
-        name: sum((other[name] for other in others), start=value.clone()) / len(states) for name, value in first.items()
-    }
+def average(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each tensor. `states` are of equal names, one or more, of which two are in memory at once."""
+    total: dict[str, Tensor] = {}
+    count = 0
+    for count, state in enumerate(states, 1):
+        for name, value in state.items():
+            total[name] = value.clone() if count == 1 else total[name].add_(value)
+    return {name: value / count for name, value in total.items()}
 
 
 def uniform(ingredients: Ingredients) -> tuple[dict[str, Tensor], str]:
     """The average of all, which hold one at least, and what was done."""
     steps = ingredients.steps()
-    return average([ingredients.load(step) for step in steps]), f"average of the states after {_said(steps)} steps"
+    return average(map(ingredients.load, steps)), _what(steps)
 
 
 def greedy(
     ingredients: Ingredients, measure: Callable[[Mapping[str, Tensor]], Measured]
-) -> tuple[dict[str, Tensor], str]:
+) -> tuple[dict[str, Tensor], str, str]:
     """The best state, and each other one that does not make the average worse on the validation rows: best ones first.
 
-    Worse is a lower value, or the same value at a higher loss.
+    Worse is a lower value, or the same value at a higher loss. Gives what it is of too, and all that was found.
     """
     steps = ingredients.steps()
     alone = {step: measure(ingredients.load(step)) for step in steps}
@@ -77,17 +83,25 @@ def greedy(
     chosen, found = ranked[:1], ingredients.load(ranked[0])
     best = alone[ranked[0]]
     for step in ranked[1:]:
-        mixed = average([ingredients.load(kept) for kept in (*chosen, step)])
+        added, count = ingredients.load(step), len(chosen)
+        mixed = {name: (value * count + added[name]) / (count + 1) for name, value in found.items()}
         measured = measure(mixed)
         if (measured.rank, -measured.loss) >= (best.rank, -best.loss):
             chosen, found, best = [*chosen, step], mixed, measured
     each = ", ".join(f"{step}: {alone[step].value:.4f}, {alone[step].loss:.4f}" for step in steps)
-    what = "average of the states" if len(chosen) > 1 else "no average is better than the one state"
-    return found, (
-        f"{what} after {_said(sorted(chosen))} steps: {best.metric} {best.value:.4f} and loss {best.loss:.4f} on the "
-        f"validation rows (alone, by step: {each})"
+    worse = "" if len(chosen) > 1 or len(steps) == 1 else "; no average is better"
+    what = _what(sorted(chosen))
+    return (
+        found,
+        what,
+        (
+            f"{what}: {best.metric} {best.value:.4f} and loss {best.loss:.4f} on the validation rows (alone, by "
+            f"step: {each}){worse}"
+        ),
     )
 
 
-def _said(steps: Sequence[int]) -> str:
-    return ", ".join(f"{step:,}" for step in steps)
+def _what(steps: Sequence[int]) -> str:
+    if len(steps) == 1:
+        return f"the state after {steps[0]:,} steps alone"
+    return f"the average of the states after {', '.join(f'{step:,}' for step in steps)} steps"

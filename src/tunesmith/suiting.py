@@ -1,0 +1,76 @@
+"""Settings that go with some networks alone: refused where they do not go, and turned on where they pay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tunesmith.data.encode import collate
+from tunesmith.errors import RecipeError
+from tunesmith.methods.base import Plan
+from tunesmith.preparing import Encoded
+from tunesmith.recipe import Derived, Recipe, TrainingSpec
+from tunesmith.seeds import torch_seed
+from tunesmith.tasks.base import Task
+from tunesmith.training.loop import set_mode
+
+if TYPE_CHECKING:
+    from tunesmith.models.network import Network
+
+LARGE_VOCABULARY = 8192  # from which on the loss is computed in parts (docs/log.md, "Loss in parts")
+TRIED = 2  # rows
+
+
+def two_passes_differ(recipe: Recipe, task: Task, network: Network, plan: Plan, encoded: Encoded) -> None:
+    """Raises RecipeError where `training.r_drop` asks for two passes that cannot be compared, or are the same: tried."""
+    import torch
+
+    if recipe.training.r_drop == 0:
+        return
+    if type(task).disagreement is Task.disagreement or task.joint:
+        raise RecipeError(f"training.r_drop: task {task.part_name()} has no measure of two passes; leave it out")
+    rows = encoded.examples["train"]
+    batch = collate(
+        [rows[row] for row in range(min(TRIED, len(rows)))], network.processor.pad, str(network.sample.device)
+    )
+    outputs = []
+    set_mode(network, plan)
+    try:
+        for turn in range(2):
+            with torch_seed(recipe.seed, "two passes", turn), torch.no_grad():
+                outputs.append(network(batch.inputs))
+    finally:
+        network.eval()
+    if torch.equal(*outputs):
+        raise RecipeError(
+            f"training.r_drop: with method {recipe.method.part_name()} training drops nothing of this base out, so that two "
+            "passes are the same; set training.dropout=0.1 too, use --method full, or leave it out"
+        )
+
+
+def scratch_fits(recipe: Recipe, network: Network) -> None:
+    """Raises RecipeError where the rival of `evaluation.scratch` could not be trained."""
+    from tunesmith.models.layout import is_batch_norm
+
+    if recipe.evaluation.scratch and any(is_batch_norm(module) for module in network.modules()):
+        raise RecipeError(
+            "evaluation.scratch: this base has batch norms, whose statistics stay those of its pretraining, so that random "
+            "weights would not fit them; leave it out"
+        )
+
+
+def loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
+    """Whether a language model's outputs are made a few places at a time. Raises RecipeError where that is asked in vain."""
+    from tunesmith.models.lazy_logits import VocabularyNetwork, lazy_fits
+
+    vocabulary = network.vocabulary if isinstance(network, VocabularyNetwork) else 0
+    if asked.chunked_loss is True and asked.r_drop > 0:
+        raise RecipeError("training.chunked_loss: r_drop compares whole outputs; leave one of the two out")
+    small = asked.chunked_loss == "auto" and (vocabulary < LARGE_VOCABULARY or asked.r_drop > 0)
+    if asked.chunked_loss is False or small:
+        return []
+    why_not = lazy_fits(network)
+    if why_not and asked.chunked_loss is True:
+        raise RecipeError(f"training.chunked_loss: {why_not}; leave it out")
+    network.lazy = not why_not
+    said = why_not or f"{vocabulary:,} outputs for each token, which training never holds all at once"
+    return [Derived("training.chunked_loss", not why_not, said)] if asked.chunked_loss == "auto" else []
