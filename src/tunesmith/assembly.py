@@ -187,7 +187,8 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
     if recipe.retention.swept:  # the network in training is read by the meters too
         used |= frozenset[int]().union(*(meter.tokens for meter in meters))
-    general = general_of(recipe, prepared, encoded, network) if set(plan.trainable) - network.fresh else None
+    changes = bool(set(plan.trainable) - network.fresh)
+    general = general_of(recipe, prepared, encoded, network, untouched) if changes else None
     if general is not None:
         used |= general.tokens
     kept_rows = compact_embeddings(network, plan, used, backbone.processor.pad)
@@ -373,7 +374,7 @@ def make_run(
         masters=built.masters,
         training=built.training,
         anchors=_anchors(recipe, built),
-        hold=_hold(recipe, built),
+        hold=_hold(recipe, prepared, built),
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
@@ -395,10 +396,12 @@ def _anchors(recipe: Recipe, built: Built) -> tuple[Anchor, ...]:
     return tuple(found)
 
 
-def _hold(recipe: Recipe, built: Built) -> Callable[[int], Tensor] | None:
+def _hold(recipe: Recipe, prepared: Prepared, built: Built) -> Callable[[int], Tensor] | None:
     asked, general = recipe.retention, built.general
     if general is None or not (asked.distill or asked.replay):
         return None
+    if asked.distill:
+        general.remember(as_pretrained(recipe, prepared, built.network))
     return Hold(general, asked.distill, asked.replay, recipe.training.batch_size).loss
 
 

@@ -171,7 +171,7 @@ def test_a_hold_holds(
     for strength in (1e-9, 20.0):
         settings = {**FAST, "retention.general": str(general), f"retention.{key}": strength}
         made = bench(recipe_for(model_folder(family), data, METHODS[method], settings), tmp_path / str(strength))
-        made.built.general.remember()
+        made.built.general.remember(made.run.network)
         list(train(made.run))
         far.append(_distance(made))
     assert far[0] > 2 * far[1] >= 0
@@ -285,3 +285,19 @@ def test_what_a_hold_adds_is_added_to_the_mean(model_folder: Folder, table_file:
     assert said.to_plain()["loss"] == plain.to_plain()["loss"]  # its figures are the task's alone
     steps = torch.full_like(without, 3.0 * plain.to_plain()["rate"])
     assert torch.allclose(added - without, steps, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("method", ["prompt", "qlora"])
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_what_alters_the_base_is_held_to_the_base_as_it_was(
+    family: str, method: str, model_folder: Folder, table_file: Path, passages: Path, general: Path, tmp_path: Path
+) -> None:
+    """Before the first step such a network says other things already, which is told; one that begins as the base is at 0."""
+    data = passages if family == "gpt2" else table_file
+    settings = {**FAST, "retention.general": str(general), "retention.distill": 1.0}
+    altered = bench(recipe_for(model_folder(family), data, METHODS[method], settings), tmp_path / method)
+    plain = bench(recipe_for(model_folder(family), data, METHODS["lora"], settings), tmp_path / "lora")
+    assert _distance(plain) == pytest.approx(0.0, abs=1e-6) and _distance(altered) > 1e-5
+    if family == "bert":
+        kept = (altered.built.general._kept, plain.built.general._kept)  # type: ignore[union-attr]
+        assert torch.allclose(*kept, atol=1e-6), "both are held to the same base"

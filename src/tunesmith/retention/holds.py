@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +65,13 @@ class General(ABC):
         rows = [self._collated([row]) for row in range(min(READ, len(self.examples)))]
         return fisher(self.network, names, rows, self._drawn, self.seed)
 
-    def _collated(self, rows: Sequence[int]) -> Batch:
-        device = str(self.network.sample.device)
+    def _collated(self, rows: Sequence[int], network: Network | None = None) -> Batch:
+        device = str((self.network if network is None else network).sample.device)
         return collate([self.examples[row] for row in rows], self.network.processor.pad, device)
 
     @abstractmethod
-    def remember(self) -> None:
-        """Keeps what the network says now, for `distance`."""
+    def remember(self, base: Network) -> None:
+        """Keeps what `base` says, for `distance`: the network before its first step, and before a method altered it."""
 
     @abstractmethod
     def _distance(self, batch: Batch) -> Tensor: ...
@@ -88,8 +88,8 @@ class Vectors(General):
         super().__init__(network, seed)
         self.examples = examples
 
-    def remember(self) -> None:
-        self._kept = body_vectors(self.network, self.examples)  # [rows, width]
+    def remember(self, base: Network) -> None:
+        self._kept = body_vectors(base, self.examples)  # [rows, width]
         spread = (self._kept - self._kept.mean(0)).square().sum(1).mean()
         self._spread = max(float(spread), 1e-12)
 
@@ -122,16 +122,17 @@ class Words(General):
             found = self._task.loss(self.network(batch.inputs), batch)
         return found.total / found.weight.clamp(min=1)
 
-    def remember(self) -> None:
+    def remember(self, base: Network) -> None:
         import torch
 
-        self.network.eval()
+        base.eval()
+        device = self.network.sample.device
         self._kept: list[tuple[Any, Any]] = []  # of each row, at each learned place: tokens and their log-probabilities
         with torch.no_grad():
             for row in range(len(self.examples)):
-                logits = self._logits(self._collated([row])).log_softmax(-1)  # [places, vocabulary]
+                logits = self._logits(base, self._collated([row], base)).log_softmax(-1)  # [places, vocabulary]
                 values, tokens = logits.topk(min(LIKELIEST, logits.shape[-1]))
-                self._kept.append((tokens, values))
+                self._kept.append((tokens.to(device), values.to(device)))
 
     def _distance(self, batch: Batch) -> Tensor:
         """Kullback-Leibler divergence of the network from the base, in nats a token; rare tokens count as one together."""
@@ -139,21 +140,21 @@ class Words(General):
 
         tokens = torch.cat([self._kept[row][0] for row in batch.rows])  # [places, LIKELIEST]
         was = _with_rest(torch.cat([self._kept[row][1] for row in batch.rows]))
-        now = _with_rest(self._logits(batch).log_softmax(-1).gather(-1, tokens))
+        now = _with_rest(self._logits(self.network, batch).log_softmax(-1).gather(-1, tokens))
         return (was.exp() * (was - now)).sum(-1).mean()
 
     def _drawn(self, batch: Batch) -> Tensor:
         import torch
         from torch.nn.functional import cross_entropy
 
-        logits = self._logits(batch)
+        logits = self._logits(self.network, batch)
         drawn = torch.multinomial(logits.detach().softmax(-1), 1).squeeze(-1)
         return cross_entropy(logits, drawn, reduction="sum")
 
-    def _logits(self, batch: Batch) -> Tensor:
+    def _logits(self, network: Network, batch: Batch) -> Tensor:
         """[learned places, vocabulary] float32, row after row."""
         assert batch.target is not None
-        logits, target = self._task.aligned(self.network(batch.inputs), batch.target)
+        logits, target = self._task.aligned(network(batch.inputs), batch.target)
         return logits[target != IGNORED].float()
 
 
@@ -169,12 +170,12 @@ class Hold:
     """What is added to the loss of each step: a mean, each part of it times its strength."""
 
     def __init__(self, general: General, distill: float, replay: float, rows: int) -> None:
-        """`replay`: the share of general text among what is learned; `rows`: of a step."""
+        """`replay`: the share of general text among what is learned; `rows`: of a step. Of `distill` what the base says is
+        remembered by then.
+        """
         self._general, self._distill = general, distill
         self._share = replay
         self._rows = max(1, round(rows * (replay / (1 - replay) if replay > 0 else SHARE)))
-        if distill > 0:
-            general.remember()
 
     def loss(self, step: int) -> Tensor:
         general = self._general
@@ -188,10 +189,13 @@ class Hold:
         return sum(parts[1:], parts[0])
 
 
-def general_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, network: Network) -> General | None:
+def general_of(
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, network: Network, untouched: Callable[[], Network]
+) -> General | None:
     """What the recipe's settings hold the network to; None where they hold it to nothing but its own weights.
 
-    `network`: the untouched base. Raises RecipeError where there is nothing to hold it to.
+    `untouched` gives the network as it was before a method altered it, which writes texts of its own. Raises RecipeError
+    where there is nothing to hold it to.
     """
     asked = recipe.retention
     if not (asked.ewc or asked.distill or asked.replay) or not network.pretrained:
@@ -212,7 +216,7 @@ def general_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, network: Ne
     usual = float(
         measures(encoded.examples["train"]).lengths.mean()
     )  # longer ones would cost more than the task itself
-    return _texts(recipe, prepared, min(encoded.limit, max(SHORTEST, round(TIMES * usual))), network, judge)
+    return _texts(recipe, prepared, min(encoded.limit, max(SHORTEST, round(TIMES * usual))), network, judge, untouched)
 
 
 def _pictures(encoded: Encoded, network: Network, seed: int) -> General:
@@ -222,7 +226,14 @@ def _pictures(encoded: Encoded, network: Network, seed: int) -> General:
     return Vectors(network, [replace(rows[row], row=place) for place, row in enumerate(drawn)], seed)
 
 
-def _texts(recipe: Recipe, prepared: Prepared, limit: int, network: Network, judge: LanguageTask | None) -> General:
+def _texts(
+    recipe: Recipe,
+    prepared: Prepared,
+    limit: int,
+    network: Network,
+    judge: LanguageTask | None,
+    untouched: Callable[[], Network],
+) -> General:
     """Raises RecipeError where there is no general text."""
     general, seed = general_text(prepared), recipe.seed
     texts = general.held(MOST)
@@ -233,7 +244,7 @@ def _texts(recipe: Recipe, prepared: Prepared, limit: int, network: Network, jud
     if judge is None:
         encoded = network.text.encode_all(texts, limit)
         return Vectors(network, [Example(row, inputs, None) for row, (inputs, _) in enumerate(encoded)], seed)
-    own = judge.own_texts(network, OWN, seed_of(seed, "held")) if prepared.general is None else []
+    own = judge.own_texts(untouched(), OWN, seed_of(seed, "held")) if prepared.general is None else []
     texts = [*own, *texts[: MOST - len(own)]]
     labels = prepared.labels if judge is prepared.task else Labels((), ())
     made = [item for item in judge.encode(texts, texts, labels, network.text, limit) if item.units > 0][:MOST]
