@@ -140,9 +140,10 @@ def verdict(runs: Sequence[Run], title: str, unit: str, forgotten: Callable[[Seq
         if not item.cure or not mine:
             continue
         left, cost = forgotten(mine), at_home(full) - at_home(mine)
-        does = left <= PART * whole and cost <= POINT + 1e-9
+        halved = left <= PART * whole + 1e-9  # differences of shares are not exact in their last digits
+        does = halved and cost <= POINT + 1e-9
         any_does |= does
-        why = "" if does else " (not halved)" if left > PART * whole else " (costs too much)"
+        why = "" if does else " (costs too much)" if halved else " (not halved)"
         said.append(f"{item.title} {100 * left:.2f} {unit} for {100 * cost:+.2f} points{why}")
     which = "one at least" if any_does else "none"
     verb = f"of {len(said)} cures, all shown here and none chosen beforehand, {which} halves it for at most a point at home"
