@@ -157,7 +157,7 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
 
     What the recipe's method leaves open is found here: see `Built.method`.
     """
-    from tunesmith.models.layout import is_batch_norm
+    from tunesmith.models.layout import has_batch_norms
 
     asked = recipe.training
     if asked.soup == "greedy" and not encoded.examples["validation"]:
@@ -171,10 +171,9 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
     derived += found
     plan = _with_method(recipe, network, rates)
-    convolutions = any(is_batch_norm(module) for module in network.modules())
     _new_tokens_train(recipe, network, plan, backbone.processor)
-    runtime = _runtime(asked, plan, earlier, width, convolutions, derived)
-    derived += encoded.derived
+    runtime, found = _runtime(asked, plan, earlier, width, has_batch_norms(network))
+    derived += [*found, *encoded.derived]
     network.to(runtime.device)
     if asked.checkpointing:
         network.recompute_activations()
@@ -223,13 +222,13 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
 
 
 def _runtime(
-    asked: TrainingSpec, plan: Plan, earlier: dict[str, Any], width: int, convolutions: bool, derived: list[Derived]
-) -> Runtime:
-    """Number format and device, those of before where a run is resumed; adds to `derived` what nobody gave.
+    asked: TrainingSpec, plan: Plan, earlier: dict[str, Any], width: int, convolutions: bool
+) -> tuple[Runtime, list[Derived]]:
+    """Number format and device, those of before where a run is resumed, and what of them nobody gave.
 
     Raises RecipeError where the format does not go with the method.
     """
-    given = asked
+    given, derived = asked, list[Derived]()
     for key in ("precision", "device"):
         if f"training.{key}" in earlier and asked.model_dump()[key] == "auto":
             asked = asked.model_copy(update={key: earlier[f"training.{key}"]})
@@ -247,7 +246,7 @@ def _runtime(
                 "training.device", runtime.device, f"torch sees {'a' if runtime.device == 'cuda' else 'no'} GPU here"
             )
         )
-    return runtime
+    return runtime, derived
 
 
 def _held_to(
@@ -301,15 +300,13 @@ def keep_frozen(
     splits = {split: encoded.examples[split] for split in wanted}
     cache: str = recipe.training.cache
     if "training.cache" in earlier:
-        kept = earlier["training.cache"]
-        if kept == Live.__name__:
-            built.derived.append(Derived("training.cache", kept, "nothing kept, as before the run was stopped"))
-            return Live(built.network, "nothing kept, as before the run was stopped")
-        cache = cache if kept == Moving.__name__ else "memory"
+        cache = cache if earlier["training.cache"] == Moving.__name__ else "memory"
     task, pad, versions = prepared.task, backbone.processor.pad, prepared.task.fixed_versions
     assert isinstance(built.training.epochs, int)
-    if not _varies(recipe, prepared) and built.plan.stages and cache != "off":
-        trunk: Trunk = (
+    if earlier.get("training.cache") == Live.__name__:
+        trunk: Trunk = Live(built.network, "nothing kept, as before the run was stopped")
+    elif not _varies(recipe, prepared) and built.plan.stages and cache != "off":
+        trunk = (
             Moving(built.network, built.plan, splits, cache, pad)
             if lasting(built.plan, built.training.epochs, cache)
             else Live(built.network, "nothing kept: blocks wake one after another, and no cut lasts long enough")

@@ -8,11 +8,11 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunesmith.assembly import method_of
 from tunesmith.catalog import build
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, SCRATCH
-from tunesmith.methods.base import Method
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe, RetentionSpec
 from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
@@ -51,9 +51,8 @@ def scratch_baseline(
     folder, begun = run / FOLDER, time.perf_counter()
     asked = scratch_recipe(recipe)
     session = session_of(asked, folder)
-    most = asked.method.epochs if isinstance(asked.method, Method) else 0
-    said = f"training the same architecture from random weights in {folder}, to compare with: {most} epochs at most"
-    yield Note("scratch", (said,))
+    said = f"training the same architecture from random weights in {folder}, to compare with"
+    yield Note("scratch", (f"{said}: {method_of(asked).epochs} epochs at most",))
     try:
         for event in session.events() if not session.finished else ():
             if isinstance(event, Evaluated):

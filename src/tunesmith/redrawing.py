@@ -19,7 +19,7 @@ def redrawn(recipe: Recipe, network: Network, plan: Plan, kept: float) -> frozen
 
     Raises RecipeError where the base has no so many blocks, these do not train, or random weights would not fit them.
     """
-    from tunesmith.models.layout import is_batch_norm
+    from tunesmith.models.layout import has_batch_norms
 
     count, blocks = recipe.training.redraw, network.layout.blocks
     if count == 0:
@@ -35,7 +35,7 @@ def redrawn(recipe: Recipe, network: Network, plan: Plan, kept: float) -> frozen
     if not network.pretrained:
         raise RecipeError(f"training.redraw: method {recipe.method.part_name()} draws every block; leave it out")
     tops = blocks[-count:]
-    if any(is_batch_norm(part) for name in tops for part in network.get_submodule(name).modules()):
+    if any(has_batch_norms(network.get_submodule(name)) for name in tops):
         raise RecipeError(
             "training.redraw: these blocks have batch norms, whose statistics stay those of their pretraining, so that "
             "random weights would not fit them; leave it out"

@@ -49,9 +49,9 @@ def two_passes_differ(recipe: Recipe, task: Task, network: Network, plan: Plan, 
 
 def scratch_fits(recipe: Recipe, network: Network) -> None:
     """Raises RecipeError where the rival of `evaluation.scratch` could not be trained."""
-    from tunesmith.models.layout import is_batch_norm
+    from tunesmith.models.layout import has_batch_norms
 
-    if recipe.evaluation.scratch and any(is_batch_norm(module) for module in network.modules()):
+    if recipe.evaluation.scratch and has_batch_norms(network):
         raise RecipeError(
             "evaluation.scratch: this base has batch norms, whose statistics stay those of its pretraining, so that random "
             "weights would not fit them; leave it out"

@@ -18,7 +18,7 @@ from tunesmith.recipe import TrainingSpec
 from tunesmith.training import footprint as footprints
 from tunesmith.training import preflight
 from tunesmith.training.footprint import Footprint
-from tunesmith.training.loop import set_mode
+from tunesmith.training.loop import Run, set_mode
 from tunesmith.training.preflight import fitting_micro_batch
 from tunesmith.training.source import FixedRows
 
@@ -47,6 +47,16 @@ def reserved(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
 def _held(reserved: list[weakref.ref[Tensor]]) -> int:
     alive = [tensor for tensor in (reference() for reference in reserved) if tensor is not None]
     return sum(tensor.nbytes for tensor in alive)
+
+
+def _work(run: Run) -> Callable[[Batch], None]:
+    """A forward and backward that leaves no gradient behind."""
+
+    def work(batch: Batch) -> None:
+        run.task.loss(run.trunk.forward("train", batch), batch).total.backward()
+        run.network.zero_grad(set_to_none=True)
+
+    return work
 
 
 def _fitting(made: Bench, reserved: list[weakref.ref[Tensor]], room: int, row: int, sizes: list[int]) -> int:
@@ -109,12 +119,8 @@ def test_what_no_memory_is_left_for_is_refused_before_it_is_tried(
         monkeypatch.setattr(preflight, "free_memory", lambda: free)
         return fitting_micro_batch(run.network, run.task, run.plan, trunk, source_of, sizes, TRAINING)[0]
 
-    def work(batch: Batch) -> None:
-        run.task.loss(run.trunk.forward("train", batch), batch).total.backward()
-        run.network.zero_grad(set_to_none=True)
-
     set_mode(run.network, run.plan)
-    footprint = Footprint(work, source_of(24).longest())
+    footprint = Footprint(_work(run), source_of(24).longest())
     fits = {rows: footprint.bytes(rows) + (2 if rows == 24 else 3) * trains for rows in (24, 12, 6, 3, 1)}
     assert size_with(fits[24], [24, 12, 6, 3, 1]) == 24
     for rows, more in ((12, 24), (6, 12), (3, 6)):
@@ -141,13 +147,9 @@ def test_two_rows_and_three_tell_what_many_take(
     run = made.run
     set_mode(run.network, run.plan)
 
-    def work(batch: Batch) -> None:
-        run.task.loss(run.trunk.forward("train", batch), batch).total.backward()
-        run.network.zero_grad(set_to_none=True)
-
     longest = FixedRows(run.source.examples, run.source.order, 24, run.source.pad, "cpu").longest()
-    whole = max(footprints._bytes_alive(work, longest))
-    found = Footprint(work, longest)
+    whole = max(footprints._bytes_alive(_work(run), longest))
+    found = Footprint(_work(run), longest)
     assert found.bytes(24) == pytest.approx(footprints.UNSEEN * whole, rel=0.03)
     assert found.bound(24) >= found.bytes(24) > found.bytes(12) > found.bytes(1) > 0
     if recompute:
@@ -169,13 +171,9 @@ def test_a_loss_in_parts_is_told_too(
     run = bench(recipe_for(model_folder("llama"), table_file, "full", settings), tmp_path).run
     set_mode(run.network, run.plan)
 
-    def work(batch: Batch) -> None:
-        run.task.loss(run.trunk.forward("train", batch), batch).total.backward()
-        run.network.zero_grad(set_to_none=True)
-
     longest = FixedRows(run.source.examples, run.source.order, 24, run.source.pad, "cpu").longest()
-    whole = max(footprints._bytes_alive(work, longest))
-    found = Footprint(work, longest, in_parts=True)
+    whole = max(footprints._bytes_alive(_work(run), longest))
+    found = Footprint(_work(run), longest, in_parts=True)
     rows = len(longest.rows)
     assert 0.97 * footprints.UNSEEN * whole <= found.bytes(rows) <= 1.1 * footprints.UNSEEN * whole
     assert found.bytes(rows) > found.bytes(2)

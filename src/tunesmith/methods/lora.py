@@ -131,13 +131,11 @@ class Lora(AdapterMethod):
         from tunesmith.methods._beside import linear_shape
 
         network = findings.network
-        each = sum(sum(linear_shape(network.get_submodule(name))) for name in self.chosen(network))
+        shapes = [linear_shape(network.get_submodule(name)) for name in self.chosen(network)]
         bits, why = findings.information()
-        wanted = max(1, math.ceil(bits / BITS_A_PARAMETER / each))
-        full = min(min(linear_shape(network.get_submodule(name))) for name in self.chosen(network))
-        most = min(
-            MOST_RANK, 2 ** math.floor(math.log2(full))
-        )  # more than the smallest map has would add nothing to it
+        wanted = max(1, math.ceil(bits / BITS_A_PARAMETER / sum(map(sum, shapes))))
+        # More than the smallest map has would add nothing to it.
+        most = min(MOST_RANK, 2 ** math.floor(math.log2(min(map(min, shapes)))))
         rank = min(max(LEAST_RANK, 2 ** math.ceil(math.log2(wanted))), most)
         bound = f", {LEAST_RANK} at least" if rank > wanted and rank == LEAST_RANK else ""
         bound = f", {most} at most: give a higher one if it learns too little" if wanted > most else bound

@@ -30,10 +30,10 @@ class Scratch(Method):
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         """Raises ModelError where the base has batch norms, whose statistics stay those of pretraining in every run."""
-        from tunesmith.models.layout import is_batch_norm
+        from tunesmith.models.layout import has_batch_norms
         from tunesmith.models.redrawn import draw_anew
 
-        if any(is_batch_norm(module) for module in network.modules()):
+        if has_batch_norms(network):
             raise ModelError(
                 "method scratch: this base has batch norms, whose statistics stay those of its pretraining in every run, so "
                 "random weights would not fit them; use full, layers, norms or head"

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tunesmith.errors import ModelError, Problems
-from tunesmith.models.layout import is_batch_norm, layout_of
+from tunesmith.models.layout import has_batch_norms, layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
 from tunesmith.models.processor import Processor
 from tunesmith.models.resolve import Source, static_part, weights_folder
@@ -57,7 +57,7 @@ class Backbone:
 
         These divide by what a layer gives, so that neither its size nor its width says how far a weight must move.
         """
-        return None if any(is_batch_norm(module) for module in self.module.modules()) else self.width
+        return None if has_batch_norms(self.module) else self.width
 
     def drop_weights(self) -> None:
         """Gives their memory back; for who has a network, which holds weights of its own. Shapes and config stay."""

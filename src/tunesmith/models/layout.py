@@ -93,6 +93,11 @@ def is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
+def has_batch_norms(module: nn.Module) -> bool:
+    """Whether there are any inside."""
+    return any(is_batch_norm(part) for part in module.modules())
+
+
 def example_inputs(body: nn.Module) -> dict[str, Tensor]:
     """The smallest inputs that `body` takes: one row of four tokens, or one blank image."""
     config = getattr(body, "config", None)

@@ -42,11 +42,13 @@ class Footprint:
         less, more = self._two, self._three
         if len(less) != len(more) and not self._in_parts:  # another way through the model for more rows
             return self.bound(math.ceil(rows))
-        before = [two + (rows - 2) * (three - two) for two, three in zip(less, more, strict=False)]
-        if len(less) == len(more):
-            return int(UNSEEN * max(before, default=0))
-        behind = [two + (rows - 2) * (three - two) for two, three in zip(less[::-1], more[::-1], strict=False)][::-1]
-        return int(UNSEEN * _joined(before, behind))
+        behind = _grown(less[::-1], more[::-1], rows)[::-1]
+        return int(UNSEEN * _joined(_grown(less, more, rows), behind))
+
+
+def _grown(less: list[int], more: list[int], rows: float) -> list[float]:
+    """Moment by moment what so many rows take, by what two and three do."""
+    return [two + (rows - 2) * (three - two) for two, three in zip(less, more, strict=False)]
 
 
 def _joined(before: list[float], behind: list[float]) -> float:
