@@ -14,6 +14,7 @@ from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
+from tunesmith.evidence.base import Frozen
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
@@ -73,6 +74,7 @@ class Built:
     base: tuple[
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
+    frozen: Frozen | None = None  # the features that the head was fitted on
 
 
 def method_of(recipe: Recipe) -> Method:

@@ -192,6 +192,9 @@ class EvaluationSpec(_Spec):
         default=False,
         description="also train the same architecture from random weights, as method scratch does, and compare with that",
     )
+    quick: bool = Field(
+        default=False, description="only the result with its intervals and the baselines, without the further evidence"
+    )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
     resamples: Annotated[int, Field(ge=100)] = Field(default=2000, description="bootstrap resamples of the test rows")
 

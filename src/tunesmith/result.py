@@ -17,7 +17,7 @@ from tunesmith.data.stored import StoredExamples
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
-from tunesmith.evaluation.intervals import bootstrap, compare
+from tunesmith.evaluation.intervals import Comparison, bootstrap, compare
 from tunesmith.evaluation.overfitting import gap_between, overfitting
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
@@ -30,8 +30,10 @@ from tunesmith.evaluation.report import (
     write_report,
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
-from tunesmith.evaluation.verdict import SCRATCH, Cost, judge
+from tunesmith.evaluation.verdict import SCRATCH, Cost, Verdict, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
+from tunesmith.evidence.base import Measured, Subject
+from tunesmith.evidence.gathering import gather
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
 from tunesmith.retention.sweep import keeps, limiting
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from tunesmith.assembly import Built
     from tunesmith.predictor import Predictor
     from tunesmith.preparing import Encoded, Prepared
-    from tunesmith.tasks.base import Prediction, Scores
+    from tunesmith.tasks.base import Scores
 
 LOSS = "loss"  # a token, in nats
 MOST_COMPARED = 500  # training rows that the model is measured on beside the test rows
@@ -78,10 +80,10 @@ def measure_result(
             _predict_split("validation", prepared, predictor, run)
         yield from _unmeasured(recipe, prepared, opens, run)
         return
-    _predict_split("validation", prepared, predictor, run)
-    found, scores = _predict_split("test", prepared, predictor, run)
-    truth = prepared.truth("test")
-    assert scores is not None, "there are test rows"
+    held = _predict_split("validation", prepared, predictor, run)
+    test = _predict_split("test", prepared, predictor, run)
+    assert test is not None, "there are test rows"
+    found, scores, truth = test.predictions, test.scores, test.truth
     baselines = baselines_of(recipe, prepared, encoded, built)
     chosen = recipe.evaluation
     comparison = compare(
@@ -90,21 +92,14 @@ def measure_result(
     cost = _cost(prepared, built, predictor, spent)
     losses, evaluations, best = _curves(ledger)
     best = None if built.delivered else best
-    verdict = judge(
-        scores.primary,
-        comparison.metrics[scores.primary],
-        comparison.of_baselines(scores.primary),
-        comparison.gains,
-        cost,
-        len(found),
-        recipe.method.part_name(),
-        confidence=chosen.confidence,
-        counted=scores.primary in scores.shares,
-        lower=scores.primary in scores.lower,
-        unchanged=_unchanged(len(losses), best) if built.network.pretrained and not recipe.training.redraw else "",
-    )
+    verdict = _judged(recipe, built, scores, comparison, cost, _unchanged(built, recipe, len(losses), best))
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
+    train, column = prepared.table("train"), prepared.columns.label
+    subject = Subject(recipe, task, labels, train, column, test, held, built.frozen, baselines, losses, evaluations)
+    gathered = gather(subject)
+    evidence = [finding for item in gathered.values() for finding in item.findings]
+    beside = [line for item in gathered.values() for line in item.said]
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -129,7 +124,9 @@ def measure_result(
         cost=cost,
         opens=opens,
         derived=built.derived,
-        findings=[*prepared.findings, *encoded.findings, *retained],
+        findings=[*prepared.findings, *encoded.findings, *retained, *evidence],
+        evidence={name: item.data for name, item in gathered.items()},
+        beside=beside,
         losses=losses,
         evaluations=evaluations,
         best_step=best,
@@ -137,13 +134,34 @@ def measure_result(
     )
     report = build_report(outcome)
     write_report(report, run)
-    yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained)))
+    yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained), *beside))
     yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))), result_table(report))
     yield Note("model", (f"{run / 'model'} {opens}",))
 
 
-def _unchanged(steps: int, best: int | None) -> str:
-    """Why what is delivered is as it was before the first step; "" where it is not."""
+def _judged(
+    recipe: Recipe, built: Built, scores: Scores, comparison: Comparison, cost: Cost, unchanged: str
+) -> Verdict:
+    primary = scores.primary
+    return judge(
+        primary,
+        comparison.metrics[primary],
+        comparison.of_baselines(primary),
+        comparison.gains,
+        cost,
+        len(scores.columns["truth"]),
+        recipe.method.part_name(),
+        confidence=recipe.evaluation.confidence,
+        counted=primary in scores.shares,
+        lower=primary in scores.lower,
+        unchanged=unchanged,
+    )
+
+
+def _unchanged(built: Built, recipe: Recipe, steps: int, best: int | None) -> str:
+    """Why what is delivered is the base as it was before the first step; "" where it is not."""
+    if not built.network.pretrained or recipe.training.redraw:
+        return ""
     if steps == 0:
         return "no step was done"
     return "no later state was better on the validation rows than the one before the first step" if best == 0 else ""
@@ -255,21 +273,20 @@ def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Bu
     return [*found, *built.base]
 
 
-def _predict_split(
-    split: str, prepared: Prepared, predictor: Predictor, run: Path
-) -> tuple[list[Prediction], Scores | None]:
-    """Predicts a split's rows and writes them to predictions/; gives them, and their scores where there are rows.
+def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> Measured | None:
+    """Predicts a split's rows and writes them to predictions/; None where there are no rows.
 
     Cut texts were counted when the rows were encoded.
     """
-    found = predictor.judged(prepared.texts(split), prepared.truth(split), answers=split == "test")
+    table, texts, truth = prepared.table(split), prepared.texts(split), prepared.truth(split)
+    found = predictor.judged(texts, truth, answers=split == "test")
     said = predictor.card.task.columns(found, predictor.card.labels)
-    names = [prepared.target.name(target) for target in prepared.truth(split)]
+    names = [prepared.target.name(target) for target in truth]
     path = run / "predictions" / f"{split}.parquet"
-    scores = predictor.card.task.score(found, prepared.truth(split), predictor.card.labels) if found else None
+    scores = predictor.card.task.score(found, truth, predictor.card.labels) if found else None
     each = {} if scores is None else scores.each
-    write_predictions(path, prepared.table(split), prepared.columns.texts, names, found, said, each)
-    return found, scores
+    write_predictions(path, table, prepared.columns.texts, names, found, said, each)
+    return None if scores is None else Measured(table, texts, truth, found, scores)
 
 
 def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path) -> Iterator[Event]:

@@ -14,6 +14,7 @@ from tunesmith.data.stored import measures
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.verdict import BASE, COSINE, PHRASES
+from tunesmith.evidence.base import Frozen
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.seeds import seed_of
@@ -81,6 +82,8 @@ def fit_probe(
         took = time.perf_counter() - begun
         probe = Baseline("probe", "frozen features with a new head", scores, took)
         built.base = (*_cosine(prepared, network, features, sources, took), probe)
+    if not recipe.evaluation.quick:
+        built.frozen = Frozen(features, splits)
     said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"
     if wanted:
         names = {id(parameter): name for name, parameter in network.named_parameters()}

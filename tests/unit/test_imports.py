@@ -28,6 +28,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "previewing",
             "assembly",
             "delivery",
+            "evidence",
             "finishing",
             "from_scratch",
             "result",

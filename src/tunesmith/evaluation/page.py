@@ -22,6 +22,7 @@ from tunesmith.evaluation.charts import (
     whiskers,
 )
 from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.panels import PANELS, panel
 from tunesmith.evaluation.sections import (
     cell,
     cost_section,
@@ -79,6 +80,7 @@ def _sections(report: Mapping[str, Any]) -> list[str]:
         _shares(report),
         _learning(report),
         *(view(name).show(report[name], report["rows_tested"]) for name in report["views"]),
+        *(panel(name).show(report["evidence"][name], report) for name in PANELS if name in report["evidence"]),
         mistakes_section(report),
         data_section(report),
         settings_section(report),
@@ -99,6 +101,7 @@ def _head(report: Mapping[str, Any]) -> str:
     for item in _beside(report):
         marked = ' class="warning"' if item["kind"] == "unkept" else ""
         quiet += f"<p{marked}>{_kept_together(_first_upper(item['message']))}.</p>"
+    quiet += "".join(f"<p>{_kept_together(_first_upper(line))}</p>" for line in report.get("beside", ()))
     facts = [("Model", "model"), ("Method", "method"), ("Task", "task")]
     listed = "".join(f"<div><dt>{name}</dt><dd>{text(report[key])}</dd></div>" for name, key in facts)
     return (

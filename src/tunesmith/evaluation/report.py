@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,8 @@ class Outcome:
     evaluations: Sequence[EvaluationPoint] = ()
     best_step: int | None = None  # of the checkpoint that was kept
     shares: Mapping[str, Any] | None = None  # of the base's own weights, that were tried
+    evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by panel
+    beside: Sequence[str] = ()  # what the evidence has to say beside the verdict
 
 
 def build_report(outcome: Outcome) -> dict[str, Any]:
@@ -129,6 +131,8 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
             "best_step": outcome.best_step,
         },
         "shares": outcome.shares,
+        "evidence": outcome.evidence,
+        "beside": outcome.beside,
         "worst": outcome.worst,
         "truth_is": outcome.truth_is,
         "mistakes": mistakes(outcome.mistakes, outcome.texts, outcome.places),

@@ -1,0 +1,72 @@
+"""What an examination reads, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.data.encode import Example, Text
+from tunesmith.data.findings import Finding
+from tunesmith.data.table import Table
+from tunesmith.tasks.base import Labels, Prediction, Scores, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tunesmith.evaluation.baselines.base import Baseline
+    from tunesmith.evaluation.report import EvaluationPoint, LossPoint
+    from tunesmith.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One split, as the delivered model predicts it."""
+
+    table: Table
+    texts: Sequence[Text]
+    truth: Sequence[Any]
+    predictions: Sequence[Prediction]
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What the untouched base makes of the rows, computed once for the probe.
+
+    features: split -> [units, width] float32 on the CPU; a unit is a row, or, where outputs are one a token, a token
+    that counts. examples: split -> the rows in the same order, their `source` the place in the split's table.
+    """
+
+    features: Mapping[str, Tensor]
+    examples: Mapping[str, Sequence[Example]]
+
+    def by_row(self, split: str) -> bool:
+        """Whether there is one unit for each row of the split."""
+        return split in self.features and len(self.features[split]) == len(self.examples[split])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A finished run, measured on its test rows."""
+
+    recipe: Recipe
+    task: Task
+    labels: Labels
+    train: Table
+    label: str  # the column of the tables that holds the target
+    test: Measured
+    validation: Measured | None  # None where there are no validation rows
+    frozen: Frozen | None  # None where the base has no features to fit a head on, or they are random
+    baselines: Sequence[Baseline]
+    losses: Sequence[LossPoint]
+    evaluations: Sequence[EvaluationPoint]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an examination gives: plain data for report.json, findings, and lines told beside the verdict."""
+
+    data: Mapping[str, Any]
+    findings: Sequence[Finding] = ()
+    said: Sequence[str] = ()

@@ -1,0 +1,29 @@
+"""All examinations of a finished run, in the order of the report."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol, cast
+
+from tunesmith.evaluation.panels import PANELS
+from tunesmith.evidence.base import Found, Subject
+
+
+class Examination(Protocol):
+    """A file of this folder."""
+
+    def gather(self, subject: Subject) -> Found | None:
+        """What there is to say; None where it has no meaning for the task."""
+        ...
+
+
+def gather(subject: Subject) -> dict[str, Found]:
+    """By name; none of a recipe that asks for the quick report."""
+    if subject.recipe.evaluation.quick:
+        return {}
+    found = {name: _examination(name).gather(subject) for name in PANELS}
+    return {name: item for name, item in found.items() if item is not None}
+
+
+def _examination(name: str) -> Examination:
+    return cast("Examination", importlib.import_module(f"tunesmith.evidence.{name}"))
