@@ -67,6 +67,7 @@ def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcom
         version="0.1.0",
         name="run",
         task="classification",
+        pipeline_tag="text-classification",
         model="m",
         method="lora",
         seed=0,
@@ -192,7 +193,7 @@ def test_both_files_are_written_whole_and_json_gives_the_same_page(tmp_path: Pat
     given = replace(outcome(), texts=["half an emoji \ud83d"] * 120, losses=[LossPoint(1, 0.1, float("nan"), 1e-4)])
     report = build_report(given)
     write_report(report, tmp_path)
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["report.html", "report.json"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["README.md", "report.html", "report.json"]
     read = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert read == report
     assert read["curves"]["losses"][0]["loss"] is None

@@ -19,6 +19,7 @@ from tunesmith.cli.evaluate import evaluate
 from tunesmith.cli.options import discard_output
 from tunesmith.cli.predict import predict
 from tunesmith.cli.preview import preview
+from tunesmith.cli.report import report
 from tunesmith.cli.train import resume, train
 from tunesmith.errors import TrainingError, TunesmithError
 
@@ -50,7 +51,7 @@ def build_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             print(context.get_help())
 
-    for command in (train, preview, resume, predict, evaluate, demo, doctor):
+    for command in (train, preview, resume, predict, evaluate, report, demo, doctor):
         app.command()(command)
     return app
 

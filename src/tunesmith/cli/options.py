@@ -84,6 +84,7 @@ class Flags:
     label: str | tuple[str, ...] | None = None
     group: str | None = None
     seed: int | None = None
+    quick: bool = False
 
 
 def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
@@ -141,6 +142,7 @@ def _add(problems: Problems, error: RecipeError) -> None:
 
 def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
     from tunesmith.catalog import options_alone
+    from tunesmith.recipe import set_key
 
     merged = dict(plain)
     data = merged.get("data")
@@ -166,6 +168,8 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
         merged["model"] = flags.model
     if flags.seed is not None:
         merged["seed"] = flags.seed
+    if flags.quick:
+        set_key(merged, "evaluation.quick", True)
     return merged
 
 

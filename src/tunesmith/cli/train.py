@@ -112,11 +112,14 @@ def train(
         int | None,
         typer.Option("--seed", metavar="N", help="Of every random number.  [default: 0]", show_default=False),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")
+    ] = False,
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
     recipe = recipe_of(
-        recipe_file, Flags(data, model, method, task, text, pair, label_of(label), group, seed), settings or ()
+        recipe_file, Flags(data, model, method, task, text, pair, label_of(label), group, seed, quick), settings or ()
     )
     check_free(out)
     from tunesmith import pipeline

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.data.encode import Text
 from tunesmith.data.images import Picture
 from tunesmith.evaluation.baselines.base import Baseline
+from tunesmith.evaluation.card import render_card
 from tunesmith.evaluation.intervals import Comparison
 from tunesmith.evaluation.page import render
 from tunesmith.evaluation.verdict import Cost, Verdict
@@ -64,6 +65,7 @@ class Outcome:
     version: str  # of Tunesmith
     name: str  # of the run
     task: str
+    pipeline_tag: str  # what the hub calls such models
     model: str
     method: str
     seed: int
@@ -108,6 +110,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "tunesmith": outcome.version,
         "name": outcome.name,
         "task": outcome.task,
+        "pipeline_tag": outcome.pipeline_tag,
         "model": outcome.model,
         "method": outcome.method,
         "seed": outcome.seed,
@@ -142,7 +145,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
 
 
 def write_report(report: dict[str, Any], run: Path) -> None:
-    """Writes report.html and then report.json into `run`, each whole or not at all.
+    """Writes report.html, README.md and then report.json into `run`, each whole or not at all.
 
     report.json is last, since it marks the run as finished.
     """
@@ -150,6 +153,7 @@ def write_report(report: dict[str, Any], run: Path) -> None:
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     # A lone surrogate cannot be UTF-8: in JSON its escape says the same, in HTML "?" stands for it.
     _write(run / "report.html", page.encode("utf-8", "replace"))
+    _write(run / "README.md", render_card(report, run).encode("utf-8", "replace"))
     _write(run / "report.json", text.encode("utf-8", "backslashreplace"))
 
 

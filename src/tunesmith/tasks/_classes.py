@@ -57,6 +57,7 @@ def class_loss(output: Tensor, batch: Batch, smoothing: float) -> LossSum:
 class ClassTask(OutputTask, ABC):
     """Reads, scores and tells classes; how they are learned is a subclass's own."""
 
+    pipeline_tag: ClassVar[str] = "text-classification"
     primary_metric: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf")

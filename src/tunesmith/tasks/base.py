@@ -133,6 +133,7 @@ class Scores:
 class Task(Part, ABC):
     """A subclass is final, and lives alone in tasks/<name>.py; its fields are its options."""
 
+    pipeline_tag: ClassVar[str]  # what the hub calls such models
     primary_metric: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # names of what `score` gives
     baselines: ClassVar[tuple[str, ...]]  # files of evaluation/baselines/ that this task is compared with

@@ -26,6 +26,7 @@ OWN_TOKENS = 96  # of each text that the base writes for the measure of what it 
 class CausalLm(LanguageTask):
     """Every token is learned from those before it in its text; cross-entropy, each token alike."""
 
+    pipeline_tag: ClassVar[str] = "text-generation"
     kinds: ClassVar[tuple[str, ...]] = ("decoder",)
     suits: ClassVar[str] = "a decoder (llama, qwen3, gpt2), or --task masked_lm for an encoder"
     causal: ClassVar[bool] = True

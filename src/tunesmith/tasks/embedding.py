@@ -45,6 +45,7 @@ class Embedding(OutputTask):
     ten nearest positives of other rows, from which its rank follows.
     """
 
+    pipeline_tag: ClassVar[str] = "sentence-similarity"
     primary_metric: ClassVar[str] = "spearman"  # of rows without a score: mrr_at_10
     metrics: ClassVar[tuple[str, ...]] = (
         "spearman", "pearson", "mrr_at_10", "ndcg_at_10", "accuracy_at_1", "triplet_accuracy",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 class ImageClassification(ClassTask):
     """Cross-entropy over the classes seen in the training rows; pictures may be varied anew in every epoch."""
 
+    pipeline_tag: ClassVar[str] = "image-classification"
     baselines: ClassVar[tuple[str, ...]] = ("majority", "pixels")
     reads_pictures: ClassVar[bool] = True
 

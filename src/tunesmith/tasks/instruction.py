@@ -65,6 +65,7 @@ class ChatExample(Example):
 class Instruction(WritingTask):
     """Cross-entropy of every token that an assistant says, its end of turn included; the template is the tokenizer's."""
 
+    pipeline_tag: ClassVar[str] = "text-generation"
     primary_metric: ClassVar[str] = "token_accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("token_accuracy", "loss", "perplexity")
     kinds: ClassVar[tuple[str, ...]] = ("decoder",)

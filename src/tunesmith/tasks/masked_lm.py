@@ -32,6 +32,7 @@ class MaskedLm(LanguageTask):
     Of validation and test rows the hidden tokens are the same every time, so that figures can be compared.
     """
 
+    pipeline_tag: ClassVar[str] = "fill-mask"
     kinds: ClassVar[tuple[str, ...]] = ("encoder",)
     suits: ClassVar[str] = (
         "an encoder (bert, roberta, modernbert, a sentence encoder), or --task causal_lm for a decoder"

@@ -45,6 +45,7 @@ EVEN = 0.5  # the threshold where there are no validation rows to choose one by
 class Multilabel(OutputTask):
     """Binary cross-entropy for each label on its own; a label is said from its own threshold on."""
 
+    pipeline_tag: ClassVar[str] = "text-classification"
     primary_metric: ClassVar[str] = "micro_f1"
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "average_precision")
     baselines: ClassVar[tuple[str, ...]] = ("frequent_labels", "tfidf_labels")

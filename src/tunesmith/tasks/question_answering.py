@@ -54,6 +54,7 @@ class QuestionAnswering(Task):
     against no answer reaches a threshold that validation rows chose.
     """
 
+    pipeline_tag: ClassVar[str] = "question-answering"
     primary_metric: ClassVar[str] = "f1"
     metrics: ClassVar[tuple[str, ...]] = (
         "f1",

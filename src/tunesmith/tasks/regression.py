@@ -34,6 +34,7 @@ FAR = 1000.0  # a mean so many deviations from 0 would take the digits of a floa
 class Regression(OutputTask):
     """Squared error of standardised targets, or Huber's; what is predicted is in the targets' own units."""
 
+    pipeline_tag: ClassVar[str] = "text-classification"
     primary_metric: ClassVar[str] = "spearman"
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "rmse", "standardised_rmse")
     baselines: ClassVar[tuple[str, ...]] = ("median", "tfidf_ridge")

@@ -40,6 +40,7 @@ SAID_BACK = 8  # tokens of a text whose target is not known by which a saved mod
 class Seq2Seq(WritingTask):
     """Cross-entropy of every token of the target, its end included, each after the true tokens before it."""
 
+    pipeline_tag: ClassVar[str] = "text-generation"
     primary_metric: ClassVar[str] = "loss"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "token_accuracy", "perplexity")
     kinds: ClassVar[tuple[str, ...]] = ("encoder-decoder",)

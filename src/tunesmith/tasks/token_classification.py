@@ -43,6 +43,7 @@ class Span(NamedTuple):
 class TokenClassification(OutputTask):
     """Cross-entropy over IOB2 tags at the first token of each word; entities are read from the tags as conlleval does."""
 
+    pipeline_tag: ClassVar[str] = "token-classification"
     primary_metric: ClassVar[str] = "entity_f1"
     metrics: ClassVar[tuple[str, ...]] = ("entity_f1", "entity_precision", "entity_recall")
     baselines: ClassVar[tuple[str, ...]] = ("frequent_tag",)
