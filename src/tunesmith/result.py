@@ -128,6 +128,8 @@ def measure_result(
         findings=[*prepared.findings, *encoded.findings, *retained, *evidence],
         evidence={name: item.data for name, item in gathered.items()},
         beside=beside,
+        recipe=ledger.recipe().to_plain(),
+        manifest=ledger.manifest(),
         losses=losses,
         evaluations=evaluations,
         best_step=best,

@@ -338,3 +338,19 @@ def test_the_worst_mistakes_are_told_in_the_words_of_the_task() -> None:
     assert "furthest from the true numbers" in words
     assert "mislabelled" not in words
     assert "labelled" not in words
+
+
+def test_the_page_says_how_to_make_the_run_again() -> None:
+    made = {
+        "tunesmith": "0.1.0",
+        "model": {"name": "org/<base>", "kind": "hub", "revision": "abc", "sha256": {"model.safetensors": "0f" * 32}},
+        "data": {"path": "data.csv", "sha256": {"train": "1e" * 32}},
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "machine": {"system": "Linux", "cores": 2},
+    }
+    report = build_report(replace(outcome(), recipe={"model": "org/<base>", "seed": 3}, manifest=made))
+    page = render(report)
+    assert "tunesmith train --recipe recipe.yaml" in page
+    assert "org/&lt;base&gt; (hub, abc)" in page and "seed: 3" in page
+    assert "0f" * 32 in page and "1e" * 32 in page and "torch" in page
+    assert report["recipe"]["seed"] == 3

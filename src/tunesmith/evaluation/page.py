@@ -29,6 +29,7 @@ from tunesmith.evaluation.sections import (
     data_section,
     head_row,
     mistakes_section,
+    reproduce_section,
     row_head,
     section,
     settings_section,
@@ -85,6 +86,7 @@ def _sections(report: Mapping[str, Any]) -> list[str]:
         data_section(report),
         settings_section(report),
         cost_section(report),
+        reproduce_section(report),
     ]
 
 

@@ -93,6 +93,8 @@ class Outcome:
     shares: Mapping[str, Any] | None = None  # of the base's own weights, that were tried
     evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by panel
     beside: Sequence[str] = ()  # what the evidence has to say beside the verdict
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # as asked
+    manifest: Mapping[str, Any] = field(default_factory=dict)  # what the run stands on: base, rows, versions, machine
 
 
 def build_report(outcome: Outcome) -> dict[str, Any]:
@@ -136,6 +138,8 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "shares": outcome.shares,
         "evidence": outcome.evidence,
         "beside": outcome.beside,
+        "recipe": outcome.recipe,
+        "manifest": outcome.manifest,
         "worst": outcome.worst,
         "truth_is": outcome.truth_is,
         "mistakes": mistakes(outcome.mistakes, outcome.texts, outcome.places),

@@ -8,9 +8,11 @@ from typing import Any
 
 from tunesmith.evaluation.charts import breakable, text
 from tunesmith.evaluation.wording import count, duration, memory, short_count
+from tunesmith.recipe import yaml_text
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
 MISTAKES_FIRST = 8
+WEIGHTS = (".safetensors", ".npz")
 MARKED = {"right": "\N{CHECK MARK}", "wrong": "(wrong)", "missed": "(missed)"}
 
 
@@ -127,3 +129,30 @@ def cost_section(report: Mapping[str, Any]) -> str:
     listed = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in facts)
     body = f'<dl class="cost">{listed}</dl><h3>Use it</h3><pre><code>{text(report["opens"])}</code></pre>'
     return section("cost", "Cost", "What the run took.", body)
+
+
+def reproduce_section(report: Mapping[str, Any]) -> str:
+    """The recipe as asked, and what the run stands on."""
+    made = report["manifest"]
+    if not made:
+        return ""
+    base, rows = made["model"], made["data"]["sha256"]
+    facts = [
+        ("Tunesmith", made["tunesmith"]),
+        ("Base", f"{base['name']} ({base['kind']}{', ' + base['revision'] if base['revision'] else ''})"),
+        *((f"Weights, {name}", digest) for name, digest in base["sha256"].items() if name.endswith(WEIGHTS)),
+        *((f"Rows, {name}", digest) for name, digest in rows.items()),
+        *((name, value) for name, value in made["versions"].items()),
+        ("Machine", f"{made['machine']['system']}, {made['machine']['cores']} cores"),
+    ]
+    lines = "".join(f"<tr>{row_head(name)}<td><code>{text(value)}</code></td></tr>" for name, value in facts)
+    recipe = f"<pre><code>{text(yaml_text(report['recipe']))}</code></pre>"
+    table = f'<table class="stacked"><tbody>{lines}</tbody></table>'
+    command = "tunesmith train --recipe recipe.yaml --out again"
+    body = (
+        f"<pre><code>{command}</code></pre>"
+        f'<details class="part"><summary>recipe.yaml, as asked</summary>{recipe}</details>'
+        f'<details class="part"><summary>What the run stands on</summary>{table}</details>'
+    )
+    lead = "The same recipe, rows, base and versions on such a machine give the same model, bit by bit on a processor."
+    return section("reproduce", "How to make it again", lead, body)
