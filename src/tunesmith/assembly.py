@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
     from tunesmith.models.processor import Processor
+    from tunesmith.repeating import Repeat
 
 VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied anew in each (docs/log.md, "Pictures")
 
@@ -75,6 +76,7 @@ class Built:
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
     frozen: Frozen | None = None  # the features that the head was fitted on
+    repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
 
 
 def method_of(recipe: Recipe) -> Method:

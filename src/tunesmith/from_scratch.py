@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tunesmith.assembly import method_of
 from tunesmith.catalog import build
-from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, SCRATCH
+from tunesmith.inner import SessionOf, finished_inside
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe, RetentionSpec
-from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
-
-if TYPE_CHECKING:
-    from tunesmith.pipeline import Session
+from tunesmith.training.events import Event, Note, Stopped
 
 FOLDER = "scratch"  # in the run's
 
@@ -39,7 +34,7 @@ def scratch_recipe(recipe: Recipe) -> Recipe:
 
 
 def scratch_baseline(
-    session_of: Callable[[Recipe, Path], Session], recipe: Recipe, prepared: Prepared, run: Path
+    session_of: SessionOf, recipe: Recipe, prepared: Prepared, run: Path
 ) -> Generator[Event, None, Baseline | Stopped | None]:
     """A run of its own in `run`/scratch, and what its model says of the test rows.
 
@@ -50,23 +45,14 @@ def scratch_baseline(
 
     folder, begun = run / FOLDER, time.perf_counter()
     asked = scratch_recipe(recipe)
-    session = session_of(asked, folder)
     said = f"training the same architecture from random weights in {folder}, to compare with"
     yield Note("scratch", (f"{said}: {method_of(asked).epochs} epochs at most",))
-    try:
-        for event in session.events() if not session.finished else ():
-            if isinstance(event, Evaluated):
-                value = f"validation {event.metric} {event.value:.4f}"
-                yield Note("scratch", (f"from random weights, step {event.step:,} of {event.steps:,}: {value}",))
-            if isinstance(event, Warned):
-                yield Warned(f"from random weights: {event.message}")
-            if isinstance(event, Stopped):
-                return event
-    except TunesmithError as error:  # what was trained and delivered is to have its report all the same
-        yield Warned(f"not compared with random weights: {'; '.join(error.problems)}")
+    ended = yield from finished_inside(session_of, asked, folder, "scratch", "from random weights")
+    if isinstance(ended, Stopped):
+        return ended
+    if not ended:
         return None
     model = load(folder / "model", recipe.training.device)
     found = model.judged(prepared.texts("test"), prepared.truth("test"), answers=True)
     scores = model.card.task.score(found, prepared.truth("test"), model.card.labels)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return Baseline(SCRATCH, PHRASES[SCRATCH], scores, time.perf_counter() - begun)

@@ -210,6 +210,7 @@ class Session:
         from tunesmith.delivery import deliver
         from tunesmith.finishing import finished
         from tunesmith.from_scratch import scratch_baseline
+        from tunesmith.repeating import repeats
         from tunesmith.result import Spent, measure_result
 
         try:
@@ -228,6 +229,12 @@ class Session:
                 yield replace(rival, step=run.state.step, resume=resume_command(self.run))
                 return
             built.base = (*built.base, rival) if rival is not None else built.base
+        if self.recipe.evaluation.seeds > 1 and len(prepared.splits.test) > 0:
+            again = yield from repeats(self._inner, self.recipe, self.run)
+            if isinstance(again, Stopped):
+                yield replace(again, step=run.state.step, resume=resume_command(self.run))
+                return
+            built.repeats = again
         yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
         if run.soup is not None:
             run.soup.clear()

@@ -122,7 +122,7 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen) -> Prepar
     tables, findings = clean(given, columns, target, recipe.data.leaks)
     asked = 0.0 if recipe.data.validation == "auto" and not task.validates else recipe.data.validation
     validation = validation_share(asked, len(tables["train"]))
-    splits = make_splits(tables, columns, target, validation, recipe.data.test, recipe.seed)
+    splits = make_splits(tables, columns, target, validation, recipe.data.test, split_seed(recipe))
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
     labels = task.check(splits.train, columns)
@@ -209,6 +209,10 @@ def _said_of(second: Prepared) -> tuple[str, ...]:
 def _with_places(finding: Finding) -> str:
     shown = ", ".join(finding.places[:3]) + (", ..." if finding.count > 3 else "")
     return f"{finding.message} ({shown})" if shown else finding.message
+
+
+def split_seed(recipe: Recipe) -> int:
+    return recipe.seed if recipe.data.seed is None else recipe.data.seed
 
 
 def validation_share(asked: float | str, rows: int) -> float:

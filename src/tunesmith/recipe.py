@@ -54,6 +54,9 @@ class DataSpec(_Spec):
     leaks: Literal["drop", "keep"] = Field(
         default="drop", description="training rows whose text is also in validation or test"
     )
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="of the split alone; the run's own seed when not given"
+    )
 
 
 class TrainingSpec(_Spec):
@@ -191,6 +194,10 @@ class EvaluationSpec(_Spec):
     scratch: bool = Field(
         default=False,
         description="also train the same architecture from random weights, as method scratch does, and compare with that",
+    )
+    seeds: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=1,
+        description="how many seeds to train from, to tell the seed's share in the result from the test rows'",
     )
     quick: bool = Field(
         default=False, description="only the result with its intervals and the baselines, without the further evidence"

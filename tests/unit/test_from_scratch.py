@@ -90,7 +90,7 @@ def test_a_rival_that_fails_leaves_the_run_its_report(
     monkeypatch.setattr(Scratch, "rates", lambda self, width, steps: Rates(1e30, 1e30, "absurd"))
     run = finetune(str(model_folder("sentence")), table_file, "full", settings=SHORT, out=tmp_path / "run")
     said = (run.path / "events.jsonl").read_text()
-    assert "not compared with random weights: step" in said and "is not finite" in said
+    assert "from random weights: came to nothing: step" in said and "is not finite" in said
     names = [item["name"] for item in json.loads((run.path / "report.json").read_text())["baselines"]]
     assert "probe" in names and "scratch" not in names
 

@@ -85,6 +85,7 @@ class Flags:
     group: str | None = None
     seed: int | None = None
     quick: bool = False
+    seeds: int | None = None
 
 
 def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
@@ -168,6 +169,8 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
         merged["model"] = flags.model
     if flags.seed is not None:
         merged["seed"] = flags.seed
+    if flags.seeds is not None:
+        set_key(merged, "evaluation.seeds", flags.seeds)
     if flags.quick:
         set_key(merged, "evaluation.quick", True)
     return merged

@@ -112,6 +112,10 @@ def train(
         int | None,
         typer.Option("--seed", metavar="N", help="Of every random number.  [default: 0]", show_default=False),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", metavar="N", help="Train from N seeds and report their spread.", show_default=False),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")
     ] = False,
@@ -119,7 +123,9 @@ def train(
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
     recipe = recipe_of(
-        recipe_file, Flags(data, model, method, task, text, pair, label_of(label), group, seed, quick), settings or ()
+        recipe_file,
+        Flags(data, model, method, task, text, pair, label_of(label), group, seed, quick, seeds),
+        settings or (),
     )
     check_free(out)
     from tunesmith import pipeline

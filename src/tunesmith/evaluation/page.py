@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 import re
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 from tunesmith.evaluation.charts import (
@@ -21,6 +18,7 @@ from tunesmith.evaluation.charts import (
     text,
     whiskers,
 )
+from tunesmith.evaluation.document import document
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.panels import PANELS, panel
 from tunesmith.evaluation.sections import (
@@ -59,20 +57,9 @@ def render(report: Mapping[str, Any]) -> str:
 
     Every text in `report` is escaped; nothing in it can become markup or script.
     """
-    script = resources.files("tunesmith.evaluation").joinpath("page.js").read_text(encoding="utf-8")
-    style = resources.files("tunesmith.evaluation").joinpath("page.css").read_text(encoding="utf-8")
-    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     sections = _sections(report) if report["metrics"] else []
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
-        f"img-src data:; script-src 'sha256-{allowed}'\">\n"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{text(report['name'])}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"{_head(report)}\n{''.join(section for section in sections if section)}"
-        f"{_foot(report)}\n</main>\n<script>{script}</script>\n</body>\n</html>\n"
-    )
+    shown = "".join(section for section in sections if section)
+    return document(report["name"], f"{_head(report)}\n{shown}{_foot(report)}")
 
 
 def _sections(report: Mapping[str, Any]) -> list[str]:

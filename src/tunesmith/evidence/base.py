@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tunesmith.evaluation.baselines.base import Baseline
     from tunesmith.evaluation.report import EvaluationPoint, LossPoint
     from tunesmith.recipe import Recipe
+    from tunesmith.repeating import Repeat
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Subject:
     baselines: Sequence[Baseline]
     losses: Sequence[LossPoint]
     evaluations: Sequence[EvaluationPoint]
+    repeats: Sequence[Repeat] = ()  # the same from other seeds, where they were asked for
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,42 @@
+"""A run inside a run's folder: begun, gone on with, stopped and resumed with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import TunesmithError
+from tunesmith.recipe import Recipe
+from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
+
+if TYPE_CHECKING:
+    from tunesmith.pipeline import Session
+
+SessionOf = Callable[[Recipe, Path], "Session"]
+
+
+def finished_inside(
+    session_of: SessionOf, recipe: Recipe, folder: Path, topic: str, words: str
+) -> Generator[Event, None, bool | Stopped]:
+    """Does the run in `folder` to its end, told under `topic` with `words` before each line; its checkpoints are cleared.
+
+    One that was stopped is gone on with, and a finished one is left as it is. False where it came to nothing, which is
+    warned of; the inner run's own Stopped where it was asked to stop.
+    """
+    session = session_of(recipe, folder)
+    try:
+        for event in session.events() if not session.finished else ():
+            if isinstance(event, Evaluated):
+                value = f"validation {event.metric} {event.value:.4f}"
+                yield Note(topic, (f"{words}, step {event.step:,} of {event.steps:,}: {value}",))
+            if isinstance(event, Warned):
+                yield Warned(f"{words}: {event.message}")
+            if isinstance(event, Stopped):
+                return event
+    except TunesmithError as error:  # what was trained and delivered is to have its report all the same
+        yield Warned(f"{words}: came to nothing: {'; '.join(error.problems)}")
+        return False
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return True
