@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.targets.tags import entities_of
@@ -49,7 +48,7 @@ def classes(predicted: Sequence[str], test: Sequence[dict[str, Any]]) -> Scores:
     }
     metrics: dict[str, Metric] = {
         "accuracy": _metrics.accuracy,
-        "macro_f1": partial(_metrics.macro_f1, classes=len(names)),
+        "macro_f1": _metrics.macro_f1(len(names)),
     }
     return Scores(columns, metrics, "accuracy", shares=frozenset({"accuracy"}))
 
@@ -65,9 +64,7 @@ def labels(predicted: Sequence[Sequence[str]], test: Sequence[dict[str, Any]]) -
     def table(said: Sequence[Sequence[str]]) -> np.ndarray:
         return np.array([[name in row for name in names] for row in said], dtype=bool)
 
-    metrics: dict[str, Metric] = {
-        f"{average}_f1": partial(_metrics.label_f1, average=average) for average in ("micro", "macro")
-    }
+    metrics: dict[str, Metric] = {f"{average}_f1": _metrics.label_f1(average) for average in ("micro", "macro")}
     return Scores({"truth": table(truth), "predicted": table(predicted)}, metrics, "micro_f1")
 
 
@@ -119,11 +116,11 @@ def answers(predicted: Sequence[tuple[str, str]], test: Sequence[dict[str, Any]]
         "best_f1": np.array([best("f1", gold, likeliest) for gold, (_, likeliest) in both]),
     }
     metrics: dict[str, Metric] = {
-        "f1": partial(_metrics.mean_of, name="f1"),
-        "exact_match": partial(_metrics.mean_of, name="exact"),
-        "has_answer_f1": partial(_metrics.mean_of, name="f1"),
-        "best_span_f1": partial(_metrics.mean_of, name="best_f1"),
-        "no_answer_accuracy": partial(_metrics.mean_of, name="exact"),
+        "f1": _metrics.mean_of("f1"),
+        "exact_match": _metrics.mean_of("exact"),
+        "has_answer_f1": _metrics.mean_of("f1"),
+        "best_span_f1": _metrics.mean_of("best_f1"),
+        "no_answer_accuracy": _metrics.mean_of("exact"),
     }
     answered = columns["truth"]
     rows_of = {"has_answer_f1": answered, "best_span_f1": answered, "no_answer_accuracy": ~answered}

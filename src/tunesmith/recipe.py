@@ -203,7 +203,9 @@ class EvaluationSpec(_Spec):
         default=False, description="only the result with its intervals and the baselines, without the further evidence"
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
-    resamples: Annotated[int, Field(ge=100)] = Field(default=2000, description="bootstrap resamples of the test rows")
+    resamples: Annotated[int, Field(ge=100)] = Field(
+        default=10_000, description="bootstrap resamples of the test rows, and permutations of each test"
+    )
 
 
 class Recipe(_Spec):

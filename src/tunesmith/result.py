@@ -13,11 +13,12 @@ from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked
 from tunesmith.data.findings import Finding
 from tunesmith.data.readers import read_data
+from tunesmith.data.split import strata_of_test
 from tunesmith.data.stored import StoredExamples
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
-from tunesmith.evaluation.intervals import Comparison, bootstrap, compare
+from tunesmith.evaluation.intervals import RESAMPLES, Comparison, compare
 from tunesmith.evaluation.overfitting import gap_between, overfitting
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
@@ -87,7 +88,12 @@ def measure_result(
     baselines = baselines_of(recipe, prepared, encoded, built)
     chosen = recipe.evaluation
     comparison = compare(
-        scores, {item.name: item.scores for item in baselines}, chosen.resamples, chosen.confidence, recipe.seed
+        scores,
+        {item.name: item.scores for item in baselines},
+        chosen.resamples,
+        chosen.confidence,
+        recipe.seed,
+        strata_of_test(prepared.splits, prepared.columns, prepared.target),
     )
     cost = _cost(prepared, built, predictor, spent)
     losses, evaluations, best = _curves(ledger)
@@ -153,6 +159,7 @@ def _judged(
         comparison.metrics[primary],
         comparison.of_baselines(primary),
         comparison.gains,
+        comparison.tests,
         cost,
         len(scores.columns["truth"]),
         recipe.method.part_name(),
@@ -366,7 +373,7 @@ def evaluate_run(
     found = predictor.judged(texts, truth, answers=True) if judged else predictor.predictions(texts)
     trained_on = seen_line(run, texts, target.swaps)
     scores = card.task.score(found, truth, card.labels)
-    intervals = {name: bootstrap(scores, name, 2000, 0.95, 0) for name in scores.metrics}
+    intervals = compare(scores, {}, RESAMPLES, 0.95, 0).metrics
     lines = [
         f"{metric_title(name)} {with_interval(interval)} on "
         + rows_of(len(scores.of(name)["truth"]), "written answer" if name in scores.written else "row")

@@ -40,12 +40,12 @@ def test_metrics_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     truth, predicted = given_columns["truth"], given_columns["predicted"]
     assert accuracy(given_columns) == pytest.approx(oracle.accuracy_score(truth, predicted))
     expected = oracle.f1_score(truth, predicted, average="macro", zero_division=0)
-    assert macro_f1(given_columns, CLASSES) == pytest.approx(expected)
+    assert macro_f1(CLASSES)(given_columns) == pytest.approx(expected)
 
 
 def test_a_class_that_never_occurs_is_not_averaged_and_one_that_is_only_said_is() -> None:
-    assert macro_f1(columns([(0, 0), (1, 1)]), classes=9) == 1.0
-    assert macro_f1(columns([(0, 0), (1, 2)]), classes=9) == pytest.approx(1 / 3)
+    assert macro_f1(9)(columns([(0, 0), (1, 1)])) == 1.0
+    assert macro_f1(9)(columns([(0, 0), (1, 2)])) == pytest.approx(1 / 3)
 
 
 def test_class_counts() -> None:
@@ -58,7 +58,7 @@ def test_class_counts() -> None:
 def test_no_examples_is_not_a_score() -> None:
     empty = {"truth": np.array([], dtype=int), "predicted": np.array([], dtype=int)}
     assert math.isnan(accuracy(empty))
-    assert math.isnan(macro_f1(empty, 3))
+    assert math.isnan(macro_f1(3)(empty))
 
 
 LABELS = 4
@@ -79,10 +79,10 @@ def marked(rows: list[tuple[tuple[bool, float], ...]]) -> dict[str, np.ndarray]:
 def test_label_f1_equals_scikit_learn_on_the_labels_that_are_there(rows: list[tuple[tuple[bool, float], ...]]) -> None:
     of = marked(rows)
     micro = oracle.f1_score(of["truth"], of["predicted"], average="micro", zero_division=0)
-    assert label_f1(of, "micro") == pytest.approx(micro)
+    assert label_f1("micro")(of) == pytest.approx(micro)
     present = [place for place in range(LABELS) if of["truth"][:, place].any() or of["predicted"][:, place].any()]
     expected = oracle.f1_score(of["truth"], of["predicted"], average=None, zero_division=0)
-    assert label_f1(of, "macro") == pytest.approx(np.mean(expected[present]) if present else 0.0)
+    assert label_f1("macro")(of) == pytest.approx(np.mean(expected[present]) if present else 0.0)
 
 
 @settings(max_examples=80, deadline=None)
@@ -138,7 +138,7 @@ def test_correlations_and_error_equal_scipys_and_scikit_learns(rows: list[tuple[
         assert ours(of) == pytest.approx(np.mean(each), abs=1e-9)
     unit = np.array([1.0, 2.0])
     expected = math.sqrt(oracle.mean_squared_error(of["truth"] / unit, of["predicted"] / unit))
-    assert root_mean_square_error(of, unit) == pytest.approx(expected)
+    assert root_mean_square_error(unit)(of) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("scale", [1e-20, 1e-9, 1.0, 1e150])
@@ -163,6 +163,6 @@ def test_a_constant_side_has_no_correlation(value: float) -> None:
 
 def test_no_examples_are_no_score_of_labels_or_numbers_either() -> None:
     none = {"truth": np.zeros((0, 2), bool), "predicted": np.zeros((0, 2), bool), "rank": np.zeros((0, 2), int)}
-    assert math.isnan(label_f1(none, "micro")) and math.isnan(average_precision(none))
+    assert math.isnan(label_f1("micro")(none)) and math.isnan(average_precision(none))
     numbers = {"truth": np.zeros((0, 2)), "predicted": np.zeros((0, 2))}
-    assert math.isnan(correlation(numbers)) and math.isnan(root_mean_square_error(numbers, np.ones(2)))
+    assert math.isnan(correlation(numbers)) and math.isnan(root_mean_square_error(np.ones(2))(numbers))

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from tunesmith.evaluation.report import (
 from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import Cost, judge
 from tunesmith.evaluation.views.per_class import ratios, table_section
-from tunesmith.evaluation.wording import figures
+from tunesmith.evaluation.wording import figures, p_value
 from tunesmith.tasks._metrics import accuracy, macro_f1
 from tunesmith.tasks.base import Labels, Mistake, Scores
 from tunesmith.tasks.classification import Classification
@@ -47,7 +46,7 @@ def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcom
     draw = np.random.default_rng(0)
     labels = tuple(f"class {place}" for place in range(classes))
     truth = draw.integers(classes, size=rows)
-    metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=classes)}
+    metrics = {"accuracy": accuracy, "macro_f1": macro_f1(classes)}
 
     def scores(share: float) -> Scores:
         predicted = np.where(draw.random(rows) < share, truth, draw.integers(classes, size=rows))
@@ -89,7 +88,9 @@ def outcome(classes: int = 3, rows: int = 120, baselines: bool = True) -> Outcom
         places=[f"data.csv:{row + 2}" for row in range(rows)],
         comparison=found,
         baselines=others,
-        verdict=judge("accuracy", found.metrics["accuracy"], of_baselines, found.gains, cost, rows, "lora"),
+        verdict=judge(
+            "accuracy", found.metrics["accuracy"], of_baselines, found.gains, found.tests, cost, rows, "lora"
+        ),
         cost=cost,
         opens="open it",
         derived=[Derived("training.rate", 1e-4, "a formula")],
@@ -354,3 +355,32 @@ def test_the_page_says_how_to_make_the_run_again() -> None:
     assert "org/&lt;base&gt; (hub, abc)" in page and "seed: 3" in page
     assert "0f" * 32 in page and "1e" * 32 in page and "torch" in page
     assert report["recipe"]["seed"] == 3
+
+
+def test_how_likely_a_gain_is_luck_stands_beside_it() -> None:
+    given = outcome()
+    report = build_report(given)
+    assert {name: set(test) for name, test in report["tests"].items()} == {
+        name: {"p", "test", "adjusted"} for name in report["gains"]
+    }
+    tested = report["tests"]["probe"]
+    assert tested["test"] == "mcnemar" and tested["p"] <= tested["adjusted"] <= 1
+    words = " ".join(Seen(render(report)).words)
+    assert f"], {p_value(tested['p'])}" in words and "by McNemar's exact test" in words
+    older = {key: value for key, value in report.items() if key != "tests"}
+    assert "McNemar" not in render({**older, "verdict": {"helped": None, "paragraph": ""}})
+
+
+@pytest.mark.parametrize(
+    ("p", "said"),
+    [
+        (1.0, "p = 1.00"),
+        (0.0312, "p = 0.03"),
+        (0.0496, "p = 0.0496"),
+        (0.0504, "p = 0.05"),
+        (0.0049, "p = 0.005"),
+        (0.00099, "p < 0.001"),
+    ],
+)
+def test_p_in_words(p: float, said: str) -> None:
+    assert p_value(p) == said

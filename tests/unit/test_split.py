@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from tunesmith.data.audit import text_key
 from tunesmith.data.columns import Columns
-from tunesmith.data.split import Splits, make_splits
+from tunesmith.data.split import Splits, make_splits, strata_of_test
 from tunesmith.data.table import Table
+from tunesmith.data.targets.label_set import LabelSet
+from tunesmith.data.targets.numbers import Numbers
 from tunesmith.data.targets.one_class import OneClass
 from tunesmith.data.targets.plain_text import PlainText
 from tunesmith.errors import DataError
@@ -217,3 +219,41 @@ def test_two_texts_stand_on_one_side_in_either_order() -> None:
     assert {text_key(text) for text in ordered.train.columns["text"]} & {
         text_key(text) for text in ordered.test.columns["pair"]
     }
+
+
+def test_the_strata_of_test_rows_are_known_where_they_were_held_out_by_label() -> None:
+    train = plain({"a": 40, "b": 20})
+    held = make_splits({"train": train}, COLUMNS, CLASSES, 0.1, 0.2, 0)
+    found = strata_of_test(held, COLUMNS, CLASSES)
+    assert found is not None
+    assert list(zip(held.test.columns["label"], found, strict=True)).count(("a", 0)) == 8 == found.count(0)
+    assert found.count(1) == 4 == len(found) - 8
+    given = make_splits({"train": train, "test": plain({"a": 4, "b": 4})}, COLUMNS, CLASSES, 0.1, 0.0, 0)
+    assert strata_of_test(given, COLUMNS, CLASSES) is None
+    grouped = table([f"t{i}" for i in range(60)], ["a", "b"] * 30, [str(i // 3) for i in range(60)])
+    assert strata_of_test(make_splits({"train": grouped}, GROUPED, CLASSES, 0.1, 0.2, 0), GROUPED, CLASSES) is None
+    assert (
+        strata_of_test(make_splits({"train": train}, COLUMNS, PlainText(), 0.1, 0.2, 0), COLUMNS, PlainText()) is None
+    )
+    assert strata_of_test(make_splits({"train": train}, COLUMNS, CLASSES, 0.1, 0.0, 0), COLUMNS, CLASSES) is None
+
+
+def test_a_row_of_several_labels_counts_for_the_rarest_and_one_without_for_itself() -> None:
+    said = [("a",)] * 30 + [("a", "b")] * 10 + [()] * 10
+    rows = Table("train.csv", {"text": [f"t{i}" for i in range(50)], "label": said}, tuple(range(2, 52)))
+    target = LabelSet(",")
+    held = make_splits({"train": rows}, COLUMNS, target, 0.0, 0.2, 0)
+    found = strata_of_test(held, COLUMNS, target)
+    assert found is not None
+    names = {(): 0, ("a",): 1, ("a", "b"): 2}
+    assert found == [names[labels] for labels in held.test.columns["label"]]
+
+
+def test_numbers_have_no_strata() -> None:
+    rows = Table(
+        "train.csv",
+        {"text": [f"t{i}" for i in range(50)], "label": [(float(i),) for i in range(50)]},
+        tuple(range(2, 52)),
+    )
+    target = Numbers(("label",))
+    assert strata_of_test(make_splits({"train": rows}, COLUMNS, target, 0.0, 0.2, 0), COLUMNS, target) is None

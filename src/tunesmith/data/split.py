@@ -13,6 +13,7 @@ from tunesmith.data.columns import Columns
 from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.numbers import Numbers
 from tunesmith.errors import DataError, Problems
 from tunesmith.seeds import seed_of
 
@@ -74,6 +75,24 @@ def make_splits(
         share = _percent(len(made[side]) / len(train))
         why[side] += f"; it is the smallest {_kind(columns)} that can be spared, {share}"
     return Splits(made["train"], made["validation"], made["test"], why, frozenset(tables) - {"train"})
+
+
+def strata_of_test(splits: Splits, columns: Columns, target: Target) -> list[int] | None:
+    """The class that each test row counts for, numbered; None where the rows were not held out by label.
+
+    So that an interval may know that every class has its share of such rows: in a table of its own (`Splits.given`), or
+    where whole groups were held out, it has by chance what it has. A row of several labels counts for the rarest of them,
+    as it did when it was drawn. None of numbers either: of 200 rows held out of 1,000 by value, intervals of a correlation
+    that knew the tenths covered 91 to 92 %, those that did not 95 to 96 %, since the 1,000 vary themselves.
+    """
+    by_value = isinstance(target, Numbers)
+    if "test" in splits.given or columns.group is not None or by_value or not len(splits.test):
+        return None
+    labels = target.strata(splits.test.columns[columns.label])
+    total = Counter(label for names in labels for label in names)
+    names = [min(of, key=lambda label: (total[label], label), default="") for of in labels]
+    number = {name: place for place, name in enumerate(sorted(set(names)))}
+    return [number[name] for name in names] if len(number) > 1 else None
 
 
 def _allocate(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.seeds import seed_of
+from tunesmith.evaluation.resampling import Measured, measure, spread, weights_of
+from tunesmith.evaluation.significance import Discordant, Significance, check_paired, discordant, significances
+from tunesmith.tasks._weighted import weigh
 from tunesmith.tasks.base import Scores
 
 if TYPE_CHECKING:
     import numpy as np
 
+RESAMPLES = 10_000  # ends that move by less than a hundredth of the width from seed to seed
 ERROR_RESAMPLES = 200  # enough for a standard error (Efron and Tibshirani 1993, section 6.4)
+SAME = 1e-12  # share of their size by which values may differ and count as equal: rounding errors
 
 
 @dataclass(frozen=True)
@@ -31,33 +35,41 @@ class Comparison:
     metrics: dict[str, Interval]
     baselines: dict[str, dict[str, Interval]]  # baseline -> metric -> interval
     gains: dict[str, Interval]  # baseline -> the model less it, in the primary metric, paired
+    tests: dict[str, Significance]  # baseline -> whether that could be luck
 
     def of_baselines(self, metric: str) -> dict[str, Interval]:
         return {name: metrics[metric] for name, metrics in self.baselines.items()}
 
 
-def bootstrap(scores: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:
-    """Percentile bootstrap over the examples that the metric counts (Efron 1979).
+def bootstrap(
+    scores: Scores, metric: str, resamples: int, confidence: float, seed: int, strata: Sequence[int] | None = None
+) -> Interval:
+    """BCa bootstrap over the examples that the metric counts (Efron 1987; Efron and Tibshirani 1993, section 14.3).
+
+    strata: [examples] of whole numbers from 0, for examples that were drawn by class, each class its share: a test split that
+    was made stratified. Resamples keep the shares too, for what would vary with them did not vary in the draw. None where
+    the examples came as they are. Strata of fewer than 10 rows are pooled.
 
     Corrections keep it honest where resampling is blind. A share of the examples (accuracy) gets the wider of the
-    bootstrap's interval and the exact binomial one: near 0 and 1 the bootstrap is too sure. The interval always holds the
-    measured value, which rare classes can otherwise push out of it. And where hardly a resample differs (no mistake seen,
-    say), each side is as wide as the share of examples that could have gone unseen: 1 - ((1 - confidence) / 2) ** (1 / n),
-    which for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson 1934); not of a metric that is no mean of
-    values from 0 to 1 (`Scores.free`), for which a share means nothing. Resamples of which the metric is
-    undefined (nan) tell nothing, and are left out.
+    bootstrap's interval and the exact binomial one (which knows no strata): near 0 and 1 the bootstrap is too sure. The
+    interval always holds the measured value, which rare classes can otherwise push out of it. Where the correction is
+    undefined (no resample below the value, or none above it) the percentiles themselves are taken. And where hardly a
+    resample differs (no mistake seen, say), each side is as wide as the share of examples that could have gone unseen:
+    1 - ((1 - confidence) / 2) ** (1 / n), which for a share of 0 or 1 is the exact binomial bound (Clopper and Pearson
+    1934); not of a metric that is no mean of values from 0 to 1 (`Scores.free`), for which a share means nothing.
+    Resamples of which the metric is undefined (nan) tell nothing, and are left out.
 
     Raises ValueError when there are no examples.
     """
-    function = scores.metrics[metric]
-    columns = scores.of(metric)
-    rows = _rows(columns)
-    drawn = [function(_take(columns, indices)) for indices in _resamples(rows, resamples, seed)]
-    found = _interval(function(columns), drawn, rows, confidence, None if scores.free(metric) else (0.0, 1.0))
+    (measured,) = measure([scores], [metric], resamples, seed, strata)
+    return _alone(scores, metric, measured[metric], confidence)
+
+
+def _alone(scores: Scores, metric: str, measured: Measured, confidence: float) -> Interval:
+    found = _interval(measured, confidence, None if scores.free(metric) else (0.0, 1.0))
     if metric not in scores.shares:
         return found
-    exact = binomial(round(found.value * rows), rows, confidence)
-    return Interval(found.value, min(found.low, exact.low), max(found.high, exact.high))
+    return _wider(found, binomial(round(found.value * measured.rows), measured.rows, confidence))
 
 
 def binomial(hits: int, rows: int, confidence: float) -> Interval:
@@ -70,46 +82,61 @@ def binomial(hits: int, rows: int, confidence: float) -> Interval:
     return Interval(hits / rows, low, high)
 
 
-def paired_difference(a: Scores, b: Scores, metric: str, resamples: int, confidence: float, seed: int) -> Interval:
+def paired_difference(
+    a: Scores, b: Scores, metric: str, resamples: int, confidence: float, seed: int, strata: Sequence[int] | None = None
+) -> Interval:
     """Interval of metric(a) - metric(b), both taken on the same resampled examples; of metric(b) - metric(a) where less
     is better, so that more is a gain.
 
-    Paired, so that examples easy or hard for both cancel out. Raises ValueError unless `a` and `b` score the same
-    examples in the same order, and count the same of them for this metric.
+    Paired, so that examples easy or hard for both cancel out. As `bootstrap`, and where the metric is a share of the
+    examples it also holds whatever McNemar's exact test does: of those examples that only one of both gets right, the
+    exact binomial interval of the share that is a's. So it never leaves out 0 where that test takes the difference for
+    luck. Raises ValueError unless `a` and `b` score the same examples in the same order, and count the same of them for
+    this metric.
     """
-    import numpy as np
+    check_paired(a, b, metric)
+    own, other = measure([a, b], [metric], resamples, seed, strata)
+    return _gain(a, b, metric, own[metric], other[metric], confidence)
 
-    columns, others = a.of(metric), b.of(metric)
-    rows, same = _rows(columns), np.array_equal(a.columns["truth"], b.columns["truth"])
-    if not same or not np.array_equal(a.rows_of.get(metric, True), b.rows_of.get(metric, True)):
-        raise ValueError("a paired difference needs two scores of the same examples in the same order")
-    first, second = a.metrics[metric], b.metrics[metric]
-    sign = -1.0 if metric in a.lower else 1.0
-    bounds = None if a.free(metric) else (-1.0, 1.0)
-    drawn = [
-        sign * (first(_take(columns, indices)) - second(_take(others, indices)))
-        for indices in _resamples(rows, resamples, seed)
-    ]
-    return _interval(sign * (first(columns) - second(others)), drawn, rows, confidence, bounds)
+
+def _gain(a: Scores, b: Scores, metric: str, own: Measured, other: Measured, confidence: float) -> Interval:
+    less = own.less(other, -1.0 if metric in a.lower else 1.0)
+    found = _interval(less, confidence, None if a.free(metric) else (-1.0, 1.0))
+    counts = discordant(a, b, metric) if metric in a.shares and metric not in a.lower else Discordant(0, 0)
+    differing = sum(counts)
+    if differing == 0:
+        return found
+    share = binomial(counts.gained, differing, confidence)
+    edges = [(2 * edge - 1) * differing / less.rows for edge in (share.low, share.high)]
+    return _wider(found, Interval(found.value, *edges))
 
 
 def compare(
-    scores: Scores, baselines: Mapping[str, Scores], resamples: int, confidence: float, seed: int
+    scores: Scores,
+    baselines: Mapping[str, Scores],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    strata: Sequence[int] | None = None,
 ) -> Comparison:
-    """Intervals of every metric of the model and of each baseline, and the paired gains in the primary metric.
+    """Intervals of every metric of the model and of each baseline, the paired gains in the primary metric, and their tests.
 
-    More of a gain is better, whatever the metric.
+    More of a gain is better, whatever the metric. `strata` as for `bootstrap`; the tests need none, since they swap what
+    two models say of a row and leave the rows as they are. There are as many permutations as resamples.
     """
+    for other in baselines.values():
+        check_paired(scores, other, scores.primary)
+    measured = measure([scores, *baselines.values()], scores.metrics, resamples, seed, strata)
+    own, *others = (
+        {name: _alone(of, name, found[name], confidence) for name in scores.metrics}
+        for of, found in zip([scores, *baselines.values()], measured, strict=True)
+    )
+    gains = {
+        name: _gain(scores, other, scores.primary, measured[0][scores.primary], found[scores.primary], confidence)
+        for (name, other), found in zip(baselines.items(), measured[1:], strict=True)
+    }
     return Comparison(
-        {name: bootstrap(scores, name, resamples, confidence, seed) for name in scores.metrics},
-        {
-            baseline: {name: bootstrap(other, name, resamples, confidence, seed) for name in scores.metrics}
-            for baseline, other in baselines.items()
-        },
-        {
-            baseline: paired_difference(scores, other, scores.primary, resamples, confidence, seed)
-            for baseline, other in baselines.items()
-        },
+        own, dict(zip(baselines, others, strict=True)), gains, significances(scores, baselines, resamples, seed)
     )
 
 
@@ -121,50 +148,74 @@ def standard_error(scores: Scores, metric: str | None = None) -> float:
     import numpy as np
 
     name = scores.primary if metric is None else metric
-    function, columns = scores.metrics[name], scores.of(name)
-    rows = _rows(columns)
-    if name in scores.shares:
-        share = function(columns)
-        return float(np.sqrt(share * (1 - share) / rows))
-    drawn = [function(_take(columns, indices)) for indices in _resamples(rows, ERROR_RESAMPLES, 0)]
-    known = _defined(drawn)
-    return float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
-
-
-def _interval(
-    value: float, drawn: list[float], rows: int, confidence: float, bounds: tuple[float, float] | None
-) -> Interval:
-    import numpy as np
-
-    tail = (1 - confidence) / 2
-    known = _defined(drawn)
-    low, high = (float(edge) for edge in np.quantile(known if known else [value], [tail, 1 - tail]))
-    if low == high == value and bounds is not None:
-        least, most = bounds
-        unseen = 1 - tail ** (1 / rows)
-        return Interval(value, max(least, value - unseen), min(most, value + unseen))
-    return Interval(value, min(low, value), max(high, value))
-
-
-def _defined(drawn: list[float]) -> list[float]:
-    return [value for value in drawn if value == value]
-
-
-def _rows(columns: Mapping[str, np.ndarray]) -> int:
+    columns = scores.of(name)
     rows = len(columns["truth"])
     if rows == 0:
         raise ValueError("no examples to score")
-    return rows
+    if name in scores.shares:
+        share = scores.value(name)
+        return float(np.sqrt(share * (1 - share) / rows))
+    weighed = weigh(scores.metrics[name], columns)
+    alike = np.zeros(rows, np.int64)
+    return spread(np.concatenate([weighed(some) for some in weights_of(rows, ERROR_RESAMPLES, 0, alike)]))
 
 
-def _resamples(rows: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """The same draws for every metric and model of as many rows, so that all comparisons are paired."""
+def _interval(measured: Measured, confidence: float, bounds: tuple[float, float] | None) -> Interval:
     import numpy as np
 
-    draw = np.random.default_rng(seed_of(seed, "bootstrap"))
-    for _ in range(resamples):
-        yield draw.integers(rows, size=rows)
+    tail, value = (1 - confidence) / 2, measured.value
+    known = measured.resampled[~np.isnan(measured.resampled)]
+    known = known if len(known) else np.array([value])
+    low, high = (float(edge) for edge in np.quantile(known, [tail, 1 - tail]))
+    same = SAME * max(abs(value), float(np.abs(known).max()))
+    if max(value - low, high - value) <= same and bounds is not None:
+        least, most = bounds
+        unseen = 1 - tail ** (1 / measured.rows)
+        return Interval(value, max(least, value - unseen), min(most, value + unseen))
+    low, high = (float(edge) for edge in np.quantile(known, _levels(known, measured, tail, same)))
+    return Interval(value, min(low, value), max(high, value))
 
 
-def _take(columns: Mapping[str, np.ndarray], indices: np.ndarray) -> dict[str, np.ndarray]:
-    return {name: values[indices] for name, values in columns.items()}
+def _levels(known: np.ndarray, measured: Measured, tail: float, same: float) -> tuple[float, float]:
+    """The quantiles of the resamples at which BCa's interval ends (Efron and Tibshirani 1993, equations 14.10, 14.14, 14.15).
+
+    The bias correction is from the share of resamples below the value (of equal ones half), the acceleration from the
+    jackknife, within strata (Davison and Hinkley 1997, section 5.3.2): leaving out a row also moves a stratum's share, which
+    is no part of the spread. The plain percentiles where either is undefined.
+    """
+    import numpy as np
+    from scipy.special import ndtr, ndtri
+
+    off = known - measured.value
+    below = float((off < -same).mean() + (np.abs(off) <= same).mean() / 2)
+    if not 0 < below < 1:
+        return tail, 1 - tail
+    bias, speed = float(ndtri(below)), _acceleration(measured)
+    levels = []
+    for edge in (float(ndtri(tail)), float(ndtri(1 - tail))):
+        slowed = 1 - speed * (bias + edge)
+        if not slowed > 0:
+            return tail, 1 - tail
+        levels.append(float(ndtr(bias + (bias + edge) / slowed)))
+    return levels[0], levels[1]
+
+
+def _acceleration(measured: Measured) -> float:
+    """Sum of d^3 / (6 (sum of d^2)^1.5), d being how far each value of the jackknife is below its stratum's mean."""
+    import numpy as np
+
+    there = ~np.isnan(measured.left_out)
+    values, strata = measured.left_out[there], measured.group_strata[there]
+    if len(values) == 0:
+        return 0.0
+    sums, counts = np.bincount(strata, weights=values), np.bincount(strata)
+    off = (sums / np.maximum(counts, 1))[strata] - values
+    size = np.abs(off).max()
+    if size == 0:
+        return 0.0
+    off = off / size  # squares of tiny differences would vanish
+    return float((off**3).sum() / (6 * (off**2).sum() ** 1.5))
+
+
+def _wider(found: Interval, exact: Interval) -> Interval:
+    return Interval(found.value, min(found.low, exact.low), max(found.high, exact.high))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.evaluation.charts import (
@@ -32,6 +32,7 @@ from tunesmith.evaluation.sections import (
     section,
     settings_section,
 )
+from tunesmith.evaluation.verdict import TESTS
 from tunesmith.evaluation.views import view
 from tunesmith.evaluation.wording import (
     count,
@@ -39,6 +40,7 @@ from tunesmith.evaluation.wording import (
     figures,
     gain_with_interval,
     metric_title,
+    p_value,
     rows_of,
     with_interval,
 )
@@ -109,7 +111,8 @@ def _beside(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _kept_together(sentence: str) -> str:
     """Escaped, with no line break inside a figure and its interval or unit."""
     words = re.sub(r"(?<=\d) (?=(?:[kMG]|MB|GB|%) )", "\N{NO-BREAK SPACE}", text(sentence))
-    return re.sub(r"\(?[+-]?[\d.]+ \[[-+\d., ]+\]\)?\.?", r'<span class="kept-together">\g<0></span>', words)
+    figures_with_p = r"\(?[+-]?[\d.]+ \[[-+\d., ]+\](?:, p (?:=|&lt;) [\d.]+\d)?\)?\.?"
+    return re.sub(figures_with_p, r'<span class="kept-together">\g<0></span>', words)
 
 
 def _interval(plain: Mapping[str, float]) -> Interval:
@@ -154,17 +157,34 @@ def _gains(report: Mapping[str, Any]) -> str:
     gains = {name: _interval(plain) for name, plain in report["gains"].items() if name in named}
     reach = min(max(abs(i.low), abs(i.high)) for i in gains.values())
     near = [edge for i in gains.values() if abs(i.value) <= TIMES * reach for edge in (i.low, i.high)]
+    tests = report.get("tests", {})  # which reports of earlier versions have not
     rows = [
         Whisker(
             f"over {named[name]}",
             i.value,
             i.low,
             i.high,
-            _minus(gain_with_interval(i, report["primary"] in report["lower"])),
+            _minus(gain_with_interval(i, report["primary"] in report["lower"]))
+            + (f", {p_value(tests[name]['p'])}" if name in tests else ""),
         )
         for name, i in gains.items()
     ]
-    return whiskers(rows, scale_of([0.0, *near]), zero=True)
+    return whiskers(rows, scale_of([0.0, *near]), zero=True) + _tests_note(
+        [tests[name] for name in gains if name in tests]
+    )
+
+
+def _tests_note(tests: Sequence[Mapping[str, Any]]) -> str:
+    """By which test p is, and what becomes of the largest one when all are read together; "" where none was made."""
+    if not tests:
+        return ""
+    said = (
+        f"p is how likely a gain or loss as large would be by luck, by {TESTS.get(tests[0]['test'], tests[0]['test'])}"
+    )
+    if len(tests) > 1:
+        largest = p_value(max(test["adjusted"] for test in tests))
+        said += f", each comparison by itself; adjusted for {len(tests)} of them (Holm) the largest is {largest}"
+    return f'<p class="note">{text(said)}.</p>'
 
 
 def _metrics(report: Mapping[str, Any], own: str) -> str:

@@ -128,6 +128,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         **{name: view(name).build(outcome.scores, outcome.labels) for name in outcome.views},
         "baselines": [_baseline(item, comparison) for item in outcome.baselines],
         "gains": {name: asdict(interval) for name, interval in comparison.gains.items()},
+        "tests": {name: asdict(test) for name, test in comparison.tests.items()},
         "verdict": asdict(outcome.verdict),
         "cost": asdict(outcome.cost),
         "curves": {

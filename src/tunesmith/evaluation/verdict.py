@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.significance import MCNEMAR, PERMUTATION, Significance
 from tunesmith.evaluation.wording import (
     count,
     duration,
@@ -15,6 +16,7 @@ from tunesmith.evaluation.wording import (
     gain_with_interval,
     memory,
     metric_title,
+    p_value,
     rows_of,
     short_count,
     with_interval,
@@ -75,6 +77,7 @@ CHEAPER = {
     SLIDING_WINDOW: "taking the words that stand nearest to the question's, which needs no pretrained model,",
     PIXELS: "logistic regression on small pixels, which needs no pretrained model,",
 }
+TESTS = {MCNEMAR: "McNemar's exact test", PERMUTATION: "a paired permutation test"}
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)
 UNREACHABLE = 10_000_000  # test rows beyond which a number would be of no use to anyone
@@ -120,6 +123,7 @@ def judge(
     result: Interval,
     baselines: Mapping[str, Interval],
     gains: Mapping[str, Interval],
+    tests: Mapping[str, Significance],
     cost: Cost,
     rows_tested: int,
     method: str,
@@ -132,6 +136,7 @@ def judge(
     """The verdict against the best baseline.
 
     metric: name of the metric that `result`, `baselines` (by name) and `gains` (result less baseline, paired) are in.
+    tests: of each baseline whether its gain could be luck.
     method: "head" is itself the probe, so a baseline called "probe" is then left out.
     floor: the majority class where it was not run as a baseline; a result that does not clear it is said to.
     confidence: coverage of the intervals.
@@ -139,47 +144,48 @@ def judge(
     lower: whether less of the metric is better; `gains` are then how much less.
     unchanged: why what is delivered is the state before the first step; "" where steps changed it.
 
-    It helped, or did not pay, only when the paired interval leaves out 0 and the difference is at least as many test rows as
-    an exact sign test needs (McNemar 1947), for a metric that counts no hits when there are so many: the percentile
-    bootstrap alone is too sure of a few rows.
+    It helped, or did not pay, only when two agree: the paired interval leaves out 0, and p is below 1 - confidence. The
+    bootstrap alone is too sure of a few rows, of which a test counts every way they could have fallen. Where they do not
+    agree, it cannot be told, and the paragraph says which of them holds back. One comparison decides, that with the best
+    baseline, so its p is the plain one; `Significance.adjusted` is for who reads all of them.
     """
     rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
     closing = [
         _cost(cost),
-        *_warnings(result, rivals, gains, rows_tested, floor, counted, lower),
-        _brackets(confidence),
+        *_warnings(result, rivals, gains, tests, rows_tested, floor, counted, lower, confidence),
+        _brackets(confidence, [tests[name].test for name in rivals]),
     ]
     if not rivals:
         opening = f"There is nothing to compare with: {measured}, and no baseline was run."
         advice = "Set evaluation.baselines to true to learn whether it was worth it."
         return Verdict(None, " ".join([opening, advice, *closing]))
     best = (min if lower else max)(rivals, key=lambda name: rivals[name].value)
-    gain = gains[best]
+    gain, test = gains[best], tests[best]
+    sure, told = test.p < 1 - confidence, gain_said(gain, test, lower)
     words = _FROZEN if method == "head" else _CHANGED
     against = f"against {figures(rivals[best].value)[0]} for {PHRASES.get(best, best)}"
     # What changing the base brought is a question of its own where a model without any base is the best rival.
     frozen = (
-        [f"Against {PHRASES[PROBE]} it is {gain_with_interval(gains[PROBE], lower)}."]
+        [f"Against {PHRASES[PROBE]} it is {gain_said(gains[PROBE], tests[PROBE], lower)}."]
         if PROBE in rivals and best != PROBE
         else []
     )
     needed = _sign_test_rows(confidence)
-    enough = (abs(gain.value) * rows_tested if counted else rows_tested) > needed - 0.5
     if unchanged and method != "head":
         opening = f"{words.no}: {unchanged}, so what is delivered is the base as it was pretrained."
-        says = f"This model: {measured}, {against} ({gain_with_interval(gain, lower)})."
+        says = f"This model: {measured}, {against} ({told})."
         return Verdict(
             False, " ".join([opening, says, _advice(next((own for own in OF_BASE if own in rivals), best)), *closing])
         )
-    if gain.low > 0 and enough:
-        opening = f"{words.yes}: {measured}, {against} ({gain_with_interval(gain, lower)})."
+    if gain.low > 0 and sure:
+        opening = f"{words.yes}: {measured}, {against} ({told})."
         return Verdict(True, " ".join([opening, *frozen, *closing]))
-    if gain.high < 0 and enough:
-        opening = f"{words.no}: {measured}, {against} ({gain_with_interval(gain, lower)})."
+    if gain.high < 0 and sure:
+        opening = f"{words.no}: {measured}, {against} ({told})."
         return Verdict(False, " ".join([opening, *frozen, _advice(best), *closing]))
-    opening = f"{words.unclear}: {measured}, {against} ({gain_with_interval(gain, lower)})."
-    reason = _reason(gain, rows_tested, needed, counted)
+    opening = f"{words.unclear}: {measured}, {against} ({told})."
+    reason = _reason(gain, test, sure, rows_tested, needed)
     more = _rows_to_tell(gain, rows_tested, needed / abs(gain.value) if counted and gain.value else needed, confidence)
     return Verdict(None, " ".join([opening, *frozen, reason, more, _advice(best), *closing]))
 
@@ -197,15 +203,18 @@ def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> f
     return rows_tested * ((reach + NormalDist().inv_cdf(POWER)) * error / gain.value) ** 2
 
 
-def _reason(gain: Interval, rows_tested: int, needed: int, counted: bool) -> str:
-    if not counted and rows_tested < needed:
+def gain_said(gain: Interval, test: Significance, lower: bool) -> str:
+    """ "+0.012 [+0.005, +0.018], p = 0.03" """
+    return f"{gain_with_interval(gain, lower)}, {p_value(test.p)}"
+
+
+def _reason(gain: Interval, test: Significance, sure: bool, rows_tested: int, needed: int) -> str:
+    if rows_tested < needed:
         return f"Fewer than {needed} test rows can all go one way by luck."
     if gain.low <= 0 <= gain.high:
-        return "The interval of the difference holds 0."
-    return (
-        f"The difference is that of about {rows_of(round(abs(gain.value) * rows_tested), 'test row')}, and fewer than "
-        f"{needed} can be luck."
-    )
+        but = f", although {TESTS[test.test]} would call it no luck: only where both agree it is taken for one"
+        return f"The interval of the difference holds 0{but if sure else ''}."
+    return f"The interval of the difference leaves out 0, but by {TESTS[test.test]} it can still be luck."
 
 
 def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: float) -> str:
@@ -240,7 +249,7 @@ def _rounded(rows: float) -> int:
 
 
 def _sign_test_rows(confidence: float) -> int:
-    """Fewest rows, all in favour of one side, that a two-sided exact sign test accepts: 2 / 2^rows < 1 - confidence."""
+    """Fewest rows, all in favour of one side, of which a two-sided exact test is sure: 2 / 2^rows < 1 - confidence."""
     return math.floor(math.log2(2 / (1 - confidence))) + 1
 
 
@@ -261,16 +270,18 @@ def _warnings(
     result: Interval,
     rivals: Mapping[str, Interval],
     gains: Mapping[str, Interval],
+    tests: Mapping[str, Significance],
     rows_tested: int,
     floor: Interval | None,
     counted: bool,
     lower: bool,
+    confidence: float,
 ) -> list[str]:
     lines = []
     name = next((name for name in FLOORS if name in rivals), MAJORITY)
     least = rivals.get(name, floor)
     if name in gains:
-        unproven = gains[name].low <= 0
+        unproven = gains[name].low <= 0 or tests[name].p >= 1 - confidence
     else:  # a floor that was not run has a value alone
         unproven = least is not None and (result.high >= least.value if lower else result.low <= least.value)
     if least is not None and unproven:
@@ -288,5 +299,6 @@ def _warnings(
     return lines
 
 
-def _brackets(confidence: float) -> str:
-    return f"Brackets are {100 * confidence:g} % intervals over test rows."
+def _brackets(confidence: float, tests: Sequence[str]) -> str:
+    by = f"; p is by {TESTS[tests[0]]}" if tests else ""
+    return f"Brackets are {100 * confidence:g} % intervals over test rows{by}."

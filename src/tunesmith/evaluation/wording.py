@@ -96,6 +96,16 @@ def gain_with_interval(gain: Interval, lower: bool = False) -> str:
     return f"{signed(gain.value, digits)} [{signed(gain.low, digits)}, {signed(gain.high, digits)}]"
 
 
+def p_value(p: float) -> str:
+    """ "p = 0.03"; of less than 0.01 with a third digit, and with as many as tell it from 0.05; "p < 0.001"."""
+    if p < 0.001:
+        return "p < 0.001"
+    digits = 3 if p < 0.01 else 2
+    while digits < 6 and (round(p, digits) < 0.05) != (p < 0.05):
+        digits += 1
+    return f"p = {p:.{digits}f}"
+
+
 def signed(value: float, digits: int = 3) -> str:
     """A difference with its sign; 0 has none."""
     return f"{value:+.{digits}f}" if round(value, digits) != 0 else f"{0:.{digits}f}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.data.columns import Columns
@@ -19,6 +18,7 @@ from tunesmith.tasks._metrics import accuracy, macro_f1
 from tunesmith.tasks.base import (
     Labels,
     LossSum,
+    Metric,
     Mistake,
     OutputTask,
     Prediction,
@@ -107,7 +107,7 @@ class ClassTask(OutputTask, ABC):
             "predicted": np.array([index[item.value] for item in predictions], dtype=np.int64),
             "probability": np.array([max(item.evidence) for item in predictions]),
         }
-        metrics = {"accuracy": accuracy, "macro_f1": partial(macro_f1, classes=len(labels.names))}
+        metrics: dict[str, Metric] = {"accuracy": accuracy, "macro_f1": macro_f1(len(labels.names))}
         right = columns["truth"] == columns["predicted"]
         return Scores(
             columns,

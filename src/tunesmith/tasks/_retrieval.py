@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.audit import text_key
+from tunesmith.tasks._weighted import mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,9 +60,8 @@ def rank_of(own: np.ndarray, others: np.ndarray) -> np.ndarray:
     return 1 + (others >= own[:, None]).sum(axis=1)
 
 
-def accuracy_at_1(columns: Mapping[str, np.ndarray]) -> float:
-    """Share of the anchors whose own positive is the most similar one."""
-    return float((columns["rank"] == 1).mean())
+# Share of the anchors whose own positive is the most similar one.
+accuracy_at_1 = mean(lambda columns: columns["rank"] == 1)
 
 
 def reciprocal_ranks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -72,19 +72,15 @@ def reciprocal_ranks(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.where(rank <= DEPTH, 1 / rank, 0.0)
 
 
-def mrr_at_10(columns: Mapping[str, np.ndarray]) -> float:
-    """Mean of 1 / rank, 0 beyond rank 10."""
-    return float(reciprocal_ranks(columns).mean())
-
-
-def ndcg_at_10(columns: Mapping[str, np.ndarray]) -> float:
-    """Mean of 1 / log2(1 + rank), 0 beyond rank 10: with one right text the ideal gain is 1 (Jarvelin 2002)."""
+def discounted_gains(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """[rows] 1 / log2(1 + rank), 0 beyond rank 10: with one right text the ideal gain is 1 (Jarvelin 2002)."""
     import numpy as np
 
     rank = columns["rank"]
-    return float(np.where(rank <= DEPTH, 1 / np.log2(1 + rank), 0.0).mean())
+    return np.where(rank <= DEPTH, 1 / np.log2(1 + rank), 0.0)
 
 
-def triplet_accuracy(columns: Mapping[str, np.ndarray]) -> float:
-    """Share of the rows whose positive is nearer to the anchor than each of their own negatives."""
-    return float((columns["similarity"] > columns["negative"]).mean())
+mrr_at_10 = mean(reciprocal_ranks)
+ndcg_at_10 = mean(discounted_gains)
+# Share of the rows whose positive is nearer to the anchor than each of their own negatives.
+triplet_accuracy = mean(lambda columns: columns["similarity"] > columns["negative"])

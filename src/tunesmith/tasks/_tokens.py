@@ -6,10 +6,11 @@ which a small resample may consist of, each is nan: undefined.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import IGNORED, Example
+from tunesmith.tasks._weighted import OfSums, ratio, stacked
 from tunesmith.tasks.base import LossSum, Metric, Prediction
 
 if TYPE_CHECKING:
@@ -105,31 +106,29 @@ def token_measures(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"loss": columns["loss"] / tokens, "token_accuracy": columns["hits"] / tokens}
 
 
-def token_accuracy(of: Mapping[str, np.ndarray]) -> float:
-    """Share of the tokens that the model would have said itself, after the true ones before."""
-    return _share(of, float(of["hits"].sum()), "tokens")
+def _of_tokens(top: str, bottom: str, turned: Callable[[np.ndarray], np.ndarray] = lambda value: value) -> OfSums:
+    """Column `top` for each of `bottom`, in sums over the texts, `turned` into another unit; nan without a learned token."""
+
+    def value(sums: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        above, below, tokens = sums
+        return turned(ratio(above, np.where(tokens > 0, below, 0.0), float("nan")))
+
+    return OfSums(lambda of: stacked(of[top], of[bottom], of["tokens"]), value)
 
 
-def mean_loss(of: Mapping[str, np.ndarray]) -> float:
-    """In nats a token."""
-    return _share(of, float(of["loss"].sum()), "tokens")
-
-
-def perplexity(of: Mapping[str, np.ndarray]) -> float:
-    """The exponential of the mean loss."""
+def _exp(value: np.ndarray) -> np.ndarray:
     import numpy as np
 
-    return float(np.exp(mean_loss(of)))
+    return np.exp(value)
 
 
-def bits_per_byte(of: Mapping[str, np.ndarray]) -> float:
-    """Of UTF-8: the same whatever the vocabulary, so that models with different tokenizers can be compared."""
-    return _share(of, float(of["loss"].sum()) / NATS_A_BIT, "bytes")
-
-
-def _share(of: Mapping[str, np.ndarray], total: float, name: str) -> float:
-    return total / float(of[name].sum()) if of["tokens"].sum() > 0 else float("nan")
-
+mean_loss = _of_tokens("loss", "tokens")  # in nats a token
+token_accuracy = _of_tokens("hits", "tokens")  # tokens that the model would have said, after the true ones before
+perplexity = _of_tokens("loss", "tokens", _exp)  # the exponential of the mean loss
+# Of UTF-8: the same whatever the vocabulary, so that models with different tokenizers can be compared.
+bits_per_byte = _of_tokens("loss", "bytes", lambda nats: nats / NATS_A_BIT)
 
 TOKEN_METRICS: Mapping[str, Metric] = {
     "loss": mean_loss,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.tasks._answers import WORD, Compare, exact_match, rouge_l
 from tunesmith.tasks._metrics import mean_of
+from tunesmith.tasks._weighted import OfSums
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ def means_of(
     metrics: dict[str, Metric] = {}
     for name, function in {"exact_match": exact_match, "rouge_l": rouge_l, **own}.items():
         columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
-        metrics[name] = partial(mean_of, name=name)
+        metrics[name] = mean_of(name)
     return columns, metrics
 
 
@@ -57,7 +57,7 @@ def measures_of(
         found = _rouge(pairs)
         for place, name in enumerate(("rouge_1", "rouge_2")):
             columns[name] = found[:, place]
-            metrics[name] = partial(mean_of, name=name)
+            metrics[name] = mean_of(name)
     if find_spec("sacrebleu") is not None:
         columns["bleu"], columns["chrf"] = _bleu_counts(pairs), _chrf_counts(pairs)
         metrics["bleu"], metrics["chrf"] = bleu, chrf
@@ -100,13 +100,19 @@ def _bleu_counts(pairs: Sequence[Pair | None]) -> np.ndarray:
     return found
 
 
-def bleu(of: Mapping[str, np.ndarray]) -> float:
-    """Of a corpus (Papineni 2002), as sacrebleu computes it by default."""
+def _bleu(sums: np.ndarray) -> np.ndarray:
+    """[sums, samples] -> [samples], of a corpus (Papineni 2002), as sacrebleu computes it by default."""
+    import numpy as np
     from sacrebleu.metrics.bleu import BLEU  # type: ignore[import-not-found]
 
-    sums: list[int] = of["bleu"].sum(0).astype(int).tolist()
-    hits, totals, (said, wanted) = sums[:ORDERS], sums[ORDERS:-2], sums[-2:]
-    return float(BLEU.compute_bleu(hits, totals, said, wanted, smooth_method="exp").score) if said else 0.0
+    def score(of: list[int]) -> float:
+        hits, totals, (said, wanted) = of[:ORDERS], of[ORDERS:-2], of[-2:]
+        return float(BLEU.compute_bleu(hits, totals, said, wanted, smooth_method="exp").score) if said else 0.0
+
+    return np.array([score(of) for of in np.rint(sums.T).astype(int).tolist()])
+
+
+bleu = OfSums(lambda of: of["bleu"], _bleu)
 
 
 def _chrf_counts(pairs: Sequence[Pair | None]) -> np.ndarray:
@@ -122,9 +128,13 @@ def _chrf_counts(pairs: Sequence[Pair | None]) -> np.ndarray:
     return found
 
 
-def chrf(of: Mapping[str, np.ndarray]) -> float:
-    """Of a corpus (Popovic 2015), as sacrebleu computes it by default."""
+def _chrf(sums: np.ndarray) -> np.ndarray:
+    """[sums, samples] -> [samples], of a corpus (Popovic 2015), as sacrebleu computes it by default."""
+    import numpy as np
     from sacrebleu.metrics.chrf import CHRF  # type: ignore[import-not-found]
 
     metric: Any = CHRF()
-    return float(metric._compute_f_score(of["chrf"].sum(0).astype(int).tolist()))
+    return np.array([float(metric._compute_f_score(of)) for of in np.rint(sums.T).astype(int).tolist()])
+
+
+chrf = OfSums(lambda of: of["chrf"], _chrf)

@@ -204,7 +204,7 @@ class Embedding(OutputTask):
         evidence = np.array([item.evidence for item in predictions], dtype=np.float64)
         others, negatives = evidence[:, -_retrieval.DEPTH :], evidence[:, 1 : -_retrieval.DEPTH]
         columns = {"truth": np.ones(len(said)), "similarity": said, "rank": _retrieval.rank_of(said, others)}
-        metrics = {
+        metrics: dict[str, Metric] = {
             "mrr_at_10": _retrieval.mrr_at_10,
             "ndcg_at_10": _retrieval.ndcg_at_10,
             "accuracy_at_1": _retrieval.accuracy_at_1,

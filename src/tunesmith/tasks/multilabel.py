@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -22,6 +21,7 @@ from tunesmith.tasks._metrics import average_precision, best_threshold, label_f1
 from tunesmith.tasks.base import (
     Labels,
     LossSum,
+    Metric,
     Mistake,
     OutputTask,
     Prediction,
@@ -137,9 +137,9 @@ class Multilabel(OutputTask):
         }
         columns["predicted"] = columns["predicted"].reshape(shape)
         columns["rank"] = ranks(columns["probability"])
-        metrics = {
-            "micro_f1": partial(label_f1, average="micro"),
-            "macro_f1": partial(label_f1, average="macro"),
+        metrics: dict[str, Metric] = {
+            "micro_f1": label_f1("micro"),
+            "macro_f1": label_f1("macro"),
             "average_precision": average_precision,
         }
         return Scores(columns, metrics, self.primary_metric, each=_of_each(columns["truth"], columns["predicted"]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
@@ -245,16 +244,16 @@ class QuestionAnswering(Task):
             "best_f1": np.array([best("f1", gold, reply.best) for gold, reply in both], dtype=np.float64),
         }
         metrics: dict[str, Metric] = {
-            "f1": partial(mean_of, name="f1"),
-            "exact_match": partial(mean_of, name="exact"),
+            "f1": mean_of("f1"),
+            "exact_match": mean_of("exact"),
         }
         whole = set(metrics)
         if len(set(columns["truth"].tolist())) > 1:
             metrics |= {
-                "has_answer_f1": partial(mean_of, name="f1"),
-                "has_answer_exact": partial(mean_of, name="exact"),
-                "no_answer_accuracy": partial(mean_of, name="exact"),
-                "best_span_f1": partial(mean_of, name="best_f1"),
+                "has_answer_f1": mean_of("f1"),
+                "has_answer_exact": mean_of("exact"),
+                "no_answer_accuracy": mean_of("exact"),
+                "best_span_f1": mean_of("best_f1"),
             }
         answered = columns["truth"]
         rows_of = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -19,7 +18,7 @@ from tunesmith.errors import DataError
 from tunesmith.tasks._disagreement import numbers_apart
 from tunesmith.tasks._information import Information, of_numbers
 from tunesmith.tasks._metrics import correlation, rank_correlation, root_mean_square_error
-from tunesmith.tasks.base import Labels, LossSum, Mistake, OutputTask, Prediction, Scores, encode_texts
+from tunesmith.tasks.base import Labels, LossSum, Metric, Mistake, OutputTask, Prediction, Scores, encode_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,10 +136,10 @@ class Regression(OutputTask):
         }
         alone = len(labels.names) == 1
         name, unit = ("rmse", np.ones(1)) if alone else ("standardised_rmse", np.array(labels.scale))
-        metrics = {
+        metrics: dict[str, Metric] = {
             "spearman": rank_correlation,
             "pearson": correlation,
-            name: partial(root_mean_square_error, unit=unit),
+            name: root_mean_square_error(unit),
         }
         free = frozenset({"spearman", "pearson"})
         off = columns["predicted"] - columns["truth"]

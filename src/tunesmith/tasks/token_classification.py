@@ -18,7 +18,7 @@ from tunesmith.errors import RecipeError
 from tunesmith.tasks._disagreement import classes_apart
 from tunesmith.tasks._information import Information, of_counts
 from tunesmith.tasks._metrics import entity_f1, entity_precision, entity_recall
-from tunesmith.tasks.base import Labels, LossSum, Mark, Mistake, OutputTask, Prediction, Scores
+from tunesmith.tasks.base import Labels, LossSum, Mark, Metric, Mistake, OutputTask, Prediction, Scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,7 +181,11 @@ class TokenClassification(OutputTask):
             for name, some in (("truth", true), ("predicted", said), ("hits", true & said)):
                 for _, _, kind in some:
                     columns[name][row, kinds[kind]] += 1
-        metrics = {"entity_f1": entity_f1, "entity_precision": entity_precision, "entity_recall": entity_recall}
+        metrics: dict[str, Metric] = {
+            "entity_f1": entity_f1,
+            "entity_precision": entity_precision,
+            "entity_recall": entity_recall,
+        }
         hits, both = columns["hits"].sum(1), columns["truth"].sum(1) + columns["predicted"].sum(1)
         f1 = np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
         return Scores(columns, metrics, self.primary_metric, each={"entity_f1": f1})
