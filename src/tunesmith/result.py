@@ -19,6 +19,7 @@ from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.intervals import RESAMPLES, Comparison, compare
+from tunesmith.evaluation.kept_scores import write_scores
 from tunesmith.evaluation.overfitting import gap_between, overfitting
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
@@ -298,6 +299,8 @@ def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Pa
     scores = predictor.card.task.score(found, truth, predictor.card.labels) if found else None
     each = {} if scores is None else scores.each
     write_predictions(path, table, prepared.columns.texts, names, found, said, each)
+    if scores is not None:
+        write_scores(path.with_suffix(".safetensors"), scores)
     return None if scores is None else Measured(table, texts, truth, found, scores)
 
 

@@ -33,6 +33,7 @@ OPTIONS = {
     "predict": "--force --help --json --out --pair --text",
     "evaluate": "--help --json --label --text",
     "report": "--help --json --open",
+    "compare": "--help --json --out",
     "demo": "--help --json --out",
     "doctor": "--help --json",
 }

@@ -13,6 +13,7 @@ from typing import Annotated, cast
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.compare import compare
 from tunesmith.cli.demo import demo
 from tunesmith.cli.doctor import doctor
 from tunesmith.cli.evaluate import evaluate
@@ -51,7 +52,7 @@ def build_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             print(context.get_help())
 
-    for command in (train, preview, resume, predict, evaluate, report, demo, doctor):
+    for command in (train, preview, resume, predict, evaluate, report, compare, demo, doctor):
         app.command()(command)
     return app
 

@@ -54,7 +54,7 @@ def _metadata(report: Mapping[str, Any]) -> str:
     tag = report["pipeline_tag"]
     results = [
         EvalResult(
-            task_type=tag,
+            task_type=tag or "other",
             dataset_type="tabular",
             dataset_name=_dataset(report),
             dataset_split="test",
@@ -67,7 +67,7 @@ def _metadata(report: Mapping[str, Any]) -> str:
     ]
     card = ModelCardData(
         library_name=LIBRARY,
-        pipeline_tag=tag,
+        pipeline_tag=tag or None,
         base_model=_base(report["model"]),
         tags=["tunesmith", report["method"]],
         model_name=report["name"] if results else None,

@@ -157,8 +157,8 @@ def write_report(report: dict[str, Any], run: Path) -> None:
     page = render(report)
     text = json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False)
     # A lone surrogate cannot be UTF-8: in JSON its escape says the same, in HTML "?" stands for it.
-    _write(run / "report.html", page.encode("utf-8", "replace"))
-    _write(run / "README.md", render_card(report, run).encode("utf-8", "replace"))
+    write_page(run / "report.html", page)
+    write_page(run / "README.md", render_card(report, run))
     _write(run / "report.json", text.encode("utf-8", "backslashreplace"))
 
 
@@ -230,6 +230,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def write_page(path: Path, page: str) -> None:
+    """Whole or not at all; half an emoji is shown as "?"."""
+    _write(path, page.encode("utf-8", "replace"))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.data.columns import Columns
@@ -28,6 +28,7 @@ from tunesmith.tasks.base import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from tunesmith.models.processor import Processor
@@ -107,15 +108,17 @@ class ClassTask(OutputTask, ABC):
             "predicted": np.array([index[item.value] for item in predictions], dtype=np.int64),
             "probability": np.array([max(item.evidence) for item in predictions]),
         }
-        metrics: dict[str, Metric] = {"accuracy": accuracy, "macro_f1": macro_f1(len(labels.names))}
         right = columns["truth"] == columns["predicted"]
         return Scores(
             columns,
-            metrics,
+            self.functions(columns, labels),
             self.primary_metric,
             shares=frozenset({"accuracy"}),
             each={"accuracy": right.astype(float)},
         )
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        return {"accuracy": accuracy, "macro_f1": macro_f1(len(labels.names))}
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said: dict[str, list[Any]] = {

@@ -28,9 +28,10 @@ from tunesmith.tasks._tokens import (
     token_loss,
     token_measures,
 )
-from tunesmith.tasks.base import Labels, LossSum, Mistake, Prediction, Scores, Task
+from tunesmith.tasks.base import Labels, LossSum, Metric, Mistake, Prediction, Scores, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from tunesmith.models.text import TextProcessor
@@ -208,9 +209,12 @@ class LanguageTask(Task, ABC):
         if predictions and not any(item.counts[0] for item in predictions):
             raise DataError(_nothing("the rows to be measured on"))
         size = np.array([len(str(text).encode("utf-8", "replace")) for text in truth], dtype=np.float64)
-        metrics = {name: TOKEN_METRICS[name] for name in self.metrics}
         columns = {**token_columns(predictions), "bytes": size}
+        metrics = self.functions(columns, labels)
         return Scores(columns, metrics, self.primary_metric, lower=LOWER & metrics.keys(), each=token_measures(columns))
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        return {name: TOKEN_METRICS[name] for name in self.metrics}
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said = [item.value for item in predictions]

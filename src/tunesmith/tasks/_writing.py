@@ -16,7 +16,7 @@ from tunesmith.data.table import Table, shown
 from tunesmith.errors import TunesmithWarning
 from tunesmith.tasks._answers import Compare, exact_match, measured, named_function, rouge_l
 from tunesmith.tasks._tokens import LOWER, TOKEN_METRICS, token_columns, token_measures
-from tunesmith.tasks._written import Pair
+from tunesmith.tasks._written import Pair, written_metric
 from tunesmith.tasks.base import Labels, Metric, Mistake, Prediction, Scores, Task
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NOTHING = "(nothing)"  # what a model that ends at once has written
 OF_ALL = ("bleu", "chrf")  # metrics of all texts together, of which one text's value is no part
+BESIDE = ("truth", "tokens", "hits", "loss", "going", "full")  # columns that are no measure of a written text
 SHOWN = 400  # letters of a text among the mistakes of the report
 
 
@@ -57,10 +58,8 @@ class WritingTask(Task, ABC):
         """What is compared of a written text, and of the one wanted."""
 
     @abstractmethod
-    def measures(
-        self, pairs: Sequence[Pair | None], own: Mapping[str, Compare]
-    ) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
-        """Of written texts (None: the row has none) columns, and metrics that take them; `own` are the user's."""
+    def measures(self, pairs: Sequence[Pair | None], own: Mapping[str, Compare]) -> dict[str, np.ndarray]:
+        """Of written texts (None: the row has none) a column for each metric; `own` are the user's."""
 
     def check(self, train: Table, columns: Columns) -> Labels:
         return Labels((), ())
@@ -126,28 +125,36 @@ class WritingTask(Task, ABC):
         import numpy as np
 
         columns = token_columns(predictions)
-        metrics: dict[str, Metric] = {name: TOKEN_METRICS[name] for name in self.metrics}
-        lower = LOWER & metrics.keys()
         pairs = [
             None if item.value is None else self.pair(item.value, true)
             for item, true in zip(predictions, truth, strict=True)
         ]
         known = np.array([pair is not None for pair in pairs], dtype=bool)
+        lower = LOWER & self.functions(columns, labels).keys()
         if not known.any():
+            metrics = self.functions(columns, labels)
             return Scores(columns, metrics, self.primary_metric, lower=lower, each=token_measures(columns))
         own = self._own_metric()
-        more, functions = self.measures(pairs, own)
+        more = self.measures(pairs, own)
         for name, place in (("going", 2), ("full", 3)):
             cut = [sum(item.counts[place : place + 1]) for item in predictions]
             columns[name] = np.array(cut, dtype=np.float64)
         columns |= more
+        metrics = self.functions(columns, labels)
+        functions = {name: metrics[name] for name in more}
         shares = frozenset({"exact_match"} - set(own))  # a function of the user's may have its name
         free = frozenset({"bleu", "chrf", *own}) & functions.keys()
         written, rows_of = dict.fromkeys(functions, int(known.sum())), dict.fromkeys(functions, known)
         each = token_measures(columns) | {
             name: _of_each(metric, columns, known) for name, metric in functions.items() if name not in OF_ALL
         }
-        return Scores(columns, metrics | functions, self.primary_metric, shares, lower, written, rows_of, free, each)
+        return Scores(columns, metrics, self.primary_metric, shares, lower, written, rows_of, free, each)
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        of_tokens: dict[str, Metric] = {name: TOKEN_METRICS[name] for name in self.metrics}
+        return of_tokens | {
+            name: written_metric(name, column) for name, column in columns.items() if name not in BESIDE
+        }
 
     def _own_metric(self) -> dict[str, Compare]:
         """The user's function by its name; none where there is none."""

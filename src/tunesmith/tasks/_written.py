@@ -28,40 +28,37 @@ def left_out() -> str:
     return f"{', '.join(lacking)} of written texts are left out: pip install 'tunesmith[gen]' adds them"
 
 
-def means_of(
-    pairs: Sequence[Pair | None], own: Mapping[str, Compare]
-) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
-    """Columns with an entry for each row (None: nothing was written), and the metrics that take them, of the rows with a
-    written text alone: exact match, ROUGE-L and `own`, each a mean over the rows; the first two are from 0 to 1.
+def written_metric(name: str, column: np.ndarray) -> Metric:
+    """The metric of a column that `means_of` or `measures_of` made: a mean, unless it holds counts."""
+    return mean_of(name) if column.ndim == 1 else {"bleu": bleu, "chrf": chrf}[name]
+
+
+def means_of(pairs: Sequence[Pair | None], own: Mapping[str, Compare]) -> dict[str, np.ndarray]:
+    """Columns with an entry for each row (None: nothing was written), NaN without a written text: exact match, ROUGE-L and
+    `own`, of which the metric is the mean over the rows; the first two are from 0 to 1.
     """
     import numpy as np
 
-    columns: dict[str, np.ndarray] = {}
-    metrics: dict[str, Metric] = {}
-    for name, function in {"exact_match": exact_match, "rouge_l": rouge_l, **own}.items():
-        columns[name] = np.array([np.nan if pair is None else function(*pair) for pair in pairs])
-        metrics[name] = mean_of(name)
-    return columns, metrics
+    compared = {"exact_match": exact_match, "rouge_l": rouge_l, **own}
+    return {
+        name: np.array([np.nan if pair is None else function(*pair) for pair in pairs])
+        for name, function in compared.items()
+    }
 
 
-def measures_of(
-    pairs: Sequence[Pair | None], own: Mapping[str, Compare]
-) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
+def measures_of(pairs: Sequence[Pair | None], own: Mapping[str, Compare]) -> dict[str, np.ndarray]:
     """`means_of`, and what the extra `gen` adds.
 
     ROUGE are means over the rows, from 0 to 1. BLEU and chrF are of all texts together, from 0 to 100, as sacrebleu has
     them: counts of n-grams are summed first.
     """
-    columns, metrics = means_of(pairs, own)
+    columns = means_of(pairs, own)
     if find_spec("rouge_score") is not None:
         found = _rouge(pairs)
-        for place, name in enumerate(("rouge_1", "rouge_2")):
-            columns[name] = found[:, place]
-            metrics[name] = mean_of(name)
+        columns |= {name: found[:, place] for place, name in enumerate(("rouge_1", "rouge_2"))}
     if find_spec("sacrebleu") is not None:
-        columns["bleu"], columns["chrf"] = _bleu_counts(pairs), _chrf_counts(pairs)
-        metrics["bleu"], metrics["chrf"] = bleu, chrf
-    return columns, metrics
+        columns |= {"bleu": _bleu_counts(pairs), "chrf": _chrf_counts(pairs)}
+    return columns
 
 
 class _Words:

@@ -120,6 +120,17 @@ class Scores:
         counted = self.rows_of[metric]
         return {name: values[counted] for name, values in self.columns.items()}
 
+    def take(self, rows: np.ndarray) -> Scores:
+        """The scores of the examples at `rows` alone, indices into the columns."""
+        counted = {name: values[rows] for name, values in self.rows_of.items()}
+        return replace(
+            self,
+            columns={name: values[rows] for name, values in self.columns.items()},
+            written={name: int(counted[name].sum()) if name in counted else len(rows) for name in self.written},
+            rows_of=counted,
+            each={name: values[rows] for name, values in self.each.items()},
+        )
+
     def value(self, metric: str | None = None) -> float:
         """Raises RecipeError for a metric that has no meaning for these rows."""
         name = metric or self.primary
@@ -133,7 +144,7 @@ class Scores:
 class Task(Part, ABC):
     """A subclass is final, and lives alone in tasks/<name>.py; its fields are its options."""
 
-    pipeline_tag: ClassVar[str]  # what the hub calls such models
+    pipeline_tag: ClassVar[str] = ""  # what the hub calls such models
     primary_metric: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]  # names of what `score` gives
     baselines: ClassVar[tuple[str, ...]]  # files of evaluation/baselines/ that this task is compared with
@@ -333,6 +344,10 @@ class Task(Part, ABC):
     @abstractmethod
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
         """Values per example of predictions against the targets of the same rows."""
+
+    @abstractmethod
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        """The metrics that `score` measures of such columns, so that kept columns can be measured again."""
 
     @abstractmethod
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:

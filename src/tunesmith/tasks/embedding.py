@@ -197,25 +197,29 @@ class Embedding(OutputTask):
         said = np.array([item.value for item in predictions], dtype=np.float64)
         if labels.scale:
             scored = {"truth": np.array(truth, dtype=np.float64).reshape(-1, 1), "predicted": said[:, None]}
-            functions: dict[str, Metric] = {"spearman": rank_correlation, "pearson": correlation}
+            functions = self.functions(scored, labels)
             wanted = (scored["truth"][:, 0] - labels.center[0]) / labels.scale[0]
             each = {"difference": said - wanted}  # of the cosine, from the score as a share of the range of scores
             return Scores(scored, functions, "spearman", other_scale=frozenset(functions), each=each)
         evidence = np.array([item.evidence for item in predictions], dtype=np.float64)
         others, negatives = evidence[:, -_retrieval.DEPTH :], evidence[:, 1 : -_retrieval.DEPTH]
         columns = {"truth": np.ones(len(said)), "similarity": said, "rank": _retrieval.rank_of(said, others)}
-        metrics: dict[str, Metric] = {
+        if negatives.shape[1]:
+            columns["negative"] = negatives.max(axis=1)
+        metrics = self.functions(columns, labels)
+        shares = frozenset({"accuracy_at_1", "triplet_accuracy"} & metrics.keys())
+        each = {"mrr_at_10": _retrieval.reciprocal_ranks(columns)}
+        return Scores(columns, metrics, "mrr_at_10", shares=shares, each=each)
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        if labels.scale:
+            return {"spearman": rank_correlation, "pearson": correlation}
+        found: dict[str, Metric] = {
             "mrr_at_10": _retrieval.mrr_at_10,
             "ndcg_at_10": _retrieval.ndcg_at_10,
             "accuracy_at_1": _retrieval.accuracy_at_1,
         }
-        shares = {"accuracy_at_1"}
-        if negatives.shape[1]:
-            columns["negative"] = negatives.max(axis=1)
-            metrics["triplet_accuracy"] = _retrieval.triplet_accuracy
-            shares.add("triplet_accuracy")
-        each = {"mrr_at_10": _retrieval.reciprocal_ranks(columns)}
-        return Scores(columns, metrics, "mrr_at_10", shares=frozenset(shares), each=each)
+        return found | ({"triplet_accuracy": _retrieval.triplet_accuracy} if "negative" in columns else {})
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         """ "vector" of single texts; "cosine" of several, and "rank" among the second texts of all rows given."""

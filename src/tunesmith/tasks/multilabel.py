@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -137,12 +137,15 @@ class Multilabel(OutputTask):
         }
         columns["predicted"] = columns["predicted"].reshape(shape)
         columns["rank"] = ranks(columns["probability"])
-        metrics: dict[str, Metric] = {
+        each = _of_each(columns["truth"], columns["predicted"])
+        return Scores(columns, self.functions(columns, labels), self.primary_metric, each=each)
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        return {
             "micro_f1": label_f1("micro"),
             "macro_f1": label_f1("macro"),
             "average_precision": average_precision,
         }
-        return Scores(columns, metrics, self.primary_metric, each=_of_each(columns["truth"], columns["predicted"]))
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said: dict[str, list[Any]] = {"labels": [list(item.value) for item in predictions]}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tunesmith.models.text import Joined, TextProcessor
 
 STARTS, ENDS = 1, 2  # what a token's target is made of: the answer starts there, it ends there
+WHOLE = {"f1": "f1", "exact_match": "exact"}  # metrics of all questions, and their columns
 QUESTION_SHARE = 0.5  # of the length limit that a question may take
 LONGEST_OVERLAP = 7 / 8  # of a window: more would read a text word by word for one long answer
 
@@ -243,25 +244,24 @@ class QuestionAnswering(Task):
             "exact": np.array([best("exact", gold, reply.text) for gold, reply in both], dtype=np.float64),
             "best_f1": np.array([best("f1", gold, reply.best) for gold, reply in both], dtype=np.float64),
         }
-        metrics: dict[str, Metric] = {
-            "f1": mean_of("f1"),
-            "exact_match": mean_of("exact"),
+        metrics, answered = self.functions(columns, labels), columns["truth"]
+        rows_of = {
+            name: ~answered if name == "no_answer_accuracy" else answered for name in metrics if name not in WHOLE
         }
-        whole = set(metrics)
+        shares = frozenset({"exact_match", "has_answer_exact", "no_answer_accuracy"})
+        each = {"exact_match": columns["exact"], "f1": columns["f1"]}
+        return Scores(columns, metrics, self.primary_metric, shares=shares, rows_of=rows_of, each=each)
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        found: dict[str, Metric] = {name: mean_of(column) for name, column in WHOLE.items()}
         if len(set(columns["truth"].tolist())) > 1:
-            metrics |= {
+            found |= {
                 "has_answer_f1": mean_of("f1"),
                 "has_answer_exact": mean_of("exact"),
                 "no_answer_accuracy": mean_of("exact"),
                 "best_span_f1": mean_of("best_f1"),
             }
-        answered = columns["truth"]
-        rows_of = {
-            name: ~answered if name == "no_answer_accuracy" else answered for name in metrics if name not in whole
-        }
-        shares = frozenset({"exact_match", "has_answer_exact", "no_answer_accuracy"})
-        each = {"exact_match": columns["exact"], "f1": columns["f1"]}
-        return Scores(columns, metrics, self.primary_metric, shares=shares, rows_of=rows_of, each=each)
+        return found
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         """The answer ("" for none), its place in the context (empty for none), and its probability against no answer."""

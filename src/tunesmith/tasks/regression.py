@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,6 +21,7 @@ from tunesmith.tasks._metrics import correlation, rank_correlation, root_mean_sq
 from tunesmith.tasks.base import Labels, LossSum, Metric, Mistake, OutputTask, Prediction, Scores, encode_texts
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from tunesmith.models.backbone import Backbone
@@ -134,20 +135,22 @@ class Regression(OutputTask):
             "truth": np.array(truth, dtype=np.float64).reshape(shape),
             "predicted": np.array([item.value for item in predictions], dtype=np.float64).reshape(shape),
         }
-        alone = len(labels.names) == 1
-        name, unit = ("rmse", np.ones(1)) if alone else ("standardised_rmse", np.array(labels.scale))
-        metrics: dict[str, Metric] = {
-            "spearman": rank_correlation,
-            "pearson": correlation,
-            name: root_mean_square_error(unit),
-        }
+        alone, metrics = len(labels.names) == 1, self.functions(columns, labels)
         free = frozenset({"spearman", "pearson"})
         off = columns["predicted"] - columns["truth"]
         each = {
             "difference" if alone else f"difference of {label}": off[:, place]
             for place, label in enumerate(labels.names)
         }
-        return Scores(columns, metrics, self.primary_metric, lower=frozenset({name}), other_scale=free, each=each)
+        lower = frozenset(metrics) - free
+        return Scores(columns, metrics, self.primary_metric, lower=lower, other_scale=free, each=each)
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        import numpy as np
+
+        alone = len(labels.names) == 1
+        name, unit = ("rmse", np.ones(1)) if alone else ("standardised_rmse", np.array(labels.scale))
+        return {"spearman": rank_correlation, "pearson": correlation, name: root_mean_square_error(unit)}
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         if len(labels.names) == 1:

@@ -22,7 +22,7 @@ from tunesmith.tasks._disagreement import classes_apart
 from tunesmith.tasks._tokens import Frequencies, judged_tokens, token_loss
 from tunesmith.tasks._writing import WritingTask
 from tunesmith.tasks._written import Pair, left_out, measures_of
-from tunesmith.tasks.base import Labels, LossSum, Metric, Prediction
+from tunesmith.tasks.base import Labels, LossSum, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,9 +193,7 @@ class Seq2Seq(WritingTask):
     def pair(self, said: str, truth: Any) -> Pair:
         return compared(said, None), compared(str(truth), None)
 
-    def measures(
-        self, pairs: Sequence[Pair | None], own: Mapping[str, Compare]
-    ) -> tuple[dict[str, np.ndarray], dict[str, Metric]]:
+    def measures(self, pairs: Sequence[Pair | None], own: Mapping[str, Compare]) -> dict[str, np.ndarray]:
         return measures_of(pairs, own)
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:

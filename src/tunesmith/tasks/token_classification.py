@@ -21,6 +21,7 @@ from tunesmith.tasks._metrics import entity_f1, entity_precision, entity_recall
 from tunesmith.tasks.base import Labels, LossSum, Mark, Metric, Mistake, OutputTask, Prediction, Scores
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from tunesmith.models.backbone import Backbone
@@ -181,14 +182,16 @@ class TokenClassification(OutputTask):
             for name, some in (("truth", true), ("predicted", said), ("hits", true & said)):
                 for _, _, kind in some:
                     columns[name][row, kinds[kind]] += 1
-        metrics: dict[str, Metric] = {
+        hits, both = columns["hits"].sum(1), columns["truth"].sum(1) + columns["predicted"].sum(1)
+        f1 = np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
+        return Scores(columns, self.functions(columns, labels), self.primary_metric, each={"entity_f1": f1})
+
+    def functions(self, columns: Mapping[str, np.ndarray], labels: Labels) -> dict[str, Metric]:
+        return {
             "entity_f1": entity_f1,
             "entity_precision": entity_precision,
             "entity_recall": entity_recall,
         }
-        hits, both = columns["hits"].sum(1), columns["truth"].sum(1) + columns["predicted"].sum(1)
-        f1 = np.where(both > 0, 2 * hits / np.maximum(both, 1), 1.0)
-        return Scores(columns, metrics, self.primary_metric, each={"entity_f1": f1})
 
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         """A list of spans for each text; of one that was given as words also which of them a span takes."""

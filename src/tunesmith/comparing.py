@@ -1,0 +1,272 @@
+"""Finished runs beside each other: on the same test rows, as a statistician would."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ArtifactError, DataError
+from tunesmith.evaluation.intervals import Interval, bootstrap, paired_difference
+from tunesmith.evaluation.kept_scores import read_scores
+from tunesmith.evaluation.significance import discordant, holm, mcnemar, permutation
+from tunesmith.predictor import Card
+from tunesmith.runs import Run, check_there
+from tunesmith.tasks.base import Scores
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA = 1  # of compare.json; raised when a key changes its meaning or goes away
+EXAMPLES = 30  # rows shown on which the runs disagree
+SHOWN = 300  # characters of a text
+SCORES, ROWS = Path("predictions") / "test.safetensors", Path("predictions") / "test.parquet"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run, as its folder has it."""
+
+    name: str
+    report: Mapping[str, Any]
+    scores: Scores
+    keys: Sequence[str]  # of each test row: the same in two runs where text and target are
+    texts: Sequence[str]
+    truth: Sequence[str]
+    said: Sequence[str]
+    labels: tuple[str, ...]
+
+
+def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
+    """Plain data: the runs' figures on the test rows that all have, and each pair's difference with interval and p.
+
+    Intervals cover what the first run's do; p is by McNemar's exact test for metrics that count hits, else by
+    permutation, both paired, and corrected by Holm for the number of pairs. Raises ArtifactError for what is no finished
+    run, and DataError where the runs cannot be compared: fewer than two, another task's metric or labels, no common row.
+    """
+    sides = _read(folders)
+    first = sides[0]
+    _check(sides)
+    sides, shared = _on_common_rows(sides)
+    confidence = first.report["confidence"]
+    resamples = first.report["recipe"]["evaluation"]["resamples"]
+    primary = first.scores.primary
+    metrics = [name for name in first.scores.metrics if all(name in side.scores.metrics for side in sides)]
+    found = {
+        side.name: {name: bootstrap(side.scores, name, resamples, confidence, seed) for name in metrics}
+        for side in sides
+    }
+    return {
+        "schema": SCHEMA,
+        "primary": primary,
+        "lower": sorted(first.scores.lower),
+        "confidence": confidence,
+        "rows": shared,
+        "rows_of": {side.name: side.report["rows_tested"] for side in sides},
+        "runs": [_of_run(side, found[side.name], found, primary) for side in sides],
+        "pairs": _pairs(sides, metrics, resamples, confidence, seed),
+        "disagreements": _disagreements(sides),
+        "settings": _settings(sides),
+    }
+
+
+def _read(folders: Sequence[Path]) -> list[Side]:
+    if len(folders) < 2:
+        raise DataError("compare: give two runs or more, such as: tunesmith compare runs/a runs/b")
+    problems, sides = [], []
+    names = _names(folders)
+    for folder, name in zip(folders, names, strict=True):
+        try:
+            sides.append(_side(folder, name))
+        except ArtifactError as error:
+            problems += error.problems
+    if problems:
+        raise ArtifactError(*problems)
+    return sides
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """The folders' own names, with those above them where these are not enough to tell them apart."""
+    whole = [folder.resolve() for folder in folders]
+    twice = [str(path) for path, count in Counter(whole).items() if count > 1]
+    if twice:
+        raise DataError(f"{', '.join(twice)}: is named twice; give each run once")
+    for depth in itertools.count(1):
+        names = ["/".join(path.parts[-depth:]) for path in whole]
+        if len(set(names)) == len(names):
+            return names
+    raise AssertionError("unreachable: whole paths differ")
+
+
+def _side(folder: Path, name: str) -> Side:
+    from pyarrow import parquet
+
+    check_there(folder)
+    report = Run(folder).report
+    if not report["metrics"]:
+        raise ArtifactError(f"{folder}: was not measured on test rows; hold some out with data.test and train it again")
+    card = Card.read(folder / "model")
+    if not (folder / SCORES).is_file():
+        raise ArtifactError(f"{folder / SCORES}: is not there; a run of an earlier version has to be trained again")
+    scores = read_scores(folder / SCORES, lambda columns: card.task.functions(columns, card.labels))
+    rows = parquet.read_table(folder / ROWS).to_pydict()
+    texts = [
+        text if pair is None else f"{text}  |  {pair}"
+        for text, pair in zip(rows["text"], rows.get("pair", [None] * len(rows["text"])), strict=True)
+    ]
+    truth = ["" if item is None else str(item) for item in rows["truth"]]
+    fixed = ("row", "line", "text", "pair", "truth")
+    told = next((key for key in rows if key not in fixed and ":" not in key), None)
+    said = [""] * len(texts) if told is None else [str(item) for item in rows[told]]
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []
+    for pair in zip(texts, truth, strict=True):
+        seen[pair] += 1
+        keys.append("\x1f".join((*pair, str(seen[pair]))))
+    return Side(name, report, scores, keys, texts, truth, said, card.labels.names)
+
+
+def _check(sides: Sequence[Side]) -> None:
+    """Raises DataError with everything that keeps the runs from being compared."""
+    first, problems = sides[0], []
+    for other in sides[1:]:
+        if other.scores.primary != first.scores.primary:
+            problems.append(
+                f"{other.name}: is judged by {other.scores.primary} (task {other.report['task']}), and {first.name} by "
+                f"{first.scores.primary} (task {first.report['task']}); compare runs of one task"
+            )
+        elif other.labels != first.labels:
+            problems.append(f"{other.name}: knows other labels than {first.name}; compare runs on the same data")
+    if problems:
+        raise DataError(*problems)
+
+
+def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
+    """The same sides with the rows that all of them were tested on, in the first one's order."""
+    import numpy as np
+
+    common = set(sides[0].keys).intersection(*(side.keys for side in sides[1:]))
+    if not common:
+        raise DataError(
+            "the runs have no test row in common, so nothing can be compared; train them on the same data with the same "
+            "seed, or give a test file of its own"
+        )
+    order = [key for key in sides[0].keys if key in common]
+    first = [row for row, key in enumerate(sides[0].keys) if key in common]
+    taken = []
+    for side in sides:
+        place = {key: row for row, key in enumerate(side.keys)}
+        rows = [place[key] for key in order]
+        taken.append(
+            replace(
+                side,
+                scores=_with_truth(side.scores.take(np.array(rows)), sides[0].scores.take(np.array(first))),
+                keys=order,
+                texts=[side.texts[row] for row in rows],
+                truth=[side.truth[row] for row in rows],
+                said=[side.said[row] for row in rows],
+            )
+        )
+    return taken, len(order)
+
+
+def _with_truth(scores: Scores, first: Scores) -> Scores:
+    """With the first run's column of truth: the rows are the same, but where only their numbers are told, these differ."""
+    return replace(scores, columns={**scores.columns, "truth": first.columns["truth"]})
+
+
+def _of_run(
+    side: Side, found: Mapping[str, Interval], all_found: Mapping[str, Mapping[str, Interval]], primary: str
+) -> dict[str, Any]:
+    report = side.report
+    return {
+        "name": side.name,
+        **{key: report[key] for key in ("task", "model", "method", "seed")},
+        "metrics": {name: asdict(interval) for name, interval in found.items()},
+        "cost": report["cost"],
+        "curves": report["curves"],
+    }
+
+
+def _pairs(
+    sides: Sequence[Side], metrics: Sequence[str], resamples: int, confidence: float, seed: int
+) -> list[dict[str, Any]]:
+    """Every two runs: the later less the earlier in each metric, more being better whatever the metric."""
+    primary, pairs = sides[0].scores.primary, list(itertools.combinations(sides, 2))
+    ps = {f"{a.name}\x1f{b.name}": _p(a.scores, b.scores, primary, resamples, seed) for a, b in pairs}
+    adjusted = holm(ps)
+    return [
+        {
+            "from": a.name,
+            "to": b.name,
+            "p": ps[key],
+            "adjusted": adjusted[key],
+            "differences": {
+                name: asdict(paired_difference(b.scores, a.scores, name, resamples, confidence, seed))
+                for name in metrics
+            },
+        }
+        for (a, b), key in zip(pairs, ps, strict=True)
+    ]
+
+
+def _p(a: Scores, b: Scores, metric: str, permutations: int, seed: int) -> float:
+    if metric in a.shares:
+        return mcnemar(*discordant(b, a, metric))
+    return permutation(b, a, metric, permutations, seed)
+
+
+def _disagreements(sides: Sequence[Side]) -> dict[str, Any]:
+    """How many rows get different answers, and those on which the runs' own measures of the row are furthest apart."""
+    rows = range(len(sides[0].keys))
+    differing = [row for row in rows if len({side.said[row] for side in sides}) > 1]
+    measure = next(iter(sides[0].scores.each), None)
+    apart = _apart(sides, measure)
+    chosen = sorted(differing, key=lambda row: (-apart[row], row))[:EXAMPLES]
+    return {
+        "count": len(differing),
+        "measure": measure,
+        "examples": [
+            {
+                "text": sides[0].texts[row][:SHOWN],
+                "truth": sides[0].truth[row],
+                "said": {side.name: side.said[row] for side in sides},
+            }
+            for row in chosen
+        ],
+    }
+
+
+def _apart(sides: Sequence[Side], measure: str | None) -> np.ndarray:
+    """[rows] how far the best and the worst run's measure of a row are from each other; 0 without a measure."""
+    import numpy as np
+
+    if measure is None or any(measure not in side.scores.each for side in sides):
+        return np.zeros(len(sides[0].keys))
+    of_each = np.stack([side.scores.each[measure] for side in sides])
+    return np.nan_to_num(of_each.max(axis=0) - of_each.min(axis=0))
+
+
+def _settings(sides: Sequence[Side]) -> list[dict[str, Any]]:
+    """Keys of the recipes, as they were worked out, in which the runs differ."""
+    flat = {side.name: _flat(side.report["recipe"]) | _derived(side.report) for side in sides}
+    keys = sorted({key for settings in flat.values() for key in settings})
+    found = [{"key": key, "values": {name: flat[name].get(key, "") for name in flat}} for key in keys]
+    return [item for item in found if len(set(item["values"].values())) > 1]
+
+
+def _derived(report: Mapping[str, Any]) -> dict[str, str]:
+    return {item["key"]: str(item["value"]) for item in report["derived"]}
+
+
+def _flat(plain: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in plain.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = str(value)
+    return found

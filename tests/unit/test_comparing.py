@@ -1,0 +1,167 @@
+"""Finished runs beside each other: the same figures as each had alone, paired differences, and what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from typer.testing import CliRunner
+
+from shortruns import write_rows
+from tunesmith import finetune
+from tunesmith.catalog import build, names
+from tunesmith.cli.main import build_app
+from tunesmith.comparing import compare_runs
+from tunesmith.errors import ArtifactError, DataError
+from tunesmith.evaluation.compare_page import comparison_lines, render_comparison
+from tunesmith.evaluation.kept_scores import read_scores, write_scores
+from tunesmith.predictor import Card
+from tunesmith.tasks.base import Task
+
+Folder = Callable[[str], Path]
+SHORT = {"training.epochs": 2, "evaluation.resamples": 200, "evaluation.quick": True, "evaluation.baselines": False}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, model_folder: Folder) -> list[Path]:
+    root = tmp_path_factory.mktemp("compared")
+    table = write_rows(root / "rows.csv", 240)
+    base = str(model_folder("sentence"))
+    return [
+        finetune(base, table, method, settings={**SHORT, "data.test": 0.3, **more}, out=root / name).path
+        for name, method, more in (
+            ("head", "head", {}),
+            ("full", "full", {"training.rate": 3e-3}),
+            ("lora", "lora", {"training.epochs": 1}),
+        )
+    ]
+
+
+def test_kept_scores_measure_as_they_did(runs: list[Path], tmp_path: Path) -> None:
+    card = Card.read(runs[0] / "model")
+    path = runs[0] / "predictions" / "test.safetensors"
+    found = read_scores(path, lambda columns: card.task.functions(columns, card.labels))
+    report = json.loads((runs[0] / "report.json").read_text())
+    assert {name: found.value(name) for name in found.metrics} == {
+        name: item["value"] for name, item in report["metrics"].items()
+    }
+    write_scores(tmp_path / "again.safetensors", found)
+    assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+    with pytest.raises(ArtifactError, match="holds accuracy, macro_f1, which"):
+        read_scores(path, lambda columns: {})
+    (tmp_path / "torn.safetensors").write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_scores(tmp_path / "torn.safetensors", lambda columns: {})
+
+
+@pytest.mark.parametrize("name", names("tasks"))
+def test_every_task_names_the_metrics_of_its_kept_columns(name: str) -> None:
+    task = build("tasks", name)
+    assert isinstance(task, Task)
+    assert type(task).functions is not Task.functions
+
+
+def test_differences_are_those_of_the_figures_and_p_is_mcnemars(runs: list[Path]) -> None:
+    found = compare_runs(runs)
+    assert found["rows"] == 72 and [run["name"] for run in found["runs"]] == ["head", "full", "lora"]
+    values = {run["name"]: run["metrics"]["accuracy"]["value"] for run in found["runs"]}
+    assert [(pair["from"], pair["to"]) for pair in found["pairs"]] == [
+        ("head", "full"), ("head", "lora"), ("full", "lora"),
+    ]  # fmt: skip
+    right = {run.name: _right(run) for run in runs}
+    for pair in found["pairs"]:
+        a, b = pair["from"], pair["to"]
+        gain = pair["differences"]["accuracy"]
+        assert gain["value"] == pytest.approx(values[b] - values[a])
+        assert gain["low"] <= gain["value"] <= gain["high"]
+        won, lost = int((right[b] & ~right[a]).sum()), int((right[a] & ~right[b]).sum())
+        expected = binomtest(won, won + lost).pvalue if won + lost else 1.0
+        assert pair["p"] == pytest.approx(expected)
+        assert pair["p"] <= pair["adjusted"] <= 1
+    assert found["disagreements"]["count"] == sum(len(set(said)) > 1 for said in zip(*map(_said, runs), strict=True))
+    differing = {item["key"] for item in found["settings"]}
+    assert {"training.rate", "training.epochs"} <= differing and "data.path" not in differing
+
+
+def _rows(run: Path) -> dict[str, list]:
+    from pyarrow import parquet
+
+    return parquet.read_table(run / "predictions" / "test.parquet").to_pydict()
+
+
+def _right(run: Path) -> np.ndarray:
+    rows = _rows(run)
+    return np.array([a == b for a, b in zip(rows["truth"], rows["label"], strict=True)])
+
+
+def _said(run: Path) -> list[str]:
+    return _rows(run)["label"]
+
+
+def test_the_page_says_it_all_and_escapes_what_comes_from_outside(runs: list[Path]) -> None:
+    found = compare_runs(runs)
+    found["disagreements"]["examples"].append(
+        {"text": "<script>x</script>", "truth": "a", "said": dict.fromkeys(["head", "full", "lora"], "<b>")}
+    )
+    page = render_comparison(found)
+    for title in ("Differences", "Cost against quality", "How they learned", "Where they disagree", "What differs"):
+        assert title in page
+    assert "<script>x" not in page and "<b>" not in page.partition("Where they disagree")[2]
+    best = max(found["runs"], key=lambda run: run["metrics"]["accuracy"]["value"])
+    assert comparison_lines(found)[0].startswith(f"{best['name']} has the best accuracy: ")
+    assert len(comparison_lines(found)) == 3
+
+
+def test_rows_that_only_some_runs_have_do_not_count(runs: list[Path], model_folder: Folder, tmp_path: Path) -> None:
+    table = runs[0].parent / "rows.csv"
+    other = finetune(
+        str(model_folder("sentence")),
+        table,
+        "head",
+        settings={**SHORT, "data.test": 0.3, "seed": 4},
+        out=tmp_path / "x",
+    )
+    found = compare_runs([runs[0], other.path])
+    assert 0 < found["rows"] < 72
+    assert "Only the rows that all have count" in render_comparison(found)
+
+
+def test_what_cannot_be_compared_is_said(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="give two runs or more"):
+        compare_runs(runs[:1])
+    with pytest.raises(DataError, match="is named twice"):
+        compare_runs([runs[0], runs[0]])
+    with pytest.raises(ArtifactError) as error:
+        compare_runs([tmp_path / "none", tmp_path])
+    assert len(error.value.problems) == 2
+
+
+def test_other_labels_or_metrics_are_refused(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith import comparing
+
+    sides = comparing._read(runs[:2])
+    with pytest.raises(DataError, match="knows other labels"):
+        comparing._check([sides[0], replace(sides[1], labels=("a", "b"))])
+    with pytest.raises(DataError, match="is judged by macro_f1"):
+        comparing._check([sides[0], replace(sides[1], scores=replace(sides[1].scores, primary="macro_f1"))])
+    with pytest.raises(DataError, match="no test row in common"):
+        comparing._on_common_rows([sides[0], replace(sides[1], keys=["x"] * 72)])
+
+
+def test_the_command_writes_a_page_and_never_over_another(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("compare.html", "compare-2.html"):
+        found = CliRunner().invoke(build_app(), ["compare", *map(str, runs)])
+        assert found.exit_code == 0 and f"page: {name}" in found.stdout
+        assert (tmp_path / name).is_file()
+    found = CliRunner().invoke(build_app(), ["compare", *map(str, runs), "--out", "compare.html"])
+    assert "is there already" in str(found.exception)
+    found = CliRunner().invoke(build_app(), ["compare", *map(str, runs), "--json"])
+    assert json.loads(found.stdout)["primary"] == "accuracy"
