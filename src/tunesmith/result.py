@@ -87,19 +87,11 @@ def measure_result(
     assert test is not None, "there are test rows"
     found, scores, truth = test.predictions, test.scores, test.truth
     baselines = baselines_of(recipe, prepared, encoded, built)
-    chosen = recipe.evaluation
-    comparison = compare(
-        scores,
-        {item.name: item.scores for item in baselines},
-        chosen.resamples,
-        chosen.confidence,
-        recipe.seed,
-        strata_of_test(prepared.splits, prepared.columns, prepared.target),
-    )
+    comparison = _compared(recipe, prepared, scores, baselines)
     cost = _cost(prepared, built, predictor, spent)
     losses, evaluations, best = _curves(ledger)
     best = None if built.delivered else best
-    verdict = _judged(recipe, built, scores, comparison, cost, _unchanged(built, recipe, len(losses), best))
+    verdict = _judged(recipe, scores, comparison, cost, len(found), _unchanged(built, recipe, len(losses), best))
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     train, column = prepared.table("train"), prepared.columns.label
@@ -117,7 +109,7 @@ def measure_result(
         model=recipe.model,
         method=recipe.method.part_name(),
         seed=recipe.seed,
-        confidence=chosen.confidence,
+        confidence=recipe.evaluation.confidence,
         data=recipe.data.path,
         splits=[Split(name, len(prepared.table(name)), prepared.splits.why.get(name, "")) for name in SPLITS],
         scores=scores,
@@ -151,22 +143,27 @@ def measure_result(
     yield Note("model", (f"{run / 'model'} {opens}",))
 
 
-def _judged(
-    recipe: Recipe, built: Built, scores: Scores, comparison: Comparison, cost: Cost, unchanged: str
-) -> Verdict:
-    primary = scores.primary
+def _compared(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: list[Baseline]) -> Comparison:
+    """Beside the baselines, with intervals that know how the test rows were held out."""
+    strata = strata_of_test(prepared.splits, prepared.columns, prepared.target)
+    others, chosen = {item.name: item.scores for item in baselines}, recipe.evaluation
+    return compare(scores, others, chosen.resamples, chosen.confidence, recipe.seed, strata)
+
+
+def _judged(recipe: Recipe, scores: Scores, comparison: Comparison, cost: Cost, rows: int, unchanged: str) -> Verdict:
+    metric = scores.primary
     return judge(
-        primary,
-        comparison.metrics[primary],
-        comparison.of_baselines(primary),
+        metric,
+        comparison.metrics[metric],
+        comparison.of_baselines(metric),
         comparison.gains,
         comparison.tests,
         cost,
-        len(scores.columns["truth"]),
+        rows,
         recipe.method.part_name(),
         confidence=recipe.evaluation.confidence,
-        counted=primary in scores.shares,
-        lower=primary in scores.lower,
+        counted=metric in scores.shares,
+        lower=metric in scores.lower,
         unchanged=unchanged,
     )
 

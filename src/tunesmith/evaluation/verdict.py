@@ -162,12 +162,12 @@ def judge(
         return Verdict(None, " ".join([opening, advice, *closing]))
     best = (min if lower else max)(rivals, key=lambda name: rivals[name].value)
     gain, test = gains[best], tests[best]
-    sure, told = test.p < 1 - confidence, gain_said(gain, test, lower)
+    sure, told = test.p < 1 - confidence, _gain_said(gain, test, lower)
     words = _FROZEN if method == "head" else _CHANGED
     against = f"against {figures(rivals[best].value)[0]} for {PHRASES.get(best, best)}"
     # What changing the base brought is a question of its own where a model without any base is the best rival.
     frozen = (
-        [f"Against {PHRASES[PROBE]} it is {gain_said(gains[PROBE], tests[PROBE], lower)}."]
+        [f"Against {PHRASES[PROBE]} it is {_gain_said(gains[PROBE], tests[PROBE], lower)}."]
         if PROBE in rivals and best != PROBE
         else []
     )
@@ -203,7 +203,7 @@ def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> f
     return rows_tested * ((reach + NormalDist().inv_cdf(POWER)) * error / gain.value) ** 2
 
 
-def gain_said(gain: Interval, test: Significance, lower: bool) -> str:
+def _gain_said(gain: Interval, test: Significance, lower: bool) -> str:
     """ "+0.012 [+0.005, +0.018], p = 0.03" """
     return f"{gain_with_interval(gain, lower)}, {p_value(test.p)}"
 

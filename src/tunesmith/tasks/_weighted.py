@@ -70,7 +70,7 @@ class OfSums(Weighted):
 def weigh(metric: Callable[[Columns], float], columns: Columns) -> Weighed:
     """As `Weighted.weighing` for any metric: of a plain function each sample is made and measured, one by one.
 
-    The weights of a plain function are whole numbers: how often each example is there.
+    Of a plain function weights are cut to whole numbers: how often each example is there.
     """
     import numpy as np
 
