@@ -97,11 +97,11 @@ def gain_with_interval(gain: Interval, lower: bool = False) -> str:
 
 
 def p_value(p: float) -> str:
-    """ "p = 0.03"; of less than 0.01 with a third digit, and with as many as tell it from 0.05; "p < 0.001"."""
+    """ "p = 0.03"; "p < 0.001"; with a third digit where it is less than 0.01, and with as many as tell it from 0.05."""
     if p < 0.001:
         return "p < 0.001"
     digits = 3 if p < 0.01 else 2
-    while digits < 6 and (round(p, digits) < 0.05) != (p < 0.05):
+    while digits < 5 and round(p, digits) == 0.05:
         digits += 1
     return f"p = {p:.{digits}f}"
 
