@@ -1,8 +1,9 @@
 """A 95 % interval covers the truth in 93 to 97 % of 1,000 synthetic experiments.
 
 Each experiment draws test rows from a distribution whose metric is known exactly, and asks for an interval as a report
-would, with fewer resamples (1,000, the same draws each time). Of 1,000 experiments the share that is covered has itself a standard error of
-0.7 %. The controls are held to the same bounds and must fail them.
+would, with fewer resamples (1,000, the same draws each time). Of 1,000 experiments the share that is covered has itself a
+standard error of 0.7 %. Of accuracy, whose interval also holds the exact binomial one, 95.5 to 96.6 % were covered, of the
+others 93.6 to 95.9 %. The controls are held to the same bounds and must fail them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from tunesmith.tasks.base import Scores
 
 EXPERIMENTS, RESAMPLES = 1000, 1000
 SHARES = np.array([0.4, 0.3, 0.15, 0.1, 0.05])  # of five classes
-# Of a share the union with the exact binomial interval covers more than 95 %: 95.5 to 96.6 % below, as measured.
 SPREAD = 0.6  # standard deviation of the error of numbers, where that of the truth is 1
 
 
