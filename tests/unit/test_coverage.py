@@ -81,7 +81,7 @@ def experiments(metric: str) -> Iterator[Scores]:
             truth = draw.choice(len(SHARES), size=300, p=SHARES)
             yield of_classes(truth, said(draw, truth))
         else:
-            yield of_numbers(draw, 100 if metric == "spearman" else 200)  # ranks take longest
+            yield of_numbers(draw, 200)
 
 
 def coverage(true: float, intervals: Iterator[Interval]) -> float:
