@@ -7,8 +7,10 @@ from collections import Counter
 
 from tunesmith.data.units import Unit
 
-MOST_REPAIRS = 200  # of a side of groups
-NEAR_EDGE = 200  # groups on either side of the last that was drawn, that may be exchanged
+ROWS_WEIGHT = 10  # of how many rows a side of groups has, beside what each class has
+PLAY = 1.0  # roots of a class's share that groups may go beyond it
+MOST_REPAIRS = 100  # of a side of groups
+NEAR_EDGE = 100  # groups on either side of the last that was drawn, that may be exchanged
 ROUNDING = 1e-9  # 0.29 of 100 rows are 29, and not the 28.999... that floating point makes of it
 
 
@@ -63,13 +65,11 @@ def hold_out_groups(units: list[Unit], sides: list[str], side: str, share: float
     their number) are groups at the edge added, taken back or exchanged, those that help most first.
     """
     order = _in_order(units, sides, side, seed)
-    rows = share * sum(len(unit.rows) for unit in units)
-    size, held = 0, set[int]()
-    for index in order:
-        if _growth(size, len(units[index].rows), rows) < 0:
-            held.add(index)
-            size += len(units[index].rows)
-    balance = _Balance(units, share, held)
+    balance = _Balance(units, share)
+    for balanced in (True, False):
+        for index in order:
+            if index not in balance.held and balance.fits(index, balanced):
+                balance.move(index)
     for _ in range(MOST_REPAIRS):
         if balance.distance() <= len(balance.wanted) or not _repair(balance, order):
             break
@@ -80,29 +80,50 @@ def hold_out_groups(units: list[Unit], sides: list[str], side: str, share: float
 class _Balance:
     """What a side has of rows and of each class, and what it should have."""
 
-    def __init__(self, units: list[Unit], share: float, held: set[int]) -> None:
+    def __init__(self, units: list[Unit], share: float) -> None:
         self._counts = [{None: len(unit.rows), **unit.labels} for unit in units]  # by class; None for all rows
         total: Counter[str | None] = Counter()
         for counts in self._counts:
             total.update(counts)
         self.wanted = {key: share * count for key, count in total.items()}
+        self._weight = {key: ROWS_WEIGHT if key is None else 1 for key in total}
         self._have = dict.fromkeys(self.wanted, 0)
         self.held: set[int] = set()
-        for index in held:
-            self.move(index)
+
+    def fits(self, index: int, balanced: bool) -> bool:
+        """Whether the unit brings all rows nearer to their share, and with `balanced` no class beyond its own and play."""
+        counts = self._counts[index]
+        if _growth(self._have[None], counts[None], self.wanted[None]) >= 0:
+            return False
+        return not balanced or all(
+            self._have[key] + count <= math.ceil(self.wanted[key]) + PLAY * math.sqrt(self.wanted[key])
+            for key, count in counts.items()
+        )
 
     def distance(self) -> float:
-        """Chi-squared."""
-        return sum((self._have[key] - wanted) ** 2 / wanted for key, wanted in self.wanted.items())
+        """Chi-squared, that of the rows weighted."""
+        return sum(self._weight[key] * (self._have[key] - wanted) ** 2 / wanted for key, wanted in self.wanted.items())
 
     def change(self, index: int) -> float:
         """By how much the distance grows when the unit is added, or taken back where it is held."""
         sign = -1 if index in self.held else 1
         return sum(
-            _growth(self._have[key], sign * count, self.wanted[key]) for key, count in self._counts[index].items()
+            self._weight[key] * _growth(self._have[key], sign * count, self.wanted[key])
+            for key, count in self._counts[index].items()
         )
 
+    def exchange(self, one: int, other: int) -> float:
+        """By how much it grows when one of the two is added and the other is taken back."""
+        counts = self._counts[other]
+        shared = sum(
+            self._weight[key] * count * counts[key] / self.wanted[key]
+            for key, count in self._counts[one].items()
+            if key in counts
+        )
+        return self.change(one) + self.change(other) - 2 * shared
+
     def move(self, index: int) -> None:
+        """Adds the unit, or takes it back where it is held."""
         sign = -1 if index in self.held else 1
         self.held ^= {index}
         for key, count in self._counts[index].items():
@@ -113,18 +134,10 @@ def _repair(balance: _Balance, order: list[int]) -> bool:
     """Adds, takes back or exchanges the units that lessen the distance most; whether any do."""
     inside = [index for index in reversed(order) if index in balance.held][:NEAR_EDGE]
     outside = [index for index in order if index not in balance.held][:NEAR_EDGE]
-    ways = []
-    for steps in ((outside,), (inside,), (outside, inside), (inside, outside)):
-        if all(steps):
-            moved = []
-            for step in steps:
-                moved.append(min(step, key=balance.change))
-                balance.move(moved[-1])
-            ways.append((balance.distance(), moved))
-            for index in moved:
-                balance.move(index)
-    distance, moved = min(ways, key=lambda way: way[0], default=(math.inf, []))
-    if distance >= balance.distance() - ROUNDING:
+    ways: list[tuple[float, tuple[int, ...]]] = [(balance.change(index), (index,)) for index in (*outside, *inside)]
+    ways += [(balance.exchange(one, other), (one, other)) for one in outside for other in inside]
+    growth, moved = min(ways, key=lambda way: way[0])
+    if growth >= -ROUNDING:
         return False
     for index in moved:
         balance.move(index)
