@@ -38,21 +38,23 @@ def make_splits(
     """Training, validation and test rows from cleaned tables; the given ones are left as they are.
 
     `validation` and `test` are shares of the rows of `tables["train"]`, and are used only where that table is not
-    given. Stratified by what `target` counts a row for: each class gives its share, to the nearest row over all classes,
-    and keeps at least one training row. Rows of the same text (case and white space set aside) stay together always, and
-    where the target `swaps` so do rows of the same two texts in either order. So do rows that say nearly the same (see
-    near.py), but for those that would make a unit of more than a twentieth of the rows: a finding counts these. With
-    `columns.group`, rows of one group stay together, and shares and strata are met as nearly as whole groups allow: a side
-    that would stay empty takes the smallest group that can be spared.
+    given. Stratified by what `target` counts a row for: all classes together give their share to the row, each gives its
+    own to the row or, where that is 5 rows or more, nearly so (see `hold_out`), and keeps at least one training row. Rows
+    of the same text (case and white space set aside) stay together always, and where the target `swaps` so do rows of the
+    same two texts in either order. So do rows that say nearly the same (see near.py), but for those that would make a unit
+    of more than a twentieth of the rows: a finding counts these. With `columns.group`, rows of one group stay together,
+    and shares and strata are met as nearly as whole groups allow: a side that would stay empty takes the smallest group
+    that can be spared.
 
     A function of what the rows hold and of the seed, whatever their order. A row is drawn by its text (or group) alone,
     and each class gives the rows that are drawn first. Added rows so move an old one only by standing on the other side of
     an edge: with n rows held out of a class and a share a of rows added, the edge moves by about sqrt(a n) rows, where a
-    fresh drawing would move n. Of Banking77's test rows 98 % are test rows still when a tenth of the rows is added. (A row
-    moves too where an added one joins it to another unit, or a class changes its main label.)
+    fresh drawing would move n. Measured on Banking77 with a tenth of the rows added: 98 % of the test rows (a tenth, 13 a
+    class) stay test rows, 96 % of the validation rows (6 a class) stay so, and of whole groups of 6 rows of mixed classes
+    95 %. A row moves too where an added one joins it to another unit.
 
     With `columns.time` the newest rows are held out instead: see `_by_time`. Raises DataError where a share above 0 cannot
-    hold out one row, and what `times_of` does.
+    hold out one row, and as `times_of` does.
     """
     train = tables["train"]
     shares = {"test": test, "validation": validation}
