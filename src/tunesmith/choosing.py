@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunesmith.catalog import with_options
-from tunesmith.data.columns import LANGUAGE, Asked, Columns, find_columns, gathered
+from tunesmith.data.columns import LANGUAGE, Asked, Columns, check_named, find_columns, gathered
 from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.tag_columns import holds_spans, holds_words
@@ -69,6 +69,9 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     kind that the task cannot learn with.
     """
     wanted, main = recipe.data, next(iter(given.values()))
+    if wanted.time is not None:
+        _check_time(recipe, main)
+        main = replace(main, columns={name: main.columns[name] for name in main.columns if name != wanted.time})
     asked = _asked(recipe, base)
     known = _recognised(main, asked)
     if isinstance(recipe.task, Task):
@@ -89,6 +92,8 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
     tables = {
         name: gathered(part, columns) if task is None else task.read(part, columns) for name, part in given.items()
     }
+    if wanted.time is not None:
+        columns = replace(columns, time=wanted.time, why=f'{columns.why}, time = "{wanted.time}" (named)')
     values = [part.columns.get(columns.label, []) for part in tables.values()]
     if task is None:
         odd = odd_flags(tables.values(), columns.parts)
@@ -97,6 +102,16 @@ def choose(recipe: Recipe, given: dict[str, Table], base: Callable[[], str]) -> 
         task, why = meant(values, columns)
         task = _with_options(recipe, task, why)
     return Chosen(task, checked_target(recipe, task, values, columns), columns, tables, why)
+
+
+def _check_time(recipe: Recipe, table: Table) -> None:
+    """Raises DataError where the column of times is not there, or is asked for as something else too."""
+    data = recipe.data
+    labels = (data.label,) if isinstance(data.label, str) else data.label or ()
+    others = [("text", data.text), ("pair", data.pair), *(("label", name) for name in labels), ("group", data.group)]
+    check_named(
+        table, [("time", data.time or ""), *((role, name) for role, name in others if name == data.time and name)]
+    )
 
 
 def other_bases(recipe: Recipe, table: Table, base: Callable[[], str]) -> list[str]:

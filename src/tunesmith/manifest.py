@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
+from tunesmith.data.split import RULE
 from tunesmith.errors import ArtifactError, Problems
 from tunesmith.recipe import Recipe
 
@@ -72,7 +73,7 @@ def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[st
             "sha256": {name: _sha256(path) for name, path in shaping_files(source.folder).items()},
         },
         "start": {path.name: _sha256(path) for path in method_of(recipe).given_files()},
-        "data": {"path": recipe.data.path, "sha256": rows},
+        "data": {"path": recipe.data.path, "sha256": rows, "split": RULE},
         "versions": versions(),
         "machine": machine(),
     }
@@ -133,11 +134,17 @@ def check_same_run(run: Path, stored: dict[str, Any], now: dict[str, Any]) -> No
     problems = Problems()
     try:
         rows, base, settings = stored["data"]["sha256"], dict(stored["model"]["sha256"]), stored["settings"]
-        start = dict(stored["start"])
-    except (KeyError, TypeError, ValueError) as error:
+        start, rule = dict(stored["start"]), stored["data"].get("split", 1)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(
             f"{run / 'manifest.json'}: is damaged, or of another version ({error}); restore it, or start a new run"
         ) from None
+    if rows != now["data"]["sha256"] and rule != now["data"]["split"]:
+        # What else differs may well be that version's too, and is nothing that its user changed.
+        raise ArtifactError(
+            f"{run}: was started by an earlier Tunesmith ({stored.get('tunesmith')}), which held out other rows of "
+            f"{now['data']['path']}; finish it with that one, or start a new run"
+        )
     if rows != now["data"]["sha256"]:
         problems.add(
             f"{run}: {now['data']['path']} is not the data this run was started with; restore the file, or start a new run"

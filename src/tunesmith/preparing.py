@@ -125,6 +125,7 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen) -> Prepar
     splits = make_splits(tables, columns, target, validation, recipe.data.test, split_seed(recipe))
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
+    findings = [*findings, *splits.findings]
     labels = task.check(splits.train, columns)
     whole, added = task.enriched(splits.train, columns, labels)
     why = {**splits.why, "train": f"{splits.why.get('train', '')}; {added}"} if added else splits.why

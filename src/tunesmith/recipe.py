@@ -45,6 +45,10 @@ class DataSpec(_Spec):
         default=None, description="column that holds the label, or a list of columns; found by looking when not given"
     )
     group: str | None = Field(default=None, description="column whose equal values stay on one side of every split")
+    time: str | None = Field(
+        default=None,
+        description="column of dates or numbers by which the newest rows are held out, and the oldest train",
+    )
     validation: Share | Auto = Field(
         default="auto", description="share of the training rows held out to choose the best checkpoint"
     )

@@ -25,6 +25,8 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
     for side in ("validation", "test"):
         if side in prepared.splits.given:
             reasons[f"data.{side}"] = f"{side} rows are {prepared.splits.why[side]}"
+    if {"validation", "test"} <= prepared.splits.given:
+        reasons["data.time"] = "validation and test rows are given"
     if set(built.plan.trainable) <= built.network.fresh:
         method = recipe.method.part_name()
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"

@@ -27,7 +27,7 @@ from tunesmith.training.ledger import Ledger
 
 OPTIONS = {
     "train": "--group --help --json --label --method --model --out --pair --quick --recipe --seed --seeds --set --task "
-    "--text",
+    "--text --time",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "resume": "--help --json",
     "predict": "--force --help --json --out --pair --text",

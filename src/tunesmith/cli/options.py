@@ -67,6 +67,14 @@ LabelColumns = Annotated[
     ),
 ]
 
+GroupColumn = Annotated[
+    str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values stay on one side of every split.")
+]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option("--time", metavar="COLUMN", help="Dates or numbers: the newest rows are the test, the oldest train."),
+]
+
 # Files that only a run has; any of them means that a folder is taken.
 RUN_FILES = ("recipe.yaml", "resolved.yaml", "manifest.json", "events.jsonl")
 
@@ -86,6 +94,7 @@ class Flags:
     seed: int | None = None
     quick: bool = False
     seeds: int | None = None
+    time: str | None = None
 
 
 def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
@@ -156,6 +165,7 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
             "pair": flags.pair,
             "label": flags.label,
             "group": flags.group,
+            "time": flags.time,
         }
         data = {**data, **{key: value for key, value in columns.items() if value is not None}}
     merged["data"] = data

@@ -17,6 +17,7 @@ import typer
 from tunesmith.cli.options import (
     DataTable,
     Flags,
+    GroupColumn,
     Json,
     LabelColumns,
     Model,
@@ -25,6 +26,7 @@ from tunesmith.cli.options import (
     Settings,
     TaskName,
     TextColumn,
+    TimeColumn,
     check_free,
     discard_output,
     label_of,
@@ -97,9 +99,8 @@ def train(
     text: TextColumn = None,
     pair: PairColumn = None,
     label: LabelColumns = None,
-    group: Annotated[
-        str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values stay on one side of every split.")
-    ] = None,
+    group: GroupColumn = None,
+    time: TimeColumn = None,
     settings: Settings = None,
     recipe_file: RecipeFile = None,
     out: Annotated[
@@ -124,7 +125,7 @@ def train(
     """Fine-tune MODEL on labelled rows and say what it was worth."""
     recipe = recipe_of(
         recipe_file,
-        Flags(data, model, method, task, text, pair, label_of(label), group, seed, quick, seeds),
+        Flags(data, model, method, task, text, pair, label_of(label), group, seed, quick, seeds, time),
         settings or (),
     )
     check_free(out)

@@ -86,6 +86,7 @@ class Columns:
     words: bool = False  # whether the text is given as lists of words
     more: tuple[str, ...] = ()  # further texts of a row, after the pair
     sources: tuple[str, ...] = ()  # the columns that the text is made of, where it is none of the table's own
+    time: str | None = None  # when each row is from, where the newest are held out
 
     @property
     def texts(self) -> tuple[str, ...]:

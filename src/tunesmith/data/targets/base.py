@@ -15,6 +15,8 @@ class Target(ABC):
     """One kind of thing to learn. A subclass is final, and knows nothing of models."""
 
     balance: ClassVar[str]  # how rows are held out, in words: "stratified by label"
+    # Whether the strata are classes: what no training row has, no model can say. "" is none.
+    classes: ClassVar[bool] = False
     words: ClassVar[bool] = False  # whether a row's text may be a list of words
     pictures: bool = False  # whether a row's text is the name of a picture
     # Whether a row with two texts says nearly all that it says with them swapped, so that both must stand on one side.

@@ -31,6 +31,7 @@ class LabelSet(Target):
     flags: tuple[str, ...] = ()  # the labels, where each has a column of 0 and 1
 
     balance: ClassVar[str] = "stratified by the rarest label of a row"
+    classes: ClassVar[bool] = True
     swaps: ClassVar[bool] = True
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:

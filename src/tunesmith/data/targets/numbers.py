@@ -85,12 +85,11 @@ class Numbers(Target):
                 )
 
     def strata(self, targets: Sequence[Any]) -> list[tuple[str, ...]]:
-        order = sorted(range(len(targets)), key=lambda row: (targets[row], row))
-        found: list[tuple[str, ...]] = [()] * len(targets)
+        first: dict[Any, int] = {}  # equal targets are of one bin, whatever the order of their rows
+        for rank, target in enumerate(sorted(targets)):
+            first.setdefault(target, rank)
         bins = min(BINS, max(1, len(targets) // BINS))
-        for rank, row in enumerate(order):
-            found[row] = (f"bin {rank * bins // len(targets):02d}",)
-        return found
+        return [(f"bin {first[target] * bins // len(targets):02d}",) for target in targets]
 
 
 def number_of(value: Any) -> float | None:

@@ -23,6 +23,7 @@ class OneClass(Target):
     """A name of a class; numbers and booleans are names too."""
 
     balance: ClassVar[str] = "stratified by label"
+    classes: ClassVar[bool] = True
     swaps: ClassVar[bool] = True
 
     def __init__(self, pictures: bool = False) -> None:

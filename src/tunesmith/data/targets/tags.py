@@ -47,6 +47,7 @@ class Tags(Target):
     scheme: str  # "IOB1", "IOB2", "IOBES", or "spans"
 
     balance: ClassVar[str] = "stratified by the rarest entity type of a row"
+    classes: ClassVar[bool] = True
     words: ClassVar[bool] = True
 
     def read(self, table: Table, column: str, problems: Problems) -> list[Any]:
