@@ -28,6 +28,7 @@ from tunesmith.training.ledger import Ledger
 OPTIONS = {
     "train": "--group --help --json --label --method --model --out --pair --recipe --seed --set --task --text",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
+    "audit": "--fix --group --help --json --label --model --pair --task --text",
     "resume": "--help --json",
     "predict": "--force --help --json --out --pair --text",
     "evaluate": "--help --json --label --text",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -117,6 +117,8 @@ class Examined:
     said: str  # one line: what was looked at and what it came to, or why nothing was
     findings: tuple[Finding, ...] = ()
     done: bool = True  # False where it does not apply, or lacks something; `said` gives the reason
+    marks: Mapping[Row, str] = field(default_factory=dict)  # what is doubtful about rows, of all of them
+    suggested: Mapping[Row, str] = field(default_factory=dict)  # labels that rows may rather have
 
 
 def not_done(name: str, why: str) -> Examined:

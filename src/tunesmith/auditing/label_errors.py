@@ -76,7 +76,10 @@ def examine(material: Material) -> Examined:
         first = ", ".join(material.place(material.rows[place]) for place in errors.doubted[:3].tolist())
         mistakes = f"; the {len(errors.doubted):,} that it doubts are no more than its own mistakes"
         return Examined(NAME, f"{said}{f'{mistakes} ({first}, ...)' if first else ''}")
-    return Examined(NAME, said, (finding,))
+    raised = errors.raised.tolist()
+    suggested = {material.rows[place]: classes[errors.suggested[place]] for place in raised}
+    marks = dict.fromkeys(suggested, "likely label error")
+    return Examined(NAME, said, (finding,), marks=marks, suggested=suggested)
 
 
 def doubts(material: Material, folds: int = FOLDS) -> tuple[LabelErrors, list[str], float] | str:

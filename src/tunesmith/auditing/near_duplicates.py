@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from tunesmith.auditing.base import Examined, Material, Row, not_done
 from tunesmith.data.audit import row_key
-from tunesmith.data.findings import Finding
 from tunesmith.data.near import THRESHOLD, Pair, near_pairs
 from tunesmith.data.table import shown
 
 NAME = "near_duplicates"
+WITHIN = "nearly the text of an earlier row of its split; kept"
+KEEP_ONE = "keep one of each, or name with --group the column that says which rows belong together"
+ACROSS = "nearly the text of a row of an earlier split, so the result may say more than is true; kept"
+KEEP_APART = "take one of the two out, or compare the score with and without these rows"
+TORN = "nearly the text of another row, with another label; kept"
+READ_BOTH = "read both: one label may be wrong, or a small difference may matter"
 MOST_ROWS = 200_000  # whose shingles fit into 4 GB at 12 words a row
 
 
@@ -26,13 +31,46 @@ def examine(material: Material) -> Examined:
     texts = material.texts
     keys = [row_key((text,) if isinstance(text, str) else text) for text in texts]
     pairs = [pair for pair in near_pairs(texts, THRESHOLD, material.seed) if keys[pair.one] != keys[pair.other]]
+    pairs.sort(key=lambda pair: (-pair.similarity, pair.one, pair.other))
+    within = _partners(material, [pair for pair in pairs if rows[pair.one].split == rows[pair.other].split])
+    across = _partners(material, [pair for pair in pairs if rows[pair.one].split != rows[pair.other].split])
+    torn = _conflicts(material, pairs)
     findings = [
-        *_within(material, [pair for pair in pairs if rows[pair.one].split == rows[pair.other].split]),
-        *_across(material, [pair for pair in pairs if rows[pair.one].split != rows[pair.other].split]),
-        *_conflicts(material, pairs),
+        material.finding(kind, list(found), what, advice, list(found.values()))
+        for kind, found, what, advice in (
+            ("near_duplicate", within, WITHIN, KEEP_ONE),
+            ("near_leak", across, ACROSS, KEEP_APART),
+            ("near_conflict", torn, TORN, READ_BOTH),
+        )
+        if found
     ]
+    marks: dict[Row, str] = {}
+    for found, what in ((within, "near duplicate"), (across, "near leak"), (torn, "near conflict")):
+        for row, detail in found.items():
+            marks[row] = f"{marks[row]}; {what}: {detail}" if row in marks else f"{what}: {detail}"
     said = f"{len(pairs):,} pairs of {len(rows):,} rows are at least {THRESHOLD:.0%} the same in their letters"
-    return Examined(NAME, said, tuple(findings))
+    return Examined(NAME, said, tuple(findings), marks=marks)
+
+
+def _partners(material: Material, pairs: list[Pair]) -> dict[Row, str]:
+    """Of each pair the later row, once, with what it is near: across splits the one that results are measured on."""
+    found: dict[Row, str] = {}
+    for pair in pairs:
+        near = f"{pair.similarity:.0%} the same as {material.place(material.rows[pair.one])}"
+        found.setdefault(material.rows[pair.other], near)  # the later, as train, validation and test follow each other
+    return found
+
+
+def _conflicts(material: Material, pairs: list[Pair]) -> dict[Row, str]:
+    """Of each pair with contradicting targets the later row, once, with both."""
+    target, found = material.target, dict[Row, str]()
+    for pair in pairs:
+        one, other = material.rows[pair.one], material.rows[pair.other]
+        first, second = (material.truth(row.split)[row.row] for row in (one, other))
+        if target.disagree([first, second]):
+            said = f'"{shown(target.name(second), 40)}", but "{shown(target.name(first), 40)}" at {material.place(one)}'
+            found.setdefault(other, said)
+    return found
 
 
 def near_in_train(material: Material, split: str) -> list[bool]:
@@ -45,49 +83,3 @@ def near_in_train(material: Material, split: str) -> list[bool]:
     }
     found = nearest(texts[split], texts["train"], THRESHOLD, material.seed)
     return [row in found for row in range(len(texts[split]))]
-
-
-def _within(material: Material, pairs: list[Pair]) -> list[Finding]:
-    partner: dict[int, Pair] = {}
-    for pair in sorted(pairs, key=lambda pair: (-pair.similarity, pair.one)):
-        partner.setdefault(pair.other, pair)
-    if not partner:
-        return []
-    found = [(material.rows[row], _detail(material, pair.one, pair.similarity)) for row, pair in partner.items()]
-    what = "nearly the text of an earlier row of its split; kept"
-    advice = "keep one of each, or name with --group the column that says which rows belong together"
-    return [material.finding("near_duplicate", [row for row, _ in found], what, advice, [said for _, said in found])]
-
-
-def _across(material: Material, pairs: list[Pair]) -> list[Finding]:
-    """Of each pair the row in the later of train, validation, test is counted: those that the result is measured on."""
-    partner: dict[int, Pair] = {}
-    for pair in sorted(pairs, key=lambda pair: (-pair.similarity, pair.one)):
-        partner.setdefault(pair.other, pair)  # `other` is the later, as splits stand in that order
-    if not partner:
-        return []
-    found = [(material.rows[row], _detail(material, pair.one, pair.similarity)) for row, pair in partner.items()]
-    what = "nearly the text of a row of an earlier split, so the result may say more than is true; kept"
-    advice = "take one of the two out, or compare the score with and without these rows"
-    return [material.finding("near_leak", [row for row, _ in found], what, advice, [said for _, said in found])]
-
-
-def _conflicts(material: Material, pairs: list[Pair]) -> list[Finding]:
-    target, found = material.target, dict[Row, str]()
-    for pair in sorted(pairs, key=lambda pair: (-pair.similarity, pair.one)):
-        one, other = material.rows[pair.one], material.rows[pair.other]
-        first, second = (material.truth(row.split)[row.row] for row in (one, other))
-        if target.disagree([first, second]):
-            labels = (
-                f'"{shown(target.name(second), 30)}", and "{shown(target.name(first), 30)}" at {material.place(one)}'
-            )
-            found.setdefault(other, labels)
-    if not found:
-        return []
-    what = "nearly the text of another row, with another label; kept"
-    advice = "read both: one label may be wrong, or a small difference may matter"
-    return [material.finding("near_conflict", list(found), what, advice, list(found.values()))]
-
-
-def _detail(material: Material, other: int, similarity: float) -> str:
-    return f"{similarity:.0%} as {material.place(material.rows[other])}"
