@@ -84,6 +84,12 @@ class Material:
     def one_class(self) -> bool:
         return isinstance(self.target, OneClass)
 
+    @property
+    def names(self) -> list[str]:
+        """Columns of the source, in their order; not those that a task made, whose names stand in parentheses."""
+        every = dict.fromkeys(name for table in self.tables.values() for name in table.columns)
+        return [name for name in every if not (name.startswith("(") and name.endswith(")"))]
+
     def place(self, row: Row) -> str:
         return self.tables[row.split].place(row.row)
 

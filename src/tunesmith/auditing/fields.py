@@ -13,7 +13,7 @@ FEWEST_ROWS = 10  # from which on it is no chance that all are the same
 
 def examine(material: Material) -> Examined:
     """Kinds: "empty_column" and "constant_column"; the count is that of columns."""
-    names = list(dict.fromkeys(name for table in material.tables.values() for name in table.columns))
+    names = material.names
     whole = {name: _values(material, name) for name in names if name != material.columns.label}
     empty = [name for name, values in whole.items() if all(_bare(value) for value in values)]
     same = [

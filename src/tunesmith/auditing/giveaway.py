@@ -40,13 +40,14 @@ def examine(material: Material) -> Examined:
         return not_done(NAME, f"fewer than {FEWEST_ROWS} rows are too few to tell")
     half = folds_of(_numbered(truth), 2, material.seed).tolist()
     read = {*material.columns.texts, *material.columns.parts, *material.columns.sources, material.columns.label}
-    others = [name for name in material.tables["train"].columns if name not in read | {material.columns.group}]
+    others = [name for name in material.names if name not in read | {material.columns.group}]
     findings = [*_columns(material, others, rows, truth, half)]
     if not material.pictures:
         findings += _in_text(material, rows, truth)
         findings += _by_word(material, rows, truth, half)
-    looked = f"{len(others)} further columns and the text" if others else "the text; there are no further columns"
-    return Examined(NAME, f"looked in {looked}", tuple(findings))
+    looked = [] if material.pictures else ["the text"]
+    looked += [f"the columns {', '.join(others)}"] if others else ["no further column, as there is none"]
+    return Examined(NAME, f"looked in {' and '.join(looked)}", tuple(findings))
 
 
 def _sample(material: Material) -> tuple[list[Row], list[str]]:
@@ -74,7 +75,9 @@ def _columns(
     labels = sorted(set(truth))
     told: list[tuple[float, str, str]] = []
     for name in names:
-        values = [material.tables["train"].columns[name][row.row] for row in rows]
+        values = [
+            material.tables["train"].columns.get(name, [None] * len(material.tables["train"]))[row.row] for row in rows
+        ]
         by_value = _looked_up(_as_keys(values), truth, half)
         by_name = [_named_in(str(value), labels) for value in values]
         common = Counter(truth).most_common(1)[0][0]

@@ -74,8 +74,10 @@ def examine(material: Material) -> Examined:
     finding = label_finding(material, errors, classes)
     if finding is None:
         first = ", ".join(material.place(material.rows[place]) for place in errors.doubted[:3].tolist())
-        mistakes = f"; the {len(errors.doubted):,} that it doubts are no more than its own mistakes"
-        return Examined(NAME, f"{said}{f'{mistakes} ({first}, ...)' if first else ''}")
+        if first:
+            more = ", ..." if len(errors.doubted) > 3 else ""
+            said += f"; it doubts {len(errors.doubted):,}, no more than by its own mistakes ({first}{more})"
+        return Examined(NAME, said)
     raised = errors.raised.tolist()
     suggested = {material.rows[place]: classes[errors.suggested[place]] for place in raised}
     marks = dict.fromkeys(suggested, "likely label error")

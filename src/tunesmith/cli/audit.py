@@ -23,8 +23,9 @@ from tunesmith.cli.options import (
     plain_warnings,
     recipe_of,
 )
-from tunesmith.cli.predict import check_out, write_columns
+from tunesmith.cli.predict import WRITTEN, write_columns
 from tunesmith.cli.progress import json_line
+from tunesmith.errors import DataError, Problems
 
 if TYPE_CHECKING:
     from tunesmith.auditing.inspecting import Audit
@@ -59,12 +60,33 @@ def audit(
 
     flags = Flags(data, NO_MODEL if model is None else model, None, task, text, pair, label_of(label), group)
     recipe = recipe_of(None, flags, ALL_ROWS)
-    check_out(Path(recipe.data.path) if Path(recipe.data.path).is_file() else None, fix, False)
+    if fix is not None:
+        _check_free(fix)
     with plain_warnings():
         found = inspect(recipe)
-        done = () if fix is None else _write(found, recipe.data.path, fix)
-    lines = json_lines_of(found, done) if json_lines else audit_lines(found, done, _width())
-    print("\n".join(lines))
+    # What was found is told before the file is written, which may be refused.
+    print("\n".join(json_lines_of(found) if json_lines else audit_lines(found, _width())), flush=True)
+    if fix is not None:
+        done = _write(found, recipe.data.path, fix)
+        written = [line for said in done for line in _wrapped(said, "  ", "    ", _width())]
+        print(json_line({"event": "fixed", "said": done}) if json_lines else "\n".join(["", "fixed:", *written]))
+    print(
+        json_line({"event": "summary", "findings": len(found.findings), "said": found.summary})
+        if json_lines
+        else f"\n{found.summary}"
+    )
+
+
+def _check_free(out: Path) -> None:
+    """Raises DataError where no new table can be written there; one that is there may be the very table to be read."""
+    problems = Problems()
+    if out.suffix.lower() not in WRITTEN:
+        problems.add(f"--fix {out}: a table is written as {', '.join(WRITTEN)}; end its name with one of them")
+    if out.exists() or out.is_symlink():
+        problems.add(f"--fix {out}: already exists, and nothing is ever overwritten; name a new file")
+    elif not out.parent.is_dir():
+        problems.add(f"--fix {out}: there is no folder {out.parent}; make it first")
+    problems.raise_as(DataError)
 
 
 def _write(found: Audit, path: str, out: Path) -> tuple[str, ...]:
@@ -80,8 +102,8 @@ def _width() -> int:
     return min(max(get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)
 
 
-def audit_lines(found: Audit, fixed: tuple[str, ...], width: int) -> list[str]:
-    """Everything as lines of at most `width` columns (a path or a word that is longer, alone)."""
+def audit_lines(found: Audit, width: int) -> list[str]:
+    """What was found and looked at, as lines of at most `width` columns (a path or a word that is longer, alone)."""
     lines = [line for said in found.lines for line in _wrapped(said, "", "  ", width)]
     for finding in found.findings:
         lines += ["", *_finding_lines(finding, width)]
@@ -92,9 +114,7 @@ def audit_lines(found: Audit, fixed: tuple[str, ...], width: int) -> list[str]:
             lines += ["", f"{title}:"]
             for part in parts:
                 lines += _wrapped(f"{part.name.replace('_', ' ')}: {part.said}", "  ", "    ", width)
-    if fixed:
-        lines += ["", "fixed:", *(line for said in fixed for line in _wrapped(said, "  ", "    ", width))]
-    return [*lines, "", found.summary]
+    return lines
 
 
 def _finding_lines(finding: Finding, width: int) -> list[str]:
@@ -116,10 +136,8 @@ def _wrapped(line: str, first: str, rest: str, width: int) -> list[str]:
     )
 
 
-def json_lines_of(found: Audit, fixed: tuple[str, ...]) -> list[str]:
-    """Each finding, each examination, what was written, and the summary, one object a line."""
+def json_lines_of(found: Audit) -> list[str]:
+    """Each finding and each examination, one object a line."""
     said = [{"event": "finding", **asdict(finding)} for finding in found.findings]
     said += [{"event": "examined", "name": part.name, "done": part.done, "said": part.said} for part in found.examined]
-    said += [{"event": "fixed", "said": list(fixed)}] if fixed else []
-    said.append({"event": "summary", "findings": len(found.findings), "said": found.summary})
     return [json_line(item) for item in said]

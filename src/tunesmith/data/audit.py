@@ -9,6 +9,7 @@ from tunesmith.data.findings import Finding, Rows, counted, find, instance
 from tunesmith.data.images import Picture, Pictures
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.one_class import OneClass
 from tunesmith.data.words import words_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
@@ -216,14 +217,8 @@ def _report_repeats(rows: dict[str, Rows], target: Target, findings: list[Findin
         labels = ", ".join(f'"{name}"' for name in sorted(names)[:4])
         number = "1 text has" if len(torn_keys) == 1 else f"{len(torn_keys)} texts have"
         what = f'{number} more than one label, such as "{shown(first.replace(JOINT, " / "), 40)}" with {labels}; kept'
-        find(
-            findings,
-            "conflict",
-            rows,
-            torn,
-            what,
-            "decide which label is right, or learn several with --task multilabel",
-        )
+        several = ", or learn several with --task multilabel" if isinstance(target, OneClass) else ""
+        find(findings, "conflict", rows, torn, what, f"decide which label is right{several}")
 
 
 def _drop_leaks(columns: Columns, rows: dict[str, Rows], target: Target, leaks: str, findings: list[Finding]) -> None:

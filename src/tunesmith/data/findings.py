@@ -48,9 +48,15 @@ class Rows:
         return [self.table.place(row) for row in rows[:SHOWN_PLACES]]
 
     def example(self, row: int) -> Instance:
-        target = self.targets[row]
-        detail = "" if target is None or isinstance(target, list) else str(target)
-        return instance(self.table.place(row), tuple(texts[row] for texts in self.texts.values()), detail)
+        texts = tuple(texts[row] for texts in self.texts.values())
+        return instance(self.table.place(row), texts, _told(self.targets[row]))
+
+
+def _told(target: Any) -> str:
+    """A target of plain values as text: a class, labels, numbers; "" for what takes more to say."""
+    if isinstance(target, tuple) and all(isinstance(part, str | int | float) for part in target):
+        return " + ".join(map(str, target))
+    return target if isinstance(target, str) else ""
 
 
 def instance(place: str, text: Any, detail: str = "") -> Instance:
