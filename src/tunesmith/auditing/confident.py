@@ -32,8 +32,8 @@ def confident_classes(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarra
     """
     import numpy as np
 
-    # One ten-millionth less: the mean of equal numbers may round above each of them.
-    reached = probabilities >= thresholds(probabilities, truth) - 1e-7
+    # A millionth less: the mean of equal numbers may round above each of them.
+    reached = probabilities >= thresholds(probabilities, truth) - 1e-6
     best = np.where(reached, probabilities, -1.0).argmax(axis=1)
     return np.where(reached.any(axis=1), best, -1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from tunesmith.data.encode import Text
 from tunesmith.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ FOLDS = 5
 STRENGTH = 16.0
 ITERATIONS = 30  # of L-BFGS; 40 more change no flag in a hundred
 WORD_STRENGTH, WORD_ITERATIONS = 10.0, 60  # of TF-IDF, as the baseline of that name
+MOST_WEIGHTS = 2_000_000  # of TF-IDF: features times classes, as the baseline of that name
+UNSEEN = -30.0  # log of the probability of a class without a row to learn from
 
 
 def folds_of(truth: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -29,12 +32,15 @@ def folds_of(truth: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return found
 
 
-def cross_validated(features: np.ndarray, truth: np.ndarray, folds: int = FOLDS, seed: int = 0) -> np.ndarray:
+def cross_validated(
+    features: np.ndarray, truth: np.ndarray, folds: int = FOLDS, seed: int = 0, trusted: np.ndarray | None = None
+) -> np.ndarray:
     """[rows, classes] of float32: what logistic regression on the other folds says of each row.
 
-    features: [rows, width], dense; truth: [rows] of int, 0 to classes - 1. The probabilities are sharpened or softened as
-    one so that they fit the labels best (temperature scaling, Guo 2017), else no figure that is made of them would
-    hold. Raises ValueError with fewer than two rows a fold.
+    features: [rows, width], dense; truth: [rows] of int, 0 to classes - 1; trusted: [rows] of bool, the rows that are
+    learned from, by default all. The probabilities are sharpened or softened as one so that they fit the trusted labels
+    best (temperature scaling, Guo 2017), else no figure that is made of them would hold. Raises ValueError with fewer than
+    two rows a fold.
     """
     import numpy as np
 
@@ -47,11 +53,15 @@ def cross_validated(features: np.ndarray, truth: np.ndarray, folds: int = FOLDS,
     def fitted(train: np.ndarray, held: np.ndarray) -> np.ndarray:
         return _logits(dense[train], truth[train], dense[held], classes)
 
-    return tempered(_held_out(fitted, truth, classes, folds, seed), truth)
+    return _held_out(fitted, truth, folds, seed, trusted)
 
 
 def cross_validated_words(
-    texts: Sequence[str | tuple[str, ...]], truth: np.ndarray, folds: int = FOLDS, seed: int = 0
+    texts: Sequence[Text],
+    truth: np.ndarray,
+    folds: int = FOLDS,
+    seed: int = 0,
+    trusted: np.ndarray | None = None,
 ) -> np.ndarray:
     """`cross_validated` of the texts' words: TF-IDF with logistic regression, as the baseline of that name."""
     import numpy as np
@@ -59,41 +69,44 @@ def cross_validated_words(
     from tunesmith.evaluation.baselines._words import Words
 
     classes = int(truth.max()) + 1
-    features = Words(texts, most_features(classes)).features(texts)
+    features = Words(texts, MOST_WEIGHTS // classes).features(texts)
 
     def fitted(train: np.ndarray, held: np.ndarray) -> np.ndarray:
         from sklearn.linear_model import LogisticRegression
 
-        found = np.full((len(held), classes), -30.0, dtype=np.float32)
+        found = np.full((len(held), classes), UNSEEN, dtype=np.float32)
         seen = np.unique(truth[train])
         if len(seen) < 2:
             found[:, seen] = 0.0
             return found
+        # Banking77: the same accuracy to 0.2 points as with a tenth of this tolerance, in two thirds of the time.
         model = LogisticRegression(C=WORD_STRENGTH, max_iter=WORD_ITERATIONS, solver="newton-cg", tol=1e-3)
         model.fit(features[train], truth[train])
         found[:, model.classes_] = model.predict_log_proba(features[held])
         return found
 
-    return tempered(_held_out(fitted, truth, classes, folds, seed), truth)
-
-
-def most_features(classes: int) -> int:
-    return 2_000_000 // max(1, classes)
+    return _held_out(fitted, truth, folds, seed, trusted)
 
 
 def _held_out(
-    fitted: Callable[[np.ndarray, np.ndarray], np.ndarray], truth: np.ndarray, classes: int, folds: int, seed: int
+    fitted: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    truth: np.ndarray,
+    folds: int,
+    seed: int,
+    trusted: np.ndarray | None,
 ) -> np.ndarray:
+    """`fitted` gives the logits of the second rows from the first, both by their places."""
     import numpy as np
 
     if len(truth) < 2 * folds:
         raise ValueError(f"{len(truth)} rows are too few for {folds} folds")
+    learned = np.ones(len(truth), dtype=bool) if trusted is None else trusted
     fold = folds_of(truth, folds, seed)
-    logits = np.zeros((len(truth), classes), dtype=np.float32)
+    logits = np.zeros((len(truth), int(truth.max()) + 1), dtype=np.float32)
     for place in range(folds):
         held = np.flatnonzero(fold == place)
-        logits[held] = fitted(np.flatnonzero(fold != place), held)
-    return logits
+        logits[held] = fitted(np.flatnonzero((fold != place) & learned), held)
+    return tempered(logits, truth, learned)
 
 
 def _logits(features: np.ndarray, truth: np.ndarray, wanted: np.ndarray, classes: int) -> np.ndarray:
@@ -119,16 +132,16 @@ def _logits(features: np.ndarray, truth: np.ndarray, wanted: np.ndarray, classes
         return (torch.from_numpy(wanted) @ weight + bias).numpy()
 
 
-def tempered(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[rows, classes]: softmax of the logits times the one factor that gives the labels the highest likelihood."""
+def tempered(logits: np.ndarray, truth: np.ndarray, trusted: np.ndarray) -> np.ndarray:
+    """[rows, classes]: softmax of the logits times the one factor that gives the trusted labels the highest likelihood."""
     import numpy as np
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
 
-    places = np.arange(len(truth))
+    known, labels = logits[trusted], truth[trusted]
 
     def loss(power: float) -> float:
-        return -float(log_softmax(logits * np.exp(power), axis=1)[places, truth].mean())
+        return -float(log_softmax(known * np.exp(power), axis=1)[np.arange(len(labels)), labels].mean())
 
     best = minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 0.01}).x
     return np.exp(log_softmax(logits * np.exp(best), axis=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,9 @@ FEWEST_ROWS = 50
 # Probabilities that the classifier gives a label, from likely to unlikely; the first is taken at which there are so many
 # more labels than its probabilities lead to expect.
 LEVELS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
-# Times as many as expected, and how rarely chance alone may give them. Over 7 cuts of Banking77 and SST-2 with no, 2, 5 and
-# 10 % of labels flipped: nothing is raised on those as they are, and at least 80 % of what is are flips (docs/log.md).
+# Times as many as expected, and how rarely chance alone may give them (docs/log.md, "Label errors").
 EXCESS, CHANCE, FEWEST = 1.33, 1e-4, 3
+SURER = 2.0  # the same once there are errors for certain, and the classifier has learned without the plainest of them
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,35 @@ class LabelErrors:
     observed: int  # and how many there are
 
 
-def label_errors(probabilities: np.ndarray, truth: np.ndarray) -> LabelErrors:
+def search(says: Callable[[np.ndarray | None], np.ndarray], truth: np.ndarray) -> tuple[LabelErrors, float]:
+    """The likely label errors, and how many of all labels the classifier tells.
+
+    says: from which rows to learn, [rows] of bool or None for all, to cross-validated probabilities [rows, classes], as
+    `cross_validated` gives them; truth: [rows] of int. Where `label_errors` raises any, the classifier learns once more
+    without these, and is then held to its own mistakes alone: flipped labels have made it doubt all others.
+    """
+    import numpy as np
+
+    first = says(None)
+    accuracy = float((first.argmax(axis=1) == truth).mean())
+    found = label_errors(first, truth)
+    if not len(found.raised):
+        return found, accuracy
+    trusted = np.ones(len(truth), dtype=bool)
+    trusted[found.raised] = False
+    again = label_errors(says(trusted), truth, SURER)
+    return (again if len(again.raised) else found), accuracy
+
+
+def label_errors(probabilities: np.ndarray, truth: np.ndarray, excess: float = EXCESS) -> LabelErrors:
     """Which labels to doubt, from what a classifier says of rows that it did not learn from.
 
     probabilities: [rows, classes], cross-validated and calibrated as `cross_validated` gives them; truth: [rows] of int.
 
     `doubted` are the off-diagonals of the confident joint (Northcutt, Jiang and Chuang 2021, section 3.2). A classifier's
     own mistakes are among them: on clean rows they are nothing else. So `raised` keeps those whose label is at most as
-    likely as `level`: the highest of `LEVELS` at which a third more labels are than the probabilities themselves lead to
-    expect, and more than chance would give (Poisson). Where there is none, nothing is raised.
+    likely as `level`: the highest of `LEVELS` at which there are `excess` times as many labels as the probabilities
+    themselves lead to expect, and more than chance would give (Poisson). Where there is none, nothing is raised.
     """
     import numpy as np
     from scipy.stats import poisson
@@ -58,7 +79,7 @@ def label_errors(probabilities: np.ndarray, truth: np.ndarray) -> LabelErrors:
         observed = int((own <= level).sum())
         expected = float(probabilities[probabilities <= level].sum())
         surely = poisson.sf(observed - 1, expected) < CHANCE
-        if observed >= FEWEST and observed >= EXCESS * expected and surely:
+        if observed >= FEWEST and observed >= excess * expected and surely:
             return LabelErrors(doubted, doubted[own[doubted] <= level], suggested, own, level, expected, observed)
     return LabelErrors(doubted, doubted[:0], suggested, own, 0.0, 0.0, 0)
 
@@ -96,13 +117,16 @@ def doubts(material: Material, folds: int = FOLDS) -> tuple[LabelErrors, list[st
     classes, truth = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)
     if len(truth) < FEWEST_ROWS or len(classes) < 2:
         return f"not examined: fewer than {FEWEST_ROWS} rows are too few to learn from"
-    if material.features is None:
-        probabilities = cross_validated_words(material.texts, truth, folds, material.seed)
-    else:
-        features = np.concatenate([material.features[split] for split in material.tables])
-        probabilities = cross_validated(features, truth, folds, material.seed)
-    accuracy = float((probabilities.argmax(axis=1) == truth).mean())
-    return label_errors(probabilities, truth), classes.tolist(), accuracy
+    given = material.features
+    features = None if given is None else np.concatenate([given[split] for split in material.tables])
+
+    def says(trusted: np.ndarray | None) -> np.ndarray:
+        if features is None:
+            return cross_validated_words(material.texts, truth, folds, material.seed, trusted)
+        return cross_validated(features, truth, folds, material.seed, trusted)
+
+    errors, accuracy = search(says, truth)
+    return errors, classes.tolist(), accuracy
 
 
 def label_finding(material: Material, errors: LabelErrors, classes: list[str]) -> Finding | None:
