@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -146,7 +147,7 @@ def test_label_errors_are_suggested_beside_the_label_and_never_written_over_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = good(400)
-    flipped = [40 * place + 3 for place in range(10)]
+    flipped = random.Random(0).sample(range(400), 30)
     for row in flipped:
         rows[row] = (rows[row][0], "cold" if rows[row][1] == "hot" else "hot", rows[row][2])
     table = write(tmp_path / "flipped.csv", rows)
@@ -158,8 +159,9 @@ def test_label_errors_are_suggested_beside_the_label_and_never_written_over_it(
         written = list(csv.DictReader(source))
     assert [(row["text"], row["label"], row["id"]) for row in written] == rows
     suggested = {int(row["id"]): row["suggested_label"] for row in written if row["suggested_label"]}
-    assert set(suggested) == set(flipped)
-    assert all(suggested[row] != rows[row][1] for row in flipped)
+    assert len(suggested) >= 10
+    assert set(suggested) <= set(flipped)
+    assert all(label != rows[row][1] for row, label in suggested.items())
     assert all(row["audit"] == "likely label error" for row in written if row["suggested_label"])
 
 
@@ -187,23 +189,23 @@ def test_fix_overwrites_nothing_and_says_so_before_it_reads(dirty: Path, capsys:
 def test_fix_is_refused_where_rows_are_not_those_of_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [
-        {"messages": [{"role": "user", "content": f"ask {row}"}, {"role": "assistant", "content": f"say {row * 7}"}]}
-        for row in range(12)
-    ]
+    said = [[("user", f"ask {row}"), ("assistant", f"say {row * 7}")] for row in range(12)]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in chat]} for chat in said]
     table = tmp_path / "chats.jsonl"
     table.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     assert audit(str(table), "--task", "instruction") == 0
     assert "label errors: does not apply" in " ".join(capsys.readouterr().out.split())
-    text = tmp_path / "prose.txt"
-    text.write_text(
-        "\n\n".join(f"Chapter {row}. " + "Some words of prose, as books have them. " * 30 for row in range(9))
-    )
-    code = audit(str(text), "--task", "causal_lm", "--fix", str(tmp_path / "out.csv"))
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    assert code in (0, 2)
-    assert out  # what was found is told in either case
+    questions = [{"question": f"who is {row}?", "id": str(row), "answers": []} for row in range(8)]
+    squad = {"data": [{"title": "t", "paragraphs": [{"context": "Some words, and more of them.", "qas": questions}]}]}
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps(squad), encoding="utf-8")
+    out = tmp_path / "out.csv"
+    code = audit(str(path), "--fix", str(out))
+    told, err = capsys.readouterr()
+    assert "Traceback" not in err and "bug" not in err
+    assert (code, out.exists()) in ((0, True), (2, False))
+    assert code == 0 or err.startswith("error: ")
+    assert told or code == 2
 
 
 BAD: dict[str, tuple[Lines | None, tuple[str, ...], str]] = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tunesmith.auditing.confident import by_noise_rate, confident_classes, confident_joint, off_diagonal, thresholds
 from tunesmith.auditing.drift import area_under
 from tunesmith.auditing.folds import cross_validated, cross_validated_words, folds_of, tempered
-from tunesmith.auditing.label_errors import label_errors, search
+from tunesmith.auditing.label_errors import search
 from tunesmith.auditing.leak import leak_effect, leak_finding
 
 
@@ -158,13 +158,27 @@ def test_flipped_labels_are_found_and_few_others(seed: int) -> None:
     assert set(found.raised) <= set(found.doubted)
 
 
+@pytest.mark.parametrize("classes", [2, 6])
+def test_flips_are_found_where_all_rows_are_equally_easy(classes: int) -> None:
+    """There a calibrated classifier expects as many mistakes as there are flips."""
+    features, true = blobs(0, 1_000, classes, 0.1)
+    draw = np.random.default_rng(0)
+    flipped = draw.random(1_000) < 0.1
+    labels = np.where(flipped, (true + draw.integers(1, classes, size=1_000)) % classes, true)
+    found, accuracy = search(lambda trusted: cross_validated(features, labels, 5, 0, trusted), labels)
+    assert accuracy == pytest.approx(0.9, abs=0.03)
+    assert flipped[found.raised].mean() > 0.9
+    assert flipped[found.raised].sum() > 0.5 * flipped.sum()
+
+
 @pytest.mark.parametrize("spread", [0.3, 1.0, 2.0, 4.0, 50.0])
 def test_a_hard_task_is_not_taken_for_wrong_labels(spread: float) -> None:
     """Rows that a classifier mistakes are doubted, and nothing is raised: ten clean draws of each difficulty."""
     doubted = 0
     for seed in range(10):
         features, truth = blobs(seed, 500, 4, spread)
-        found = label_errors(cross_validated(features, truth, 5, seed), truth)
+        probabilities = cross_validated(features, truth, 5, seed)
+        found, _ = search(lambda _, said=probabilities: said, truth)
         assert len(found.raised) == 0, "a false alarm"
         doubted += len(found.doubted)
     assert doubted > 0 or spread < 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunesmith.auditing.base import Examined, Material, Row, not_done
@@ -21,6 +21,7 @@ FEWEST_ROWS = 50
 LEVELS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
 # Times as many as expected, and how rarely chance alone may give them (docs/log.md, "Label errors").
 EXCESS, CHANCE, FEWEST = 1.33, 1e-4, 3
+FLOOR, MOST_MISTAKES = 1 / 3, 0.2  # of `_floor`: the share in the surest quarter over that in all rows; the latter
 SURER = 2.0  # the same once there are errors for certain, and the classifier has learned without the plainest of them
 
 
@@ -41,14 +42,17 @@ def search(says: Callable[[np.ndarray | None], np.ndarray], truth: np.ndarray) -
     """The likely label errors, and how many of all labels the classifier tells.
 
     says: from which rows to learn, [rows] of bool or None for all, to cross-validated probabilities [rows, classes], as
-    `cross_validated` gives them; truth: [rows] of int. Where `label_errors` raises any, the classifier learns once more
-    without these, and is then held to its own mistakes alone: flipped labels have made it doubt all others.
+    `cross_validated` gives them; truth: [rows] of int. Where `label_errors` raises any, or where mistakes are as frequent
+    among the rows that the classifier is surest of as they hardly are on hard rows (`_floor`), it learns once more without
+    these, and is then held to its own mistakes alone: flipped labels have made it doubt all others.
     """
     import numpy as np
 
     first = says(None)
     accuracy = float((first.argmax(axis=1) == truth).mean())
     found = label_errors(first, truth)
+    if not len(found.raised):
+        found = replace(found, raised=_floor(first, truth, found.doubted))
     if not len(found.raised):
         return found, accuracy
     trusted = np.ones(len(truth), dtype=bool)
@@ -82,6 +86,26 @@ def label_errors(probabilities: np.ndarray, truth: np.ndarray, excess: float = E
         if observed >= FEWEST and observed >= excess * expected and surely:
             return LabelErrors(doubted, doubted[own[doubted] <= level], suggested, own, level, expected, observed)
     return LabelErrors(doubted, doubted[:0], suggested, own, 0.0, 0.0, 0)
+
+
+def _floor(probabilities: np.ndarray, truth: np.ndarray, doubted: np.ndarray) -> np.ndarray:
+    """[found] of int: the doubted rows of the half that the classifier is surest of, if these are not just hard; else none.
+
+    Where a task is hard, mistakes are rare among the quarter of the rows that a classifier is surest of: by the geometry of
+    two normal classes a sixth of their share in all rows, where that is 0.2, and less below. Wrong labels are as frequent
+    there as anywhere. Needed where all rows are about equally easy: probabilities that were calibrated on wrong labels
+    then expect them.
+    """
+    import numpy as np
+
+    from tunesmith.evaluation.intervals import binomial
+
+    sure, mistaken = probabilities.max(axis=1), probabilities.argmax(axis=1) != truth
+    most = np.argsort(-sure, kind="stable")[: max(1, len(truth) // 4)]
+    share, among = float(mistaken.mean()), int(mistaken[most].sum())
+    if among < FEWEST or share > MOST_MISTAKES or binomial(among, len(most), 0.95).low < FLOOR * share:
+        return doubted[:0]
+    return doubted[sure[doubted] >= np.median(sure)]
 
 
 def examine(material: Material) -> Examined:
@@ -138,9 +162,11 @@ def label_finding(material: Material, errors: LabelErrors, classes: list[str]) -
         f'labelled "{material.truth(row.split)[row.row]}", rather "{classes[errors.suggested[place]]}"'
         for row, place in zip(rows[:3], errors.raised.tolist(), strict=False)
     ]
-    what = (
-        f"likely label errors: a classifier that did not see these labels is sure of others ({errors.observed:,} labels "
-        f"are as unlikely as {errors.level:g}, where {errors.expected:.0f} are to be expected); kept"
+    why = (
+        f"{errors.observed:,} labels are as unlikely as {errors.level:g}, where {errors.expected:.0f} are to be expected"
+        if errors.level
+        else "mistakes are as frequent where it is surest as elsewhere"
     )
+    what = f"likely label errors: a classifier that did not see these labels is sure of others ({why}); kept"
     advice = "read them and correct what is wrong; tunesmith audit --fix FILE writes a suggestion beside each"
     return material.finding("label_error", rows, what, advice, details)
