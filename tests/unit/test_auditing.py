@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tunesmith.auditing import (
     near_duplicates,
 )
 from tunesmith.auditing.base import Examined, Material
+from tunesmith.auditing.inspecting import inspect
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Columns
 from tunesmith.data.findings import Finding
@@ -28,6 +30,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import LabelSet
 from tunesmith.data.targets.numbers import Numbers
 from tunesmith.data.targets.one_class import OneClass
+from tunesmith.recipe import Recipe
 
 CLASSES = ("alpha", "beta", "gamma", "delta")
 SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
@@ -307,8 +310,6 @@ def test_few_rows_are_examined_without_alarm(count: int) -> None:
 
 
 def test_every_file_of_the_folder_that_examines_is_asked() -> None:
-    from pathlib import Path
-
     folder = Path(examinations.__file__).parent
     examining = {
         path.stem for path in folder.glob("*.py") if "def examine(material: Material) -> Examined:" in path.read_text()
@@ -320,3 +321,27 @@ def test_every_file_of_the_folder_that_examines_is_asked() -> None:
 def test_what_is_found_is_a_function_of_the_rows_and_the_seed() -> None:
     tables = clean_tables(1)
     assert examinations.examined(material(tables)) == examinations.examined(material(tables))
+
+
+def test_tokens_that_the_model_does_not_know_are_found_and_lengths_are_told(tmp_path: Path) -> None:
+    from families import FAMILIES, WORDS
+
+    words = [word for word in WORDS if word.isalpha()]
+    known = [" ".join(words[(row + step) % len(words)] for step in range(6)) for row in range(60)]
+    strange = [f"{text} жжж 語語 ξξξ" if row % 6 == 0 else text for row, text in enumerate(known)]
+    model = str(FAMILIES["bert"](tmp_path))
+    found = {}
+    for name, texts in (("known", known), ("strange", strange)):
+        path = tmp_path / f"{name}.csv"
+        lines = [f"{text} {'good' if row % 2 else 'bad'},{row % 2}" for row, text in enumerate(texts)]
+        path.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+        asked = {"model": model, "data": {"path": str(path), "validation": 0, "test": 0}, "task": "classification"}
+        seen = inspect(Recipe.parse(asked))
+        (found[name],) = [part for part in seen.examined if part.name == "lengths"]
+        assert seen.material.features is not None
+        assert seen.material.features["train"].shape[0] == len(seen.material.tables["train"])
+    assert found["known"].findings == ()
+    assert "tokens a row: median" in found["known"].said
+    finding = one(found["strange"], "unknown_tokens")
+    assert finding.count == 10
+    assert "unknown" in finding.examples[0].detail

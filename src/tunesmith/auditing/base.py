@@ -52,10 +52,12 @@ class Material:
         processor: Processor | None = None,
         features: Mapping[str, np.ndarray] | None = None,
         seed: int = 0,
+        given: frozenset[str] | None = None,
     ) -> Material:
+        """`given`: as the field; by default the tables that were files of their own."""
         tables = {name: prepared.table(name) for name in SPLITS if len(prepared.table(name))}
-        given = prepared.splits.given
-        return cls(prepared.target, prepared.columns, tables, given, seed, encoded, processor, features)
+        apart = prepared.splits.given if given is None else given
+        return cls(prepared.target, prepared.columns, tables, apart, seed, encoded, processor, features)
 
     @cached_property
     def rows(self) -> list[Row]:
