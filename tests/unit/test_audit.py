@@ -266,3 +266,20 @@ def test_a_question_and_its_context_keep_their_order() -> None:
     assert either_order(row_key(("b", "A"))) == either_order(row_key(("a", "B"))) == row_key(("a", "b"))
     assert either_order(row_key(("b", "a", "c"))) == row_key(("b", "a", "c"))
     assert either_order("") == "" and either_order("b a") == "b a"
+
+
+def test_a_finding_shows_up_to_three_rows_with_their_texts_and_what_can_be_done() -> None:
+    first = rows(8)
+    _, findings = clean({"train": table([*first, *first[:5], ("text 0", "b")])}, COLUMNS, CLASSES)
+    repeated, torn = one(findings, "duplicate"), one(findings, "conflict")
+    assert [(example.place, example.text, example.detail) for example in repeated.examples] == [
+        ("train.csv:10", "text 0", "a"),
+        ("train.csv:11", "text 1", "b"),
+        ("train.csv:12", "text 2", "a"),
+    ]
+    assert [example.detail for example in torn.examples] == ["a", "a", "b"]  # rows of one text beside each other
+    assert repeated.advice and torn.advice
+    long = table([(f"{'a' * 300}\x1b[31m{row}", "ab"[row % 2]) for row in range(4)] + [("", "a")])
+    _, findings = clean({"train": long}, COLUMNS, CLASSES)
+    assert one(findings, "empty_text").examples[0].text == ""
+    assert all(len(example.text) <= 80 for finding in findings for example in finding.examples)

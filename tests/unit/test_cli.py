@@ -29,6 +29,7 @@ OPTIONS = {
     "train": "--group --help --json --label --method --model --out --pair --quick --recipe --seed --seeds --set --task "
     "--text --time",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
+    "audit": "--fix --group --help --json --label --model --pair --task --text",
     "resume": "--help --json",
     "predict": "--force --help --json --out --pair --text",
     "evaluate": "--help --json --label --text",

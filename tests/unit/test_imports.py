@@ -21,6 +21,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"selection", "export"}),
     frozenset(
         {
+            "auditing",
             "choosing",
             "retention",
             "encoding",

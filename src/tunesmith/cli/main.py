@@ -13,6 +13,7 @@ from typing import Annotated, cast
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.audit import audit
 from tunesmith.cli.compare import compare
 from tunesmith.cli.demo import demo
 from tunesmith.cli.doctor import doctor
@@ -52,7 +53,7 @@ def build_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             print(context.get_help())
 
-    for command in (train, preview, resume, predict, evaluate, report, compare, demo, doctor):
+    for command in (train, preview, audit, resume, predict, evaluate, report, compare, demo, doctor):
         app.command()(command)
     return app
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunesmith.data.columns import Columns
-from tunesmith.data.findings import Finding, Rows, counted, find
+from tunesmith.data.findings import Finding, Rows, counted, find, instance
 from tunesmith.data.images import Picture, Pictures
 from tunesmith.data.table import Table, shown
 from tunesmith.data.targets.base import Target
+from tunesmith.data.targets.one_class import OneClass
 from tunesmith.data.words import words_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
 FEWEST_ROWS = 4
+FILL_IN = "fill it in, or take the rows out"
+ON_ONE_SIDE = "keep such rows on one side, so that the result is about texts that are new to the model"
 JOINT = "\x1f"  # between the texts of a row in its key: no text key holds one, since it counts as white space
 
 
@@ -149,7 +152,9 @@ def _drop_unreadable(columns: Columns, rows: dict[str, Rows], findings: list[Fin
     named = ", ".join(f"{shown(str(text), 100)} ({shown(text.fault, 80)})" for _, _, text in lost[:3])
     what = f"the picture cannot be read, dropped: {named}{', ...' if len(lost) > 3 else ''}"
     places = tuple(f"{rows[name].table.place(row)} {text}" for name, row, text in lost[:20])
-    findings.append(Finding("unreadable_picture", len(lost), f"{counted(len(lost))} ({by_split}): {what}", places))
+    examples = tuple(instance(rows[name].table.place(row), str(text), text.fault) for name, row, text in lost[:3])
+    message, advice = f"{counted(len(lost))} ({by_split}): {what}", "put the files back, or take the rows out"
+    findings.append(Finding("unreadable_picture", len(lost), message, places, examples, advice))
     for name, split in rows.items():
         gone = {row for one, row, _ in lost if one == name}
         split.kept = [row for row in split.kept if row not in gone]
@@ -195,22 +200,25 @@ def _report_repeats(rows: dict[str, Rows], target: Target, findings: list[Findin
                 repeated[name].append(row)
             seen.add(pair)
             said.setdefault(split.keys[row], {})[pair[1]] = split.targets[row]
-    find(findings, "duplicate", rows, repeated, "repeats the text and label of an earlier row of its split; kept")
-    find(
-        findings,
-        "swapped",
-        rows,
-        turned,
-        "holds the two texts of an earlier row of its split, swapped; kept on its side",
-    )
+    what = "repeats the text and label of an earlier row of its split; kept"
+    find(findings, "duplicate", rows, repeated, what, "keep one of each: repeated rows count more than others")
+    what = "holds the two texts of an earlier row of its split, swapped; kept on its side"
+    find(findings, "swapped", rows, turned, what)
     torn_keys = {key: names for key, names in said.items() if len(names) > 1 and target.disagree([*names.values()])}
-    torn = {name: [row for row in split.kept if split.keys[row] in torn_keys] for name, split in rows.items()}
     if torn_keys:
+        order = {key: place for place, key in enumerate(torn_keys)}  # rows of one text beside each other
+        torn = {
+            name: sorted(
+                (row for row in split.kept if split.keys[row] in order), key=lambda row: order[split.keys[row]]
+            )
+            for name, split in rows.items()
+        }
         first, names = next(iter(torn_keys.items()))
         labels = ", ".join(f'"{name}"' for name in sorted(names)[:4])
         number = "1 text has" if len(torn_keys) == 1 else f"{len(torn_keys)} texts have"
         what = f'{number} more than one label, such as "{shown(first.replace(JOINT, " / "), 40)}" with {labels}; kept'
-        find(findings, "conflict", rows, torn, what)
+        several = ", or learn several with --task multilabel" if isinstance(target, OneClass) else ""
+        find(findings, "conflict", rows, torn, what, f"decide which label is right{several}")
 
 
 def _drop_leaks(columns: Columns, rows: dict[str, Rows], target: Target, leaks: str, findings: list[Finding]) -> None:
@@ -218,12 +226,13 @@ def _drop_leaks(columns: Columns, rows: dict[str, Rows], target: Target, leaks: 
     if "validation" in rows and "test" in rows:
         for kind, said, shared in _shared(rows, "validation", ("test",), target):
             what = f"the text of a validation row is also in test{said}; {done}"
-            find(findings, f"leak_validation{kind}", rows, shared, what)
+            find(findings, f"leak_validation{kind}", rows, shared, what, ON_ONE_SIDE)
             _leave_out(rows, shared, leaks)
     held = {name: split for name, split in rows.items() if name != "train"}
     train = rows["train"]
     for kind, said, leaked in _shared(rows, "train", tuple(held), target):
-        find(findings, f"leak{kind}", rows, leaked, f"the text is also in validation or test{said}; {done} from train")
+        what = f"the text is also in validation or test{said}; {done} from train"
+        find(findings, f"leak{kind}", rows, leaked, what, ON_ONE_SIDE)
         _leave_out(rows, leaked, leaks)
     if columns.group is None:
         return
@@ -235,9 +244,8 @@ def _drop_leaks(columns: Columns, rows: dict[str, Rows], target: Target, leaks: 
     } - {None, ""}
     own = train.table.columns[columns.group]
     crossed = {"train": [row for row in train.kept if own[row] in groups]}
-    find(
-        findings, "leak_group", rows, crossed, f'the "{columns.group}" is also in validation or test; {done} from train'
-    )
+    what = f'the "{columns.group}" is also in validation or test; {done} from train'
+    find(findings, "leak_group", rows, crossed, what, ON_ONE_SIDE)
     _leave_out(rows, crossed, leaks)
 
 

@@ -6,9 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith.data.table import Table
+from tunesmith.data.table import Table, shown
 
 SHOWN_PLACES = 20
+SHOWN_EXAMPLES = 3
+SHOWN_LETTERS = 80  # of the text of an example
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One of the rows, or columns, that a finding is about."""
+
+    place: str  # "train.csv:12"; of a column its name
+    text: str  # shortened, printable
+    detail: str = ""  # what is wrong with this one
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,8 @@ class Finding:
     count: int
     message: str  # one printable line, says what was done about it
     places: tuple[str, ...]  # up to 20 of "file:line"
+    examples: tuple[Instance, ...] = ()  # up to 3, the plainest first
+    advice: str = ""  # one printable line: what can be done
 
 
 @dataclass
@@ -34,8 +47,32 @@ class Rows:
     def places(self, rows: Sequence[int]) -> list[str]:
         return [self.table.place(row) for row in rows[:SHOWN_PLACES]]
 
+    def example(self, row: int) -> Instance:
+        texts = tuple(texts[row] for texts in self.texts.values())
+        return instance(self.table.place(row), texts, _told(self.targets[row]))
 
-def find(findings: list[Finding], kind: str, rows: dict[str, Rows], found: dict[str, list[int]], what: str) -> None:
+
+def _told(target: Any) -> str:
+    """A target of plain values as text: a class, labels, numbers; "" for what takes more to say."""
+    if isinstance(target, tuple) and all(isinstance(part, str | int | float) for part in target):
+        return " + ".join(map(str, target))
+    return target if isinstance(target, str) else ""
+
+
+def instance(place: str, text: Any, detail: str = "") -> Instance:
+    """One with its text, or the several texts of a row, made short and printable."""
+    whole = " / ".join(map(str, text)) if isinstance(text, tuple) else text
+    return Instance(place, shown(whole, SHOWN_LETTERS), shown(detail, 2 * SHOWN_LETTERS))
+
+
+def find(
+    findings: list[Finding],
+    kind: str,
+    rows: dict[str, Rows],
+    found: dict[str, list[int]],
+    what: str,
+    advice: str = "",
+) -> None:
     """Adds one finding for rows of any splits, or nothing where there are none."""
     count = sum(map(len, found.values()))
     if not count:
@@ -45,7 +82,9 @@ def find(findings: list[Finding], kind: str, rows: dict[str, Rows], found: dict[
         f" ({named})" if len(rows) > 1 else ""
     )  # one table is still to be split: its rows are not yet those of train
     places = [place for name, some in found.items() if some for place in rows[name].places(some)][:SHOWN_PLACES]
-    findings.append(Finding(kind, count, f"{counted(count)}{by_split}: {what}", tuple(places)))
+    examples = [rows[name].example(row) for name, some in found.items() for row in some[:SHOWN_EXAMPLES]]
+    message = f"{counted(count)}{by_split}: {what}"
+    findings.append(Finding(kind, count, message, tuple(places), tuple(examples[:SHOWN_EXAMPLES]), advice))
 
 
 def counted(count: int) -> str:

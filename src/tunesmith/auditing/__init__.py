@@ -1,0 +1,1 @@
+"""What may be wrong with rows, found before anything trains on them."""

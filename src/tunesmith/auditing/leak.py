@@ -1,0 +1,81 @@
+"""What rows that stand on both sides do to the score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunesmith.data.findings import Finding, counted
+from tunesmith.evaluation.intervals import Interval
+from tunesmith.seeds import seed_of
+
+MATERIAL = 0.005  # half a point of the score
+RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class LeakEffect:
+    """A score over all test rows against that over the rows of which training saw nothing alike."""
+
+    near: int  # test rows that are near a training row
+    rows: int  # all test rows
+    whole: float  # mean over all
+    seen: float  # mean over those that are near
+    unseen: Interval  # mean over the others
+    gain: Interval  # `whole` less the mean over the others: what the near ones add
+
+    @property
+    def material(self) -> bool:
+        """Whether the gain is half a point or more, and surely above 0."""
+        return self.gain.low > 0 and self.gain.value >= MATERIAL
+
+
+def leak_effect(
+    hits: Sequence[float], near: Sequence[bool], seed: int = 0, confidence: float = 0.95, resamples: int = RESAMPLES
+) -> LeakEffect | None:
+    """What test rows that are near a training row add to a score that is a mean over rows.
+
+    hits: of each test row how right it is, 0 to 1; near: whether a training row is nearly the same. Intervals are
+    percentile bootstraps over the two kinds of rows apart (Efron 1979). None where all or none are near.
+    """
+    import numpy as np
+
+    score, alike = np.asarray(hits, dtype=float), np.asarray(near, dtype=bool)
+    if len(score) != len(alike):
+        raise ValueError(f"{len(score)} hits and {len(alike)} rows")
+    seen, others = score[alike], score[~alike]
+    if not len(seen) or not len(others):
+        return None
+    share = len(seen) / len(score)
+    draw = np.random.default_rng(seed_of(seed, "leak"))
+    means = [
+        part[draw.integers(len(part), size=(resamples, len(part)))].mean(axis=1)
+        if len(part) <= 5_000
+        else part.mean() + draw.standard_normal(resamples) * part.std(ddof=1) / np.sqrt(len(part))
+        for part in (seen, others)
+    ]
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    rest = [float(edge) for edge in np.quantile(means[1], tails)]
+    gained = [float(edge) for edge in np.quantile(share * (means[0] - means[1]), tails)]
+    value = share * float(seen.mean() - others.mean())
+    return LeakEffect(
+        len(seen),
+        len(score),
+        float(score.mean()),
+        float(seen.mean()),
+        Interval(float(others.mean()), *rest),
+        Interval(value, *gained),
+    )
+
+
+def leak_finding(effect: LeakEffect | None, metric: str, places: Sequence[str] = ()) -> Finding | None:
+    """What to say of it; None where it is not material. `metric`: the score's name; `places` of the rows that are near."""
+    if effect is None or not effect.material:
+        return None
+    message = (
+        f"{counted(effect.near)} of test with nearly the same text in train add {effect.gain.value:.3f} "
+        f"[{effect.gain.low:.3f}, {effect.gain.high:.3f}] to {metric}: {effect.whole:.3f} over all {effect.rows:,}, "
+        f"{effect.unseen.value:.3f} [{effect.unseen.low:.3f}, {effect.unseen.high:.3f}] without them"
+    )
+    advice = f"believe {effect.unseen.value:.3f}, or take these rows out of train"
+    return Finding("leak_effect", effect.near, message, tuple(places[:20]), (), advice)

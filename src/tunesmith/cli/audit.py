@@ -1,0 +1,143 @@
+"""`tunesmith audit`: what may be wrong with a table, before anything trains on it."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesmith.cli.options import (
+    DataTable,
+    Flags,
+    Json,
+    LabelColumns,
+    Model,
+    PairColumn,
+    TaskName,
+    TextColumn,
+    label_of,
+    plain_warnings,
+    recipe_of,
+)
+from tunesmith.cli.predict import WRITTEN, write_columns
+from tunesmith.cli.progress import json_line
+from tunesmith.errors import DataError, Problems
+
+if TYPE_CHECKING:
+    from tunesmith.auditing.inspecting import Audit
+    from tunesmith.data.findings import Finding
+
+ALL_ROWS = ("data.validation=0", "data.test=0")  # nothing is held out: every row is looked at
+NARROWEST, WIDEST = 60, 120  # columns
+
+
+def audit(
+    data: DataTable = None,
+    model: Model = None,
+    task: TaskName = None,
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumns = None,
+    group: Annotated[
+        str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values belong together.")
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="FILE", help="Write the cleaned rows there: csv, tsv, jsonl or parquet."),
+    ] = None,
+    json_lines: Json = False,
+) -> None:
+    """Say what may be wrong with a table: copies, leaks, wrong labels, give-aways, drift.
+
+    Needs no model; with --model, tokens are counted and labels are judged by what that base makes of the texts. The
+    table itself is never changed.
+    """
+    from tunesmith.auditing.inspecting import NO_MODEL, inspect
+
+    flags = Flags(data, NO_MODEL if model is None else model, None, task, text, pair, label_of(label), group)
+    recipe = recipe_of(None, flags, ALL_ROWS)
+    if fix is not None:
+        _check_free(fix)
+    with plain_warnings():
+        found = inspect(recipe)
+    # What was found is told before the file is written, which may be refused.
+    print("\n".join(json_lines_of(found) if json_lines else audit_lines(found, _width())), flush=True)
+    if fix is not None:
+        done = _write(found, recipe.data.path, fix)
+        written = [line for said in done for line in _wrapped(said, "  ", "    ", _width())]
+        print(json_line({"event": "fixed", "said": done}) if json_lines else "\n".join(["", "fixed:", *written]))
+    print(
+        json_line({"event": "summary", "findings": len(found.findings), "said": found.summary})
+        if json_lines
+        else f"\n{found.summary}"
+    )
+
+
+def _check_free(out: Path) -> None:
+    """Raises DataError where no new table can be written there; one that is there may be the very table to be read."""
+    problems = Problems()
+    if out.suffix.lower() not in WRITTEN:
+        problems.add(f"--fix {out}: a table is written as {', '.join(WRITTEN)}; end its name with one of them")
+    if out.exists() or out.is_symlink():
+        problems.add(f"--fix {out}: already exists, and nothing is ever overwritten; name a new file")
+    elif not out.parent.is_dir():
+        problems.add(f"--fix {out}: there is no folder {out.parent}; make it first")
+    problems.raise_as(DataError)
+
+
+def _write(found: Audit, path: str, out: Path) -> tuple[str, ...]:
+    from tunesmith.auditing.fixing import fixed
+    from tunesmith.data.readers import read_data
+
+    cleaned = fixed(read_data(path), found.material, found.examined)
+    write_columns(cleaned.columns, out)
+    return (f"{out}: {cleaned.said[0]}", *cleaned.said[1:])
+
+
+def _width() -> int:
+    return min(max(get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)
+
+
+def audit_lines(found: Audit, width: int) -> list[str]:
+    """What was found and looked at, as lines of at most `width` columns (a path or a word that is longer, alone)."""
+    lines = [line for said in found.lines for line in _wrapped(said, "", "  ", width)]
+    for finding in found.findings:
+        lines += ["", *_finding_lines(finding, width)]
+    quiet = [part for part in found.examined if part.done]
+    left = [part for part in found.examined if not part.done]
+    for title, parts in (("looked at", quiet), ("not looked at", left)):
+        if parts:
+            lines += ["", f"{title}:"]
+            for part in parts:
+                lines += _wrapped(f"{part.name.replace('_', ' ')}: {part.said}", "  ", "    ", width)
+    return lines
+
+
+def _finding_lines(finding: Finding, width: int) -> list[str]:
+    lines = _wrapped(f"{finding.kind.replace('_', ' ')}: {finding.message}", "", "  ", width)
+    for example in finding.examples:
+        lines += _wrapped(
+            " | ".join(part for part in (example.place, example.text, example.detail) if part), "  - ", "    ", width
+        )
+    rest = finding.count - len(finding.examples)
+    if rest > 0 and finding.examples:
+        lines.append(f"    and {rest:,} more")
+    return [*lines, *(_wrapped(f"what to do: {finding.advice}", "  ", "    ", width) if finding.advice else [])]
+
+
+def _wrapped(line: str, first: str, rest: str, width: int) -> list[str]:
+    # Only at spaces: a place that is cut in two can no longer be copied.
+    return textwrap.wrap(
+        line, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def json_lines_of(found: Audit) -> list[str]:
+    """Each finding and each examination, one object a line."""
+    said = [{"event": "finding", **asdict(finding)} for finding in found.findings]
+    said += [{"event": "examined", "name": part.name, "done": part.done, "said": part.said} for part in found.examined]
+    return [json_line(item) for item in said]
