@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,17 @@ from tunesmith.data.stored import StoredExamples
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
+from tunesmith.evaluation.cost import (
+    J_PER_WH,
+    Cost,
+    Foretold,
+    carbon_of,
+    cost_lines,
+    energy_of,
+    evidence_of,
+    money_of,
+    phases_of,
+)
 from tunesmith.evaluation.intervals import bootstrap, compare
 from tunesmith.evaluation.overfitting import gap_between, overfitting
 from tunesmith.evaluation.predictions import write_predictions
@@ -30,13 +41,15 @@ from tunesmith.evaluation.report import (
     write_report,
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
-from tunesmith.evaluation.verdict import SCRATCH, Cost, judge
+from tunesmith.evaluation.verdict import SCRATCH, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
+from tunesmith.phases import BASELINES, Phases
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
 from tunesmith.retention.sweep import keeps, limiting
 from tunesmith.seeds import seed_of
 from tunesmith.seen import seen_line, write_seen
+from tunesmith.spending import Spending, joules_of, time_of, times_of
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
 
@@ -51,13 +64,10 @@ MOST_COMPARED = 500  # training rows that the model is measured on beside the te
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a run took so far."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_memory_mb: float
+def rows_to_measure(prepared: Prepared) -> int:
+    """How many rows the delivered model will predict."""
+    test = len(prepared.splits.test)
+    return len(prepared.splits.validation) + test + min(len(prepared.splits.train), test, MOST_COMPARED)
 
 
 def measure_result(
@@ -68,7 +78,7 @@ def measure_result(
     predictor: Predictor,
     opens: str,
     ledger: Ledger,
-    spent: Spent,
+    spending: Spending,
 ) -> Iterator[Event]:
     """Writes predictions/, report.json and report.html, and gives the verdict."""
     run, labels, task = ledger.folder, predictor.card.labels, prepared.task
@@ -80,16 +90,18 @@ def measure_result(
         return
     _predict_split("validation", prepared, predictor, run)
     found, scores = _predict_split("test", prepared, predictor, run)
-    truth = prepared.truth("test")
     assert scores is not None, "there are test rows"
-    baselines = baselines_of(recipe, prepared, encoded, built)
+    truth = prepared.truth("test")
+    baselines = baselines_of(recipe, prepared, encoded, built, spending.phases)
     chosen = recipe.evaluation
     comparison = compare(
         scores, {item.name: item.scores for item in baselines}, chosen.resamples, chosen.confidence, recipe.seed
     )
-    cost = _cost(prepared, built, predictor, spent)
     losses, evaluations, best = _curves(ledger)
     best = None if built.delivered else best
+    retained = _overfitting(recipe, prepared, predictor, scores, evaluations)
+    retained += [*_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
+    cost = _cost(recipe, prepared, built, predictor, spending)
     verdict = judge(
         scores.primary,
         comparison.metrics[scores.primary],
@@ -103,8 +115,6 @@ def measure_result(
         lower=scores.primary in scores.lower,
         unchanged=_unchanged(len(losses), best) if built.network.pretrained and not recipe.training.redraw else "",
     )
-    learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
-    retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -139,7 +149,7 @@ def measure_result(
     write_report(report, run)
     yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained)))
     yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))), result_table(report))
-    yield Note("model", (f"{run / 'model'} {opens}",))
+    yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)))
 
 
 def _unchanged(steps: int, best: int | None) -> str:
@@ -231,18 +241,34 @@ def _surer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
     return [Finding("surer", len(next(iter(scores.columns.values()))), message, ())]
 
 
-def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) -> Cost:
+def _cost(recipe: Recipe, prepared: Prepared, built: Built, predictor: Predictor, spending: Spending) -> Cost:
+    spent = spending.whole()
+    times, whole = times_of(spent), time_of(spent)
+    energy = energy_of(joules_of(spent), whole.seconds)
+    timed, foretold = spent.step_seconds, spending.forecast
     return Cost(
-        spent.seconds,
-        spent.cpu_seconds,
+        whole.seconds,
+        whole.cpu_seconds,
         spent.peak_memory_mb,
         trainable=built.trainable,
         total=sum(parameter.numel() for parameter in predictor.network.parameters()),
         rows=len(prepared.splits.train),
+        phases=phases_of(times),
+        energy=energy,
+        co2=carbon_of(energy, recipe.cost),
+        money=money_of(whole.seconds, energy, recipe.cost),
+        rows_per_second=spent.rows / timed if timed > 0 else None,
+        tokens_per_second=spent.tokens / timed if timed > 0 and not prepared.task.reads_pictures else None,
+        padding=spending.padded,
+        forecast=None
+        if foretold is None
+        else Foretold(foretold.step, foretold.seconds, foretold.cpu_seconds, foretold.joules / J_PER_WH),
+        evidence=evidence_of(times),
+        sessions=len(spending.earlier) + 1,
     )
 
 
-def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built) -> list[Baseline]:
+def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built, phases: Phases) -> list[Baseline]:
     """The task's cheap rivals, and those of the untouched base; where the recipe wants none, what it asks for by name."""
     if not recipe.evaluation.baselines:
         return [item for item in built.base if item.name == SCRATCH]
@@ -251,7 +277,8 @@ def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Bu
             part.let_go()
     train, validation, test = (Part(prepared.texts(split), prepared.truth(split)) for split in SPLITS)
     task, labels = prepared.task, prepared.labels
-    found = [measure_baseline(name, task, train, validation, test, labels, recipe.seed) for name in task.baselines]
+    with phases.phase(BASELINES):
+        found = [measure_baseline(name, task, train, validation, test, labels, recipe.seed) for name in task.baselines]
     return [*found, *built.base]
 
 

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunesmith.energy import ESTIMATE
 from tunesmith.evaluation.charts import breakable, text
+from tunesmith.evaluation.cost import carbon_said, evidence_said, forecast_said, money_said, two_digits, watt_hours
 from tunesmith.evaluation.wording import count, duration, memory, short_count
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
@@ -115,15 +117,52 @@ def settings_section(report: Mapping[str, Any]) -> str:
 
 
 def cost_section(report: Mapping[str, Any]) -> str:
+    """What the run took: facts, then its phases; and how the model is used."""
     cost = report["cost"]
-    share = f"{100 * cost['trainable'] / cost['total']:.3g} %" if cost["total"] else "–"
+    listed = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in _cost_facts(cost))
+    phases = "".join(
+        f"<tr>{row_head(phase['name'])}{cell(duration(phase['seconds']), 'n')}"
+        f"{cell(duration(phase['cpu_seconds']), 'n')}{cell(_share(phase['cpu_seconds'], cost['cpu_seconds']), 'n')}</tr>"
+        for phase in cost["phases"]
+    )
+    heads = head_row("Phase", "#By the clock", "#Processor", "#Share")
+    table = f'<div class="scroll"><table>{heads}<tbody>{phases}</tbody></table></div>' if phases else ""
+    opens = f"<h3>Use it</h3><pre><code>{text(report['opens'])}</code></pre>"
+    sessions = "" if cost["sessions"] == 1 else f", in {cost['sessions']} sessions"
+    lead = f"What the run took{sessions}, up to the writing of this page."
+    return section("cost", "Cost", lead, f'<dl class="cost">{listed}</dl>{table}{opens}')
+
+
+def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
+    trained = f"{short_count(cost['trainable'])} of {short_count(cost['total'])}"
     facts = [
         ("By the clock", duration(cost["seconds"])),
         ("Processor", duration(cost["cpu_seconds"], "CPU")),
         ("Peak memory", memory(cost["peak_memory_mb"])),
-        ("Parameters trained", f"{short_count(cost['trainable'])} of {short_count(cost['total'])} ({share})"),
+        ("Parameters trained", f"{trained} ({_share(cost['trainable'], cost['total'])})"),
         ("Training rows", count(cost["rows"])),
     ]
-    listed = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in facts)
-    body = f'<dl class="cost">{listed}</dl><h3>Use it</h3><pre><code>{text(report["opens"])}</code></pre>'
-    return section("cost", "Cost", "What the run took.", body)
+    if cost["rows_per_second"] is not None:
+        rate = f"{two_digits(cost['rows_per_second'])} rows"
+        if cost["tokens_per_second"] is not None:
+            padding = "padding included" if cost["padding"] else "without padding"
+            rate += f" and {two_digits(cost['tokens_per_second'])} tokens ({padding})"
+        facts.append(("A second of training steps", rate))
+    energy, co2, money = cost["energy"], cost["co2"], cost["money"]
+    if energy is not None:
+        rough = ESTIMATE in energy["how"]
+        said = f"{watt_hours(energy['wh'], rough)}, {two_digits(energy['watts'])} W on the mean: {energy['why']}"
+        facts.append(("Electricity", said))
+        if co2 is not None:
+            facts.append(("CO2 equivalent", carbon_said(co2, rough)))
+    if money is not None:
+        facts.append(("Money", money_said(money)))
+    if cost["forecast"] is not None:
+        facts.append(("Forecast", forecast_said(cost["forecast"], cost["seconds"])))
+    if cost["evidence"] is not None:
+        facts.append(("The proof", evidence_said(cost["evidence"])))
+    return facts
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.3g} %" if whole else "–"
