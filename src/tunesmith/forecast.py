@@ -25,7 +25,7 @@ class Known:
     so_far: Time  # of the whole run
     steps: Sequence[tuple[int, Time]]  # number (from 0) and time of the steps of this session
     rows: int  # of these steps
-    evaluation: Time  # of one evaluation and save, on the validation rows
+    evaluation: Time  # of one evaluation and save, on the mean
     validation_rows: int
     base: Time  # of reading the base once
     rows_after: int  # that the delivered model will be measured on
@@ -40,9 +40,10 @@ def due(steps: Sequence[tuple[int, Time]]) -> bool:
 def foretell(known: Known, run: Run) -> Time:
     """The whole run, if all epochs are done.
 
-    The steps to come at the time a token (padding included) of those done, the evaluations to come as the first; after
-    the last step the base is read twice more, to be written and to prove it, and rows are predicted as the validation
-    rows are. What rivals such as TF-IDF take is not known before, and not in it.
+    The steps to come at the time a token (padding included) of those done; the evaluations to come, which one of this
+    very step is too, as those done. After the last step the base is read twice more, to be written and to prove it, and
+    rows are predicted as the validation rows are. What rivals such as TF-IDF take, and what is read again to tell what the
+    base forgot, is not known before and not in it.
     """
     from tunesmith.training.loop import evaluation_steps
 
@@ -52,7 +53,7 @@ def foretell(known: Known, run: Run) -> Time:
     coming = [size_of(run.source, step) for step in range(done, last, stride)]
     share = sum(coming) / len(coming) * (last - done) if coming else 0.0
     left = summed(time for _, time in timed).times(share / sum(size_of(run.source, step) for step, _ in timed))
-    evaluations = sum(point > done for point in evaluation_steps(run))
+    evaluations = sum(point >= done for point in evaluation_steps(run))
     if known.validation_rows:
         a_row = known.evaluation.times(1 / known.validation_rows)
     else:

@@ -245,7 +245,7 @@ def _cost(recipe: Recipe, prepared: Prepared, built: Built, predictor: Predictor
     spent = spending.whole()
     times, whole = times_of(spent), time_of(spent)
     energy = energy_of(joules_of(spent), whole.seconds)
-    timed, foretold = spent.step_seconds, spending.forecast
+    timed, told = spent.step_seconds, spending.forecast
     return Cost(
         whole.seconds,
         whole.cpu_seconds,
@@ -261,8 +261,8 @@ def _cost(recipe: Recipe, prepared: Prepared, built: Built, predictor: Predictor
         tokens_per_second=spent.tokens / timed if timed > 0 and not prepared.task.reads_pictures else None,
         padding=spending.padded,
         forecast=None
-        if foretold is None
-        else Foretold(foretold.step, foretold.seconds, foretold.cpu_seconds, foretold.joules / J_PER_WH),
+        if told is None
+        else Foretold(told.step, told.seconds, told.cpu_seconds, told.joules / J_PER_WH, spending.done),
         evidence=evidence_of(times),
         sessions=len(spending.earlier) + 1,
     )

@@ -33,6 +33,7 @@ class Spending:
     rows: int = 0
     tokens: int = 0
     step_seconds: float = 0.0
+    done: float = 1.0  # share of the steps
     padded: bool = False  # whether `tokens` counts padding
 
     def goes_on_from(self, events: Iterable[Event]) -> None:
@@ -73,6 +74,7 @@ class Spending:
             if not isinstance(event, StepDone):
                 yield event
                 continue
+            self.done = event.step / event.steps
             self.rows += event.rows
             self.step_seconds += event.seconds
             rows = order.batch(event.step - 1)

@@ -52,12 +52,13 @@ class Money:
 
 @dataclass(frozen=True)
 class Foretold:
-    """What the run was thought to take, after its first steps."""
+    """What the run was thought to take, after its first steps, if all epochs are done."""
 
     step: int
     seconds: float
     cpu_seconds: float
     wh: float
+    done: float = 1.0  # share of the steps that were done in the end
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def energy_of(joules: Joules, seconds: float) -> Energy:
     estimate = joules.how == ESTIMATE
     if estimate:
         why = (
-            f"estimated, not measured: {CORE_WATTS:g} W for each core in use and {MEMORY_WATTS:g} W for each GB of memory "
-            "(Green Algorithms, Lannelongue 2021)"
+            f"not measured but reckoned with {CORE_WATTS:g} W for each core in use and {MEMORY_WATTS:g} W for each GB of "
+            "memory, as Green Algorithms does (Lannelongue 2021)"
         )
     else:
         why = "the processor's RAPL counter, which counts all that the machine did meanwhile; memory not counted"
@@ -168,7 +169,8 @@ def money_said(money: Mapping[str, Any]) -> str:
 
 def forecast_said(forecast: Mapping[str, Any], seconds: float) -> str:
     """What was foretold beside what it was: "forecast 3.8 minutes after step 10, took 4.2 minutes"."""
-    return f"forecast {duration(forecast['seconds'])} after step {forecast['step']:,}, took {duration(seconds)}"
+    done = f" with {100 * forecast['done']:.0f} % of the steps" if forecast["done"] < 1 else ""
+    return f"forecast {duration(forecast['seconds'])} after step {forecast['step']:,}, took {duration(seconds)}{done}"
 
 
 def evidence_said(evidence: Mapping[str, Any]) -> str:
@@ -189,7 +191,7 @@ def cost_lines(cost: Cost) -> tuple[str, ...]:
         lines.append(f"the proof: {evidence_said(plain['evidence'])}")
     if cost.energy is not None and cost.co2 is not None:
         rough = cost.energy.is_estimate
-        lines.append(f"{watt_hours(cost.energy.wh, rough)} ({cost.energy.why})")
+        lines.append(f"{watt_hours(cost.energy.wh, rough)}, {cost.energy.why}")
         lines.append(carbon_said(plain["co2"], rough))
     if cost.money is not None:
         lines.append(money_said(plain["money"]))
