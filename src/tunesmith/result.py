@@ -86,7 +86,7 @@ def measure_result(
     if len(prepared.splits.test) == 0:
         if len(prepared.splits.validation) > 0:
             _predict_split("validation", prepared, predictor, run)
-        yield from _unmeasured(recipe, prepared, opens, run)
+        yield from _unmeasured(recipe, prepared, opens, run, _cost(recipe, prepared, built, predictor, spending))
         return
     _predict_split("validation", prepared, predictor, run)
     found, scores = _predict_split("test", prepared, predictor, run)
@@ -299,7 +299,7 @@ def _predict_split(
     return found, scores
 
 
-def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path) -> Iterator[Event]:
+def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path, cost: Cost) -> Iterator[Event]:
     said = (
         "No test rows were held out, so nothing can be said of how good this model is. Hold some out with "
         "data.test, or measure it on labelled rows it has not seen: tunesmith evaluate."
@@ -316,10 +316,11 @@ def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path) -> It
         "metrics": {},
         "baselines": [],
         "verdict": {"helped": None, "paragraph": said},
+        "cost": asdict(cost),
         "opens": opens,
     }
     write_report(report, run)
-    yield Note("verdict", (said,))
+    yield from (Note("verdict", (said,)), Note("cost", cost_lines(cost)))
 
 
 def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int | None]:

@@ -67,6 +67,7 @@ class Spending:
         rows_after: test rows and others that the delivered model will be measured on.
         """
         order, self.padded = run.source.order, not counts_tokens(run.source)
+        self.done = run.state.step / run.steps if run.steps else 1.0
         timed: list[tuple[int, Time]] = []
         evaluated = 0
         for event in self.phases.by_event(events, PHASE_OF):

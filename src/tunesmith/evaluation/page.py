@@ -53,14 +53,14 @@ TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The whole page; of a run without test rows (no metrics) only its head, which holds the verdict.
+    """The whole page; of a run without test rows (no metrics) only its head, which holds the verdict, and its cost.
 
     Every text in `report` is escaped; nothing in it can become markup or script.
     """
     script = resources.files("tunesmith.evaluation").joinpath("page.js").read_text(encoding="utf-8")
     style = resources.files("tunesmith.evaluation").joinpath("page.css").read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    sections = _sections(report) if report["metrics"] else []
+    sections = _sections(report) if report["metrics"] else [cost_section(report)] if "cost" in report else []
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
