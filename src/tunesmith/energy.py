@@ -86,7 +86,7 @@ class Nvml:
 
     def __init__(self, library: Any = None) -> None:
         """library: stands in for `pynvml`, which is looked for otherwise."""
-        self._library = _pynvml() if library is None else library
+        self._library: Any = _pynvml() if library is None else library
         self._begun: dict[str, int] = {}
         self.why = 'NVML is not installed (pip install "tunesmith[nvml]")' if self._library is None else ""
         if self._library is not None:

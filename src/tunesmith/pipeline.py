@@ -113,7 +113,7 @@ class Session:
         earlier = {} if ledger is None else ledger.resolved()
         with phase(BUILDING):  # refused before there is a folder
             built = build(self.recipe, prepared, encoded, backbone, earlier, self._spending.phases)
-        self._spending.meter.uses(built.runtime.device)
+        self._spending.uses(built.runtime.device)
         if built.method.alters:
             backbone.drop_weights()  # the network has its own; kept whole, these would take what it saves
         ledger = Ledger.at(self.run) if ledger is None else ledger

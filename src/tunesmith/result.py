@@ -265,6 +265,7 @@ def _cost(recipe: Recipe, prepared: Prepared, built: Built, predictor: Predictor
         else Foretold(told.step, told.seconds, told.cpu_seconds, told.joules / J_PER_WH, spending.done),
         evidence=evidence_of(times),
         sessions=len(spending.earlier) + 1,
+        peak_gpu_memory_mb=spent.peak_gpu_memory_mb,
     )
 
 

@@ -35,12 +35,18 @@ class Spending:
     step_seconds: float = 0.0
     done: float = 1.0  # share of the steps
     padded: bool = False  # whether `tokens` counts padding
+    device: str = "cpu"
 
     def goes_on_from(self, events: Iterable[Event]) -> None:
         """Takes what the ledger says of earlier sessions, and the forecast of one of them, into account."""
         kept = list(events)
         self.earlier = sessions_of(kept)
         self.forecast = next((event for event in kept if isinstance(event, Forecast)), None)
+
+    def uses(self, device: str) -> None:
+        """Says where work is done: what a GPU takes is told apart."""
+        self.device = device
+        self.meter.uses(device)
 
     def session(self) -> Spent:
         """This session up to now."""
@@ -51,7 +57,7 @@ class Spending:
             max((event.session for event in self.earlier), default=0) + 1,
             tuple((name, time.seconds, time.cpu_seconds) for name, time in spent.items()),
             peak, joules.processor, joules.how, joules.gpu, joules.missing,
-            self.rows, self.tokens, self.step_seconds,
+            self.rows, self.tokens, self.step_seconds, _peak_gpu_memory_mb(self.device),
         )  # fmt: skip
 
     def whole(self) -> Spent:
@@ -158,12 +164,14 @@ def _added(first: Spent, then: Spent) -> Spent:
     times = {name: summed(Time(s, c) for part in (first, then) for own, s, c in part.phases if own == name)
              for name in names}  # fmt: skip
     joules = joules_of(first).plus(joules_of(then))
+    peaks = [value for value in (first.peak_gpu_memory_mb, then.peak_gpu_memory_mb) if value is not None]
     return Spent(
         then.session,
         tuple((name, time.seconds, time.cpu_seconds) for name, time in times.items()),
         max(first.peak_memory_mb, then.peak_memory_mb),
         joules.processor, joules.how, joules.gpu, joules.missing,
         first.rows + then.rows, first.tokens + then.tokens, first.step_seconds + then.step_seconds,
+        max(peaks, default=None),
     )  # fmt: skip
 
 
@@ -189,3 +197,12 @@ def peak_memory_mb() -> float:
     """Largest resident memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def _peak_gpu_memory_mb(device: str) -> float | None:
+    """The most that torch's tensors took of a GPU so far; None on the CPU."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.max_memory_allocated(device) / 1e6

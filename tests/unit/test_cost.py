@@ -197,6 +197,25 @@ def test_sessions_are_summed() -> None:
     assert spending.forecast == Forecast(3, 60.0, 90.0, 700.0), "the run's own, not made anew"
 
 
+def test_the_memory_of_a_gpu_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class Properties:
+        uuid = "0abc"
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties())
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3e9)
+    spending = Spending(Phases(Clock()))
+    assert spending.session().peak_gpu_memory_mb is None
+    spending.goes_on_from([word(1, 4.0, peak_gpu_memory_mb=4000.0)])
+    assert spending.whole().peak_gpu_memory_mb == 4000.0, "that of the earlier session"
+    spending.uses("cuda")
+    assert spending.session().peak_gpu_memory_mb == 3000.0
+    assert spending.session().missing, "and that its electricity is not counted is said"
+    cost = full_cost(peak_gpu_memory_mb=3000.0)
+    assert "<dt>Peak memory of the GPU</dt><dd>3.0 GB</dd>" in cost_section({"cost": asdict(cost), "opens": ""})
+
+
 @pytest.mark.parametrize("event", [word(2, 1.5, gpu_joules=3.0, missing="why"), Forecast(3, 60.0, 90.0, 700.0)])
 def test_words_survive_json(event: Event) -> None:
     assert event_from(json.loads(json.dumps(event.to_plain()))) == event

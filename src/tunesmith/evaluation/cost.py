@@ -91,6 +91,7 @@ class Cost:
     forecast: Foretold | None = None
     evidence: Evidence | None = None
     sessions: int = 1
+    peak_gpu_memory_mb: float | None = None  # None where no GPU was used
 
 
 def phases_of(times: Mapping[str, Time]) -> tuple[Phase, ...]:

@@ -142,6 +142,8 @@ def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Parameters trained", f"{trained} ({_share(cost['trainable'], cost['total'])})"),
         ("Training rows", count(cost["rows"])),
     ]
+    if cost["peak_gpu_memory_mb"] is not None:
+        facts.insert(3, ("Peak memory of the GPU", memory(cost["peak_gpu_memory_mb"])))
     if cost["rows_per_second"] is not None:
         rate = f"{two_digits(cost['rows_per_second'])} rows"
         if cost["tokens_per_second"] is not None:

@@ -83,6 +83,7 @@ class Spent(Event):
     rows: int = 0  # of the steps done
     tokens: int = 0  # of these rows; without padding where that is known
     step_seconds: float = 0.0
+    peak_gpu_memory_mb: float | None = None  # that torch took of it; None where none is used
 
 
 @dataclass(frozen=True)
