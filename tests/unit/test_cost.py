@@ -268,9 +268,7 @@ def test_an_estimate_says_so_wherever_it_is_shown() -> None:
     lines = cost_lines(cost)
     said = judge("accuracy", *judged(), cost, 3080, "full").paragraph
     assert (
-        "an estimated 2 Wh" in page
-        and "not measured but reckoned with 12 W" in page
-        and "an estimated 0.11 g CO2e" in page
+        "an estimated 2 Wh" in page and "not measured but reckoned with 12 W" in page and "an estimated 0.11 g<" in page
     )
     assert any("an estimated 2 Wh, not measured but" in line for line in lines)
     assert any(line.startswith("an estimated 0.11 g CO2e at 56 g a kWh: France") for line in lines)
@@ -347,8 +345,9 @@ def test_the_page_has_phases_and_facts_and_does_without_them() -> None:
     )  # fmt: skip
     page = cost_section({"cost": asdict(cost), "opens": "opens"})
     for words in (
-        "in 2 sessions", "training steps", "90.9 %", "31 rows and 628 tokens (without padding)", "0.11 at 3.6 an hour",
-        "forecast 3.8 minutes after step 10, took 110 seconds", "18 CPU seconds, 9 % of what training took",
+        "in 2 sessions", "training steps", "90.9 %", "31 rows and 628 tokens (without padding)", "0.11", "3.6 an hour",
+        "3.8 minutes",
+        "told after step 10, if all epochs are done; it took 110 seconds", "18 CPU seconds", "9 % of what training took",
     ):  # fmt: skip
         assert words in page, words
     bare = cost_section({"cost": asdict(Cost(10.0, 20.0, 800.0, 1, 2, 3)), "opens": "opens"})

@@ -147,31 +147,41 @@ def money_of(seconds: float, energy: Energy, spec: CostSpec) -> Money | None:
 
 def watt_hours(wh: float, is_estimate: bool) -> str:
     """(3.1, True) -> "an estimated 3.1 Wh"."""
-    return _amount(wh, "Wh", is_estimate)
+    return amount(wh, "Wh", is_estimate)
 
 
 def carbon_said(co2: Mapping[str, Any], is_estimate: bool) -> str:
-    said = _amount(co2["grams"], "g", is_estimate)
+    said = amount(co2["grams"], "g", is_estimate)
     return f"{said} CO2e at {co2['intensity']:g} g a kWh: {co2['why']}"
 
 
-def _amount(value: float, unit: str, is_estimate: bool) -> str:
+def amount(value: float, unit: str, is_estimate: bool) -> str:
+    """With two digits and its unit, or the thousandfold of that; an estimate says so."""
     if value < 1e-3:
         return f"less than 0.001 {unit}{' by estimate' if is_estimate else ''}"
     said = f"{two_digits(value / 1e3)} k{unit}" if value >= 999.5 else f"{two_digits(value)} {unit}"
     return f"an estimated {said}" if is_estimate else said
 
 
+def money_amount(money: Mapping[str, Any]) -> str:
+    total = money["amount"]
+    said = f"{total:,.2f}" if total >= 0.095 or total == 0 else f"{total:.2g}"
+    return f"{said} {money['currency']}".strip()
+
+
 def money_said(money: Mapping[str, Any]) -> str:
-    amount = money["amount"]
-    said = f"{amount:,.2f}" if amount >= 0.095 or amount == 0 else f"{amount:.2g}"
-    return f"{said} {money['currency']}".strip() + f" at {money['why']}"
+    return f"{money_amount(money)} at {money['why']}"
 
 
 def forecast_said(forecast: Mapping[str, Any], seconds: float) -> str:
     """What was foretold beside what it was: "forecast 3.8 minutes after step 10, took 4.2 minutes"."""
+    return f"forecast {duration(forecast['seconds'])} after step {forecast['step']:,}, {took_said(forecast, seconds)}"
+
+
+def took_said(forecast: Mapping[str, Any], seconds: float) -> str:
+    """Also where fewer steps were done than the forecast was of."""
     done = f" with {100 * forecast['done']:.0f} % of the steps" if forecast["done"] < 1 else ""
-    return f"forecast {duration(forecast['seconds'])} after step {forecast['step']:,}, took {duration(seconds)}{done}"
+    return f"took {duration(seconds)}{done}"
 
 
 def evidence_said(evidence: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.energy import ESTIMATE
 from tunesmith.evaluation.charts import breakable, text
-from tunesmith.evaluation.cost import carbon_said, evidence_said, forecast_said, money_said, two_digits, watt_hours
+from tunesmith.evaluation.cost import amount, money_amount, took_said, two_digits, watt_hours
 from tunesmith.evaluation.wording import count, duration, memory, short_count
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
@@ -117,20 +117,21 @@ def settings_section(report: Mapping[str, Any]) -> str:
 
 
 def cost_section(report: Mapping[str, Any]) -> str:
-    """What the run took: facts, then its phases; and how the model is used."""
+    """What the run took: facts, what is reckoned from them, and phases; and how the model is used."""
     cost = report["cost"]
     listed = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in _cost_facts(cost))
     phases = "".join(
         f"<tr>{row_head(phase['name'])}{cell(duration(phase['seconds']), 'n')}"
-        f"{cell(duration(phase['cpu_seconds']), 'n')}{cell(_share(phase['cpu_seconds'], cost['cpu_seconds']), 'n')}</tr>"
+        f"{cell(duration(phase['cpu_seconds']), 'n')}{cell(_tenths(phase['cpu_seconds'], cost['cpu_seconds']), 'n')}</tr>"
         for phase in cost["phases"]
     )
     heads = head_row("Phase", "#By the clock", "#Processor", "#Share")
-    table = f'<div class="scroll"><table>{heads}<tbody>{phases}</tbody></table></div>' if phases else ""
+    shown = f'<div class="scroll"><table>{heads}<tbody>{phases}</tbody></table></div>'
+    table = f"<h3>Where the time went</h3>{shown}" if phases else ""
     opens = f"<h3>Use it</h3><pre><code>{text(report['opens'])}</code></pre>"
     sessions = "" if cost["sessions"] == 1 else f", in {cost['sessions']} sessions"
     lead = f"What the run took{sessions}, up to the writing of this page."
-    return section("cost", "Cost", lead, f'<dl class="cost">{listed}</dl>{table}{opens}')
+    return section("cost", "Cost", lead, f'<dl class="cost">{listed}</dl>{_reckoned(cost)}{table}{opens}')
 
 
 def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -150,21 +151,42 @@ def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
             padding = "padding included" if cost["padding"] else "without padding"
             rate += f" and {two_digits(cost['tokens_per_second'])} tokens ({padding})"
         facts.append(("A second of training steps", rate))
-    energy, co2, money = cost["energy"], cost["co2"], cost["money"]
-    if energy is not None:
-        rough = ESTIMATE in energy["how"]
-        said = f"{watt_hours(energy['wh'], rough)}, {two_digits(energy['watts'])} W on the mean: {energy['why']}"
-        facts.append(("Electricity", said))
-        if co2 is not None:
-            facts.append(("CO2 equivalent", carbon_said(co2, rough)))
-    if money is not None:
-        facts.append(("Money", money_said(money)))
-    if cost["forecast"] is not None:
-        facts.append(("Forecast", forecast_said(cost["forecast"], cost["seconds"])))
-    if cost["evidence"] is not None:
-        facts.append(("The proof", evidence_said(cost["evidence"])))
     return facts
+
+
+def _reckoned(cost: Mapping[str, Any]) -> str:
+    """A table of the figures that are not to be read without where they are from; "" where there is none."""
+    lines: list[tuple[str, str, str]] = []
+    energy, co2, money, forecast, proof = (cost[key] for key in ("energy", "co2", "money", "forecast", "evidence"))
+    rough = energy is not None and ESTIMATE in energy["how"]
+    if energy is not None:
+        mean = f"{two_digits(energy['watts'])} W on the mean"
+        lines.append(("Electricity", watt_hours(energy["wh"], rough), f"{mean}; {energy['why']}"))
+    if co2 is not None:
+        said = amount(co2["grams"], "g", rough)
+        lines.append(("CO2 equivalent", said, f"{co2['intensity']:g} g a kWh: {co2['why']}"))
+    if money is not None:
+        lines.append(("Money", money_amount(money), money["why"]))
+    if forecast is not None:
+        told = f"told after step {count(forecast['step'])}, if all epochs are done; it {took_said(forecast, cost['seconds'])}"
+        lines.append(("Forecast", duration(forecast["seconds"]), told))
+    if proof is not None:
+        share = (
+            "audit, rivals and measuring"
+            if proof["of_training"] is None
+            else f"audit, rivals and measuring: {100 * proof['of_training']:.3g} % of what training took"
+        )
+        lines.append(("The proof", duration(proof["cpu_seconds"], "CPU"), share))
+    if not lines:
+        return ""
+    rows = "".join(f"<tr>{row_head(name)}{cell(said)}{cell(why)}</tr>" for name, said, why in lines)
+    heads = head_row("Figure", "How much", "Where it is from")
+    return f'<h3>What that stands for</h3><table class="stacked">{heads}<tbody>{rows}</tbody></table>'
 
 
 def _share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.3g} %" if whole else "–"
+
+
+def _tenths(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"
