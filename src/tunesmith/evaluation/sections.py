@@ -171,12 +171,9 @@ def _reckoned(cost: Mapping[str, Any]) -> str:
         told = f"told after step {count(forecast['step'])}, if all epochs are done; it {took_said(forecast, cost['seconds'])}"
         lines.append(("Forecast", duration(forecast["seconds"]), told))
     if proof is not None:
-        share = (
-            "audit, rivals and measuring"
-            if proof["of_training"] is None
-            else f"audit, rivals and measuring: {100 * proof['of_training']:.3g} % of what training took"
-        )
-        lines.append(("The proof", duration(proof["cpu_seconds"], "CPU"), share))
+        share, what = proof["of_training"], "audit, rivals and measuring"
+        why = what if share is None else f"{what}: {100 * share:.3g} % of what training took"
+        lines.append(("The proof", duration(proof["cpu_seconds"], "CPU"), why))
     if not lines:
         return ""
     rows = "".join(f"<tr>{row_head(name)}{cell(said)}{cell(why)}</tr>" for name, said, why in lines)
