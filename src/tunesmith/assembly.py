@@ -16,6 +16,7 @@ from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
 from tunesmith.evidence.base import Frozen
 from tunesmith.methods.base import Method, Plan, Rates
+from tunesmith.phases import KNOWN_BEFORE, Phases
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe, TrainingSpec
 from tunesmith.redrawing import redrawn
@@ -156,10 +157,18 @@ def resolve_rates(
     return rates, epochs, derived
 
 
-def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, earlier: dict[str, Any]) -> Built:
+def build(
+    recipe: Recipe,
+    prepared: Prepared,
+    encoded: Encoded,
+    backbone: Backbone,
+    earlier: dict[str, Any],
+    phases: Phases | None = None,
+) -> Built:
     """Network, plan, masters and number format. `earlier` holds a resumed run's own derived values, which are kept.
 
-    What the recipe's method leaves open is found here: see `Built.method`.
+    What the recipe's method leaves open is found here: see `Built.method`. phases: where the time is told apart that it
+    takes to measure what the base knows.
     """
     from tunesmith.models.layout import has_batch_norms
 
@@ -186,7 +195,8 @@ def build(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbo
     derived += loss_in_parts(asked, network)
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     untouched = partial(as_pretrained, recipe, prepared, network)
-    meters = meters_of(recipe, prepared, network, plan, encoded.limit, untouched)
+    with (Phases() if phases is None else phases).phase(KNOWN_BEFORE):
+        meters = meters_of(recipe, prepared, network, plan, encoded.limit, untouched)
     used = set[int]().union(*(tokens_in(part) for part in encoded.examples.values()))
     if recipe.retention.swept:  # the network in training is read by the meters too
         used |= frozenset[int]().union(*(meter.tokens for meter in meters))

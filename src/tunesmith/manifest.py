@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith import __version__
 from tunesmith.data.split import RULE
 from tunesmith.errors import ArtifactError, Problems
-from tunesmith.recipe import Recipe
+from tunesmith.recipe import Recipe, id_of
 
 if TYPE_CHECKING:
     from tunesmith.models.resolve import Source
@@ -80,7 +80,10 @@ def manifest_of(recipe: Recipe, rows: dict[str, str], source: Source) -> dict[st
 
 
 def _settings_id(recipe: Recipe) -> str:
-    """The recipe's id without where rows, base and adapter lie: these may move, and are known by their content."""
+    """The recipe's id without where rows, base and adapter lie: these may move, and are known by their content.
+
+    Also without prices, which change nothing that is trained.
+    """
     from tunesmith.assembly import method_of
 
     data = recipe.data.model_copy(update={"path": "-"})
@@ -92,7 +95,9 @@ def _settings_id(recipe: Recipe) -> str:
         "method": method_of(recipe).reading(Path("-")),
         "retention": recipe.retention.model_copy(update=moved),
     }
-    return recipe.model_copy(update=known).id
+    plain = recipe.model_copy(update=known).to_plain()
+    del plain["cost"]
+    return id_of(plain)
 
 
 def shaping_files(folder: Path) -> dict[str, Path]:

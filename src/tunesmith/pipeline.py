@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
-import resource
 import shlex
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, ModelError, TrainingError, TunesmithError
 from tunesmith.memory import keep_few_kernels
+from tunesmith.phases import (
+    BASE,
+    BASELINES,
+    BUILDING,
+    DELIVERY,
+    ENCODING,
+    FROZEN,
+    MEASURING,
+    PREFLIGHT,
+    PROBE,
+    READING,
+    SCRATCH,
+)
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
+from tunesmith.spending import Spending
 from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
 from tunesmith.training.ledger import Ledger, resume_command, taken
 
@@ -47,8 +59,7 @@ class Session:
     stop: Callable[[], bool] = never
     resuming: bool = False
     finished: bool = False
-    _begun: float = field(default_factory=time.perf_counter)
-    _cpu: float = field(default_factory=time.process_time)
+    _spending: Spending = field(default_factory=Spending)
 
     def events(self) -> Iterator[Event]:
         """Does the work. Each event is in the run's ledger before it is given.
@@ -71,10 +82,12 @@ class Session:
         from tunesmith.models.resolve import kind_of, local_problems
         from tunesmith.preparing import fitted, prepare
 
+        phase = self._spending.phases.phase
         _method(self.recipe).check_libraries()
         of_model = local_problems(self.recipe.model)
         try:
-            prepared = prepare(self.recipe, self.table)
+            with phase(READING):
+                prepared = prepare(self.recipe, self.table, self._spending.phases)
         except TunesmithError as error:  # the model's problems are told with the data's: one mend, not two
             raise type(error)(*error.problems, *of_model) from None
         if of_model:
@@ -83,7 +96,8 @@ class Session:
         ledger = Ledger.open(self.run) if self.resuming else None
         stored = {} if ledger is None else ledger.manifest()
         base = stored.get("model", {})
-        source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
+        with phase(BASE):
+            source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
         prepared.task.check_base(source.name, kind_of(source))  # of one from the hub nothing was known before
         found = "file" if source.folder.is_file() else source.kind
         size = f"model: {source.name} ({found}), {_size_of(backbone.module)}"
@@ -92,16 +106,21 @@ class Session:
         widened = prepared.task.widen(backbone.processor, prepared.texts("train"))
         if widened:
             yield Note("tokens", (widened,))
-        prepared, encoded = fitted(prepared, backbone.processor, self.recipe.training.max_length)
+        with phase(ENCODING):
+            prepared, encoded = fitted(prepared, backbone.processor, self.recipe.training.max_length)
         manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
         check_same_run(self.run, stored, manifest)
         earlier = {} if ledger is None else ledger.resolved()
-        built = build(self.recipe, prepared, encoded, backbone, earlier)  # refused before there is a folder
+        with phase(BUILDING):  # refused before there is a folder
+            built = build(self.recipe, prepared, encoded, backbone, earlier, self._spending.phases)
+        self._spending.uses(built.runtime.device)
         if built.method.alters:
             backbone.drop_weights()  # the network has its own; kept whole, these would take what it saves
         ledger = Ledger.at(self.run) if ledger is None else ledger
         with ledger.in_use():
-            if not self.resuming:
+            if self.resuming:
+                self._spending.goes_on_from(ledger.events())
+            else:
                 self._begin(ledger)
             # From here on with what was found; the recipe on disk is as it was asked.
             self.recipe = _with_found(self.recipe, built.method)
@@ -109,6 +128,8 @@ class Session:
             for event in itertools.chain(prepared.notes, (model_note,)):
                 ledger.append(event)
             for event in self._work(ledger, prepared, encoded, source, backbone, built, earlier):
+                if not isinstance(event, StepDone):  # which says itself what it took
+                    ledger.append(self._spending.session())
                 ledger.append(event)
                 yield event
 
@@ -149,6 +170,7 @@ class Session:
     ) -> Iterator[Event]:
         from tunesmith.assembly import keep_frozen, make_run
         from tunesmith.redrawing import redraw
+        from tunesmith.result import rows_to_measure
         from tunesmith.training.loop import train
         from tunesmith.training.state import Checkpoints
         from tunesmith.untouched import fit_probe, measure_base
@@ -165,12 +187,14 @@ class Session:
             yield Warned(f"the checkpoint has no {lacking}: it is drawn at random, and trains with the rest")
         trains = f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train"
         yield Note("method", (trains, *built.plan.notes))
-        trunk = keep_frozen(self.recipe, prepared, encoded, backbone, built, earlier)
+        phases = self._spending.phases
+        with phases.phase(FROZEN):
+            trunk = keep_frozen(self.recipe, prepared, encoded, backbone, built, earlier)
         for line in unused_cache(self.recipe, trunk):
             yield Warned(line)
         if not self.stop():
-            yield from fit_probe(self.recipe, prepared, encoded, backbone, built, trunk)
-            yield from measure_base(self.recipe, prepared, encoded, backbone, built)
+            yield from phases.through(PROBE, fit_probe(self.recipe, prepared, encoded, backbone, built, trunk))
+            yield from phases.through(BASELINES, measure_base(self.recipe, prepared, encoded, backbone, built))
             if said := redraw(self.recipe, built.network, built.masters, built.redrawn):
                 yield Note("redraw", (said,))
         if self.stop():
@@ -178,23 +202,18 @@ class Session:
             why = "asked to stop before the first step" + (" of this session" if saved else "")
             yield Stopped(max(saved, default=0), why, resume_command(self.run))
             return
-        run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
+        with phases.phase(PREFLIGHT):
+            run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
         ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
         if self.resuming:
             yield from _restore(run)
-            self._count_earlier(ledger, run.state.step)
-        for event in train(run):
+        after = rows_to_measure(prepared)
+        for event in self._spending.watch(train(run), run, len(prepared.splits.validation), after):
             if isinstance(event, Finished):
                 yield from self._finish(ledger, prepared, encoded, source, built, run, event)
             else:
                 yield event
-
-    def _count_earlier(self, ledger: Ledger, step: int) -> None:
-        """Adds what the steps of earlier sessions took to what this one will say it took."""
-        done = {event.step: event for event in ledger.events() if isinstance(event, StepDone) and event.step <= step}
-        self._begun -= sum(event.seconds for event in done.values())
-        self._cpu -= sum(event.cpu for event in done.values())
 
     def _finish(
         self,
@@ -211,20 +230,23 @@ class Session:
         from tunesmith.finishing import finished
         from tunesmith.from_scratch import scratch_baseline
         from tunesmith.repeating import repeats
-        from tunesmith.result import Spent, measure_result
+        from tunesmith.result import measure_result
 
+        phases = self._spending.phases
         try:
             best = best_parameters(run)
         except ArtifactError as error:
             yield Warned(f"{error}; the state after step {run.state.step} is delivered in place of the best one")
             run.state.carry = replace(run.state.carry, best_step=run.state.step)
             best = best_parameters(run)
-        best, notes = finished(self.recipe, prepared, encoded, built, run, best)
+        with phases.phase(DELIVERY):
+            best, notes = finished(self.recipe, prepared, encoded, built, run, best)
         yield from notes
-        predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
-        spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())
+        with phases.phase(DELIVERY):
+            predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
         if self.recipe.evaluation.scratch and len(prepared.splits.test) > 0:
-            rival = yield from scratch_baseline(self._inner, self.recipe, prepared, self.run)
+            training = scratch_baseline(self._inner, self.recipe, prepared, self.run)
+            rival = yield from phases.through(SCRATCH, training)
             if isinstance(rival, Stopped):
                 yield replace(rival, step=run.state.step, resume=resume_command(self.run))
                 return
@@ -235,7 +257,8 @@ class Session:
                 yield replace(again, step=run.state.step, resume=resume_command(self.run))
                 return
             built.repeats = again
-        yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
+        measured = measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, self._spending)
+        yield from phases.through(MEASURING, measured)
         if run.soup is not None:
             run.soup.clear()
         self.finished = True
@@ -413,11 +436,3 @@ def _restore(run: LoopRun) -> Iterator[Event]:
 
 def _size_of(module: Any) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M parameters"
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far."""
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak / 1e3

@@ -25,6 +25,7 @@ from tunesmith.encoding import encode_split, tidy_cache
 from tunesmith.errors import DataError, ModelError, RecipeError, TunesmithError
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.models.resolve import local_kind
+from tunesmith.phases import AUDIT, Phases
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, Task
@@ -102,24 +103,25 @@ def _content(value: Any) -> Any:
     return value.digest if isinstance(value, Picture) else value
 
 
-def prepare(recipe: Recipe, table: Any = None) -> Prepared:
+def prepare(recipe: Recipe, table: Any = None, phases: Phases | None = None) -> Prepared:
     """Reads and checks all rows; `table` stands in for the recipe's path where a Python caller has the rows.
 
-    Raises DataError with every problem of the data.
+    phases: where the time that the audit takes is told apart. Raises DataError with every problem of the data.
     """
     given = by_split_column(table_of(table, recipe.data.path)) if table is not None else read_data(recipe.data.path)
     base = partial(local_kind, recipe.model)
     try:
-        return _prepared(recipe, given, choose(recipe, given, base))
+        return _prepared(recipe, given, choose(recipe, given, base), Phases() if phases is None else phases)
     except DataError as error:
         raise type(error)(*error.problems, *other_bases(recipe, next(iter(given.values())), base)) from None
 
 
-def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen) -> Prepared:
+def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: Phases) -> Prepared:
     chosen.task.check_files(recipe.model)
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     rows = tuple(three_rows(next(iter(given.values())), columns, target))
-    tables, findings = clean(given, columns, target, recipe.data.leaks)
+    with phases.phase(AUDIT):
+        tables, findings = clean(given, columns, target, recipe.data.leaks)
     asked = 0.0 if recipe.data.validation == "auto" and not task.validates else recipe.data.validation
     validation = validation_share(asked, len(tables["train"]))
     splits = make_splits(tables, columns, target, validation, recipe.data.test, split_seed(recipe))

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from tunesmith.carbon import REGIONS, SOURCE, WORLD, unknown_region
 from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
 
@@ -212,6 +213,41 @@ class EvaluationSpec(_Spec):
     )
 
 
+def _region(value: Any) -> Any:
+    """A country's code in capitals, as the table has it."""
+    if not isinstance(value, str) or value.strip().upper() in REGIONS:
+        return value.strip().upper() if isinstance(value, str) else value
+    raise ValueError(f"unknown region; {unknown_region(value)}")
+
+
+class CostSpec(_Spec):
+    """What electricity and machine stand for, where the run's cost is told. Nothing here changes what is trained."""
+
+    region: Annotated[str, BeforeValidator(_region)] | None = Field(
+        default=None, description="country that the electricity comes from, such as DE; null for the world's average"
+    )
+    intensity: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="gCO2e a kWh of your electricity, in the place of the region's; the world's average is "
+        f"{WORLD:g} ({SOURCE})",
+    )
+    per_hour: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="price of an hour of the machine, by the clock; null for none"
+    )
+    per_kwh: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="price of a kWh of electricity; null for none"
+    )
+    currency: str | None = Field(default=None, description="what the prices are in, such as EUR")
+
+    @model_validator(mode="after")
+    def _of_use(self) -> Self:
+        if self.region is not None and self.intensity is not None:
+            raise ValueError("region: says the same as intensity; give one of the two")
+        if self.currency is not None and self.per_hour is None and self.per_kwh is None:
+            raise ValueError("currency: there is no price in it; give per_hour or per_kwh, or leave it out")
+        return self
+
+
 class Recipe(_Spec):
     """One run, asked for. Build it from plain data with `Recipe.parse`, which reports every problem at once."""
 
@@ -222,6 +258,7 @@ class Recipe(_Spec):
     training: TrainingSpec = TrainingSpec()
     retention: RetentionSpec = RetentionSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    cost: CostSpec = CostSpec()
     seed: Annotated[int, Field(ge=0)] = 0
 
     @field_serializer("task", "method")
@@ -319,12 +356,17 @@ class Recipe(_Spec):
 
     @property
     def id(self) -> str:
-        """12 hexadecimal digits that name exactly this Recipe (SHA-256 of its sorted JSON)."""
-        text = json.dumps(self.to_plain(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """12 hexadecimal digits that name exactly this Recipe."""
+        return id_of(self.to_plain())
 
     def to_yaml(self) -> str:
         return yaml_text(self.to_plain())
+
+
+def id_of(plain: Mapping[str, Any]) -> str:
+    """12 hexadecimal digits that name plain data: SHA-256 of its sorted JSON."""
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,17 @@ from tunesmith.data.stored import StoredExamples
 from tunesmith.data.table import Table, table_of
 from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
+from tunesmith.evaluation.cost import (
+    J_PER_WH,
+    Cost,
+    Foretold,
+    carbon_of,
+    cost_lines,
+    energy_of,
+    evidence_of,
+    money_of,
+    phases_of,
+)
 from tunesmith.evaluation.intervals import RESAMPLES, Comparison, compare
 from tunesmith.evaluation.kept_scores import write_scores
 from tunesmith.evaluation.overfitting import gap_between, overfitting
@@ -32,15 +43,17 @@ from tunesmith.evaluation.report import (
     write_report,
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
-from tunesmith.evaluation.verdict import SCRATCH, Cost, Verdict, judge
+from tunesmith.evaluation.verdict import SCRATCH, Verdict, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
 from tunesmith.evidence.base import Measured, Subject
 from tunesmith.evidence.gathering import gather
+from tunesmith.phases import BASELINES, Phases
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
 from tunesmith.retention.sweep import keeps, limiting
 from tunesmith.seeds import seed_of
 from tunesmith.seen import seen_line, write_seen
+from tunesmith.spending import Spending, joules_of, time_of, times_of
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
 
@@ -55,13 +68,10 @@ MOST_COMPARED = 500  # training rows that the model is measured on beside the te
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
 
-@dataclass(frozen=True)
-class Spent:
-    """What a run took so far."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_memory_mb: float
+def rows_to_measure(prepared: Prepared) -> int:
+    """How many rows the delivered model will predict."""
+    test = len(prepared.splits.test)
+    return len(prepared.splits.validation) + test + min(len(prepared.splits.train), test, MOST_COMPARED)
 
 
 def measure_result(
@@ -72,7 +82,7 @@ def measure_result(
     predictor: Predictor,
     opens: str,
     ledger: Ledger,
-    spent: Spent,
+    spending: Spending,
 ) -> Iterator[Event]:
     """Writes predictions/, report.json and report.html, and gives the verdict."""
     run, labels, task = ledger.folder, predictor.card.labels, prepared.task
@@ -80,18 +90,16 @@ def measure_result(
     if len(prepared.splits.test) == 0:
         if len(prepared.splits.validation) > 0:
             _predict_split("validation", prepared, predictor, run)
-        yield from _unmeasured(recipe, prepared, opens, run)
+        yield from _unmeasured(recipe, prepared, opens, run, _cost(recipe, prepared, built, predictor, spending))
         return
     held = _predict_split("validation", prepared, predictor, run)
     test = _predict_split("test", prepared, predictor, run)
     assert test is not None, "there are test rows"
     found, scores, truth = test.predictions, test.scores, test.truth
-    baselines = baselines_of(recipe, prepared, encoded, built)
+    baselines = baselines_of(recipe, prepared, encoded, built, spending.phases)
     comparison = _compared(recipe, prepared, scores, baselines)
-    cost = _cost(prepared, built, predictor, spent)
     losses, evaluations, best = _curves(ledger)
     best = None if built.delivered else best
-    verdict = _judged(recipe, scores, comparison, cost, len(found), _unchanged(built, recipe, len(losses), best))
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     train, column = prepared.table("train"), prepared.columns.label
@@ -101,6 +109,8 @@ def measure_result(
     gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]
     beside = [line for item in gathered.values() for line in item.said]
+    cost = _cost(recipe, prepared, built, predictor, spending)
+    verdict = _judged(recipe, scores, comparison, cost, len(found), _unchanged(built, recipe, len(losses), best))
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -140,7 +150,7 @@ def measure_result(
     write_report(report, run)
     yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained), *beside))
     yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))), result_table(report))
-    yield Note("model", (f"{run / 'model'} {opens}",))
+    yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)))
 
 
 def _compared(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: list[Baseline]) -> Comparison:
@@ -259,18 +269,35 @@ def _surer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
     return [Finding("surer", len(next(iter(scores.columns.values()))), message, ())]
 
 
-def _cost(prepared: Prepared, built: Built, predictor: Predictor, spent: Spent) -> Cost:
+def _cost(recipe: Recipe, prepared: Prepared, built: Built, predictor: Predictor, spending: Spending) -> Cost:
+    spent = spending.whole()
+    times, whole = times_of(spent), time_of(spent)
+    energy = energy_of(joules_of(spent), whole.seconds)
+    timed, told = spent.step_seconds, spending.forecast
     return Cost(
-        spent.seconds,
-        spent.cpu_seconds,
+        whole.seconds,
+        whole.cpu_seconds,
         spent.peak_memory_mb,
         trainable=built.trainable,
         total=sum(parameter.numel() for parameter in predictor.network.parameters()),
         rows=len(prepared.splits.train),
+        phases=phases_of(times),
+        energy=energy,
+        co2=carbon_of(energy, recipe.cost),
+        money=money_of(whole.seconds, energy, recipe.cost),
+        rows_per_second=spent.rows / timed if timed > 0 else None,
+        tokens_per_second=spent.tokens / timed if timed > 0 and not prepared.task.reads_pictures else None,
+        padding=spending.padded,
+        forecast=None
+        if told is None
+        else Foretold(told.step, told.seconds, told.cpu_seconds, told.joules / J_PER_WH, spending.done),
+        evidence=evidence_of(times),
+        sessions=len(spending.earlier) + 1,
+        peak_gpu_memory_mb=spent.peak_gpu_memory_mb,
     )
 
 
-def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built) -> list[Baseline]:
+def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built, phases: Phases) -> list[Baseline]:
     """The task's cheap rivals, and those of the untouched base; where the recipe wants none, what it asks for by name."""
     if not recipe.evaluation.baselines:
         return [item for item in built.base if item.name == SCRATCH]
@@ -279,7 +306,8 @@ def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Bu
             part.let_go()
     train, validation, test = (Part(prepared.texts(split), prepared.truth(split)) for split in SPLITS)
     task, labels = prepared.task, prepared.labels
-    found = [measure_baseline(name, task, train, validation, test, labels, recipe.seed) for name in task.baselines]
+    with phases.phase(BASELINES):
+        found = [measure_baseline(name, task, train, validation, test, labels, recipe.seed) for name in task.baselines]
     return [*found, *built.base]
 
 
@@ -301,7 +329,7 @@ def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Pa
     return None if scores is None else Measured(table, texts, truth, found, scores)
 
 
-def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path) -> Iterator[Event]:
+def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path, cost: Cost) -> Iterator[Event]:
     said = (
         "No test rows were held out, so nothing can be said of how good this model is. Hold some out with "
         "data.test, or measure it on labelled rows it has not seen: tunesmith evaluate."
@@ -319,10 +347,11 @@ def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path) -> It
         "metrics": {},
         "baselines": [],
         "verdict": {"helped": None, "paragraph": said},
+        "cost": asdict(cost),
         "opens": opens,
     }
     write_report(report, run)
-    yield Note("verdict", (said,))
+    yield from (Note("verdict", (said,)), Note("cost", cost_lines(cost)))
 
 
 def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int | None]:

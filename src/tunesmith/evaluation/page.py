@@ -55,11 +55,11 @@ TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The whole page; of a run without test rows (no metrics) only its head, which holds the verdict.
+    """The whole page; of a run without test rows (no metrics) only its head, which holds the verdict, and its cost.
 
     Every text in `report` is escaped; nothing in it can become markup or script.
     """
-    sections = _sections(report) if report["metrics"] else []
+    sections = _sections(report) if report["metrics"] else [cost_section(report)] if "cost" in report else []
     shown = "".join(section for section in sections if section)
     return document(report["name"], f"{_head(report)}\n{shown}{_foot(report)}")
 
@@ -189,7 +189,9 @@ def _tests_note(tests: Sequence[Mapping[str, Any]]) -> str:
 
 def _metrics(report: Mapping[str, Any], own: str) -> str:
     names = list(report["metrics"])
-    models = [(own, report["metrics"], report["cost"]["seconds"])]
+    cost = report["cost"]
+    proof = 0.0 if cost["evidence"] is None else cost["evidence"]["seconds"]
+    models = [(own, report["metrics"], cost["seconds"] - proof)]
     models += [(_first_upper(item["what"]), item["metrics"], item["seconds"]) for item in report["baselines"]]
     lines = []
     for what, metrics, seconds in models:

@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunesmith.energy import ESTIMATE
 from tunesmith.evaluation.charts import breakable, text
+from tunesmith.evaluation.cost import amount, money_amount, took_said, two_digits, watt_hours
 from tunesmith.evaluation.wording import count, duration, memory, short_count
 from tunesmith.recipe import yaml_text
 
@@ -117,18 +119,76 @@ def settings_section(report: Mapping[str, Any]) -> str:
 
 
 def cost_section(report: Mapping[str, Any]) -> str:
+    """What the run took: facts, what is reckoned from them, and phases; and how the model is used."""
     cost = report["cost"]
-    share = f"{100 * cost['trainable'] / cost['total']:.3g} %" if cost["total"] else "–"
+    listed = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in _cost_facts(cost))
+    phases = "".join(
+        f"<tr>{row_head(phase['name'])}{cell(duration(phase['seconds']), 'n')}"
+        f"{cell(duration(phase['cpu_seconds']), 'n')}{cell(_tenths(phase['cpu_seconds'], cost['cpu_seconds']), 'n')}</tr>"
+        for phase in cost["phases"]
+    )
+    heads = head_row("Phase", "#By the clock", "#Processor", "#Share")
+    shown = f'<div class="scroll"><table>{heads}<tbody>{phases}</tbody></table></div>'
+    table = f"<h3>Where the time went</h3>{shown}" if phases else ""
+    opens = f"<h3>Use it</h3><pre><code>{text(report['opens'])}</code></pre>"
+    sessions = "" if cost["sessions"] == 1 else f", in {cost['sessions']} sessions"
+    lead = f"What the run took{sessions}, up to the writing of this page."
+    return section("cost", "Cost", lead, f'<dl class="cost">{listed}</dl>{_reckoned(cost)}{table}{opens}')
+
+
+def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
+    trained = f"{short_count(cost['trainable'])} of {short_count(cost['total'])}"
     facts = [
         ("By the clock", duration(cost["seconds"])),
         ("Processor", duration(cost["cpu_seconds"], "CPU")),
         ("Peak memory", memory(cost["peak_memory_mb"])),
-        ("Parameters trained", f"{short_count(cost['trainable'])} of {short_count(cost['total'])} ({share})"),
+        ("Parameters trained", f"{trained} ({_share(cost['trainable'], cost['total'])})"),
         ("Training rows", count(cost["rows"])),
     ]
-    listed = "".join(f"<div><dt>{name}</dt><dd>{text(value)}</dd></div>" for name, value in facts)
-    body = f'<dl class="cost">{listed}</dl><h3>Use it</h3><pre><code>{text(report["opens"])}</code></pre>'
-    return section("cost", "Cost", "What the run took.", body)
+    if cost["peak_gpu_memory_mb"] is not None:
+        facts.insert(3, ("Peak memory of the GPU", memory(cost["peak_gpu_memory_mb"])))
+    if cost["rows_per_second"] is not None:
+        rate = f"{two_digits(cost['rows_per_second'])} rows"
+        if cost["tokens_per_second"] is not None:
+            padding = "padding included" if cost["padding"] else "without padding"
+            rate += f" and {two_digits(cost['tokens_per_second'])} tokens ({padding})"
+        facts.append(("A second of training steps", rate))
+    return facts
+
+
+def _reckoned(cost: Mapping[str, Any]) -> str:
+    """A table of the figures that are not to be read without where they are from; "" where there is none."""
+    lines: list[tuple[str, str, str]] = []
+    energy, co2, money, forecast, proof = (cost[key] for key in ("energy", "co2", "money", "forecast", "evidence"))
+    rough = energy is not None and ESTIMATE in energy["how"]
+    if energy is not None:
+        mean = f"{two_digits(energy['watts'])} W on the mean"
+        lines.append(("Electricity", watt_hours(energy["wh"], rough), f"{mean}; {energy['why']}"))
+    if co2 is not None:
+        said = amount(co2["grams"], "g", rough)
+        lines.append(("CO2 equivalent", said, f"{co2['intensity']:g} g a kWh: {co2['why']}"))
+    if money is not None:
+        lines.append(("Money", money_amount(money), money["why"]))
+    if forecast is not None:
+        told = f"told after step {count(forecast['step'])}, if all epochs are done; it {took_said(forecast, cost['seconds'])}"
+        lines.append(("Forecast", duration(forecast["seconds"]), told))
+    if proof is not None:
+        share, what = proof["of_training"], "audit, rivals and measuring"
+        why = what if share is None else f"{what}: {100 * share:.3g} % of what training took"
+        lines.append(("The proof", duration(proof["cpu_seconds"], "CPU"), why))
+    if not lines:
+        return ""
+    rows = "".join(f"<tr>{row_head(name)}{cell(said)}{cell(why)}</tr>" for name, said, why in lines)
+    heads = head_row("Figure", "How much", "Where it is from")
+    return f'<h3>What that stands for</h3><table class="stacked">{heads}<tbody>{rows}</tbody></table>'
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.3g} %" if whole else "–"
+
+
+def _tenths(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"
 
 
 def reproduce_section(report: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from tunesmith.evaluation.cost import Cost, watt_hours
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.significance import MCNEMAR, PERMUTATION, Significance
 from tunesmith.evaluation.wording import (
@@ -81,18 +82,6 @@ TESTS = {MCNEMAR: "McNemar's exact test", PERMUTATION: "a paired permutation tes
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)
 UNREACHABLE = 10_000_000  # test rows beyond which a number would be of no use to anyone
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the run took."""
-
-    seconds: float  # by the clock
-    cpu_seconds: float  # summed over cores
-    peak_memory_mb: float
-    trainable: int  # parameters that could change
-    total: int  # parameters
-    rows: int  # training rows
 
 
 @dataclass(frozen=True)
@@ -259,9 +248,10 @@ def _cost(cost: Cost) -> str:
         if cost.trainable == cost.total
         else f"{short_count(cost.trainable)} of {short_count(cost.total)}"
     )
+    energy = "" if cost.energy is None else f", {watt_hours(cost.energy.wh, cost.energy.is_estimate)}"
     return (
         f"It cost {duration(cost.cpu_seconds, 'CPU')} ({duration(cost.seconds)} by the clock, "
-        f"{memory(cost.peak_memory_mb)} of memory) and trained {parameters} parameters on "
+        f"{memory(cost.peak_memory_mb)} of memory{energy}) and trained {parameters} parameters on "
         f"{rows_of(cost.rows, 'row')}."
     )
 

@@ -69,6 +69,35 @@ class Saved(Event):
 
 
 @dataclass(frozen=True)
+class Spent(Event):
+    """What a session of a run took so far; the last one of each session counts."""
+
+    kind: ClassVar[str] = "spent"
+    session: int  # from 1; a resumed run has several
+    phases: tuple[tuple[str, float, float], ...]  # name, seconds by the clock, seconds summed over cores
+    peak_memory_mb: float
+    processor_joules: float
+    how: str  # "rapl" or "estimate"
+    gpu_joules: float | None = None  # None where none is used, or it cannot be read
+    missing: str = ""  # why the GPU that is used is not counted
+    rows: int = 0  # of the steps done
+    tokens: int = 0  # of these rows; without padding where that is known
+    step_seconds: float = 0.0
+    peak_gpu_memory_mb: float | None = None  # that torch took of it; None where none is used
+
+
+@dataclass(frozen=True)
+class Forecast(Event):
+    """What the whole run was thought to take, from its first steps."""
+
+    kind: ClassVar[str] = "forecast"
+    step: int  # after which it was made
+    seconds: float
+    cpu_seconds: float
+    joules: float
+
+
+@dataclass(frozen=True)
 class Warned(Event):
     kind: ClassVar[str] = "warned"
     message: str
@@ -94,7 +123,7 @@ class Finished(Event):
 
 
 _KINDS: dict[str, type[Event]] = {
-    item.kind: item for item in (Note, StepDone, Evaluated, Saved, Warned, Stopped, Finished)
+    item.kind: item for item in (Note, StepDone, Evaluated, Saved, Spent, Forecast, Warned, Stopped, Finished)
 }
 
 
@@ -106,4 +135,6 @@ def event_from(plain: dict[str, Any]) -> Event:
     if kind is Note:
         given["lines"] = tuple(given["lines"])
         given["table"] = tuple(tuple(row) for row in plain.get("table", ()))
+    if kind is Spent:
+        given["phases"] = tuple((name, seconds, cpu) for name, seconds, cpu in given["phases"])
     return kind(**given)

@@ -89,7 +89,7 @@ def train(run: Run) -> Iterator[Event]:
     A non-finite step raises TrainingError after the last good state was saved.
     """
     state, per_epoch = run.state, run.source.steps_per_epoch
-    due = _evaluation_steps(run)
+    due = evaluation_steps(run)
     saved_at = time.monotonic()
     why = "all epochs done"
     stage = _enter(run, None) if run.plan.stages else None  # also where no step is left: what follows reads the trunk
@@ -184,7 +184,8 @@ def set_mode(network: Network, plan: Plan) -> None:
         network.get_submodule(layout.body).eval()
 
 
-def _evaluation_steps(run: Run) -> set[int]:
+def evaluation_steps(run: Run) -> set[int]:
+    """After which steps the validation rows are measured, beside before the first."""
     per_epoch, times = run.source.steps_per_epoch, run.training.evaluations
     points = (
         {round(per_epoch * index / times) for index in range(1, run.steps // per_epoch * times + 1)}

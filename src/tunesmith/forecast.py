@@ -1,0 +1,69 @@
+"""How long a run will take, told from its first steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.phases import Time, summed
+
+if TYPE_CHECKING:
+    from tunesmith.training.loop import Run
+    from tunesmith.training.source import FixedRows
+
+FEWEST, ENOUGH = 3, 10  # steps of a session; the first of several is left out, since it also warms up
+SOON = 20.0  # seconds of steps after which fewer are enough
+SAMPLED = 200  # steps to come whose size is looked at
+FORWARD = 1 / 3  # of a step's time: backward takes about twice as much as forward (Kaplan 2020, section 2.1)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a forecast is made from."""
+
+    so_far: Time  # of the whole run
+    steps: Sequence[tuple[int, Time]]  # number (from 0) and time of the steps of this session
+    rows: int  # of these steps
+    evaluation: Time  # of one evaluation and save, on the mean
+    validation_rows: int
+    base: Time  # of reading the base once
+    rows_after: int  # that the delivered model will be measured on
+
+
+def due(steps: Sequence[tuple[int, Time]]) -> bool:
+    """Whether enough steps have been timed."""
+    taken = summed(time for _, time in steps).seconds
+    return len(steps) >= ENOUGH or (len(steps) >= FEWEST and taken >= SOON)
+
+
+def foretell(known: Known, run: Run) -> Time:
+    """The whole run, if all epochs are done.
+
+    The steps to come at the time a token (padding included) of those done; the evaluations to come, which one of this
+    very step is too, as those done. After the last step the base is read twice more, to be written and to prove it, and
+    rows are predicted as the validation rows are. What rivals such as TF-IDF take, and what is read again to tell what the
+    base forgot, is not known before and not in it.
+    """
+    from tunesmith.training.loop import evaluation_steps
+
+    timed = known.steps[1:] if len(known.steps) > 1 else known.steps
+    done, last = known.steps[-1][0] + 1, run.steps
+    stride = max(1, (last - done) // SAMPLED)
+    coming = [size_of(run.source, step) for step in range(done, last, stride)]
+    share = sum(coming) / len(coming) * (last - done) if coming else 0.0
+    left = summed(time for _, time in timed).times(share / sum(size_of(run.source, step) for step, _ in timed))
+    evaluations = sum(point >= done for point in evaluation_steps(run))
+    if known.validation_rows:
+        a_row = known.evaluation.times(1 / known.validation_rows)
+    else:
+        a_row = summed(time for _, time in known.steps).times(FORWARD / max(known.rows, 1))
+    after = known.base.times(2).plus(a_row.times(known.rows_after))
+    return summed((known.so_far, left, known.evaluation.times(evaluations), after))
+
+
+def size_of(source: FixedRows, step: int) -> int:
+    """Tokens of a step, padding included, of each row's longest text."""
+    lengths, rows = source.order.lengths, source.order.batch(step)
+    parts = [rows[start : start + source.micro_batch] for start in range(0, len(rows), source.micro_batch)]
+    return sum(len(part) * max(lengths[row] for row in part) for part in parts)
