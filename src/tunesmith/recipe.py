@@ -45,6 +45,11 @@ class DataSpec(_Spec):
         default=None, description="column that holds the label, or a list of columns; found by looking when not given"
     )
     group: str | None = Field(default=None, description="column whose equal values stay on one side of every split")
+    slices: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="column, or a list of columns, by whose values the test rows are told apart: the report says on which of "
+        "them the model does worse",
+    )
     validation: Share | Auto = Field(
         default="auto", description="share of the training rows held out to choose the best checkpoint"
     )
@@ -54,6 +59,11 @@ class DataSpec(_Spec):
     leaks: Literal["drop", "keep"] = Field(
         default="drop", description="training rows whose text is also in validation or test"
     )
+
+    @property
+    def sliced(self) -> tuple[str, ...]:
+        """The columns of `slices`, each once."""
+        return tuple(dict.fromkeys((self.slices,) if isinstance(self.slices, str) else self.slices or ()))
 
 
 class TrainingSpec(_Spec):

@@ -26,7 +26,7 @@ from tunesmith.training.events import Event, Finished, StepDone, Stopped
 from tunesmith.training.ledger import Ledger
 
 OPTIONS = {
-    "train": "--group --help --json --label --method --model --out --pair --recipe --seed --set --task --text",
+    "train": "--group --help --json --label --method --model --out --pair --recipe --seed --set --slice --task --text",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "resume": "--help --json",
     "predict": "--force --help --json --out --pair --text",

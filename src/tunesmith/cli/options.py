@@ -84,6 +84,7 @@ class Flags:
     label: str | tuple[str, ...] | None = None
     group: str | None = None
     seed: int | None = None
+    slices: str | tuple[str, ...] | None = None
 
 
 def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
@@ -153,6 +154,7 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
             "pair": flags.pair,
             "label": flags.label,
             "group": flags.group,
+            "slices": flags.slices,
         }
         data = {**data, **{key: value for key, value in columns.items() if value is not None}}
     merged["data"] = data

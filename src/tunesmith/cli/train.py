@@ -100,6 +100,15 @@ def train(
     group: Annotated[
         str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values stay on one side of every split.")
     ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice",
+            metavar="COLUMN",
+            help="The report says for which of its values the model does worse; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = None,
     recipe_file: RecipeFile = None,
     out: Annotated[
@@ -115,9 +124,8 @@ def train(
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
-    recipe = recipe_of(
-        recipe_file, Flags(data, model, method, task, text, pair, label_of(label), group, seed), settings or ()
-    )
+    flags = Flags(data, model, method, task, text, pair, label_of(label), group, seed, label_of(slices))
+    recipe = recipe_of(recipe_file, flags, settings or ())
     check_free(out)
     from tunesmith import pipeline
 

@@ -120,6 +120,17 @@ class Scores:
         counted = self.rows_of[metric]
         return {name: values[counted] for name, values in self.columns.items()}
 
+    def take(self, rows: np.ndarray) -> Scores:
+        """The scores of the examples at `rows` alone, indices into the columns."""
+        counted = {name: values[rows] for name, values in self.rows_of.items()}
+        return replace(
+            self,
+            columns={name: values[rows] for name, values in self.columns.items()},
+            written={name: int(counted[name].sum()) if name in counted else len(rows) for name in self.written},
+            rows_of=counted,
+            each={name: values[rows] for name, values in self.each.items()},
+        )
+
     def value(self, metric: str | None = None) -> float:
         """Raises RecipeError for a metric that has no meaning for these rows."""
         name = metric or self.primary

@@ -1,0 +1,123 @@
+"""Parts of the test rows: where the model does worse, quality by kind of row, and a sheet of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunesmith.evaluation.charts import Whisker, number, scale_of, text, whiskers
+from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.sections import cell, head_row, long_table, row_head, section
+from tunesmith.evaluation.wording import count, figures, gain_with_interval, metric_title, rows_of, with_interval
+
+MOST_OFF = 40  # slices of a kind that are drawn
+
+
+def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    parts = _slices(data) if "families" in data else ""
+    return parts + (_sheet(data["sheet"]) if data["sheet"] is not None else "")
+
+
+def _slices(data: Mapping[str, Any]) -> str:
+    title = metric_title(data["metric"], ("",))
+    lower = " (lower is better)" if data["lower"] else ""
+    lead = (
+        f"{title[:1].upper()}{title[1:]}{lower} on parts of the {rows_of(data['rows'], 'test row')}, where it is "
+        f"{figures(data['value'])[0]} in all. Each part is compared with all other rows; of {count(data['compared'])} "
+        f"parts compared, one is called worse only where chance would make any of them look so less than "
+        f"{100 * data['level']:.2g}\N{NO-BREAK SPACE}% of the times."
+    )
+    body = _worst(data) + "".join(_family(family, data) for family in data["families"] if family["slices"])
+    return section("slices", "Where it does worse", text(lead), body)
+
+
+def _worst(data: Mapping[str, Any]) -> str:
+    if not data["worst"]:
+        return '<p class="none">On none of them is it worse than on the other rows beyond chance.</p>'
+    rows = [
+        row_head(item["full"])
+        + f'<td class="n" data-value="{item["value"]["value"]!r}">{text(with_interval(_interval(item["value"])))}</td>'
+        + _figure(item["others"])
+        + f'<td class="n" data-value="{item["better"]["value"]!r}">{_difference(item, data)}</td>'
+        + cell(count(item["rows"]), "n")
+        + f'<td class="n" data-value="{item["chance"]!r}">{_chance(item["chance"])}</td>'
+        for item in data["worst"]
+    ]
+    more = f'<p class="note">{data["more"]} more are worse, but cost less.</p>' if data["more"] else ""
+    heads = ("Part", "#On it", "#On the others", "#Difference", "#Rows", "#By chance")
+    return long_table(heads, rows, "parts").replace("<table", '<table data-kind="parts"', 1) + more
+
+
+def _figure(value: float) -> str:
+    return f'<td class="n" data-value="{value!r}">{text(figures(value)[0])}</td>'
+
+
+def _difference(item: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    return text(gain_with_interval(_interval(item["better"]), data["lower"])).replace("-", "\N{MINUS SIGN}")
+
+
+def _chance(value: float) -> str:
+    return "&lt;\N{NO-BREAK SPACE}0.001" if value < 0.001 else number(value)
+
+
+def _family(family: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    worst = {(item["kind"], item["full"]) for item in data["worst"]}
+    marks = [
+        Whisker(
+            f"{item['name']} ({rows_of(item['rows'], 'row')})",
+            item["value"]["value"],
+            item["value"]["low"],
+            item["value"]["high"],
+            with_interval(_interval(item["value"])),
+            (item["kind"], item["full"]) in worst,
+        )
+        for item in family["slices"][:MOST_OFF]
+    ]
+    edges = [edge for mark in marks for edge in (mark.low, mark.high)]
+    least, most = (0.0, 1.0) if max(edges) <= 1 and min(edges) >= 0 else (-float("inf"), float("inf"))
+    drawn = whiskers(marks, scale_of(edges, least, most))
+    return f'<h3 dir="auto">{text(family["title"])}</h3>{drawn}{_examples(family)}'
+
+
+def _examples(family: Mapping[str, Any]) -> str:
+    """What stands nearest to the middle of each cluster."""
+    lines = []
+    for item in family["slices"]:
+        if "examples" in item:
+            said = "".join(f'<span dir="auto">{text(example)}</span>' for example in item["examples"])
+            lines.append(f'<tr>{row_head(item["name"])}<td class="typical">{said}</td></tr>')
+        elif "pictures" in item:
+            said = "".join(f'<img src="{text(picture)}" alt="">' for picture in item["pictures"])
+            lines.append(f'<tr>{row_head(item["name"])}<td class="typical">{said}</td></tr>')
+    if not lines:
+        return ""
+    table = f"<table>{head_row('Cluster', 'Nearest to its middle')}<tbody>{''.join(lines)}</tbody></table>"
+    return f'<details class="more-of"><summary>Examples of each cluster</summary>{table}</details>'
+
+
+def _sheet(sheet: Mapping[str, Any]) -> str:
+    lead = "Of each class the surest mistakes, then the surest right answers; below each what was said, and how sure."
+    if sheet["left_out"]:
+        lead += f" {rows_of(sheet['left_out'], 'class').replace('classs', 'classes')} with fewer mistakes left out."
+    body = "".join(_of_class(item) for item in sheet["classes"])
+    return section("sheet", "Sheet of pictures", lead, body)
+
+
+def _of_class(item: Mapping[str, Any]) -> str:
+    figures_of = "".join(_picture(picture) for picture in item["pictures"])
+    said = f"{count(item['right'])} of {count(item['rows'])} right"
+    return f'<h3 dir="auto">{text(item["label"])} <small>{said}</small></h3><div class="sheet">{figures_of}</div>'
+
+
+def _picture(picture: Mapping[str, Any]) -> str:
+    kind = "right" if picture["right"] else "wrong"
+    said = f'<b dir="auto">{text(picture["said"])}</b> {number(picture["sure"], 2)}'
+    name = f"{picture['place']}: {kind}, said {picture['said']}"
+    return (
+        f'<figure class="{kind}" title="{text(picture["place"])}"><img src="{text(picture["picture"])}" alt="{text(name)}">'
+        f"<figcaption>{said}</figcaption></figure>"
+    )
+
+
+def _interval(plain: Mapping[str, float]) -> Interval:
+    return Interval(plain["value"], plain["low"], plain["high"])
