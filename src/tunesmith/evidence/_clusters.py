@@ -59,9 +59,10 @@ def clusters(subject: Subject) -> Family | None:
         if len(inside):
             near = inside[far[inside, place].argsort(kind="stable")[:EXAMPLES]]
             name = _name(subject, inside, words[place], place)
-            made.append(Slice(name, f"cluster of {name}", inside, words[place], tuple(near.tolist())))
+            full = f'texts like "{name}"' if words[place] else f"cluster {name}"
+            made.append(Slice(name, full, inside, words[place], tuple(near.tolist())))
     made.sort(key=lambda item: -len(item.rows))
-    return Family("cluster", "By cluster of what the untouched base takes for alike", tuple(made))
+    return Family("cluster", "By cluster of the untouched base's features", tuple(made))
 
 
 def _name(subject: Subject, rows: np.ndarray, words: Sequence[str], place: int) -> str:

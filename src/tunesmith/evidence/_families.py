@@ -79,7 +79,9 @@ def _by_brightness(examples: Sequence[Example], rows: int) -> Family:
     light = np.full(rows, np.nan)
     for example in examples:
         light[example.source] = 100 * float(example.inputs[PIXELS].float().mean()) / 255
-    return Family("brightness", "By brightness, in % of white", quarters(light, "pictures of {} % brightness", "{} %"))
+    return Family(
+        "brightness", "By brightness, in % of white", quarters(light, "pictures of {} % of white", "{} %", whole=True)
+    )
 
 
 def _by_question(texts: Sequence[Text]) -> Family:

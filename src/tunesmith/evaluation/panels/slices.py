@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,6 @@ from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.sections import cell, head_row, long_table, row_head, section
 from tunesmith.evaluation.wording import count, figures, gain_with_interval, metric_title, rows_of, with_interval
 
-MOST_OFF = 40  # slices of a kind that are drawn
-
 
 def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     parts = _slices(data) if "families" in data else ""
@@ -19,21 +18,20 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 
 def _slices(data: Mapping[str, Any]) -> str:
-    title = metric_title(data["metric"], ("",))
-    lower = " (lower is better)" if data["lower"] else ""
+    title = metric_title(data["metric"], (data["metric"],) if data["lower"] else ())
     lead = (
-        f"{title[:1].upper()}{title[1:]}{lower} on parts of the {rows_of(data['rows'], 'test row')}, where it is "
-        f"{figures(data['value'])[0]} in all. Each part is compared with all other rows; of {count(data['compared'])} "
-        f"parts compared, one is called worse only where chance would make any of them look so less than "
+        f"{title[:1].upper()}{title[1:]} on parts of the {rows_of(data['rows'], 'test row')}, each compared with all other "
+        f"rows; dashed: all rows, {figures(data['value'])[0]}. Of {rows_of(data['compared'], 'part')} with enough rows to be "
+        "compared one is called worse only where chance alone would call any of them so less than "
         f"{100 * data['level']:.2g}\N{NO-BREAK SPACE}% of the times."
     )
-    body = _worst(data) + "".join(_family(family, data) for family in data["families"] if family["slices"])
+    body = _worst(data) + _families(data)
     return section("slices", "Where it does worse", text(lead), body)
 
 
 def _worst(data: Mapping[str, Any]) -> str:
     if not data["worst"]:
-        return '<p class="none">On none of them is it worse than on the other rows beyond chance.</p>'
+        return '<p class="none">On none of them is the model worse than on the other rows beyond chance.</p>'
     rows = [
         row_head(item["full"])
         + f'<td class="n" data-value="{item["value"]["value"]!r}">{text(with_interval(_interval(item["value"])))}</td>'
@@ -45,7 +43,7 @@ def _worst(data: Mapping[str, Any]) -> str:
     ]
     more = f'<p class="note">{data["more"]} more are worse, but cost less.</p>' if data["more"] else ""
     heads = ("Part", "#On it", "#On the others", "#Difference", "#Rows", "#By chance")
-    return long_table(heads, rows, "parts").replace("<table", '<table data-kind="parts"', 1) + more
+    return long_table(heads, rows, "parts") + more
 
 
 def _figure(value: float) -> str:
@@ -60,23 +58,37 @@ def _chance(value: float) -> str:
     return "&lt;\N{NO-BREAK SPACE}0.001" if value < 0.001 else number(value)
 
 
-def _family(family: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def _families(data: Mapping[str, Any]) -> str:
+    """All kinds on one scale, with a line where all test rows are."""
+    drawn = [(family, _marks(family, data)) for family in data["families"] if family["slices"]]
+    edges = [edge for _, marks in drawn for mark in marks for edge in (mark.low, mark.high)]
+    if not edges:
+        return ""
+    least, most = (0.0, 1.0) if max(edges) <= 1 and min(edges) >= 0 else (-math.inf, math.inf)
+    scale = scale_of([*edges, data["value"]], least, most)
+    return "".join(
+        f'<h3 dir="auto">{text(family["title"])}</h3>{whiskers(marks, scale, line=data["value"])}{_examples(family)}'
+        for family, marks in drawn
+    )
+
+
+def _marks(family: Mapping[str, Any], data: Mapping[str, Any]) -> list[Whisker]:
+    """Those of clusters, which have no order of their own, worst first."""
     worst = {(item["kind"], item["full"]) for item in data["worst"]}
-    marks = [
+    slices = family["slices"]
+    if family["kind"] == "cluster":
+        slices = sorted(slices, key=lambda item: item["value"]["value"], reverse=data["lower"])
+    return [
         Whisker(
-            f"{item['name']} ({rows_of(item['rows'], 'row')})",
+            f"{item['name']} ({rows_of(item['rows'], 'row')})".replace(" row", "\N{NO-BREAK SPACE}row"),
             item["value"]["value"],
             item["value"]["low"],
             item["value"]["high"],
             with_interval(_interval(item["value"])),
             (item["kind"], item["full"]) in worst,
         )
-        for item in family["slices"][:MOST_OFF]
+        for item in slices
     ]
-    edges = [edge for mark in marks for edge in (mark.low, mark.high)]
-    least, most = (0.0, 1.0) if max(edges) <= 1 and min(edges) >= 0 else (-float("inf"), float("inf"))
-    drawn = whiskers(marks, scale_of(edges, least, most))
-    return f'<h3 dir="auto">{text(family["title"])}</h3>{drawn}{_examples(family)}'
 
 
 def _examples(family: Mapping[str, Any]) -> str:
