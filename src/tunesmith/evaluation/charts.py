@@ -93,6 +93,7 @@ class Whisker:
     high: float
     figure: str  # what is printed beside it
     strong: bool = False
+    bad: bool = False  # in the colour of what is wrong
 
 
 def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False, line: float | None = None) -> str:
@@ -108,7 +109,7 @@ def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False, line: fl
         grid += f'<path class="level" d="M{scale.at(line)} -2V102"/>'
     lines = []
     for row in rows:
-        strong = " strong" if row.strong else ""
+        strong = " strong" * row.strong + " bad" * row.bad
         lines.append(
             f'<div class="w-label{strong}">{text(row.label)}</div>'
             f'<div class="w-track" title="{text(row.label)}: {text(row.figure)}">'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -155,6 +156,8 @@ def by_value(column: str, values: Sequence[Any]) -> tuple[Slice, ...]:
     names = ["(empty)" if gap else str(value).strip() for value, gap in zip(values, empty, strict=True)]
     counts = Counter(names).most_common()
     kept = counts if len(counts) <= MOST_VALUES else counts[: MOST_VALUES - 1]
+    if every:  # few numbers, such as stars: in their order
+        kept = sorted(kept, key=lambda pair: math.inf if (size := number_of(pair[0])) is None else size)
     rows: dict[str | None, list[int]] = {name: [] for name, _ in kept}
     for row, name in enumerate(names):
         rows.setdefault(name if name in rows else None, []).append(row)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.evaluation.charts import Whisker, number, scale_of, text, whiskers
+from tunesmith.evaluation.charts import MINUS, Whisker, number, scale_of, text, whiskers
 from tunesmith.evaluation.intervals import Interval
-from tunesmith.evaluation.sections import cell, head_row, long_table, row_head, section
+from tunesmith.evaluation.sections import head_row, row_head, section
 from tunesmith.evaluation.wording import count, figures, gain_with_interval, metric_title, rows_of, with_interval
 
 
@@ -19,11 +19,11 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 def _slices(data: Mapping[str, Any]) -> str:
     title = metric_title(data["metric"], (data["metric"],) if data["lower"] else ())
+    share = f"{100 * data['level']:.2g}\N{NO-BREAK SPACE}%"
     lead = (
         f"{title[:1].upper()}{title[1:]} on parts of the {rows_of(data['rows'], 'test row')}, each compared with all other "
-        f"rows; dashed: all rows, {figures(data['value'])[0]}. Of {rows_of(data['compared'], 'part')} with enough rows to be "
-        "compared one is called worse only where chance alone would call any of them so less than "
-        f"{100 * data['level']:.2g}\N{NO-BREAK SPACE}% of the times."
+        f"rows; dashed: all rows, {figures(data['value'])[0]}. {rows_of(data['compared'], 'part')} had enough rows for that. "
+        f"One is called worse only where chance alone would call any of them so in fewer than {share} of such reports."
     )
     body = _worst(data) + _families(data)
     return section("slices", "Where it does worse", text(lead), body)
@@ -32,30 +32,31 @@ def _slices(data: Mapping[str, Any]) -> str:
 def _worst(data: Mapping[str, Any]) -> str:
     if not data["worst"]:
         return '<p class="none">On none of them is the model worse than on the other rows beyond chance.</p>'
-    rows = [
-        row_head(item["full"])
-        + f'<td class="n" data-value="{item["value"]["value"]!r}">{text(with_interval(_interval(item["value"])))}</td>'
-        + _figure(item["others"])
-        + f'<td class="n" data-value="{item["better"]["value"]!r}">{_difference(item, data)}</td>'
-        + cell(count(item["rows"]), "n")
-        + f'<td class="n" data-value="{item["chance"]!r}">{_chance(item["chance"])}</td>'
-        for item in data["worst"]
-    ]
-    more = f'<p class="note">{data["more"]} more are worse, but cost less.</p>' if data["more"] else ""
-    heads = ("Part", "#On it", "#On the others", "#Difference", "#Rows", "#By chance")
-    return long_table(heads, rows, "parts") + more
+    heads = ("Part", "#On it", "#On the others", "#Difference", "#Rows", "#p, corrected")
+    lines = "".join(f"<tr>{row_head(item['full'])}{_cells(item, data, heads)}</tr>" for item in data["worst"])
+    said = ["Parts overlap: one may be worse only because another is."] if len(data["worst"]) > 1 else []
+    said += [f"{data['more']} more are worse, and cost less."] if data["more"] else []
+    table = f'<table class="sortable parts">{head_row(*heads)}<tbody>{lines}</tbody></table>'
+    return f'<div class="scroll">{table}</div>' + (f'<p class="note">{" ".join(said)}</p>' if said else "")
 
 
-def _figure(value: float) -> str:
-    return f'<td class="n" data-value="{value!r}">{text(figures(value)[0])}</td>'
-
-
-def _difference(item: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    return text(gain_with_interval(_interval(item["better"]), data["lower"])).replace("-", "\N{MINUS SIGN}")
+def _cells(item: Mapping[str, Any], data: Mapping[str, Any], heads: Sequence[str]) -> str:
+    difference = gain_with_interval(_interval(item["better"]), data["lower"]).replace("-", MINUS)
+    told = (
+        (item["value"]["value"], with_interval(_interval(item["value"]))),
+        (item["others"], figures(item["others"])[0]),
+        (item["better"]["value"], difference),
+        (item["rows"], count(item["rows"])),
+        (item["chance"], _chance(item["chance"])),
+    )
+    return "".join(
+        f'<td class="n" data-label="{text(head.lstrip("#"))}" data-value="{value!r}">{text(said)}</td>'
+        for head, (value, said) in zip(heads[1:], told, strict=True)
+    )
 
 
 def _chance(value: float) -> str:
-    return "&lt;\N{NO-BREAK SPACE}0.001" if value < 0.001 else number(value)
+    return "<\N{NO-BREAK SPACE}0.001" if value < 0.001 else number(value)
 
 
 def _families(data: Mapping[str, Any]) -> str:
@@ -85,7 +86,8 @@ def _marks(family: Mapping[str, Any], data: Mapping[str, Any]) -> list[Whisker]:
             item["value"]["low"],
             item["value"]["high"],
             with_interval(_interval(item["value"])),
-            (item["kind"], item["full"]) in worst,
+            strong=(item["kind"], item["full"]) in worst,
+            bad=(item["kind"], item["full"]) in worst,
         )
         for item in slices
     ]
@@ -123,7 +125,8 @@ def _of_class(item: Mapping[str, Any]) -> str:
 
 def _picture(picture: Mapping[str, Any]) -> str:
     kind = "right" if picture["right"] else "wrong"
-    said = f'<b dir="auto">{text(picture["said"])}</b> {number(picture["sure"], 2)}'
+    mark = "\N{CHECK MARK} " if picture["right"] else ""
+    said = f'{mark}<b dir="auto">{text(picture["said"])}</b> {number(picture["sure"], 2)}'
     name = f"{picture['place']}: {kind}, said {picture['said']}"
     return (
         f'<figure class="{kind}" title="{text(picture["place"])}"><img src="{text(picture["picture"])}" alt="{text(name)}">'
