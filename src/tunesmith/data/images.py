@@ -26,7 +26,7 @@ IN_ARRAY = re.compile(r"(.+\.npz)\[(\d+)\]")
 INLINE = "data:;base64,"
 MOSTLY = 0.9  # share of a column's values that must look like pictures
 LABELS = ("y", "label", "labels")
-EXACT_BYTES = 6_000  # of a small picture that is shown without loss
+EXACT_BYTES = 12_000  # of a small picture that is shown without loss
 KEPT_COLUMNS = ("split", "group")
 CLASSES = "classes.json"
 

@@ -53,7 +53,7 @@ for (const list of document.querySelectorAll("ol.mistakes")) {
   const more = list.nextElementSibling;
   const bar = document.createElement("div");
   bar.className = "filter";
-  const labelled = (name, field) => {
+  const named = (name, field) => {
     const label = document.createElement("label");
     label.append(`${name[0].toUpperCase()}${name.slice(1)} `, field);
     bar.append(label);
@@ -67,11 +67,11 @@ for (const list of document.querySelectorAll("ol.mistakes")) {
     field.append(new Option("any", ""));
     const names = [...counts].sort((a, b) => a[0].localeCompare(b[0]));
     names.forEach(([value, count], place) => field.append(new Option(`${value} (${count})`, String(place))));
-    labelled(name, field);
+    named(name, field);
     return (item) => field.value === "" || item.dataset[key] === names[Number(field.value)][0];
   };
   const chosen = [choice("truth", list.dataset.truthIs), choice("said", "Said")].filter(Boolean);
-  const words = labelled("Contains", document.createElement("input"));
+  const words = named("Contains", document.createElement("input"));
   words.type = "search";
   const found = document.createElement("output");
   bar.append(found);

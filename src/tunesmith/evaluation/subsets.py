@@ -37,8 +37,8 @@ def comparable(scores: Scores) -> Scores:
 
     from tunesmith.tasks._metrics import mean_of
 
-    true, said = (rankdata(scores.columns[side].reshape(-1)) for side in ("truth", "predicted"))
-    off = abs(true - said) / len(true)
+    ranks: list[Any] = [rankdata(scores.columns[side].reshape(-1)) for side in ("truth", "predicted")]
+    off = abs(ranks[0] - ranks[1]) / len(ranks[0])
     return Scores(
         {"truth": scores.columns["truth"], "off": off},
         {"rank_shift": partial(mean_of, name="off")},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
 from tunesmith.evidence._families import NAME, Family, Slice
@@ -49,7 +49,7 @@ def clusters(subject: Subject) -> Family | None:
     if len(np.unique(train, axis=0)) < count:
         return None
     seed = seed_of(subject.recipe.seed, "clusters") % 2**32
-    means = KMeans(count, n_init=STARTS, random_state=seed).fit(train)
+    means = KMeans(count, n_init=STARTS, random_state=seed).fit(train)  # type: ignore[arg-type]
     far = means.transform(test)  # [rows, clusters]
     of_test = far.argmin(axis=1)
     words = _words(subject, of_test, count)
@@ -87,7 +87,7 @@ def _words(subject: Subject, of_test: np.ndarray, count: int) -> list[tuple[str,
     read = [_joined(subject.task.readable(text))[:READ] for text in subject.test.texts]
     vectorizer = TfidfVectorizer(min_df=2, sublinear_tf=True, max_features=20_000, token_pattern=LETTERS)
     try:
-        weights = vectorizer.fit_transform(read)  # [texts, words]
+        weights: Any = vectorizer.fit_transform(read)  # [texts, words]
     except ValueError:  # no word stands in two texts
         return none
     named = vectorizer.get_feature_names_out()

@@ -10,7 +10,7 @@ from tunesmith.evidence.base import Subject
 SIDE = 96  # pixels of the longer side
 WRONG = 4  # pictures of a class
 RIGHT = 2
-BYTES = 300_000  # of all pictures, so that the page stays below 1 MB
+BYTES = 200_000  # of all pictures, so that the page stays below 1 MB
 
 
 def sheet(subject: Subject) -> dict[str, Any] | None:
