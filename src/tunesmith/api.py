@@ -23,6 +23,7 @@ def finetune(
     pair: str | None = None,
     label: str | Sequence[str] | None = None,
     group: str | None = None,
+    slices: str | Sequence[str] | None = None,
     metric: Callable[[str, str], float] | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -33,10 +34,10 @@ def finetune(
 
     data: a path (file, folder, hub data set name), a pandas DataFrame, a mapping of columns, a list of mappings or of
     (text, label) pairs. text, pair, label: columns, found by looking when not given; several for `label` are several
-    labels (of 0 and 1) or numbers. metric: for a task that writes texts, a function of (what was written, what was wanted)
-    that gives a number, more is better; name the task beside it. settings: further recipe keys, such as
-    {"training.epochs": 3}. `listen` is called with every event as it happens. Raises TunesmithError kinds, each naming every
-    problem found.
+    labels (of 0 and 1) or numbers. slices: columns by whose values the report tells the test rows apart. metric: for a task
+    that writes texts, a function of (what was written, what was wanted) that gives a number, more is better; name the task
+    beside it. settings: further recipe keys, such as {"training.epochs": 3}. `listen` is called with every event as it
+    happens. Raises TunesmithError kinds, each naming every problem found.
     """
     from tunesmith.pipeline import start
 
@@ -50,6 +51,7 @@ def finetune(
             "pair": pair,
             "label": columns,
             "group": group,
+            "slices": slices if slices is None or isinstance(slices, str) else tuple(slices),
         },
         "method": method,
         "task": task,

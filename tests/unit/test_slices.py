@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from tunesmith.cli.options import Flags, recipe_of
 from tunesmith.data.answer_columns import Answer
 from tunesmith.data.encode import Example
 from tunesmith.data.images import Picture
@@ -70,7 +71,7 @@ def subject_of(
     frozen = None
     if features is not None:
         held = torch.tensor(features, dtype=torch.float32)
-        rows = [Example(row, {}, None) for row in range(len(features))]
+        rows = [Example(row, {"input_ids": [1]}, None) for row in range(len(features))]
         frozen = Frozen({"train": held, "test": held}, {"train": rows, "test": rows})
     return Subject(Recipe.parse(plain), task, labels, table, "label", test, None, frozen, (), (), ())
 
@@ -421,6 +422,8 @@ def test_columns_to_slice_by_stay_in_the_tables(tmp_path: Path) -> None:
     assert set(prepare(recipe).table("test").columns["channel"]) <= {"web", "phone"}
     assert Recipe.parse({**plain, "data": {"path": "x", "slices": ["a", "b", "a"]}}).data.sliced == ("a", "b")
     assert Recipe.parse({**plain, "data": {"path": "x"}}).data.sliced == ()
+    flagged = recipe_of(None, Flags(data="x", model="m", slices=("channel", "age")), ())
+    assert flagged.data.sliced == ("channel", "age")
 
 
 def test_columns_to_slice_by_that_are_not_there_are_all_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
+from tunesmith.data.stored import measures
 from tunesmith.evidence._families import NAME, Family, Slice
 from tunesmith.evidence.base import Subject
 from tunesmith.seeds import seed_of
@@ -38,14 +39,13 @@ def clusters(subject: Subject) -> Family | None:
     from sklearn.cluster import KMeans
     from sklearn.preprocessing import normalize
 
-    places = [example.source for example in frozen.examples["test"]]
-    if places != list(range(rows)):
+    if measures(frozen.examples["test"]).sources.tolist() != list(range(rows)):
         return None
     fitted = range(len(frozen.features["train"]))
     if len(fitted) > FITTED:
         fitted = sorted(random.Random(seed_of(subject.recipe.seed, "clusters")).sample(fitted, FITTED))
-    train = normalize(frozen.features["train"][list(fitted)].numpy())
-    test = normalize(frozen.features["test"].numpy())
+    train: Any = normalize(frozen.features["train"][list(fitted)].numpy())
+    test: Any = normalize(frozen.features["test"].numpy())
     if len(np.unique(train, axis=0)) < count:
         return None
     seed = seed_of(subject.recipe.seed, "clusters") % 2**32
@@ -53,12 +53,13 @@ def clusters(subject: Subject) -> Family | None:
     far = means.transform(test)  # [rows, clusters]
     of_test = far.argmin(axis=1)
     words = _words(subject, of_test, count)
-    made = []
+    made: list[Slice] = []
     for place in range(count):
         inside = np.flatnonzero(of_test == place)
         if len(inside):
             near = inside[far[inside, place].argsort(kind="stable")[:EXAMPLES]]
             name = _name(subject, inside, words[place], place)
+            name = f"{name} ({place + 1})" if any(item.name == name for item in made) else name
             full = f'texts like "{name}"' if words[place] else f"cluster {name}"
             made.append(Slice(name, full, inside, words[place], tuple(near.tolist())))
     made.sort(key=lambda item: -len(item.rows))

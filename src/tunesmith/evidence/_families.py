@@ -118,9 +118,10 @@ def _by_truth(subject: Subject) -> list[Family]:
             for place, name in enumerate(labels.names)
             if place < MOST_VALUES
         ]  # fmt: skip
-    if all(isinstance(item, str) and item in labels.names for item in truth):
+    known = set(labels.names)
+    if all(isinstance(item, str) and item in known for item in truth):
         held, what = [(item,) for item in truth], "true class"
-    elif labels.thresholds and all(isinstance(item, tuple) and set(item) <= {*labels.names} for item in truth):
+    elif labels.thresholds and all(isinstance(item, tuple) and set(item) <= known for item in truth):
         held, what = list(truth), "label"
     else:
         return []
