@@ -156,7 +156,9 @@ def check_slices(asked: Sequence[str], given: dict[str, Table], columns: Columns
     others = [name for name in table.columns if name not in read]
     for name in asked:
         if name in read:
-            problems.add(f'{table.path}: data.slices: "{name}" is {read[name]}, told apart by anyway; leave it out')
+            problems.add(
+                f'{table.path}: data.slices: "{name}" is {read[name]}, which is looked at anyway; leave it out'
+            )
         elif name not in table.columns:
             problems.add(f'{table.path}: data.slices: there is no column "{name}"; {did_you_mean(name, others)}')
     problems.raise_as(DataError)
