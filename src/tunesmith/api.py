@@ -24,6 +24,7 @@ def finetune(
     label: str | Sequence[str] | None = None,
     group: str | None = None,
     time: str | None = None,
+    slices: str | Sequence[str] | None = None,
     metric: Callable[[str, str], float] | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -35,10 +36,10 @@ def finetune(
     data: a path (file, folder, hub data set name), a pandas DataFrame, a mapping of columns, a list of mappings or of
     (text, label) pairs. text, pair, label: columns, found by looking when not given; several for `label` are several
     labels (of 0 and 1) or numbers. group: a column whose equal values stay on one side of every split; time: one of dates or
-    numbers, by which the newest rows are the test and the oldest train. metric: for a task that writes texts, a function of
-    (what was written, what was wanted) that gives a number, more is better; name the task beside it.
-    settings: further recipe keys, such as {"training.epochs": 3}. `listen` is called with every event as it happens. Raises
-    TunesmithError kinds, each naming every problem found.
+    numbers, by which the newest rows are the test and the oldest train; slices: columns by whose values the report tells the
+    test rows apart. metric: for a task that writes texts, a function of (what was written, what was wanted) that gives a
+    number, more is better; name the task beside it. settings: further recipe keys, such as {"training.epochs": 3}. `listen`
+    is called with every event as it happens. Raises TunesmithError kinds, each naming every problem found.
     """
     from tunesmith.pipeline import start
 
@@ -53,6 +54,7 @@ def finetune(
             "label": columns,
             "group": group,
             "time": time,
+            "slices": slices if slices is None or isinstance(slices, str) else tuple(slices),
         },
         "method": method,
         "task": task,

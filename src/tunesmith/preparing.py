@@ -22,7 +22,7 @@ from tunesmith.data.stored import Measures, measures
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
 from tunesmith.encoding import encode_split, tidy_cache
-from tunesmith.errors import DataError, ModelError, RecipeError, TunesmithError
+from tunesmith.errors import DataError, ModelError, Problems, RecipeError, TunesmithError, did_you_mean
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.models.resolve import local_kind
 from tunesmith.phases import AUDIT, Phases
@@ -119,6 +119,7 @@ def prepare(recipe: Recipe, table: Any = None, phases: Phases | None = None) -> 
 def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: Phases) -> Prepared:
     chosen.task.check_files(recipe.model)
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
+    check_slices(recipe.data.sliced, given, columns)
     rows = tuple(three_rows(next(iter(given.values())), columns, target))
     with phases.phase(AUDIT):
         tables, findings = clean(given, columns, target, recipe.data.leaks)
@@ -148,6 +149,22 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: P
         notes = (*notes, Note("general", (f"{GENERAL_KEY}: {len(general[1]):,} texts",)))
     shown = tuple(note for note in notes if note.lines)
     return Prepared(task, target, columns, splits, tuple(findings), labels, shown, second, general)
+
+
+def check_slices(asked: Sequence[str], given: dict[str, Table], columns: Columns) -> None:
+    """Raises DataError for each column of `data.slices` that the rows to be tested lack, or that is read as text or label."""
+    problems = Problems()
+    table = given["test"] if "test" in given else next(iter(given.values()))
+    read = dict.fromkeys((columns.label, *columns.parts), "the label") | dict.fromkeys(columns.texts, "the text")
+    others = [name for name in table.columns if name not in read]
+    for name in asked:
+        if name in read:
+            problems.add(
+                f'{table.path}: data.slices: "{name}" is {read[name]}, which is looked at anyway; leave it out'
+            )
+        elif name not in table.columns:
+            problems.add(f'{table.path}: data.slices: there is no column "{name}"; {did_you_mean(name, others)}')
+    problems.raise_as(DataError)
 
 
 def _second(recipe: Recipe, task: Task) -> Prepared | None:

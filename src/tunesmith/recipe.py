@@ -50,6 +50,11 @@ class DataSpec(_Spec):
         default=None,
         description="column of dates or numbers by which the newest rows are held out, and the oldest train",
     )
+    slices: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="column, or a list of columns, by whose values the test rows are told apart: the report says on which of "
+        "them the model does worse",
+    )
     validation: Share | Auto = Field(
         default="auto", description="share of the training rows held out to choose the best checkpoint"
     )
@@ -62,6 +67,11 @@ class DataSpec(_Spec):
     seed: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="of the split alone; the run's own seed when not given"
     )
+
+    @property
+    def sliced(self) -> tuple[str, ...]:
+        """The columns of `slices`, each once."""
+        return tuple(dict.fromkeys((self.slices,) if isinstance(self.slices, str) else self.slices or ()))
 
 
 class TrainingSpec(_Spec):

@@ -28,4 +28,7 @@ def test_flowers_and_clothes_by_frozen_features(tmp_path: Path) -> None:
         assert run.report["task"] == "image_classification"
         assert run.metrics["accuracy"]["value"] >= least
         assert named["majority"] < 0.25 and named["pixels"] < pixels
-        assert (run.path / "report.html").read_text(encoding="utf-8").count("<img src=") == len(run.report["mistakes"])
+        page = (run.path / "report.html").read_text(encoding="utf-8")
+        mistakes = page.partition('<section id="mistakes"')[2].partition("</section>")[0]
+        assert mistakes.count("<img src=") == len(run.report["mistakes"])
+        assert '<section id="sheet"' in page and len(page) < 1_000_000

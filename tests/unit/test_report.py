@@ -174,7 +174,7 @@ def test_mistakes_are_the_surest_wrong_ones_with_their_places() -> None:
     given = outcome(rows=400)
     columns = given.scores.columns
     wrong = np.flatnonzero(columns["truth"] != columns["predicted"])
-    surest = sorted(wrong, key=lambda row: -columns["probability"][row])[:30]
+    surest = sorted(wrong, key=lambda row: -columns["probability"][row])[:100]
     report = build_report(given)
     assert [item["place"] for item in report["mistakes"]] == [given.places[row] for row in surest]
     assert report["mistakes"][0]["text"] == given.texts[surest[0]]

@@ -95,6 +95,7 @@ class Flags:
     quick: bool = False
     seeds: int | None = None
     time: str | None = None
+    slices: str | tuple[str, ...] | None = None
 
 
 def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
@@ -166,6 +167,7 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
             "label": flags.label,
             "group": flags.group,
             "time": flags.time,
+            "slices": flags.slices,
         }
         data = {**data, **{key: value for key, value in columns.items() if value is not None}}
     merged["data"] = data

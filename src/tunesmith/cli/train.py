@@ -101,6 +101,15 @@ def train(
     label: LabelColumns = None,
     group: GroupColumn = None,
     time: TimeColumn = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice",
+            metavar="COLUMN",
+            help="The report says for which of its values the model does worse; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Settings = None,
     recipe_file: RecipeFile = None,
     out: Annotated[
@@ -123,11 +132,8 @@ def train(
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
-    recipe = recipe_of(
-        recipe_file,
-        Flags(data, model, method, task, text, pair, label_of(label), group, seed, quick, seeds, time),
-        settings or (),
-    )
+    chosen = label_of(label), group, seed, quick, seeds, time, label_of(slices)
+    recipe = recipe_of(recipe_file, Flags(data, model, method, task, text, pair, *chosen), settings or ())
     check_free(out)
     from tunesmith import pipeline
 

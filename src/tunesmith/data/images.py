@@ -26,6 +26,7 @@ IN_ARRAY = re.compile(r"(.+\.npz)\[(\d+)\]")
 INLINE = "data:;base64,"
 MOSTLY = 0.9  # share of a column's values that must look like pictures
 LABELS = ("y", "label", "labels")
+EXACT_BYTES = 12_000  # of a small picture that is shown without loss
 KEPT_COLUMNS = ("split", "group")
 CLASSES = "classes.json"
 
@@ -67,13 +68,21 @@ class Picture(str):
         return INLINE + base64.b64encode(content).decode("ascii")
 
     def thumbnail(self, side: int) -> str:
-        """A data URI of the picture, at most `side` pixels wide and high."""
+        """A data URI of the picture, at most `side` pixels wide and high: exact where that takes little room."""
         image = self.image()
+        exact = max(image.size) <= side
         image.thumbnail((side, side))
-        out = io.BytesIO()
-        image.save(out, "PNG" if max(self.image().size) <= side else "JPEG", quality=85)
-        kind = "png" if out.getvalue().startswith(b"\x89PNG") else "jpeg"
-        return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+        image.info.clear()  # a camera's colour profile may take more room than the picture
+        content, kind = _encoded(image, "png"), "png"
+        if not exact or len(content) > EXACT_BYTES:
+            content, kind = _encoded(image, "jpeg"), "jpeg"
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _encoded(image: Image.Image, kind: str) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, quality=85, optimize=True)
+    return out.getvalue()
 
 
 class Pictures:

@@ -93,25 +93,38 @@ class Whisker:
     high: float
     figure: str  # what is printed beside it
     strong: bool = False
+    bad: bool = False  # in the colour of what is wrong
 
 
-def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False) -> str:
-    """Dots with intervals on a common scale; what lies off the scale is an arrow at its edge."""
+def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False, line: float | None = None) -> str:
+    """Dots with intervals on a common scale; what lies off the scale is an arrow at its edge.
+
+    `line`: a value to compare all with, drawn through all rows.
+    """
     ticks = scale.ticks(5)
     grid = "".join(f'<path class="grid" d="M{scale.at(tick)} -2V102"/>' for tick in ticks)
     if zero:
         grid += f'<path class="zero" d="M{scale.at(0)} -2V102"/>'
+    if line is not None:
+        grid += f'<path class="level" d="M{scale.at(line)} -2V102"/>'
     lines = []
     for row in rows:
-        strong = " strong" if row.strong else ""
+        strong = " strong" * row.strong + " bad" * row.bad
         lines.append(
             f'<div class="w-label{strong}">{text(row.label)}</div>'
-            f'<div class="w-track"><svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">{grid}'
+            f'<div class="w-track" title="{text(row.label)}: {text(row.figure)}">'
+            f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">{grid}'
             f"{_mark(row, scale, strong)}</svg></div>"
             f'<div class="w-figure{strong}">{text(row.figure)}</div>'
         )
     axis = "".join(f'<span style="left:{scale.at(tick) / 10}%">{_tick_text(tick, ticks)}</span>' for tick in ticks)
     return f'<div class="whiskers">{"".join(lines)}<div class="w-axis">{axis}</div></div>'
+
+
+def _read(across: Scale, up: Scale, names: tuple[str, str]) -> str:
+    """Attributes of an SVG from which page.js reads the figures of the point that is pointed at."""
+    scales = f'data-x="{across.low!r} {across.high!r}" data-y="{up.low!r} {up.high!r}"'
+    return f'{scales} data-names="{text("|".join(names))}" tabindex="0"'
 
 
 def _mark(row: Whisker, scale: Scale, strong: str) -> str:
@@ -168,7 +181,7 @@ def curve(drawn: Curve) -> str:
     return (
         f'<figure class="curve"><figcaption><b>{text(drawn.title)}</b> {text(drawn.caption)}</figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
-        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" '
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" {_read(across, up, (drawn.across, ""))} '
         f'aria-label="{text(drawn.title)}">{body}</svg>'
         f'<div class="below">{below}</div></div></figure>'
     )
@@ -188,7 +201,7 @@ def scatter(title: str, points: Sequence[Sequence[float]]) -> str:
     return (
         f'<figure class="curve square"><figcaption><b dir="auto">{text(title)}</b></figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
-        '<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" '
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" {_read(scale, scale, ("true", "predicted"))} '
         f'aria-label="{text(title)}">{body}</svg>'
         f'<div class="below">{below}</div></div></figure>'
     )

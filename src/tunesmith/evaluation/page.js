@@ -1,5 +1,5 @@
 "use strict";
-// The page is whole without this: here long lists are folded, tables sorted, and the map's cells read aloud.
+// The page is whole without this: here long lists are folded, tables sorted, mistakes filtered, and charts read aloud.
 for (const list of document.querySelectorAll("[data-first]")) {
   const first = Number(list.dataset.first);
   const items = () => [...(list.tBodies ? list.tBodies[0].rows : list.children)];
@@ -46,4 +46,93 @@ for (const map of document.querySelectorAll(".heat-map")) {
   };
   map.addEventListener("pointerover", read);
   map.addEventListener("click", read);
+}
+for (const list of document.querySelectorAll("ol.mistakes")) {
+  const items = [...list.children];
+  if (items.length < 4) continue;
+  const more = list.nextElementSibling;
+  const bar = document.createElement("div");
+  bar.className = "filter";
+  const named = (name, field) => {
+    const label = document.createElement("label");
+    label.append(`${name[0].toUpperCase()}${name.slice(1)} `, field);
+    bar.append(label);
+    return field;
+  };
+  const choice = (key, name) => {
+    const counts = new Map();
+    for (const item of items) counts.set(item.dataset[key], (counts.get(item.dataset[key]) ?? 0) + 1);
+    if (counts.size < 2 || counts.size === items.length) return null;
+    const field = document.createElement("select");
+    field.append(new Option("any", ""));
+    const names = [...counts].sort((a, b) => a[0].localeCompare(b[0]));
+    names.forEach(([value, count], place) => field.append(new Option(`${value} (${count})`, String(place))));
+    named(name, field);
+    return (item) => field.value === "" || item.dataset[key] === names[Number(field.value)][0];
+  };
+  const chosen = [choice("truth", list.dataset.truthIs), choice("said", "Said")].filter(Boolean);
+  const words = named("Contains", document.createElement("input"));
+  words.type = "search";
+  const found = document.createElement("output");
+  bar.append(found);
+  const apply = () => {
+    const wanted = words.value.trim().toLowerCase();
+    const active = wanted !== "" || [...bar.querySelectorAll("select")].some((field) => field.value !== "");
+    let shown = 0;
+    for (const item of items) {
+      const held = (wanted === "" || item.textContent.toLowerCase().includes(wanted)) && chosen.every((fits) => fits(item));
+      item.hidden = !held;
+      shown += held;
+    }
+    found.textContent = active ? `${shown} of ${items.length}` : "";
+    if (more?.matches("button.more")) more.hidden = active;
+    if (!active) list.dispatchEvent(new Event("sorted"));
+  };
+  bar.addEventListener("input", apply);
+  list.before(bar);
+}
+const tip = document.createElement("div");
+tip.className = "tip";
+tip.setAttribute("role", "status");
+tip.hidden = true;
+document.body.append(tip);
+for (const chart of document.querySelectorAll("svg[data-x]")) {
+  const [left, right] = chart.dataset.x.split(" ").map(Number);
+  const [low, high] = chart.dataset.y.split(" ").map(Number);
+  const [across, up] = chart.dataset.names.split("|");
+  const line = chart.querySelector("polyline.line");
+  const at = (path) => path.getAttribute("d").slice(1, -2).split(" ").map(Number);
+  const dots = [...chart.querySelectorAll(".point, .speck")].map((dot) => [...at(dot), dot.querySelector("title")?.textContent]);
+  const points = dots.length || !line ? dots : [...line.points].map((point) => [point.x, point.y]);
+  if (!points.length) continue;
+  const figure = (value) => String(Number(value.toPrecision(4)));
+  let place = -1;
+  const show = (next) => {
+    place = next;
+    const [x, y, said] = points[place];
+    const value = `${up} ${figure(high - (y / 1000) * (high - low))}`.trim();
+    tip.textContent = said ?? `${across} ${figure(left + (x / 1000) * (right - left))}: ${value}`;
+    tip.hidden = false;
+    const box = chart.getBoundingClientRect();
+    const spot = box.left + (x / 1000) * box.width - tip.offsetWidth / 2;
+    tip.style.left = `${Math.max(4, Math.min(spot, document.documentElement.clientWidth - tip.offsetWidth - 4)) + scrollX}px`;
+    tip.style.top = `${box.top + (y / 1000) * box.height - tip.offsetHeight - 10 + scrollY}px`;
+  };
+  const hide = () => { tip.hidden = true; };
+  chart.addEventListener("pointermove", (event) => {
+    const box = chart.getBoundingClientRect();
+    const x = (1000 * (event.clientX - box.left)) / box.width;
+    const y = (1000 * (event.clientY - box.top)) / box.height;
+    const far = ([px, py]) => (px - x) ** 2 + (line ? 0 : (py - y) ** 2);
+    show(points.reduce((best, point, index) => (far(point) < far(points[best]) ? index : best), 0));
+  });
+  chart.addEventListener("pointerleave", hide);
+  chart.addEventListener("blur", hide);
+  chart.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (event.key === "Escape") hide();
+    if (!step) return;
+    event.preventDefault();
+    show(Math.max(0, Math.min(points.length - 1, place + step)));
+  });
 }

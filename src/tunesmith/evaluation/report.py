@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from tunesmith.data.findings import Finding
 
 SCHEMA = 1  # of report.json; raised when a key changes its meaning or goes away
-MISTAKES = 30
+MISTAKES = 100
+PICTURED = 30  # mistakes where each is a picture, so that the page stays below 1 MB
 BEFORE = 150  # characters shown before the first marked mistake of a long text
 BETWEEN = "  |  "  # two texts of a row
 THUMBNAIL = 128  # pixels of the longer side of a mistaken picture
@@ -163,7 +164,10 @@ def write_report(report: dict[str, Any], run: Path) -> None:
 
 
 def mistakes(found: Sequence[Mistake | None], texts: Sequence[Text], places: Sequence[str]) -> list[dict[str, Any]]:
-    """The 30 worst of the wrong predictions, worst first. `found` has one entry a test row, None where it is right."""
+    """The 100 worst of the wrong predictions (30 of pictures), worst first.
+
+    `found` has one entry a test row, None where it is right.
+    """
     wrong = [(row, item) for row, item in enumerate(found) if item is not None]
     wrong.sort(key=lambda pair: (-pair[1].severity, pair[0]))
     return [
@@ -177,7 +181,7 @@ def mistakes(found: Sequence[Mistake | None], texts: Sequence[Text], places: Seq
         }
         | _marked(texts[row], item)
         | _pictured(texts[row])
-        for row, item in wrong[:MISTAKES]
+        for row, item in wrong[: PICTURED if texts and isinstance(texts[0], Picture) else MISTAKES]
     ]
 
 

@@ -59,14 +59,18 @@ def mistakes_section(report: Mapping[str, Any]) -> str:
     length = len(report["mistakes"])
     more = f' data-first="{MISTAKES_FIRST}" data-what="{length} mistakes"' if length > MISTAKES_FIRST else ""
     items = "".join(_mistake(item, report["truth_is"]) for item in report["mistakes"])
-    return section("mistakes", title, text(report["worst"]), f'<ol class="mistakes"{more}>{items}</ol>')
+    true = text(report["truth_is"])
+    return section(
+        "mistakes", title, text(report["worst"]), f'<ol class="mistakes" data-truth-is="{true}"{more}>{items}</ol>'
+    )
 
 
 def _mistake(item: Mapping[str, Any], true: str) -> str:
     said = f'said <b dir="auto">{text(item["predicted"])}</b> <span class="n">{text(item["detail"])}</span>'
     picture = f'<img src="{text(item["picture"])}" alt="{text(item["text"])}">' if "picture" in item else ""
     return (
-        f'<li>{picture}<p class="said" dir="auto">{_with_marks(item)}</p><p class="gloss"><span>{said}</span>'
+        f'<li data-truth="{text(item["truth"])}" data-said="{text(item["predicted"])}">{picture}'
+        f'<p class="said" dir="auto">{_with_marks(item)}</p><p class="gloss"><span>{said}</span>'
         f'<span>{text(true)} <b dir="auto">{text(item["truth"])}</b></span>'
         f'<span class="place">{text(item["place"])}</span></p></li>'
     )
