@@ -210,6 +210,7 @@ class Session:
         from tunesmith.delivery import deliver
         from tunesmith.finishing import finished
         from tunesmith.from_scratch import scratch_baseline
+        from tunesmith.method_curve import curve_wanted, method_points
         from tunesmith.result import Spent, measure_result
 
         try:
@@ -228,6 +229,12 @@ class Session:
                 yield replace(rival, step=run.state.step, resume=resume_command(self.run))
                 return
             built.base = (*built.base, rival) if rival is not None else built.base
+        if curve_wanted(self.recipe) and len(prepared.splits.test) > 0:
+            parts = yield from method_points(self._inner, self.recipe, prepared, self.run)
+            if isinstance(parts, Stopped):
+                yield replace(parts, step=run.state.step, resume=resume_command(self.run))
+                return
+            built.curve = tuple(parts)
         yield from measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, spent)
         if run.soup is not None:
             run.soup.clear()

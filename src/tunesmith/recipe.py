@@ -51,6 +51,9 @@ class DataSpec(_Spec):
     test: Share = Field(
         default=0.1, description="share of the rows held out for the result, where no test file is given"
     )
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of the training rows that is learned from, each class in its share"
+    )
     leaks: Literal["drop", "keep"] = Field(
         default="drop", description="training rows whose text is also in validation or test"
     )
@@ -191,6 +194,11 @@ class EvaluationSpec(_Spec):
     scratch: bool = Field(
         default=False,
         description="also train the same architecture from random weights, as method scratch does, and compare with that",
+    )
+    curve: Literal["probe", "method", "off"] = Field(
+        default="probe",
+        description="would more training rows help: the frozen features on parts of the rows, or method, which also trains "
+        "the method itself on a quarter and on half of them",
     )
     quick: bool = Field(
         default=False, description="only the result with its intervals and the baselines, without the further evidence"

@@ -96,7 +96,9 @@ def measure_result(
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     train, column = prepared.table("train"), prepared.columns.label
-    subject = Subject(recipe, task, labels, train, column, test, held, built.frozen, baselines, losses, evaluations)
+    subject = Subject(
+        recipe, task, labels, train, column, test, held, built.frozen, baselines, losses, evaluations, built.curve
+    )
     gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]
     beside = [line for item in gathered.values() for line in item.said]

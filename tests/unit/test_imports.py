@@ -31,6 +31,8 @@ FLOORS: tuple[frozenset[str], ...] = (
             "evidence",
             "finishing",
             "from_scratch",
+            "method_curve",
+            "nearest",
             "result",
             "predictor",
             "saved",
@@ -40,6 +42,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "redrawing",
             "untouched",
             "unused",
+            "zero_shot",
         }
         | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}
     ),

@@ -34,6 +34,9 @@ METRIC_TITLES = {
 }
 
 
+CORRELATIONS = ("spearman", "pearson")  # from -1 to 1, which nobody counts in points
+
+
 def metric_title(name: str, lower: Collection[str] = ()) -> str:
     """The metric's name in words; of one in `lower` also that less is better."""
     title = METRIC_TITLES.get(name, name.replace("_", " "))
@@ -94,6 +97,18 @@ def gain_with_interval(gain: Interval, lower: bool = False) -> str:
         return f"{value} [{low}, {high}] lower"
     digits = digits_for(gain.value, gain.low, gain.high)
     return f"{signed(gain.value, digits)} [{signed(gain.low, digits)}, {signed(gain.high, digits)}]"
+
+
+def gain_in_words(gain: Interval, metric: str, lower: bool = False) -> str:
+    """ "0.6 points of accuracy [0.1, 1.2]", "0.012 of Spearman correlation [0.005, 0.018]", "0.21 lower RMSE [0.1, 0.3]"."""
+    title = metric_title(metric)
+    if lower:
+        value, low, high = figures(gain.value, gain.low, gain.high)
+        return f"{value} lower {title} [{low}, {high}]"
+    if metric in CORRELATIONS:
+        return f"{gain.value:.3f} of {title} [{gain.low:.3f}, {gain.high:.3f}]"
+    value, low, high = (f"{100 * edge:.1f}".replace("-0.0", "0.0") for edge in (gain.value, gain.low, gain.high))
+    return f"{value} points of {title} [{low}, {high}]"
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -1,0 +1,180 @@
+"""How an error falls with the training rows: floor + drop * (rows / most)^-exponent, and how surely that is known.
+
+Learning curves of one learner on growing parts of one data set mostly follow such a law (Hestness 2017, arXiv 1712.00409;
+Viering and Loog 2022, arXiv 2103.10948, section 3), and a few points tell its exponent only roughly. So the exponent is
+held to what such curves have, loosely, and how far it may be off is part of the interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tunesmith.evaluation.intervals import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LEAST_SIZES = 3  # of parts, below which a law of three numbers says nothing
+EXPONENTS = (0.05, 2.0)  # from hardly any fall to one faster than any statistical rate
+USUAL = (0.5, 0.7)  # of the exponent: 1 / sqrt(rows), and how far from it on the scale of its logarithm
+GRID = 48  # exponents tried
+DRAWS = 600  # laws that an interval is read from
+
+
+@dataclass(frozen=True)
+class Points:
+    """Errors measured on parts of the training rows: less is better, and 0 is the least there can be.
+
+    rows: [points] training rows of each part, several parts of one size being draws of their own; errors: [points];
+    resampled: [resamples, points] the same on resampled test rows, one resample for all points.
+    """
+
+    rows: np.ndarray
+    errors: np.ndarray
+    resampled: np.ndarray
+
+
+@dataclass(frozen=True)
+class Law:
+    """error(rows) = floor + drop * (rows / most)^-exponent."""
+
+    floor: float
+    drop: float
+    exponent: float
+    most: int  # rows of the largest part
+
+    def at(self, rows: float) -> float:
+        return self.floor + self.drop * (rows / self.most) ** -self.exponent
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    law: Law
+    errors: list[Interval]  # at each of the sizes asked for
+    gains: list[Interval]  # by how much less than at the size `now`
+    noise: float  # standard deviation of the error over draws of `most` training rows
+
+
+def extrapolate(
+    points: Points, asked: Sequence[float], now: float, confidence: float, seed: int, noise: float | None = None
+) -> Extrapolation | None:
+    """The law through the points, and the errors at other sizes with intervals; None of fewer than three sizes.
+
+    An interval holds what may differ: the test rows, the rows drawn for each part, the law's own numbers, and the draw of
+    the rows that are yet to come. `noise` stands in for the spread over draws where no size was drawn twice. Randomised fits
+    (Bardsley 2014, arXiv 1312.3302): each is of errors with other noise, held to another usual exponent.
+    """
+    import numpy as np
+
+    sizes = np.unique(points.rows).astype(float)
+    if len(sizes) < LEAST_SIZES:
+        return None
+    most, tail = sizes[-1], (1 - confidence) / 2
+    of_size = np.stack([points.rows == size for size in sizes])  # [sizes, points]
+    counts = of_size.sum(1)
+    mean = of_size / counts[:, None]
+    spread = _spread(points, sizes, of_size) if noise is None else noise**2 * most  # variance times rows
+    part = sizes / most
+    # Two parts share rows with each other and with the whole, and what they share moves all errors alike: what is left is
+    # the variance of drawing a part from the whole.
+    variance = spread / sizes * (1 - part) / counts
+    variance = variance + _least(points, spread, most)
+    across = sizes / most
+    centre = mean @ points.errors
+    fitted = _fit(across, centre[None], variance, np.log(np.array([USUAL[0]])))
+    misfit = ((fitted.at(across)[0] - centre) ** 2 / variance).sum() / max(1, len(sizes) - 2)
+    variance = variance * max(1.0, misfit)
+    fitted = _fit(across, centre[None], variance, np.log(np.array([USUAL[0]])))
+    law = Law(float(fitted.floor[0]), float(fitted.drop[0]), float(fitted.exponent[0]), int(most))
+    draw = np.random.default_rng(seed)
+    picked = np.arange(DRAWS) % len(points.resampled)
+    drawn = points.resampled[picked] @ mean.T + draw.normal(size=(DRAWS, len(sizes))) * np.sqrt(variance)
+    laws = _fit(across, drawn, variance, np.log(USUAL[0]) + USUAL[1] * draw.normal(size=DRAWS))
+    errors, gains = [], []
+    for size in asked:
+        ahead = draw.normal(size=DRAWS) * np.sqrt(spread * abs(1 / now - 1 / size))
+        there, here = laws.at(np.array([size / most]))[:, 0], laws.at(np.array([now / most]))[:, 0]
+        errors.append(_interval(law.at(size), there + ahead, tail))
+        gains.append(_interval(law.at(now) - law.at(size), here - there + ahead, tail))
+    return Extrapolation(law, errors, gains, float(np.sqrt(spread / most)))
+
+
+@dataclass(frozen=True)
+class _Laws:
+    floor: np.ndarray  # [laws]
+    drop: np.ndarray
+    exponent: np.ndarray
+
+    def at(self, across: np.ndarray) -> np.ndarray:
+        """[sizes] as shares of the largest -> [laws, sizes]"""
+        return self.floor[:, None] + self.drop[:, None] * across[None] ** -self.exponent[:, None]
+
+
+def _fit(across: np.ndarray, errors: np.ndarray, variance: np.ndarray, usual: np.ndarray) -> _Laws:
+    """Weighted least squares of each row of `errors` [laws, sizes], floor and drop 0 at least.
+
+    usual: [laws] the logarithm of the exponent that each is held to.
+    """
+    import numpy as np
+
+    exponents = np.geomspace(*EXPONENTS, GRID)
+    weight = 1 / variance
+    best = np.full(len(errors), np.inf)
+    found = np.zeros((3, len(errors)))
+    for exponent in exponents:
+        curve = across**-exponent
+        floor, drop = _line(curve, errors, weight)
+        left = ((errors - floor[:, None] - drop[:, None] * curve) ** 2 * weight).sum(1)
+        left = left + ((np.log(exponent) - usual) / USUAL[1]) ** 2
+        better = left < best
+        best[better] = left[better]
+        found[:, better] = np.stack([floor, drop, np.full(len(errors), exponent)])[:, better]
+    return _Laws(*found)
+
+
+def _line(curve: np.ndarray, errors: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """floor + drop * curve by weighted least squares, neither below 0."""
+    import numpy as np
+
+    total = weight.sum()
+    middle, level = (curve * weight).sum() / total, errors @ weight / total
+    off = curve - middle
+    drop = np.maximum((errors - level[:, None]) @ (weight * off) / (weight * off**2).sum(), 0.0)
+    floor = level - drop * middle
+    alone = np.maximum(errors @ (weight * curve) / (weight * curve**2).sum(), 0.0)
+    return np.maximum(floor, 0.0), np.where(floor < 0, alone, drop)
+
+
+def _spread(points: Points, sizes: np.ndarray, of_size: np.ndarray) -> float:
+    """Rows times the variance of the error over draws of so many rows, by the sizes that were drawn more than once.
+
+    Parts of one whole share rows, so that they differ less than parts of the world do: by 1 less their share of the whole.
+    """
+    import numpy as np
+
+    squares = freedom = 0.0
+    for size, own in zip(sizes, of_size, strict=True):
+        if own.sum() > 1 and size < sizes[-1]:
+            squares += (
+                float(((points.errors[own] - points.errors[own].mean()) ** 2).sum()) * size / (1 - size / sizes[-1])
+            )
+            freedom += float(own.sum() - 1)
+    if not freedom:
+        return float(np.var(points.resampled, axis=0).mean()) * float(sizes[-1])
+    return squares / freedom
+
+
+def _least(points: Points, spread: float, most: float) -> float:
+    """What no point is surer than: a tenth of what the test rows leave open, and half of what a draw of all rows does."""
+    import numpy as np
+
+    return 0.01 * float(np.var(points.resampled, axis=0).mean()) + 0.25 * spread / most + 1e-16
+
+
+def _interval(value: float, drawn: np.ndarray, tail: float) -> Interval:
+    import numpy as np
+
+    low, high = (float(edge) for edge in np.quantile(drawn, [tail, 1 - tail]))
+    return Interval(value, min(low, value), max(high, value))
