@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.data.encode import Example, unit_targets
 from tunesmith.data.nested import nested_order
 from tunesmith.evaluation.intervals import Interval
-from tunesmith.evaluation.wording import gain_in_words
+from tunesmith.evaluation.wording import CORRELATIONS, gain_in_words
 from tunesmith.evidence.base import CurvePoint, Found, Frozen, Subject
 from tunesmith.evidence.power_law import Points, extrapolate
 from tunesmith.seeds import seed_of
@@ -153,7 +153,7 @@ def _units(examples: Sequence[Example]) -> list[Tensor]:
 def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found | None:
     scores = measured[0].scores
     metric = scores.primary
-    if metric in scores.other_scale:
+    if metric in scores.other_scale and metric not in CORRELATIONS:  # 1 is not the most that it can be
         return None
     lower, rows, confidence = metric in scores.lower, len(subject.train), subject.recipe.evaluation.confidence
     seed = seed_of(subject.recipe.seed, "curve")

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 LEAST_SIZES = 3  # of parts, below which a law of three numbers says nothing
 EXPONENTS = (0.05, 2.0)  # from hardly any fall to one faster than any statistical rate
 USUAL = (0.5, 0.7)  # of the exponent: 1 / sqrt(rows), and how far from it on the scale of its logarithm
-GRID = 48  # exponents tried
+GRID = 40  # exponents tried, twice
+# The power of the rows by which the variance over draws of them falls: that of what a head learns falls with the rows, and
+# that of which of the test rows near the border it gets right more slowly (docs/log.md).
+SLOWLY = 0.5
 DRAWS = 600  # laws that an interval is read from
 
 
@@ -54,17 +57,16 @@ class Extrapolation:
     law: Law
     errors: list[Interval]  # at each of the sizes asked for
     gains: list[Interval]  # by how much less than at the size `now`
-    noise: float  # standard deviation of the error over draws of `most` training rows
 
 
 def extrapolate(
-    points: Points, asked: Sequence[float], now: float, confidence: float, seed: int, noise: float | None = None
+    points: Points, asked: Sequence[float], now: float, confidence: float, seed: int
 ) -> Extrapolation | None:
     """The law through the points, and the errors at other sizes with intervals; None of fewer than three sizes.
 
     An interval holds what may differ: the test rows, the rows drawn for each part, the law's own numbers, and the draw of
-    the rows that are yet to come. `noise` stands in for the spread over draws where no size was drawn twice. Randomised fits
-    (Bardsley 2014, arXiv 1312.3302): each is of errors with other noise, held to another usual exponent.
+    the rows that are yet to come. Randomised fits (Bardsley 2014, SIAM J. Sci. Comput. 36, A1895): each is of errors with
+    other noise, held to another usual exponent.
     """
     import numpy as np
 
@@ -75,30 +77,31 @@ def extrapolate(
     of_size = np.stack([points.rows == size for size in sizes])  # [sizes, points]
     counts = of_size.sum(1)
     mean = of_size / counts[:, None]
-    spread = _spread(points, sizes, of_size) if noise is None else noise**2 * most  # variance times rows
-    part = sizes / most
-    # Two parts share rows with each other and with the whole, and what they share moves all errors alike: what is left is
-    # the variance of drawing a part from the whole.
-    variance = spread / sizes * (1 - part) / counts
-    variance = variance + _least(points, spread, most)
+    noise, freedom = _noise(points, sizes, of_size)
     across = sizes / most
+    # What a part shares with the whole moves both errors alike: left is the variance of drawing a part from the whole.
+    variance = noise * across**-SLOWLY * (1 - across) / counts + _least(points, noise)
     centre = mean @ points.errors
-    fitted = _fit(across, centre[None], variance, np.log(np.array([USUAL[0]])))
+    usual = np.log(np.array([USUAL[0]]))
+    fitted = _fit(across, centre[None], variance, usual)
     misfit = ((fitted.at(across)[0] - centre) ** 2 / variance).sum() / max(1, len(sizes) - 2)
     variance = variance * max(1.0, misfit)
-    fitted = _fit(across, centre[None], variance, np.log(np.array([USUAL[0]])))
+    fitted = _fit(across, centre[None], variance, usual)
     law = Law(float(fitted.floor[0]), float(fitted.drop[0]), float(fitted.exponent[0]), int(most))
     draw = np.random.default_rng(seed)
+    unsure = np.sqrt(freedom / draw.chisquare(freedom, size=DRAWS))  # of the noise itself, known from few draws
     picked = np.arange(DRAWS) % len(points.resampled)
-    drawn = points.resampled[picked] @ mean.T + draw.normal(size=(DRAWS, len(sizes))) * np.sqrt(variance)
-    laws = _fit(across, drawn, variance, np.log(USUAL[0]) + USUAL[1] * draw.normal(size=DRAWS))
+    off = draw.normal(size=(DRAWS, len(sizes))) * np.sqrt(variance) * unsure[:, None]
+    laws = _fit(across, points.resampled[picked] @ mean.T + off, variance, usual + USUAL[1] * draw.normal(size=DRAWS))
     errors, gains = [], []
+    here = laws.at(np.array([now / most]))[:, 0]
     for size in asked:
-        ahead = draw.normal(size=DRAWS) * np.sqrt(spread * abs(1 / now - 1 / size))
-        there, here = laws.at(np.array([size / most]))[:, 0], laws.at(np.array([now / most]))[:, 0]
-        errors.append(_interval(law.at(size), there + ahead, tail))
-        gains.append(_interval(law.at(now) - law.at(size), here - there + ahead, tail))
-    return Extrapolation(law, errors, gains, float(np.sqrt(spread / most)))
+        fewer, more = min(now, size), max(now, size)
+        ahead = draw.normal(size=DRAWS) * unsure * np.sqrt(noise * (fewer / most) ** -SLOWLY * (1 - fewer / more))
+        there = laws.at(np.array([size / most]))[:, 0] + ahead
+        errors.append(_interval(law.at(size), there, tail))
+        gains.append(_interval(law.at(now) - law.at(size), here - there, tail))
+    return Extrapolation(law, errors, gains)
 
 
 @dataclass(frozen=True)
@@ -119,58 +122,65 @@ def _fit(across: np.ndarray, errors: np.ndarray, variance: np.ndarray, usual: np
     """
     import numpy as np
 
-    exponents = np.geomspace(*EXPONENTS, GRID)
     weight = 1 / variance
-    best = np.full(len(errors), np.inf)
-    found = np.zeros((3, len(errors)))
-    for exponent in exponents:
-        curve = across**-exponent
-        floor, drop = _line(curve, errors, weight)
-        left = ((errors - floor[:, None] - drop[:, None] * curve) ** 2 * weight).sum(1)
-        left = left + ((np.log(exponent) - usual) / USUAL[1]) ** 2
-        better = left < best
-        best[better] = left[better]
-        found[:, better] = np.stack([floor, drop, np.full(len(errors), exponent)])[:, better]
-    return _Laws(*found)
+    grid = np.geomspace(*EXPONENTS, GRID)
+    steps = np.linspace(np.log(grid[0] / grid[1]), np.log(grid[1] / grid[0]), GRID)
+    found = _Laws(*np.zeros((3, len(errors))))
+    for tried in (grid, np.exp(steps)):  # all exponents, then those about the best of each
+        about = found.exponent if tried is not grid else np.ones(len(errors))
+        best = np.full(len(errors), np.inf)
+        kept = np.zeros((3, len(errors)))
+        for times in tried:
+            exponent = about * times
+            curve = across ** -exponent[:, None]  # [laws, sizes]
+            floor, drop = _line(curve, errors, weight)
+            left = ((errors - floor[:, None] - drop[:, None] * curve) ** 2 * weight).sum(1)
+            left = left + ((np.log(exponent) - usual) / USUAL[1]) ** 2
+            kept[:, left < best] = np.stack([floor, drop, exponent])[:, left < best]
+            best = np.minimum(best, left)
+        found = _Laws(*kept)
+    return found
 
 
 def _line(curve: np.ndarray, errors: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """floor + drop * curve by weighted least squares, neither below 0."""
+    """floor + drop * curve by weighted least squares, neither below 0; curve and errors [laws, sizes]."""
     import numpy as np
 
     total = weight.sum()
-    middle, level = (curve * weight).sum() / total, errors @ weight / total
-    off = curve - middle
-    drop = np.maximum((errors - level[:, None]) @ (weight * off) / (weight * off**2).sum(), 0.0)
+    middle, level = curve @ weight / total, errors @ weight / total
+    off = curve - middle[:, None]
+    drop = np.maximum(((errors - level[:, None]) * off) @ weight / ((off**2) @ weight), 0.0)
     floor = level - drop * middle
-    alone = np.maximum(errors @ (weight * curve) / (weight * curve**2).sum(), 0.0)
+    alone = np.maximum((errors * curve) @ weight / ((curve**2) @ weight), 0.0)
     return np.maximum(floor, 0.0), np.where(floor < 0, alone, drop)
 
 
-def _spread(points: Points, sizes: np.ndarray, of_size: np.ndarray) -> float:
-    """Rows times the variance of the error over draws of so many rows, by the sizes that were drawn more than once.
+def _noise(points: Points, sizes: np.ndarray, of_size: np.ndarray) -> tuple[float, int]:
+    """The variance of the error over draws of as many rows as the largest part, and from how many free draws it is known.
 
-    Parts of one whole share rows, so that they differ less than parts of the world do: by 1 less their share of the whole.
+    By the sizes that were drawn more than once; parts of one whole share rows, so that they differ less than parts of the
+    world do, by 1 less their share of the whole. Where none was drawn twice, that of the test rows stands in for it.
     """
     import numpy as np
 
-    squares = freedom = 0.0
+    squares, freedom = 0.0, 0
     for size, own in zip(sizes, of_size, strict=True):
         if own.sum() > 1 and size < sizes[-1]:
+            share = size / sizes[-1]
             squares += (
-                float(((points.errors[own] - points.errors[own].mean()) ** 2).sum()) * size / (1 - size / sizes[-1])
+                float(((points.errors[own] - points.errors[own].mean()) ** 2).sum()) * share**SLOWLY / (1 - share)
             )
-            freedom += float(own.sum() - 1)
+            freedom += int(own.sum()) - 1
     if not freedom:
-        return float(np.var(points.resampled, axis=0).mean()) * float(sizes[-1])
-    return squares / freedom
+        return float(np.var(points.resampled, axis=0).mean()), LEAST_SIZES
+    return squares / freedom, freedom
 
 
-def _least(points: Points, spread: float, most: float) -> float:
+def _least(points: Points, noise: float) -> float:
     """What no point is surer than: a tenth of what the test rows leave open, and half of what a draw of all rows does."""
     import numpy as np
 
-    return 0.01 * float(np.var(points.resampled, axis=0).mean()) + 0.25 * spread / most + 1e-16
+    return 0.01 * float(np.var(points.resampled, axis=0).mean()) + 0.25 * noise + 1e-16
 
 
 def _interval(value: float, drawn: np.ndarray, tail: float) -> Interval:
