@@ -42,7 +42,7 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
             "leave open. "
         )
     if data["of"] == "frozen":
-        lead += "The ring is this model, which learned from all rows: what it gains with more of them may differ."
+        lead += "The large dot is this model, which learned from all rows: what it gains with more of them may differ."
     return section(
         "learning_curve", "Would more data help?", text(lead), _chart(data, report, title) + _table(data, title)
     )
@@ -80,7 +80,7 @@ def _chart(data: Mapping[str, Any], report: Mapping[str, Any], title: str) -> st
     )
     caption = "by training rows, each mark twice the one before"
     return (
-        f'<figure class="curve growth"><figcaption><b>{text(title)}</b> {caption}</figcaption>'
+        f'<figure class="curve growth"><figcaption><b>{text(title[:1].upper() + title[1:])}</b> {caption}</figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
         f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{text(title)} by training rows">'
         f'{body}</svg><div class="below">{below}</div></div></figure>'
