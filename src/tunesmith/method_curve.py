@@ -32,7 +32,7 @@ def part_recipe(recipe: Recipe, share: float) -> Recipe:
             "data": recipe.data.model_copy(update={"share": recipe.data.share * share}),
             "retention": recipe.retention.model_copy(update={"measure": False}),
             "evaluation": recipe.evaluation.model_copy(
-                update={"baselines": False, "scratch": False, "curve": "off", "quick": True}
+                update={"baselines": False, "scratch": False, "curve": "probe", "quick": True}
             ),
         }
     )

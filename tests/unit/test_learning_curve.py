@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shortruns import recipe_for, write_rows
+from shortruns import recipe_for, rows, write_rows
 from tunesmith.data.nested import nested_order
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import gain_in_words
 from tunesmith.evidence.learning_curve import _says, sentence
 from tunesmith.evidence.power_law import Points, extrapolate
 from tunesmith.pipeline import resume, start
+from tunesmith.preparing import prepare
 from tunesmith.training.events import Event, Note, Stopped, Warned
 
 Folder = Callable[[str], Path]
@@ -92,8 +95,8 @@ def test_two_sizes_say_nothing() -> None:
 
 
 def test_three_sizes_drawn_once_still_have_an_interval() -> None:
-    errors = np.array([0.3, 0.25, 0.22])
-    resampled = errors + 0.01 * np.random.default_rng(0).normal(size=(100, 1))
+    errors, draw = np.array([0.3, 0.25, 0.22]), np.random.default_rng(0)
+    resampled = errors + 0.01 * draw.normal(size=(100, 1)) + 0.003 * draw.normal(size=(100, 3))
     found = extrapolate(Points(np.array([250, 500, 1000]), errors, resampled), [2000], 1000, 0.95, 0)
     assert found is not None
     assert found.gains[0].low < found.gains[0].value < found.gains[0].high
@@ -159,6 +162,56 @@ def test_a_run_tells_its_curve(model_folder: Folder, tmp_path: Path) -> None:
     assert any("training rows" in line for line in report["beside"])
     page = (tmp_path / "run" / "report.html").read_text()
     assert 'id="learning_curve"' in page and "this method itself" not in page
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "method", "of", "metric"),
+    [
+        ("multilabel", "sentence", "head", "frozen", "micro_f1"),
+        ("regression", "sentence", "head", "frozen", "spearman"),
+        ("causal_lm", "gpt2", "full", "method", "perplexity"),
+        ("causal_lm", "gpt2", "full", None, "perplexity"),
+    ],
+)
+def test_each_task_has_the_curve_that_it_can(
+    model_folder: Folder, tmp_path: Path, task: str, family: str, method: str, of: str | None, metric: str
+) -> None:
+    told = {
+        "multilabel": [
+            [text, f"{name}|{'even' if place % 2 else 'odd'}"] for place, (text, name) in enumerate(rows(260))
+        ],
+        "regression": [[text, len(text)] for text, _ in rows(260)],
+        "causal_lm": [[text] for text, _ in rows(260)],
+    }[task]
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([["text", "label"][: len(told[0])], *told])
+    settings = {**WITH, "training.epochs": 1, "task": task, "evaluation.curve": "method" if of == "method" else "probe"}
+    events = list(
+        start(recipe_for(model_folder(family), tmp_path / "rows.csv", method, settings), tmp_path / "run").events()
+    )
+    report = _report(tmp_path / "run")
+    found = report["evidence"].get("learning_curve")
+    assert (found is None) == (of is None), "a language model has no head to fit to features"
+    if found is not None:
+        assert (found["of"], found["metric"], found["lower"]) == (of, metric, task == "causal_lm")
+        assert found["points"][-1]["rows"] == report["data"]["splits"][0]["rows"]
+        assert found["ahead"][0]["low"] <= found["ahead"][0]["value"] <= found["ahead"][0]["high"]
+    assert not any(isinstance(event, Warned) for event in events)
+
+
+def test_a_share_of_the_rows_is_held_in_a_larger_one_and_means_the_same(tmp_path: Path) -> None:
+    data = write_rows(tmp_path / "rows.csv", 300)
+    made = [prepare(recipe_for(Path("m"), data, "full", {"data.share": share})) for share in (0.01, 0.25, 0.5, 1.0)]
+    lines = [set(item.splits.train.lines) for item in made]
+    assert all(fewer < more for fewer, more in pairwise(lines))
+    assert [len(some) for some in lines] == [3, 49, 98, 195], "and no class is lost"
+    assert len({item.labels for item in made}) == 1
+    assert (
+        len({tuple(item.splits.test.lines) for item in made})
+        == len({tuple(i.splits.validation.lines) for i in made})
+        == 1
+    )
+    assert "25 % of them, as data.share asks" in made[1].splits.why["train"]
 
 
 @pytest.mark.parametrize("settings", [{"evaluation.curve": "off"}, {"evaluation.quick": True}, {"data.share": 0.2}])

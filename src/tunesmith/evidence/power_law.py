@@ -160,7 +160,8 @@ def _noise(points: Points, sizes: np.ndarray, of_size: np.ndarray) -> tuple[floa
     """The variance of the error over draws of as many rows as the largest part, and from how many free draws it is known.
 
     By the sizes that were drawn more than once; parts of one whole share rows, so that they differ less than parts of the
-    world do, by 1 less their share of the whole. Where none was drawn twice, that of the test rows stands in for it.
+    world do, by 1 less their share of the whole. Where none was drawn twice, what other test rows would change between two
+    sizes stands in for it.
     """
     import numpy as np
 
@@ -173,7 +174,8 @@ def _noise(points: Points, sizes: np.ndarray, of_size: np.ndarray) -> tuple[floa
             )
             freedom += int(own.sum()) - 1
     if not freedom:
-        return float(np.var(points.resampled, axis=0).mean()), LEAST_SIZES
+        apart = np.diff(points.resampled @ (of_size / of_size.sum(1)[:, None]).T, axis=1)  # [resamples, sizes - 1]
+        return float(np.var(apart, axis=0).mean()), LEAST_SIZES
     return squares / freedom, freedom
 
 
