@@ -14,7 +14,7 @@ from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
-from tunesmith.evidence.base import Frozen
+from tunesmith.evidence.base import CurvePoint, Frozen
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.phases import KNOWN_BEFORE, Phases
 from tunesmith.preparing import Encoded, Prepared
@@ -78,6 +78,7 @@ class Built:
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
     frozen: Frozen | None = None  # the features that the head was fitted on
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
+    curve: tuple[CurvePoint, ...] = ()  # the method itself on parts of the training rows
 
 
 def method_of(recipe: Recipe) -> Method:

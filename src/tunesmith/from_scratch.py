@@ -10,7 +10,7 @@ from tunesmith.assembly import method_of
 from tunesmith.catalog import build
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, SCRATCH
-from tunesmith.inner import SessionOf, finished_inside
+from tunesmith.inner import ALONE, SessionOf, finished_inside
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe, RetentionSpec
 from tunesmith.training.events import Event, Note, Stopped
@@ -28,7 +28,7 @@ def scratch_recipe(recipe: Recipe) -> Recipe:
             "method": build("methods", "scratch"),
             "training": recipe.training.model_copy(update=own),
             "retention": RetentionSpec(measure=False),
-            "evaluation": recipe.evaluation.model_copy(update={"baselines": False, "scratch": False}),
+            "evaluation": recipe.evaluation.model_copy(update=ALONE),
         }
     )
 

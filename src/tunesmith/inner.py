@@ -14,6 +14,13 @@ from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
 if TYPE_CHECKING:
     from tunesmith.pipeline import Session
 
+ALONE = {
+    "baselines": False,
+    "scratch": False,
+    "curve": "off",
+    "seeds": 1,
+    "quick": True,
+}  # of an inner run's evaluation
 SessionOf = Callable[[Recipe, Path], "Session"]
 
 

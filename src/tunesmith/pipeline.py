@@ -6,7 +6,7 @@ import itertools
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from tunesmith.phases import (
     BASE,
     BASELINES,
     BUILDING,
+    CURVE,
     DELIVERY,
     ENCODING,
     FROZEN,
@@ -25,6 +26,7 @@ from tunesmith.phases import (
     PROBE,
     READING,
     SCRATCH,
+    SEEDS,
 )
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
@@ -228,8 +230,6 @@ class Session:
         from tunesmith.assembly import best_parameters
         from tunesmith.delivery import deliver
         from tunesmith.finishing import finished
-        from tunesmith.from_scratch import scratch_baseline
-        from tunesmith.repeating import repeats
         from tunesmith.result import measure_result
 
         phases = self._spending.phases
@@ -244,25 +244,42 @@ class Session:
         yield from notes
         with phases.phase(DELIVERY):
             predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
-        if self.recipe.evaluation.scratch and len(prepared.splits.test) > 0:
-            training = scratch_baseline(self._inner, self.recipe, prepared, self.run)
-            rival = yield from phases.through(SCRATCH, training)
-            if isinstance(rival, Stopped):
-                yield replace(rival, step=run.state.step, resume=resume_command(self.run))
-                return
-            built.base = (*built.base, rival) if rival is not None else built.base
-        if self.recipe.evaluation.seeds > 1 and len(prepared.splits.test) > 0:
-            again = yield from repeats(self._inner, self.recipe, self.run)
-            if isinstance(again, Stopped):
-                yield replace(again, step=run.state.step, resume=resume_command(self.run))
-                return
-            built.repeats = again
+        stopped = yield from self._runs_inside(prepared, built)
+        if stopped is not None:
+            yield replace(stopped, step=run.state.step, resume=resume_command(self.run))
+            return
         measured = measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, self._spending)
         yield from phases.through(MEASURING, measured)
         if run.soup is not None:
             run.soup.clear()
         self.finished = True
         yield replace(end, delivered=built.delivered)
+
+    def _runs_inside(self, prepared: Prepared, built: Built) -> Generator[Event, None, Stopped | None]:
+        """What the recipe has trained beside the model, to tell what it is worth; the Stopped of one that was asked to stop."""
+        from tunesmith.from_scratch import scratch_baseline
+        from tunesmith.method_curve import curve_wanted, method_points
+        from tunesmith.repeating import repeats
+
+        through = self._spending.phases.through
+        if len(prepared.splits.test) == 0:
+            return None
+        if self.recipe.evaluation.scratch:
+            rival = yield from through(SCRATCH, scratch_baseline(self._inner, self.recipe, prepared, self.run))
+            if isinstance(rival, Stopped):
+                return rival
+            built.base = (*built.base, rival) if rival is not None else built.base
+        if curve_wanted(self.recipe):
+            parts = yield from through(CURVE, method_points(self._inner, self.recipe, prepared, self.run))
+            if isinstance(parts, Stopped):
+                return parts
+            built.curve = tuple(parts)
+        if self.recipe.evaluation.seeds > 1:
+            again = yield from through(SEEDS, repeats(self._inner, self.recipe, self.run))
+            if isinstance(again, Stopped):
+                return again
+            built.repeats = again
+        return None
 
     def _inner(self, recipe: Recipe, folder: Path) -> Session:
         """A run inside this one's folder, stopped with it; gone on with where it was begun before."""

@@ -15,6 +15,7 @@ from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.encode import BadRows, Example, Text
 from tunesmith.data.findings import Finding, counted
 from tunesmith.data.images import Picture
+from tunesmith.data.nested import nested_order
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
 from tunesmith.data.split import Splits, make_splits
@@ -27,6 +28,7 @@ from tunesmith.evaluation.wording import rows_of
 from tunesmith.models.resolve import local_kind
 from tunesmith.phases import AUDIT, Phases
 from tunesmith.recipe import Derived, Recipe
+from tunesmith.seeds import seed_of
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.training.events import Note
@@ -130,6 +132,7 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: P
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
     findings = [*findings, *splits.findings]
     labels = task.check(splits.train, columns)
+    splits = _part_of(splits, columns, target, recipe)
     whole, added = task.enriched(splits.train, columns, labels)
     why = {**splits.why, "train": f"{splits.why.get('train', '')}; {added}"} if added else splits.why
     splits = replace(splits, train=whole, why=why)
@@ -165,6 +168,23 @@ def check_slices(asked: Sequence[str], given: dict[str, Table], columns: Columns
         elif name not in table.columns:
             problems.add(f'{table.path}: data.slices: there is no column "{name}"; {did_you_mean(name, others)}')
     problems.raise_as(DataError)
+
+
+def _part_of(splits: Splits, columns: Columns, target: Target, recipe: Recipe) -> Splits:
+    """The splits with the share of the training rows that the recipe asks for.
+
+    What the outputs mean is that of all training rows, so that runs on parts of them can be compared.
+    """
+    if recipe.data.share == 1:
+        return splits
+    strata = [tuple(names) for names in target.strata(splits.train.columns[columns.label])]
+    order = nested_order(strata, seed_of(recipe.seed, "share"))
+    rows = order[: max(1, round(recipe.data.share * len(splits.train)))]
+    held = {strata[row] for row in rows}
+    rows += list({strata[row]: row for row in reversed(order) if strata[row] not in held}.values())  # no class is lost
+    said = f"{100 * recipe.data.share:.3g} % of them, as data.share asks"
+    why = {**splits.why, "train": f"{splits.why.get('train', '')}; {said}"}
+    return replace(splits, train=splits.train.take(sorted(rows)), why=why)
 
 
 def _second(recipe: Recipe, task: Task) -> Prepared | None:

@@ -61,6 +61,9 @@ class DataSpec(_Spec):
     test: Share = Field(
         default=0.1, description="share of the rows held out for the result, where no test file is given"
     )
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of the training rows that is learned from, each class in its share"
+    )
     leaks: Literal["drop", "keep"] = Field(
         default="drop", description="training rows whose text is also in validation or test"
     )
@@ -213,6 +216,11 @@ class EvaluationSpec(_Spec):
     seeds: Annotated[int, Field(ge=1, le=20)] = Field(
         default=1,
         description="how many seeds to train from, to tell the seed's share in the result from the test rows'",
+    )
+    curve: Literal["probe", "method", "off"] = Field(
+        default="probe",
+        description="would more training rows help: the frozen features on parts of the rows, or method, which also trains "
+        "the method itself on a quarter and on half of them",
     )
     quick: bool = Field(
         default=False, description="only the result with its intervals and the baselines, without the further evidence"

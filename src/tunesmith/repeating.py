@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.inner import SessionOf, finished_inside
+from tunesmith.inner import ALONE, SessionOf, finished_inside
 from tunesmith.preparing import split_seed
 from tunesmith.recipe import Recipe
 from tunesmith.runs import Run
@@ -30,9 +30,7 @@ def repeat_recipe(recipe: Recipe, seed: int) -> Recipe:
             "seed": seed,
             "data": recipe.data.model_copy(update={"seed": split_seed(recipe)}),
             "retention": recipe.retention.model_copy(update={"measure": False}),
-            "evaluation": recipe.evaluation.model_copy(
-                update={"seeds": 1, "quick": True, "baselines": False, "scratch": False}
-            ),
+            "evaluation": recipe.evaluation.model_copy(update=ALONE),
         }
     )
 

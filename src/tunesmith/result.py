@@ -104,7 +104,19 @@ def measure_result(
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     train, column = prepared.table("train"), prepared.columns.label
     subject = Subject(
-        recipe, task, labels, train, column, test, held, built.frozen, baselines, losses, evaluations, built.repeats
+        recipe,
+        task,
+        labels,
+        train,
+        column,
+        test,
+        held,
+        built.frozen,
+        baselines,
+        losses,
+        evaluations,
+        built.repeats,
+        built.curve,
     )
     gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]

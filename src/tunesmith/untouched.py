@@ -9,20 +9,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.assembly import Built, as_pretrained
-from tunesmith.data.encode import Example, unit_rows, windows
+from tunesmith.data.encode import Example
 from tunesmith.data.stored import measures
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.verdict import BASE, COSINE, PHRASES
 from tunesmith.evidence.base import Frozen
+from tunesmith.nearest import neighbours
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.seeds import seed_of
-from tunesmith.tasks.base import OutputTask, Prediction
+from tunesmith.tasks.base import OutputTask
 from tunesmith.training.events import Event, Note
 from tunesmith.training.moving import Moving
-from tunesmith.training.probe import SOFTER, fit_on
+from tunesmith.training.probe import SOFTER, fit_on, told_by
 from tunesmith.training.trunk import Live, Trunk, base_features, pooled_features
+from tunesmith.zero_shot import zero_shot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +58,7 @@ def fit_probe(
     features = {split: trunk.features(split, rows, pad) for split, rows in splits.items()}
     fitted = fit_on(prepared.task, last, features, splits)
     seconds = time.perf_counter() - begun
+    strength, unmeasured = fitted.best.strength, list[str]()
     if measured:
         alone = fitted
         untrained = network.fresh - {
@@ -67,23 +70,21 @@ def fit_probe(
             features = {split: read(before, rows, pad) for split, rows in splits.items()}
             width = features["train"].shape[1]
             alone = fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
-        labels = prepared.labels
-
-        def predicted(split: str) -> list[Prediction]:
-            output = torch.nn.functional.linear(features[split], alone.best.weight, alone.best.bias)
-            found = prepared.task.predict(output, unit_rows(splits[split]), labels)
-            return prepared.task.whole(found, windows(splits[split]), labels)
-
-        found = predicted("test")
+        labels, strength = prepared.labels, alone.best.strength
+        found = told_by(alone.best, prepared.task, features["test"], splits["test"], labels)
         if "validation" in features:
-            held = predicted("validation")
+            held = told_by(alone.best, prepared.task, features["validation"], splits["validation"], labels)
             labels = prepared.task.settle(held, prepared.truth("validation"), labels)
         scores = prepared.task.score(prepared.task.restate(found, labels), prepared.truth("test"), labels)
         took = time.perf_counter() - begun
         probe = Baseline("probe", "frozen features with a new head", scores, took)
         built.base = (*_cosine(prepared, network, features, sources, took), probe)
+        named, why = zero_shot(prepared, backbone, before, features, encoded.limit)
+        near, unsearched = neighbours(prepared, features, splits, recipe.seed)
+        built.base = (*built.base, *(rival for rival in (near, named) if rival is not None))
+        unmeasured = [line for line in (unsearched, why) if line]
     if not recipe.evaluation.quick:
-        built.frozen = Frozen(features, splits)
+        built.frozen = Frozen(features, splits, strength)
     said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"
     if wanted:
         names = {id(parameter): name for name, parameter in network.named_parameters()}
@@ -97,7 +98,7 @@ def fit_probe(
         why = softer if base_trains else fitted.why
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
-    yield Note("probe", (f"{said}{few}",))
+    yield Note("probe", (f"{said}{few}", *unmeasured))
 
 
 def measure_base(

@@ -42,8 +42,11 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
             reasons[key] = f"method {recipe.method.part_name()} starts from nothing that could be kept"
     if not built.meters and built.general is None:
         reasons.setdefault("retention.general", "nothing is measured on general text, or held to it")
+    if recipe.evaluation.quick:
+        reasons["evaluation.curve"] = "evaluation.quick leaves the further evidence out"
     if len(prepared.splits.test) == 0:
         reasons["evaluation.scratch"] = "there are no test rows to compare on"
+        reasons["evaluation.curve"] = "there are no test rows to measure on"
     if len(prepared.splits.validation) == 0:
         for key in ("training.patience", "evaluation.metric"):
             reasons[key] = (

@@ -94,7 +94,7 @@ def finished(pictures: Path, model_folder: Folder, tmp_path_factory: pytest.Temp
 
 def test_a_run_learns_reports_and_saves(finished: Any, pictures: Path) -> None:
     baselines = {item["name"]: item["metrics"]["accuracy"]["value"] for item in finished.report["baselines"]}
-    assert set(baselines) == {"majority", "pixels", "probe"}
+    assert set(baselines) == {"majority", "pixels", "probe", "neighbours"}
     assert baselines["pixels"] > 0.9, "the strongest colour is a linear function of pixels"
     assert finished.metrics["accuracy"]["value"] > baselines["majority"]
     said = (finished.path / "events.jsonl").read_text(encoding="utf-8")

@@ -35,6 +35,8 @@ FLOORS: tuple[frozenset[str], ...] = (
             "inner",
             "repeating",
             "from_scratch",
+            "method_curve",
+            "nearest",
             "result",
             "predictor",
             "saved",
@@ -46,6 +48,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "redrawing",
             "untouched",
             "unused",
+            "zero_shot",
         }
         | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}
     ),

@@ -53,7 +53,7 @@ def test_a_run_leaves_all_that_it_promises(model_folder: Folder, table_file: Pat
     assert (out / "adapter" / "adapter_config.json").exists()
     assert "SentenceTransformer" in (out / "model" / "README.md").read_text(encoding="utf-8")
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert {item["name"] for item in report["baselines"]} == {"majority", "tfidf", "probe"}
+    assert {item["name"] for item in report["baselines"]} == {"majority", "tfidf", "probe", "neighbours", "zero_shot"}
     predicted = load(out).predict([text for text, _ in rows(90)])
     assert len(predicted) == 90
     assert set(predicted) <= {"blame", "money", "praise"}

@@ -297,7 +297,7 @@ def test_a_run_from_columns_to_spans(
     assert "task: token_classification, entities of 3 types (a list of words and a list of tags a row)" in notes
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert any("with more than 48 tokens, read in" in item["message"] for item in report["findings"])
-    assert [item["name"] for item in report["baselines"]] == ["frequent_tag", "probe"]
+    assert [item["name"] for item in report["baselines"]] == ["frequent_tag", "probe", "neighbours"]
     assert {line["label"] for line in report["per_entity"]} == set(HINTS)
     if method == "full":
         assert report["metrics"]["entity_f1"]["value"] > 0.5

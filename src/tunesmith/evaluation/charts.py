@@ -70,14 +70,14 @@ def _round_step(rough: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.75)
 
 
-def _tick_text(value: float, ticks: Sequence[float]) -> str:
+def tick_text(value: float, ticks: Sequence[float]) -> str:
     step = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1.0)
     most = max(abs(tick) for tick in ticks)
     if step < 1e-3 and most < 0.01:
         return small(value)
     if most >= 1e5:  # such as "1.5 M": a million's digits would run into those of its neighbour
         unit, name = next((unit, name) for unit, name in LARGE if most >= unit)
-        shown = _tick_text(value / unit, [tick / unit for tick in ticks])
+        shown = tick_text(value / unit, [tick / unit for tick in ticks])
         return f"{shown}\N{NO-BREAK SPACE}{name}" if value else "0"
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return number(value, digits)
@@ -117,7 +117,7 @@ def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False, line: fl
             f"{_mark(row, scale, strong)}</svg></div>"
             f'<div class="w-figure{strong}">{text(row.figure)}</div>'
         )
-    axis = "".join(f'<span style="left:{scale.at(tick) / 10}%">{_tick_text(tick, ticks)}</span>' for tick in ticks)
+    axis = "".join(f'<span style="left:{scale.at(tick) / 10}%">{tick_text(tick, ticks)}</span>' for tick in ticks)
     return f'<div class="whiskers">{"".join(lines)}<div class="w-axis">{axis}</div></div>'
 
 
@@ -175,9 +175,9 @@ def curve(drawn: Curve) -> str:
             body += (
                 f'<path class="point{kept}" d="M{across.at(x)} {1000 - up.at(value)}h0"><title>{said}</title></path>'
             )
-    left = "".join(f'<span style="top:{100 - up.at(tick) / 10}%">{_tick_text(tick, ticks)}</span>' for tick in ticks)
+    left = "".join(f'<span style="top:{100 - up.at(tick) / 10}%">{tick_text(tick, ticks)}</span>' for tick in ticks)
     epochs = across.ticks(6)
-    below = "".join(f'<span style="left:{across.at(x) / 10}%">{_tick_text(x, epochs)}</span>' for x in epochs)
+    below = "".join(f'<span style="left:{across.at(x) / 10}%">{tick_text(x, epochs)}</span>' for x in epochs)
     return (
         f'<figure class="curve"><figcaption><b>{text(drawn.title)}</b> {text(drawn.caption)}</figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
@@ -196,8 +196,8 @@ def scatter(title: str, points: Sequence[Sequence[float]]) -> str:
     )
     body += '<path class="zero" d="M0 1000L1000 0"/>'
     body += "".join(f'<path class="speck" d="M{scale.at(x)} {round(1000 - scale.at(y), 1)}h0"/>' for x, y in points)
-    left = "".join(f'<span style="top:{100 - scale.at(tick) / 10}%">{_tick_text(tick, ticks)}</span>' for tick in ticks)
-    below = "".join(f'<span style="left:{scale.at(tick) / 10}%">{_tick_text(tick, ticks)}</span>' for tick in ticks)
+    left = "".join(f'<span style="top:{100 - scale.at(tick) / 10}%">{tick_text(tick, ticks)}</span>' for tick in ticks)
+    below = "".join(f'<span style="left:{scale.at(tick) / 10}%">{tick_text(tick, ticks)}</span>' for tick in ticks)
     return (
         f'<figure class="curve square"><figcaption><b dir="auto">{text(title)}</b></figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'

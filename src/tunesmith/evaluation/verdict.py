@@ -27,6 +27,7 @@ PROBE, TFIDF, MAJORITY = "probe", "tfidf", "majority"
 TFIDF_LABELS, FREQUENT = "tfidf_labels", "frequent_labels"
 TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
+NEIGHBOURS, ZERO_SHOT = "neighbours", "zero_shot"
 FREQUENT_TAG = "frequent_tag"
 BASE, FREQUENT_ANSWER, FREQUENT_TOKEN = "base", "frequent_answer", "frequent_token"
 FREQUENT_TARGET, LEAD = "frequent_target", "lead"
@@ -43,6 +44,8 @@ PHRASES = {
     TFIDF_RIDGE: "TF-IDF with ridge regression",
     MEDIAN: "always the median",
     COSINE: "the untouched base's cosine similarity",
+    NEIGHBOURS: "the nearest training rows by the frozen features",
+    ZERO_SHOT: "the label whose name is nearest by the untouched base",
     FREQUENT_TAG: "the most frequent tag of every word",
     BASE: "the untouched base",
     FREQUENT_TOKEN: "every token by its frequency",
@@ -66,11 +69,13 @@ FLOORS = (
     LEAD,
     NO_ANSWER,
 )  # know nothing of the text, or of a word's neighbours
-OF_BASE = (PROBE, BASE, COSINE)  # rivals that are the base as it was pretrained
+OF_BASE = (PROBE, BASE, COSINE, NEIGHBOURS, ZERO_SHOT)  # rivals that are the base as it was pretrained
 CHEAPER = {
     PROBE: "--method head",
     COSINE: "the base as it is, which needs no training,",
     BASE: "the base as it is, which needs no training,",
+    NEIGHBOURS: "taking what the nearest training rows have by the untouched base, which needs no training,",
+    ZERO_SHOT: "taking the label whose name is nearest by the untouched base, which needs no labelled rows,",
     TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
     TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",

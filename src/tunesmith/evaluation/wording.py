@@ -34,6 +34,9 @@ METRIC_TITLES = {
 }
 
 
+CORRELATIONS = ("spearman", "pearson")  # from -1 to 1, which nobody counts in points
+
+
 def metric_title(name: str, lower: Collection[str] = ()) -> str:
     """The metric's name in words; of one in `lower` also that less is better."""
     title = METRIC_TITLES.get(name, name.replace("_", " "))
@@ -104,6 +107,18 @@ def p_value(p: float) -> str:
     while digits < 5 and round(p, digits) == 0.05:
         digits += 1
     return f"p = {p:.{digits}f}"
+
+
+def gain_in_words(gain: Interval, metric: str, lower: bool = False) -> str:
+    """ "0.6 points of accuracy [0.1, 1.2]", "0.012 of Spearman correlation [0.005, 0.018]", "0.21 lower RMSE [0.1, 0.3]"."""
+    title = metric_title(metric)
+    if lower:
+        value, low, high = figures(gain.value, gain.low, gain.high)
+        return f"{value} lower {title} [{low}, {high}]"
+    if metric in CORRELATIONS:
+        return f"{gain.value:.3f} of {title} [{gain.low:.3f}, {gain.high:.3f}]"
+    value, low, high = (f"{100 * edge:.1f}".replace("-0.0", "0.0") for edge in (gain.value, gain.low, gain.high))
+    return f"{value} points of {title} [{low}, {high}]"
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -41,10 +41,19 @@ class Frozen:
 
     features: Mapping[str, Tensor]
     examples: Mapping[str, Sequence[Example]]
+    strength: float  # C of the head that was fitted to them
 
     def by_row(self, split: str) -> bool:
         """Whether there is one unit for each row of the split."""
         return split in self.features and len(self.features[split]) == len(self.examples[split])
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A model that learned from a part of the training rows, as it does on the test rows."""
+
+    rows: int
+    scores: Scores
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class Subject:
     losses: Sequence[LossPoint]
     evaluations: Sequence[EvaluationPoint]
     repeats: Sequence[Repeat] = ()  # the same from other seeds, where they were asked for
+    curve: Sequence[CurvePoint] = ()  # the method itself on parts of the training rows, where the recipe asks for that
 
 
 @dataclass(frozen=True)

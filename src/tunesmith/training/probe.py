@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.data.encode import Batch, Example, unit_targets
-from tunesmith.tasks.base import Task
+from tunesmith.data.encode import Batch, Example, unit_rows, unit_targets, windows
+from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,11 +96,53 @@ def fit_head(
     return ProbeResult(best, softer[-1] if softer else heads[0], why)
 
 
-def _minimise(fitted: nn.Linear, task: Task, features: Tensor, batch: Batch, strength: float) -> None:
+def fit_one(
+    output: nn.Linear,
+    task: Task,
+    features: Tensor,
+    target: Tensor,
+    strength: float,
+    length: float,
+    start: FittedHead | None,
+    iterations: int = ITERATIONS,
+) -> FittedHead:
+    """The head of `fit_head` for one C, begun from another where there is one.
+
+    length: the mean norm of the rows that C is meant for, of which `features` may be a part.
+    """
+    import torch
+
+    fitted = copy.deepcopy(output).float().cpu()
+    torch.nn.init.zeros_(fitted.weight)
+    if fitted.bias is not None:
+        torch.nn.init.zeros_(fitted.bias)
+    if start is not None:
+        with torch.no_grad():
+            fitted.weight.copy_(start.weight * length)
+            if fitted.bias is not None and start.bias is not None:
+                fitted.bias.copy_(start.bias)
+    _minimise(fitted, task, features / length, Batch(tuple(range(len(features))), {}, target), strength, iterations)
+    bias = None if fitted.bias is None else fitted.bias.detach()
+    return FittedHead(strength, fitted.weight.detach() / length, bias)
+
+
+def told_by(
+    head: FittedHead, task: Task, features: Tensor, examples: Sequence[Example], labels: Labels
+) -> list[Prediction]:
+    """What a head on frozen features [units, width] says of the rows that they are of."""
+    import torch
+
+    output = torch.nn.functional.linear(features, head.weight, head.bias)
+    return task.whole(task.predict(output, unit_rows(examples), labels), windows(examples), labels)
+
+
+def _minimise(
+    fitted: nn.Linear, task: Task, features: Tensor, batch: Batch, strength: float, iterations: int = ITERATIONS
+) -> None:
     import torch
 
     optimizer = torch.optim.LBFGS(
-        fitted.parameters(), max_iter=ITERATIONS, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
+        fitted.parameters(), max_iter=iterations, history_size=10, tolerance_grad=1e-5, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
