@@ -256,7 +256,7 @@ class Session:
         yield replace(end, delivered=built.delivered)
 
     def _runs_inside(self, prepared: Prepared, built: Built) -> Generator[Event, None, Stopped | None]:
-        """What the recipe has trained beside the model, to tell what it is worth; the Stopped of one that was asked to stop."""
+        """What the recipe has trained beside the model, to tell its worth; the Stopped of one that was asked to stop."""
         from tunesmith.from_scratch import scratch_baseline
         from tunesmith.method_curve import curve_wanted, method_points
         from tunesmith.repeating import repeats

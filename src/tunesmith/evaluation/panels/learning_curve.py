@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.evaluation.charts import Scale, scale_of, text, tick_text
 from tunesmith.evaluation.intervals import Interval
-from tunesmith.evaluation.sections import cell, head_row, row_head, section
+from tunesmith.evaluation.sections import head_row, section
 from tunesmith.evaluation.wording import (
     count,
     figures,
@@ -16,7 +16,6 @@ from tunesmith.evaluation.wording import (
     metric_title,
     rows_of,
     short_count,
-    with_interval,
 )
 
 OF = {"frozen": "a new head on the frozen features", "method": "this method itself"}
@@ -97,17 +96,22 @@ def _table(data: Mapping[str, Any], title: str) -> str:
     rows = []
     for item in data["points"]:
         low, mean, high = figures(min(item["values"]), sum(item["values"]) / len(item["values"]), max(item["values"]))
-        spread = f"{mean} ({low} to {high})" if len(item["values"]) > 1 else mean
-        rows.append(f"<tr>{row_head(count(item['rows']))}{cell(spread, 'n')}{cell('measured')}</tr>")
+        drawn = f"{low} to {high}" if len(item["values"]) > 1 else ""
+        rows.append(_row(item["rows"], "measured", mean, drawn, "", ""))
     for item in data["ahead"]:
-        gain = Interval(**item["gain"])
-        much = gain_in_words(gain, data["metric"], data["lower"])
-        said = (
-            f"{item['times']} times the rows, by the law: {much} more"
-            if not data["lower"]
-            else (f"{item['times']} times the rows, by the law: {much}")
+        value, low, high = figures(item["value"], item["low"], item["high"])
+        gain = gain_in_words(Interval(**item["gain"]), data["metric"], data["lower"])
+        much, _, between = gain.partition(" [")
+        rows.append(
+            _row(item["rows"], f"foretold, {item['times']} times", value, f"[{low}, {high}]", much, f"[{between}")
         )
-        value = with_interval(Interval(item["value"], item["low"], item["high"]))
-        rows.append(f"<tr>{row_head(count(item['rows']))}{cell(value, 'n')}{cell(said)}</tr>")
-    heads = head_row("Training rows", f"#{title[:1].upper() + title[1:]}", "How it is known")
-    return f'<div class="scroll"><table>{heads}<tbody>{"".join(rows)}</tbody></table></div>'
+    heads = head_row("Training rows", f"#{title[:1].upper() + title[1:]}", "#Gain")
+    return f'<div class="scroll"><table class="many">{heads}<tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _row(rows: int, how: str, value: str, between: str, gain: str, gains: str) -> str:
+    cells = "".join(
+        f'<td class="n">{text(figure)} <small>{text(edges)}</small></td>'
+        for figure, edges in ((value, between), (gain.partition(" of ")[0], gains))
+    )
+    return f'<tr><th scope="row">{count(rows)} <small>{text(how)}</small></th>{cells}</tr>'
