@@ -148,9 +148,11 @@ class Session:
         earlier: dict[str, Any],
     ) -> Iterator[Event]:
         from tunesmith.assembly import keep_frozen, make_run
+        from tunesmith.evaluation.health import far_above, too_high_already
         from tunesmith.redrawing import redraw
         from tunesmith.training.loop import train
         from tunesmith.training.state import Checkpoints
+        from tunesmith.training.travel import sampled
         from tunesmith.untouched import fit_probe, measure_base
         from tunesmith.unused import unused_cache, unused_settings
 
@@ -181,14 +183,20 @@ class Session:
         run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
         ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
+        built.began = sampled(run.masters.tensors)
         if self.resuming:
             yield from _restore(run)
             self._count_earlier(ledger, run.state.step)
+        losses, warned = list[float](), self.resuming  # of a run gone on with nobody knows here how it began
         for event in train(run):
             if isinstance(event, Finished):
                 yield from self._finish(ledger, prepared, encoded, source, built, run, event)
-            else:
-                yield event
+                continue
+            yield event
+            if isinstance(event, StepDone) and not warned:
+                losses.append(event.loss)
+                if warned := far_above(losses):
+                    yield Warned(too_high_already(losses, event.step, built.training))
 
     def _count_earlier(self, ledger: Ledger, step: int) -> None:
         """Adds what the steps of earlier sessions took to what this one will say it took."""
@@ -211,7 +219,9 @@ class Session:
         from tunesmith.finishing import finished
         from tunesmith.from_scratch import scratch_baseline
         from tunesmith.result import Spent, measure_result
+        from tunesmith.training.travel import sampled, travelled
 
+        trained = sampled(run.masters.tensors)
         try:
             best = best_parameters(run)
         except ArtifactError as error:
@@ -220,6 +230,8 @@ class Session:
             best = best_parameters(run)
         best, notes = finished(self.recipe, prepared, encoded, built, run, best)
         yield from notes
+        assert built.began is not None, "sampled before the first step"
+        built.travel = travelled(built.began, trained, sampled(best), run.plan, run.network.fresh)
         predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
         spent = Spent(time.perf_counter() - self._begun, time.process_time() - self._cpu, peak_memory_mb())
         if self.recipe.evaluation.scratch and len(prepared.splits.test) > 0:

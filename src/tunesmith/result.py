@@ -32,7 +32,7 @@ from tunesmith.evaluation.report import (
 from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import SCRATCH, Cost, Verdict, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
-from tunesmith.evidence.base import Measured, Subject
+from tunesmith.evidence.base import Course, Measured, Subject
 from tunesmith.evidence.gathering import gather
 from tunesmith.preparing import SPLITS, texts_of
 from tunesmith.recipe import Recipe
@@ -96,7 +96,10 @@ def measure_result(
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
     train, column = prepared.table("train"), prepared.columns.label
-    subject = Subject(recipe, task, labels, train, column, test, held, built.frozen, baselines, losses, evaluations)
+    course = Course(built.training, built.usual, built.travel, best, built.network.pretrained and not built.redrawn)
+    subject = Subject(
+        recipe, task, labels, train, column, test, held, built.frozen, baselines, losses, evaluations, course
+    )
     gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]
     beside = [line for item in gathered.values() for line in item.said]
@@ -319,9 +322,11 @@ def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int
     best = None
     for event in ledger.events():
         if isinstance(event, StepDone):
-            losses[event.step] = LossPoint(event.step, event.epoch, event.loss, event.rate)
+            losses[event.step] = LossPoint(event.step, event.epoch, event.loss, event.rate, event.norm)
         elif isinstance(event, Evaluated):
-            evaluations[event.step] = EvaluationPoint(event.step, event.epoch, event.metric, event.value, event.loss)
+            evaluations[event.step] = EvaluationPoint(
+                event.step, event.epoch, event.metric, event.value, event.loss, event.error
+            )
             best = event.step if event.best else best
     return [losses[step] for step in sorted(losses)], [evaluations[step] for step in sorted(evaluations)], best
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from tunesmith.evaluation.baselines.base import Baseline
     from tunesmith.evaluation.report import EvaluationPoint, LossPoint
-    from tunesmith.recipe import Recipe
+    from tunesmith.methods.base import Rates
+    from tunesmith.recipe import Recipe, TrainingSpec
+    from tunesmith.training.travel import Travel
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,17 @@ class Frozen:
 
 
 @dataclass(frozen=True)
+class Course:
+    """What training was asked to do, and how far it went."""
+
+    training: TrainingSpec  # every "auto" resolved
+    usual: Rates | None  # what the method takes for such a base where nobody asks for other rates
+    travel: Sequence[Travel]
+    kept: int | None  # step of the state that is delivered; None where it is no step's, or nothing was validated
+    pretrained: bool  # whether the base was, and is not drawn anew
+
+
+@dataclass(frozen=True)
 class Subject:
     """A finished run, measured on its test rows."""
 
@@ -61,6 +74,7 @@ class Subject:
     baselines: Sequence[Baseline]
     losses: Sequence[LossPoint]
     evaluations: Sequence[EvaluationPoint]
+    course: Course
 
 
 @dataclass(frozen=True)

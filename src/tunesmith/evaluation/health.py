@@ -1,0 +1,416 @@
+"""Whether training did what it was meant to: rules over what a run left behind, each with its threshold.
+
+Every rule takes plain numbers and gives a `Check`: what was looked at, the figure, and, where something is wrong, the cause
+and one thing to change. Losses are only ever compared with one another, so that their unit does not matter. The thresholds
+were measured with MiniLM on small cuts of Banking77 and SST-2 at the usual rate of five methods, a hundred times it and a
+thousandth (docs/log.md, "Health").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunesmith.recipe import TrainingSpec
+
+FEWEST = 8  # steps below which a curve says nothing
+ENDS_ABOVE = 1.25  # times its start at which the training loss ends, from where on the rate is too high
+PEAKS_AT = 2.0  # times its start that the training loss reaches on the way: it was thrown off, and came back or not
+NEAR_NOTHING = 0.05  # of the loss of guessing: below that a loss may double for nothing
+ERRORS = 2.0  # standard errors of a difference beyond which a metric has fallen
+FAR_BELOW = 3.0  # times that the method's own rate is above the one given, for this to be what holds the base still
+DEAD = 3.0  # times the way that weight decay alone goes: any gradient, through Adam, goes a hundred times as far
+TIGHT = 1e-6  # of the usual gradient norm: clipped to less, Adam's own constant of 1e-8 is more than what is left
+FAR_OFF = 10.0  # times the method's own rate at which a loss that does not fall is held against the rate
+HARDLY = 1e-3  # |w - w0| / |w0| below which weights have hardly moved
+SAME = 0.01  # share by which a validation loss differs at most where nothing was learned
+NOISE = 3.0  # standard errors within which two levels of the training loss are the same
+STILL_FALLS = 0.05  # share by which the validation loss falls in the last evaluation, where more epochs would pay
+OF_ALL = 0.1  # and of all that it fell: the decaying rate leaves the last of 5 epochs 4 % of the way
+VANISHED = 1e-3  # of its start that a gradient norm has left, while the loss has not fallen to half
+EXPLODED = 10.0  # times its start that a gradient norm reaches, while the loss rose
+WARN_AT = 3.0  # times its start at which a loss is told of while the run is still going
+WATCHED = 5  # steps in a row that it must stand there
+BY_CHANCE = 0.01  # probability, over all classes, that one of them is never said for its few test rows alone
+RARE = 0.25  # of the median class's training rows: so many fewer are a cause by themselves
+LEFT = 0.02  # of what training changed that is delivered, below which it was for nothing
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule's answer."""
+
+    rule: str
+    looked: str  # at what
+    figure: str
+    cause: str = ""  # "" where nothing is wrong
+    fix: str = ""
+
+    @property
+    def message(self) -> str:
+        return f"{self.cause}; {self.fix}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """One evaluation on the validation rows."""
+
+    step: int
+    epoch: float
+    value: float
+    error: float  # one standard error of `value`
+    loss: float
+
+
+@dataclass(frozen=True)
+class History:
+    """A run's curves."""
+
+    losses: Sequence[float]  # of each step's rows
+    norms: Sequence[float]  # of each step's gradient, before clipping
+    held: Sequence[Held]  # the first one from before the first step
+    metric: str = ""  # of `held`, in words
+    lower: bool = False  # whether less of it is better
+    decay: float = 0.0  # |w - w0| / |w0| that weight decay alone gives
+    chance: float = 0.0  # the loss of who knows the frequencies alone; 0 where nobody can say
+
+    @property
+    def before(self) -> Held | None:
+        return self.held[0] if self.held and self.held[0].step == 0 else None
+
+    @property
+    def fifth(self) -> int:
+        return max(3, len(self.losses) // 5)
+
+    @property
+    def start(self) -> float:
+        """The loss before anything has moved: the highest that the first steps and the validation rows allow."""
+        first = list(self.losses[: max(2, len(self.losses) // 20)])
+        first += [] if self.before is None else [self.before.loss]
+        return max(*first, NEAR_NOTHING * self.chance)
+
+    @property
+    def end(self) -> float:
+        return median(self.losses[-self.fifth :])
+
+    def fell(self) -> bool:
+        """Whether the training loss of the last fifth of the steps is below that of the first, beyond their noise."""
+        first, last = self.losses[: self.fifth], self.losses[-self.fifth :]
+        error = math.hypot(stdev(first), stdev(last)) / math.sqrt(self.fifth)
+        return fmean(first) - fmean(last) > max(NOISE * error, 0.02 * abs(fmean(first)))
+
+    def told(self) -> str:
+        return f"from {self.losses[0]:.3g} at the first step to {self.end:.3g} at the end, {self.peak():.3g} at most"
+
+    def peak(self) -> float:
+        """The highest level that several steps in a row hold."""
+        size = max(3, len(self.losses) // 20)
+        return max(median(self.losses[place : place + size]) for place in range(len(self.losses) - size + 1))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far a part of the model went, as |w - w0| / |w0|."""
+
+    part: str  # "base" or "head"
+    trained: float  # after the last step
+    delivered: float  # what is delivered
+    rate: float  # peak learning rate
+    usual: float  # what the method takes by itself; 0 where nobody can say
+
+    @property
+    def setting(self) -> str:
+        return "training.rate" if self.part == "base" else "training.head_rate"
+
+
+def far_above(losses: Sequence[float]) -> bool:
+    """Whether the last steps stand so far above the first ones that the rate must be far too high: asked during a run."""
+    first, last = losses[:2], losses[2:][-WATCHED:]
+    return len(last) == WATCHED and 0 < WARN_AT * max(first) < min(last)
+
+
+def too_high_already(losses: Sequence[float], step: int, training: TrainingSpec) -> str:
+    """What is told when `far_above` finds it."""
+    return (
+        f"step {step}: the training loss stands {losses[-1] / losses[0]:.1f} times above its start ({losses[0]:.3g}, now "
+        f"{losses[-1]:.3g}): the learning rate is too high; stop, and give a lower training.rate than {training.rate} or a "
+        f"lower training.head_rate than {training.head_rate}"
+    )
+
+
+def too_high(history: History, moved: Sequence[Moved]) -> Check:
+    """By the training loss, which begins at that of a fitted head, and by the metric before the first step."""
+    looked = "training loss, and the validation metric before and after"
+    if len(history.losses) < FEWEST:
+        return Check("rate too high", looked, "too few steps to tell")
+    start, said = history.start, ""
+    if history.end > ENDS_ABOVE * start:
+        said = f"the training loss rose, {history.told()}"
+    elif history.peak() > PEAKS_AT * start:
+        said = f"the training loss was thrown to {history.peak() / start:.1f} times its start, {history.told()}"
+    elif (fall := _metric_fell(history)) is not None:
+        said = fall
+    elif not history.fell() and any(item.rate > FAR_OFF * item.usual > 0 for item in moved):
+        far = max(item.trained for item in moved)
+        said = f"the training loss did not fall ({history.told()}) while the weights moved by {100 * far:.0f} % of their size"
+    figure = f"loss {history.told()}{_of_metric(history)}"
+    if not said:
+        return Check("rate too high", looked, figure)
+    return Check("rate too high", looked, figure, f"the learning rate is too high: {said}", _other_rate(moved, True))
+
+
+def too_low(history: History, moved: Sequence[Moved], clip: float | None) -> Check:
+    """By how little weights, training loss and validation loss moved, all three."""
+    looked = "how far the weights moved, and the losses with them"
+    figure = ", ".join(f"{item.part} by {_share(item.trained)}" for item in moved)
+    if len(history.losses) < FEWEST or not moved:
+        return Check("rate too low", looked, figure or "nothing trained")
+    slow = [item for item in moved if 0 < item.trained < HARDLY]
+    if any(item.part == "base" and FAR_BELOW * item.rate < item.usual for item in slow) and len(slow) < len(moved):
+        base = next(item for item in slow if item.part == "base")
+        cause = (
+            f"the learning rate of the base is too low ({_plain(base.rate)}): over {len(history.losses):,} steps the base "
+            f"moved by {_share(base.trained)}, so that only the head learned, as with method head"
+        )
+        return Check("rate too low", looked, figure, cause, _other_rate([base], False))
+    change = _loss_change(history)
+    if len(slow) < len(moved) or history.fell() or (change is not None and abs(change) > SAME):
+        return Check("rate too low", looked, figure)
+    held = "" if change is None else f", and the validation loss by {100 * abs(change):.2g} %"
+    looser = _looser(history, clip)
+    why = f"gradients are clipped to {clip:g}" if looser else "the learning rate is too low"
+    cause = (
+        f"{why}: over {len(history.losses):,} steps the weights moved by next to nothing ({figure}{held}): training itself did "
+        "nothing, and what is delivered is in effect what it started from"
+    )
+    return Check("rate too low", looked, figure, cause, looser or _other_rate(moved, False))
+
+
+def stopped_early(history: History, epochs: int) -> Check:
+    """By the validation loss: lowest at the end, and falling there by much. Only of a run that did all its epochs."""
+    looked = "validation loss of the last evaluations"
+    held = history.held
+    if len(held) < 4 or held[-1].epoch < epochs:
+        return Check("stopped too early", looked, "no course to read" if len(held) < 4 else "stopped by patience")
+    first, before, last = held[0], held[-2], held[-1]
+    fall = 1 - last.loss / before.loss if before.loss > 0 else 0.0
+    figure = f"{before.loss:.4g} and then {last.loss:.4g} ({_signed_share(-fall)})"
+    lowest = last.loss < min(item.loss for item in held[:-1])
+    falls = held[-3].loss > before.loss * (1 + SAME) and fall > STILL_FALLS
+    whole = first.loss - last.loss
+    better = (before.value - last.value if history.lower else last.value - before.value) > -last.error
+    if not (lowest and falls and better and before.loss - last.loss > OF_ALL * whole):
+        return Check("stopped too early", looked, figure)
+    cause = (
+        f"it stopped while it was still improving: the validation loss fell by {100 * fall:.0f} % from epoch "
+        f"{before.epoch:g} to the last one, to {last.loss:.4g}, its lowest"
+    )
+    return Check("stopped too early", looked, figure, cause, f"give --set training.epochs={2 * epochs}")
+
+
+def nothing_learned(history: History, moved: Sequence[Moved], keep: float, clip: float | None, epochs: int) -> Check:
+    """By what did not move at all: no step, no gradient, or a change that is not delivered.
+
+    keep: share of the base's own weights in the delivered ones. epochs: what the method takes by itself.
+    """
+    looked = "what trained, against what it was before"
+    figure = ", ".join(
+        f"{item.part} moved by {_share(item.trained)}"
+        + (f" ({_share(item.delivered)} delivered)" if item.part == "base" and item.delivered != item.trained else "")
+        for item in moved
+    )
+    rule, start = "nothing learned", "the model is the one before the first step"
+    if not history.losses:
+        fix = f"give --set training.epochs={epochs}"
+        return Check(rule, looked, "no step was done", f"nothing was learned: no step was done, {start}", fix)
+    if not any(history.norms):
+        cause = "nothing was learned: no gradient reached what trains in any step (a dead adapter, or all frozen)"
+        return Check(rule, looked, figure, cause, "leave method.targets out, or train with --method full")
+    steps = f"in {len(history.losses):,} steps"
+    if (dead := _dead(history, moved)) is not None:
+        cause = (
+            f"a dead adapter: what trains of the base moved by {_share(dead.trained)} {steps}, no more than weight decay gives, "
+            f"while the head moved by {_share(moved[1].trained)}: no gradient reaches it"
+        )
+        fix = "train other parts of the base: leave method.targets and the like out"
+        return Check(rule, looked, figure, cause, fix)
+    still = [item for item in moved if item.trained == 0]
+    if still:
+        what = start if len(still) == len(moved) else "only the rest of the model learned"
+        cause = f"no weight of the {' and '.join(item.part for item in still)} moved {steps}: {what}"
+        return Check(rule, looked, figure, cause, _looser(history, clip) or _other_rate(still, False))
+    lost = [item for item in moved if item.part == "base" and item.delivered < LEFT * item.trained]
+    if lost and keep > 1 - LEFT:
+        cause = f"what was learned is not delivered: {keep:g} of the delivered weights are the base's own"
+        return Check(rule, looked, figure, cause, "give --set retention.keep=0.5")
+    if lost:
+        cause = f"what was learned is not delivered: no later state was better on the validation rows, and {start}"
+        return Check(rule, looked, figure, cause, _other_rate(lost, True))
+    return Check(rule, looked, figure)
+
+
+def _dead(history: History, moved: Sequence[Moved]) -> Moved | None:
+    """What trains of the base, where only weight decay moved it, at a rate that moved the head."""
+    if [item.part for item in moved] != ["base", "head"]:
+        return None
+    base, head = moved
+    asleep = base.trained <= DEAD * history.decay and FAR_BELOW * base.rate >= base.usual
+    return base if asleep and head.trained > HARDLY else None
+
+
+def _looser(history: History, clip: float | None) -> str:
+    """Where gradients are clipped to next to nothing, what to do about that."""
+    return "give --set training.clip=1" if clip is not None and clip < TIGHT * median(history.norms) else ""
+
+
+def gradients(history: History, moved: Sequence[Moved], clip: float | None) -> Check:
+    """By the norm of the gradients, where the loss does not explain it."""
+    looked, rule = "gradient norm", "vanishing or exploding gradients"
+    norms = history.norms
+    if len(norms) < FEWEST or not any(norms):
+        return Check(rule, looked, "too few steps to tell" if len(norms) < FEWEST else "none")
+    first, rest, last = median(norms[:5]), median(norms[history.fifth :]), median(norms[-history.fifth :])
+    clipped = (
+        "" if clip is None else f"; {100 * fmean(norm > clip for norm in norms):.0f} % of the steps clipped to {clip:g}"
+    )
+    figure = f"{first:.2g} at the start, {last:.2g} at the end, {max(norms):.2g} at most{clipped}"
+    if max(rest, last) < VANISHED * first and history.end > 0.5 * history.losses[0]:
+        cause = (
+            f"the gradients vanished: their norm fell from {first:.2g} to {last:.2g} while the loss stayed at "
+            f"{history.end:.3g}: what trains no longer reaches the output"
+        )
+        return Check(rule, looked, figure, cause, _other_rate(moved, True))
+    if last > EXPLODED * first and history.end > history.start:
+        cause = f"the gradients grew from {first:.2g} to {last:.2g}, and the loss with them"
+        fix = "give --set training.clip=1" if clip is None else _other_rate(moved, True)
+        return Check(rule, looked, figure, cause, fix)
+    return Check(rule, looked, figure)
+
+
+@dataclass(frozen=True)
+class Said:
+    """How often one class is true among the test rows, and how often it is said."""
+
+    name: str
+    rows: int  # training rows
+    truth: int
+    predicted: int
+    hits: int
+    taken_for: str = ""  # what its test rows are most often said to be
+
+
+def never_said(classes: Sequence[Said]) -> list[Said]:
+    """Classes that the model hardly ever says, though it finds the others.
+
+    One in fifty of its test rows at most; and not for having few of them: with half the recall of the other classes, all of
+    them missed has a probability below `BY_CHANCE`, over all classes together (Bonferroni).
+    """
+    found = []
+    hits, truth = sum(item.hits for item in classes), sum(item.truth for item in classes)
+    for item in classes:
+        others = truth - item.truth
+        recall = (hits - item.hits) / others if others else 0.0
+        missed = (1 - recall / 2) ** item.truth * len(classes)
+        if item.rows > 0 and item.predicted <= item.truth / 50 and missed < BY_CHANCE:
+            found.append(item)
+    return found
+
+
+def collapsed(classes: Sequence[Said], rate: str) -> Check:
+    """`rate`: what is to be done about a rate that is too high; "" where it is not."""
+    looked, rule = "what is said of the test rows", "collapsed class"
+    said = sum(item.predicted > 0 for item in classes)
+    figure = f"{said} of {len(classes)} classes are said"
+    found = never_said(classes)
+    if not found:
+        return Check(rule, looked, figure)
+    usual, names = median(item.rows for item in classes), ", ".join(f'"{item.name}"' for item in found[:5])
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    plural = "es are" if len(found) > 1 else " is"
+    cause = f"{len(found)} class{plural} never said, or hardly ever: {names}{more}"
+    worst = max(found, key=lambda item: item.truth)
+    count = f'"{worst.name}" has {worst.truth:,} test rows and {worst.predicted:,} predictions'
+    if rate:
+        return Check(rule, looked, figure, f"{cause} ({count}), after training at too high a rate", rate)
+    if worst.rows < RARE * usual:
+        times = round(usual / worst.rows)
+        cause += f" ({count}, and {worst.rows:,} training rows where the median class has {usual:g})"
+        return Check(
+            rule, looked, figure, cause, f'give more rows of "{worst.name}", or each of its training rows {times} times'
+        )
+    taken = f', and is taken for "{worst.taken_for}"' if worst.taken_for else ""
+    with_it = f' and of "{worst.taken_for}"' if worst.taken_for else ""
+    fix = f'read some training rows of "{worst.name}"{with_it}: mend their labels, or make one class of both'
+    return Check(
+        rule, looked, figure, f"{cause} ({count}{taken})", fix if with_it else f'look at the rows of "{worst.name}"'
+    )
+
+
+def constant(spread: Mapping[str, tuple[float, float]]) -> Check:
+    """Of numbers: standard deviation of the truth and of the predictions, by target."""
+    looked, rule = "spread of the predictions", "collapsed class"
+    shares = {name: said / true for name, (true, said) in spread.items() if true > 0}
+    figure = ", ".join(f"{name}: {_share(value)} of the true values'" for name, value in shares.items())
+    flat = [name for name, value in shares.items() if value < LEFT]
+    if not flat:
+        return Check(rule, looked, figure or "all true values are the same")
+    cause = f"nearly the same number is predicted for every row of {', '.join(flat)}"
+    return Check(rule, looked, figure, cause, "check that the text column holds what the number depends on")
+
+
+def _other_rate(moved: Sequence[Moved], down: bool) -> str:
+    """The method's own rate where the given one is far from it, else a tenth or ten times."""
+    known = [item for item in moved if item.usual > 0]
+    off = [item for item in known if (item.rate > 3 * item.usual if down else 3 * item.rate < item.usual)]
+    if off:
+        sets = " ".join(f"--set {item.setting}={_plain(item.usual)}" for item in off)
+        return f"give {sets}, what the method takes for this base by itself"
+    if not moved:
+        return "give another training.rate"
+    first = moved[0]
+    times, words = (0.1, "a tenth") if down else (10.0, "ten times as much")
+    return f"give --set {first.setting}={_plain(first.rate * times)}, {words}"
+
+
+def _metric_fell(history: History) -> str | None:
+    before = history.before
+    if before is None or len(history.held) < 2:
+        return None
+    last = history.held[-1]
+    worse = last.value - before.value if history.lower else before.value - last.value
+    if worse <= ERRORS * math.hypot(before.error, last.error) or worse <= 0:
+        return None
+    return f"{history.metric} on the validation rows went from {before.value:.3f} before the first step to {last.value:.3f}"
+
+
+def _of_metric(history: History) -> str:
+    if history.before is None or len(history.held) < 2:
+        return ""
+    return (
+        f"; {history.metric} {history.before.value:.3f} before the first step, {history.held[-1].value:.3f} at the end"
+    )
+
+
+def _loss_change(history: History) -> float | None:
+    before = history.before
+    return (
+        None if before is None or len(history.held) < 2 or before.loss == 0 else history.held[-1].loss / before.loss - 1
+    )
+
+
+def _share(value: float) -> str:
+    if value == 0:
+        return "0 %"
+    return "much" if math.isinf(value) else f"{100 * value:.2g} %" if value < 1 else f"{100 * value:.0f} %"
+
+
+def _signed_share(value: float) -> str:
+    return f"{100 * value:+.1f} %"
+
+
+def _plain(rate: float) -> str:
+    return f"{rate:.3g}".replace("e-0", "e-")
