@@ -17,7 +17,7 @@ from tunesmith.errors import ArtifactError, ModelError, TrainingError, Tunesmith
 from tunesmith.memory import keep_few_kernels
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import torch_seed
-from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
+from tunesmith.training.events import Evaluated, Event, Finished, Note, StepDone, Stopped, Warned
 from tunesmith.training.ledger import Ledger, resume_command, taken
 
 if TYPE_CHECKING:
@@ -187,15 +187,17 @@ class Session:
         if self.resuming:
             yield from _restore(run)
             self._count_earlier(ledger, run.state.step)
-        losses, warned = list[float](), self.resuming  # of a run gone on with nobody knows here how it began
+        losses, before, warned = list[float](), None, False
         for event in train(run):
             if isinstance(event, Finished):
                 yield from self._finish(ledger, prepared, encoded, source, built, run, event)
                 continue
             yield event
+            if isinstance(event, Evaluated) and event.step == 0:
+                before = event.loss
             if isinstance(event, StepDone) and not warned:
                 losses.append(event.loss)
-                if warned := far_above(losses):
+                if warned := far_above(losses, before):
                     yield Warned(too_high_already(losses, event.step, built.training))
 
     def _count_earlier(self, ledger: Ledger, step: int) -> None:

@@ -9,8 +9,9 @@ thousandth (docs/log.md, "Health").
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,8 @@ STILL_FALLS = 0.05  # share by which the validation loss falls in the last evalu
 OF_ALL = 0.1  # and of all that it fell: the decaying rate leaves the last of 5 epochs 4 % of the way
 VANISHED = 1e-3  # of its start that a gradient norm has left, while the loss has not fallen to half
 EXPLODED = 10.0  # times its start that a gradient norm reaches, while the loss rose
-WARN_AT = 3.0  # times its start at which a loss is told of while the run is still going
-WATCHED = 5  # steps in a row that it must stand there
-BY_CHANCE = 0.01  # probability, over all classes, that one of them is never said for its few test rows alone
-RARE = 0.25  # of the median class's training rows: so many fewer are a cause by themselves
+WARN_AT = 3.0  # times its start at which the mean loss of a few steps is told of while the run is still going
+WATCHED = 4  # steps in a row
 LEFT = 0.02  # of what training changed that is delivered, below which it was for nothing
 
 
@@ -88,14 +87,26 @@ class History:
 
     @property
     def start(self) -> float:
-        """The loss before anything has moved: the highest that the first steps and the validation rows allow."""
-        first = list(self.losses[: max(2, len(self.losses) // 20)])
+        """The loss before anything has moved: the highest that the validation rows and the first steps allow.
+
+        Of these as many as come at a quarter of the peak rate at most, with the usual warm-up.
+        """
+        first = list(self.losses[: 1 + len(self.losses) // 40])
         first += [] if self.before is None else [self.before.loss]
         return max(*first, NEAR_NOTHING * self.chance)
 
     @property
     def end(self) -> float:
         return median(self.losses[-self.fifth :])
+
+    @property
+    def noise(self) -> float:
+        """By how much the loss of one step's rows differs from the next one's for the rows alone, as a standard deviation.
+
+        By the median of the differences, which a curve's course and single strange steps hardly move.
+        """
+        late = self.losses[-max(FEWEST, len(self.losses) // 2) :]
+        return 1.4826 * median(abs(after - before) for before, after in pairwise(late)) / math.sqrt(2)
 
     def fell(self) -> bool:
         """Whether the training loss of the last fifth of the steps is below that of the first, beyond their noise."""
@@ -127,10 +138,17 @@ class Moved:
         return "training.rate" if self.part == "base" else "training.head_rate"
 
 
-def far_above(losses: Sequence[float]) -> bool:
-    """Whether the last steps stand so far above the first ones that the rate must be far too high: asked during a run."""
-    first, last = losses[:2], losses[2:][-WATCHED:]
-    return len(last) == WATCHED and 0 < WARN_AT * max(first) < min(last)
+def far_above(losses: Sequence[float], before: float | None) -> bool:
+    """Whether the last steps stand so far above the start that the rate must be far too high: asked during a run.
+
+    before: the validation loss before the first step; None where nobody measured it, and the loss of one step's rows is too
+    little to go by.
+    """
+    last = losses[1:][-WATCHED:]
+    if before is None or len(last) < WATCHED:
+        return False
+    start = max(before, losses[0])
+    return fmean(last) > WARN_AT * start > 0 and median(last) > start
 
 
 def too_high_already(losses: Sequence[float], step: int, training: TrainingSpec) -> str:
@@ -147,10 +165,12 @@ def too_high(history: History, moved: Sequence[Moved]) -> Check:
     looked = "training loss, and the validation metric before and after"
     if len(history.losses) < FEWEST:
         return Check("rate too high", looked, "too few steps to tell")
-    start, said = history.start, ""
-    if history.end > ENDS_ABOVE * start:
+    start, said, unsure = history.start, "", NOISE * history.noise
+    if moved and all(item.trained < HARDLY for item in moved):
+        pass  # what has not moved was not thrown off
+    elif history.end > max(ENDS_ABOVE * start, start + unsure):
         said = f"the training loss rose, {history.told()}"
-    elif history.peak() > PEAKS_AT * start:
+    elif history.peak() > max(PEAKS_AT * start, start + unsure):
         said = f"the training loss was thrown to {history.peak() / start:.1f} times its start, {history.told()}"
     elif (fall := _metric_fell(history)) is not None:
         said = fall
@@ -166,7 +186,7 @@ def too_high(history: History, moved: Sequence[Moved]) -> Check:
 def too_low(history: History, moved: Sequence[Moved], clip: float | None) -> Check:
     """By how little weights, training loss and validation loss moved, all three."""
     looked = "how far the weights moved, and the losses with them"
-    figure = ", ".join(f"{item.part} by {_share(item.trained)}" for item in moved)
+    figure = ", ".join(f"{item.part} by {share_of(item.trained)}" for item in moved)
     if len(history.losses) < FEWEST or not moved:
         return Check("rate too low", looked, figure or "nothing trained")
     slow = [item for item in moved if 0 < item.trained < HARDLY]
@@ -174,7 +194,7 @@ def too_low(history: History, moved: Sequence[Moved], clip: float | None) -> Che
         base = next(item for item in slow if item.part == "base")
         cause = (
             f"the learning rate of the base is too low ({_plain(base.rate)}): over {len(history.losses):,} steps the base "
-            f"moved by {_share(base.trained)}, so that only the head learned, as with method head"
+            f"moved by {share_of(base.trained)}, so that only the head learned, as with method head"
         )
         return Check("rate too low", looked, figure, cause, _other_rate([base], False))
     change = _loss_change(history)
@@ -184,8 +204,8 @@ def too_low(history: History, moved: Sequence[Moved], clip: float | None) -> Che
     looser = _looser(history, clip)
     why = f"gradients are clipped to {clip:g}" if looser else "the learning rate is too low"
     cause = (
-        f"{why}: over {len(history.losses):,} steps the weights moved by next to nothing ({figure}{held}): training itself did "
-        "nothing, and what is delivered is in effect what it started from"
+        f"{why}: over {len(history.losses):,} steps the weights moved by next to nothing ({figure}{held}): training itself "
+        "did nothing, and what is delivered is in effect what it started from"
     )
     return Check("rate too low", looked, figure, cause, looser or _other_rate(moved, False))
 
@@ -219,8 +239,8 @@ def nothing_learned(history: History, moved: Sequence[Moved], keep: float, clip:
     """
     looked = "what trained, against what it was before"
     figure = ", ".join(
-        f"{item.part} moved by {_share(item.trained)}"
-        + (f" ({_share(item.delivered)} delivered)" if item.part == "base" and item.delivered != item.trained else "")
+        f"{item.part} moved by {share_of(item.trained)}"
+        + (f" ({share_of(item.delivered)} delivered)" if item.part == "base" and item.delivered != item.trained else "")
         for item in moved
     )
     rule, start = "nothing learned", "the model is the one before the first step"
@@ -233,8 +253,8 @@ def nothing_learned(history: History, moved: Sequence[Moved], keep: float, clip:
     steps = f"in {len(history.losses):,} steps"
     if (dead := _dead(history, moved)) is not None:
         cause = (
-            f"a dead adapter: what trains of the base moved by {_share(dead.trained)} {steps}, no more than weight decay gives, "
-            f"while the head moved by {_share(moved[1].trained)}: no gradient reaches it"
+            f"a dead adapter: what trains of the base moved by {share_of(dead.trained)} {steps}, no more than weight decay "
+            f"gives, while the head moved by {share_of(moved[1].trained)}: no gradient reaches it"
         )
         fix = "train other parts of the base: leave method.targets and the like out"
         return Check(rule, looked, figure, cause, fix)
@@ -291,77 +311,6 @@ def gradients(history: History, moved: Sequence[Moved], clip: float | None) -> C
     return Check(rule, looked, figure)
 
 
-@dataclass(frozen=True)
-class Said:
-    """How often one class is true among the test rows, and how often it is said."""
-
-    name: str
-    rows: int  # training rows
-    truth: int
-    predicted: int
-    hits: int
-    taken_for: str = ""  # what its test rows are most often said to be
-
-
-def never_said(classes: Sequence[Said]) -> list[Said]:
-    """Classes that the model hardly ever says, though it finds the others.
-
-    One in fifty of its test rows at most; and not for having few of them: with half the recall of the other classes, all of
-    them missed has a probability below `BY_CHANCE`, over all classes together (Bonferroni).
-    """
-    found = []
-    hits, truth = sum(item.hits for item in classes), sum(item.truth for item in classes)
-    for item in classes:
-        others = truth - item.truth
-        recall = (hits - item.hits) / others if others else 0.0
-        missed = (1 - recall / 2) ** item.truth * len(classes)
-        if item.rows > 0 and item.predicted <= item.truth / 50 and missed < BY_CHANCE:
-            found.append(item)
-    return found
-
-
-def collapsed(classes: Sequence[Said], rate: str) -> Check:
-    """`rate`: what is to be done about a rate that is too high; "" where it is not."""
-    looked, rule = "what is said of the test rows", "collapsed class"
-    said = sum(item.predicted > 0 for item in classes)
-    figure = f"{said} of {len(classes)} classes are said"
-    found = never_said(classes)
-    if not found:
-        return Check(rule, looked, figure)
-    usual, names = median(item.rows for item in classes), ", ".join(f'"{item.name}"' for item in found[:5])
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    plural = "es are" if len(found) > 1 else " is"
-    cause = f"{len(found)} class{plural} never said, or hardly ever: {names}{more}"
-    worst = max(found, key=lambda item: item.truth)
-    count = f'"{worst.name}" has {worst.truth:,} test rows and {worst.predicted:,} predictions'
-    if rate:
-        return Check(rule, looked, figure, f"{cause} ({count}), after training at too high a rate", rate)
-    if worst.rows < RARE * usual:
-        times = round(usual / worst.rows)
-        cause += f" ({count}, and {worst.rows:,} training rows where the median class has {usual:g})"
-        return Check(
-            rule, looked, figure, cause, f'give more rows of "{worst.name}", or each of its training rows {times} times'
-        )
-    taken = f', and is taken for "{worst.taken_for}"' if worst.taken_for else ""
-    with_it = f' and of "{worst.taken_for}"' if worst.taken_for else ""
-    fix = f'read some training rows of "{worst.name}"{with_it}: mend their labels, or make one class of both'
-    return Check(
-        rule, looked, figure, f"{cause} ({count}{taken})", fix if with_it else f'look at the rows of "{worst.name}"'
-    )
-
-
-def constant(spread: Mapping[str, tuple[float, float]]) -> Check:
-    """Of numbers: standard deviation of the truth and of the predictions, by target."""
-    looked, rule = "spread of the predictions", "collapsed class"
-    shares = {name: said / true for name, (true, said) in spread.items() if true > 0}
-    figure = ", ".join(f"{name}: {_share(value)} of the true values'" for name, value in shares.items())
-    flat = [name for name, value in shares.items() if value < LEFT]
-    if not flat:
-        return Check(rule, looked, figure or "all true values are the same")
-    cause = f"nearly the same number is predicted for every row of {', '.join(flat)}"
-    return Check(rule, looked, figure, cause, "check that the text column holds what the number depends on")
-
-
 def _other_rate(moved: Sequence[Moved], down: bool) -> str:
     """The method's own rate where the given one is far from it, else a tenth or ten times."""
     known = [item for item in moved if item.usual > 0]
@@ -402,7 +351,7 @@ def _loss_change(history: History) -> float | None:
     )
 
 
-def _share(value: float) -> str:
+def share_of(value: float) -> str:
     if value == 0:
         return "0 %"
     return "much" if math.isinf(value) else f"{100 * value:.2g} %" if value < 1 else f"{100 * value:.0f} %"
@@ -413,4 +362,8 @@ def _signed_share(value: float) -> str:
 
 
 def _plain(rate: float) -> str:
-    return f"{rate:.3g}".replace("e-0", "e-")
+    """1e-4, 1.5e-3, 0.01."""
+    if rate >= 0.01 or rate == 0:
+        return f"{rate:.3g}"
+    digits, _, power = f"{rate:.2e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from tunesmith.data.findings import Finding
 from tunesmith.data.targets.tags import types_of
 from tunesmith.evaluation import health
-from tunesmith.evaluation.health import Check, Held, History, Moved, Said
+from tunesmith.evaluation.collapse import Said, collapsed, constant
+from tunesmith.evaluation.health import Check, Held, History, Moved
 from tunesmith.evaluation.overfitting import by_heart
 from tunesmith.evaluation.wording import metric_title
 from tunesmith.evidence.base import Found, Subject
@@ -108,9 +109,9 @@ def _of_predictions(subject: Subject, high: Check) -> list[Check]:
         true, said = (np.asarray(columns[name], dtype=np.float64) for name in ("truth", "predicted"))
         true, said = true.reshape(len(true), -1), said.reshape(len(said), -1)
         spread = [(float(a), float(b)) for a, b in zip(true.std(0), said.std(0), strict=True)]
-        return [health.constant(dict(zip(subject.labels.names, spread, strict=False)))] if len(true) > 1 else []
+        return [constant(dict(zip(subject.labels.names, spread, strict=False)))] if len(true) > 1 else []
     classes = _classes(subject, columns)
-    return [health.collapsed(classes, high.fix if high.cause else "")] if classes else []
+    return [collapsed(classes, high.fix if high.cause else "")] if classes else []
 
 
 def _classes(subject: Subject, columns: dict[str, np.ndarray]) -> list[Said]:
