@@ -26,7 +26,7 @@ ERRORS = 2.0  # standard errors of a difference beyond which a metric has fallen
 FAR_BELOW = 3.0  # times that the method's own rate is above the one given, for this to be what holds the base still
 DEAD = 3.0  # times the way that weight decay alone goes: any gradient, through Adam, goes a hundred times as far
 TIGHT = 1e-6  # of the usual gradient norm: clipped to less, Adam's own constant of 1e-8 is more than what is left
-FAR_OFF = 10.0  # times the method's own rate at which a loss that does not fall is held against the rate
+FAR_OFF = 10.0  # times the method's own rate, or less than it, from where on a poor course is held against the rate
 HARDLY = 1e-3  # |w - w0| / |w0| below which weights have hardly moved
 SAME = 0.01  # share by which a validation loss differs at most where nothing was learned
 NOISE = 3.0  # standard errors within which two levels of the training loss are the same
@@ -47,7 +47,7 @@ class Check:
     looked: str  # at what
     figure: str
     cause: str = ""  # "" where nothing is wrong
-    fix: str = ""
+    fix: str = ""  # or, where nothing else is wrong, what it follows from
 
     @property
     def message(self) -> str:
@@ -154,7 +154,7 @@ def far_above(losses: Sequence[float], before: float | None) -> bool:
 def too_high_already(losses: Sequence[float], step: int, training: TrainingSpec) -> str:
     """What is told when `far_above` finds it."""
     return (
-        f"step {step}: the training loss stands {losses[-1] / losses[0]:.1f} times above its start ({losses[0]:.3g}, now "
+        f"step {step}: the training loss stands at {losses[-1] / losses[0]:.1f} times its start ({losses[0]:.3g}, now "
         f"{losses[-1]:.3g}): the learning rate is too high; stop, and give a lower training.rate than {training.rate} or a "
         f"lower training.head_rate than {training.head_rate}"
     )
@@ -184,7 +184,7 @@ def too_high(history: History, moved: Sequence[Moved]) -> Check:
 
 
 def too_low(history: History, moved: Sequence[Moved], clip: float | None) -> Check:
-    """By how little weights, training loss and validation loss moved, all three."""
+    """By how little the weights moved, and both losses with them; at far less than the method's rate by the weights alone."""
     looked = "how far the weights moved, and the losses with them"
     figure = ", ".join(f"{item.part} by {share_of(item.trained)}" for item in moved)
     if len(history.losses) < FEWEST or not moved:
@@ -198,14 +198,15 @@ def too_low(history: History, moved: Sequence[Moved], clip: float | None) -> Che
         )
         return Check("rate too low", looked, figure, cause, _other_rate([base], False))
     change = _loss_change(history)
-    if len(slow) < len(moved) or history.fell() or (change is not None and abs(change) > SAME):
+    same = not history.fell() and (change is None or abs(change) <= SAME)
+    if len(slow) < len(moved) or not (same or any(FAR_OFF * item.rate < item.usual for item in slow)):
         return Check("rate too low", looked, figure)
     held = "" if change is None else f", and the validation loss by {100 * abs(change):.2g} %"
     looser = _looser(history, clip)
     why = f"gradients are clipped to {clip:g}" if looser else "the learning rate is too low"
     cause = (
         f"{why}: over {len(history.losses):,} steps the weights moved by next to nothing ({figure}{held}): training itself "
-        "did nothing, and what is delivered is in effect what it started from"
+        f"did {'nothing' if same else 'little'}, and what is delivered is in effect what it started from"
     )
     return Check("rate too low", looked, figure, cause, looser or _other_rate(moved, False))
 
@@ -289,7 +290,7 @@ def _looser(history: History, clip: float | None) -> str:
 
 def gradients(history: History, moved: Sequence[Moved], clip: float | None) -> Check:
     """By the norm of the gradients, where the loss does not explain it."""
-    looked, rule = "gradient norm", "vanishing or exploding gradients"
+    looked, rule = "gradient norm", "gradients"
     norms = history.norms
     if len(norms) < FEWEST or not any(norms):
         return Check(rule, looked, "too few steps to tell" if len(norms) < FEWEST else "none")
@@ -297,15 +298,16 @@ def gradients(history: History, moved: Sequence[Moved], clip: float | None) -> C
     clipped = (
         "" if clip is None else f"; {100 * fmean(norm > clip for norm in norms):.0f} % of the steps clipped to {clip:g}"
     )
-    figure = f"{first:.2g} at the start, {last:.2g} at the end, {max(norms):.2g} at most{clipped}"
+    most = _brief(max(norms))
+    figure = f"{_brief(first)} at the start, {_brief(last)} at the end, {most} at most{clipped}"
     if max(rest, last) < VANISHED * first and history.end > 0.5 * history.losses[0]:
         cause = (
-            f"the gradients vanished: their norm fell from {first:.2g} to {last:.2g} while the loss stayed at "
+            f"the gradients vanished: their norm fell from {_brief(first)} to {_brief(last)} while the loss stayed at "
             f"{history.end:.3g}: what trains no longer reaches the output"
         )
         return Check(rule, looked, figure, cause, _other_rate(moved, True))
     if last > EXPLODED * first and history.end > history.start:
-        cause = f"the gradients grew from {first:.2g} to {last:.2g}, and the loss with them"
+        cause = f"the gradients grew from {_brief(first)} to {_brief(last)}, and the loss with them"
         fix = "give --set training.clip=1" if clip is None else _other_rate(moved, True)
         return Check(rule, looked, figure, cause, fix)
     return Check(rule, looked, figure)
@@ -355,6 +357,10 @@ def share_of(value: float) -> str:
     if value == 0:
         return "0 %"
     return "much" if math.isinf(value) else f"{100 * value:.2g} %" if value < 1 else f"{100 * value:.0f} %"
+
+
+def _brief(norm: float) -> str:
+    return f"{norm:,.0f}" if norm >= 100 else f"{norm:.2g}"
 
 
 def _signed_share(value: float) -> str:

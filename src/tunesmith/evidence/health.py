@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from tunesmith.data.findings import Finding
@@ -35,25 +35,26 @@ def gather(subject: Subject) -> Found | None:
         checks.append(health.stopped_early(history, training.epochs))
     checks.append(health.gradients(history, moved, training.clip))
     checks += _of_predictions(subject, high)
-    findings = [_finding(check, history) for check in _one_cause(checks) if check.cause]
-    lower = sorted(subject.test.scores.lower)
-    heart = by_heart(subject.evaluations, lower)
+    checks = _one_cause(checks)
+    findings = [Finding("health", len(history.losses), check.message, ()) for check in checks if check.cause]
+    heart = by_heart(subject.evaluations, sorted(subject.test.scores.lower))
     if heart is not None:
-        checks.append(heart)
+        learned = not high.cause and history.end < history.losses[0]
+        follows = "follows from the rate" if heart.cause and high.cause else ""
+        checks.append(heart if learned else replace(heart, cause="", fix=follows))
     said = [f"Health: {item.message}." for item in findings if not item.message.startswith("it stopped")]
     return Found({"checks": [asdict(check) for check in checks], "steps": len(history.losses)}, findings, said)
 
 
 def _one_cause(checks: list[Check]) -> list[Check]:
-    """Less what follows from a rate that is too high, and is told with it."""
-    broken = {check.rule for check in checks if check.cause}
-    if "rate too high" not in broken:
+    """What follows from a rate that is too high is told with it, and found once."""
+    if not any(check.rule == "rate too high" and check.cause for check in checks):
         return checks
-    return [check for check in checks if check.rule in ("rate too high", "collapsed class") or not check.cause]
-
-
-def _finding(check: Check, history: History) -> Finding:
-    return Finding("health", len(history.losses), check.message, ())
+    own = ("rate too high", "collapsed class")
+    return [
+        replace(check, cause="", fix="follows from the rate") if check.cause and check.rule not in own else check
+        for check in checks
+    ]
 
 
 def _history(subject: Subject) -> History:

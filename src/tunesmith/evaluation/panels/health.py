@@ -23,11 +23,8 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 def _line(item: Mapping[str, Any]) -> str:
     rule, looked, figure = text(_first_upper(item["rule"])), text(_first_upper(item["looked"])), text(item["figure"])
-    said = (
-        "Fine."
-        if not item["cause"]
-        else f"<b>{text(_first_upper(item['cause']))}.</b> {text(_first_upper(item['fix']))}."
-    )
+    cause = f"<b>{text(_first_upper(item['cause']))}.</b> " if item["cause"] else ""
+    said = f"{cause}{text(_first_upper(item['fix'] or 'fine'))}."
     return f'<tr><th scope="row">{rule}</th><td>{looked}: {figure}</td><td>{said}</td></tr>'
 
 
