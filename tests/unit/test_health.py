@@ -337,3 +337,51 @@ def test_a_quick_report_has_no_examination(model_folder: Folder, table: Path, tm
     report = _run(model_folder("bert"), table, tmp_path / "run", evaluation__quick=True)
     assert report["evidence"] == {}
     assert {"loss", "norm"} <= report["curves"]["losses"][0].keys()
+
+
+def _of_task(task: str, folder: Path) -> Path:
+    """120 rows as the task reads them."""
+    made, path = rows(120), folder / f"{task}.csv"
+    if task == "causal_lm":
+        path = folder / "texts.txt"
+        path.write_text("\n\n".join(text for text, _ in made), encoding="utf-8")
+        return path
+    if task == "token_classification":
+        path = folder / "rows.conll"
+        hints = {word: kind for kind, words in HINTS.items() for word in words}
+        lines = [
+            [f"{word} {f'B-{hints[word]}' if word in hints else 'O'}" for word in text.split()] for text, _ in made
+        ]
+        path.write_text("\n\n".join("\n".join(words) for words in lines) + "\n", encoding="utf-8")
+        return path
+    targets: dict[str, Callable[[str, str], object]] = {
+        "multilabel": lambda text, label: json.dumps([label, *(["long"] if len(text) > 40 else [])]),
+        "regression": lambda text, label: len(text) / 7 + 0.01 * len(label),
+        "embedding": lambda text, label: f"{text} {label}",
+        "few_shot": lambda text, label: label,
+    }
+    with path.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([("text", "label"), *((text, targets[task](text, label)) for text, label in made)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "rules"),
+    [
+        ("multilabel", "bert", {"stopped too early", "collapsed class"}),
+        ("regression", "bert", {"stopped too early", "collapsed class"}),
+        ("token_classification", "bert", {"stopped too early", "collapsed class"}),
+        ("few_shot", "bert", {"collapsed class"}),
+        ("causal_lm", "gpt2", {"stopped too early"}),
+        ("embedding", "sentence", {"stopped too early"}),
+    ],
+)
+def test_a_task_is_asked_what_makes_sense_of_it(
+    task: str, family: str, rules: set[str], model_folder: Folder, tmp_path: Path
+) -> None:
+    settings = {"task": task, "training.rate": 1e-4, "retention.measure": False}
+    list(start(recipe_for(model_folder(family), _of_task(task, tmp_path), "full", settings), tmp_path / "run").events())
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    asked = {item["rule"] for item in report["evidence"]["health"]["checks"]}
+    always = {"nothing learned", "rate too high", "rate too low", "gradients"}
+    assert asked - {"overfitting"} == always | rules
