@@ -38,8 +38,8 @@ def _cut(name: str, counts: dict[str, int], folder: Path, classes: int) -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("data")
     return {
-        "sentences": _cut("sst2_sentences", {"train": 160, "dev": 60, "test": 100}, folder / "sst2", 2),
-        "intents": _cut("banking77", {"train": 200, "test": 100}, folder / "banking", 12),
+        "sentences": _cut("sst2_sentences", {"train": 120, "dev": 60, "test": 80}, folder / "sst2", 2),
+        "intents": _cut("banking77", {"train": 160, "test": 80}, folder / "banking", 10),
     }
 
 
