@@ -30,7 +30,7 @@ def _cut(name: str, counts: dict[str, int], folder: Path, classes: int) -> Path:
         names = sorted({line[-1] for line in lines})[:classes]
         lines = [line for line in lines if line[-1] in names]
         with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([head, *lines[:: len(lines) // count][:count]])
+            csv.writer(file).writerows([head, *(lines[place * len(lines) // count] for place in range(count))])
     return folder
 
 
