@@ -132,6 +132,9 @@ def test_what_did_not_move() -> None:
     (found,) = _all(_history(_falling()), still).values()
     assert found.cause == "no weight of the base moved in 60 steps: only the rest of the model learned"
     assert "--set training.rate=1e-4" in found.fix
+    near = [Moved("base", 1e-16, 0.0, 1e-14, 1e-4), Moved("head", 0.0, 0.0, 1e-14, 5e-4)]
+    (found,) = _all(_history(_noisy([0.42] * 60)), near).values()
+    assert found.cause.startswith("no weight of the base and head moved in 60 steps: the model is the one before")
     no_step = health.nothing_learned(_history([]), (), 0.0, 1.0, 5)
     assert "no step was done" in no_step.cause and no_step.fix == "give --set training.epochs=5"
     no_gradient = health.nothing_learned(_history([0.5] * 20, norms=[0.0] * 20), USUAL, 0.0, 1.0, 5)

@@ -27,6 +27,7 @@ FAR_BELOW = 3.0  # times that the method's own rate is above the one given, for 
 DEAD = 3.0  # times the way that weight decay alone goes: any gradient, through Adam, goes a hundred times as far
 TIGHT = 1e-6  # of the usual gradient norm: clipped to less, Adam's own constant of 1e-8 is more than what is left
 FAR_OFF = 10.0  # times the method's own rate, or less than it, from where on a poor course is held against the rate
+STILL = 1e-9  # |w - w0| / |w0| that is none: float32 has 7 digits, and only weights of about 0 move by less
 HARDLY = 1e-3  # |w - w0| / |w0| below which weights have hardly moved
 SAME = 0.01  # share by which a validation loss differs at most where nothing was learned
 NOISE = 3.0  # standard errors within which two levels of the training loss are the same
@@ -189,7 +190,7 @@ def too_low(history: History, moved: Sequence[Moved], clip: float | None) -> Che
     figure = ", ".join(f"{item.part} by {share_of(item.trained)}" for item in moved)
     if len(history.losses) < FEWEST or not moved:
         return Check("rate too low", looked, figure or "nothing trained")
-    slow = [item for item in moved if 0 < item.trained < HARDLY]
+    slow = [item for item in moved if STILL <= item.trained < HARDLY]
     if any(item.part == "base" and FAR_BELOW * item.rate < item.usual for item in slow) and len(slow) < len(moved):
         base = next(item for item in slow if item.part == "base")
         cause = (
@@ -259,7 +260,7 @@ def nothing_learned(history: History, moved: Sequence[Moved], keep: float, clip:
         )
         fix = "train other parts of the base: leave method.targets and the like out"
         return Check(rule, looked, figure, cause, fix)
-    still = [item for item in moved if item.trained == 0]
+    still = [item for item in moved if item.trained < STILL]
     if still:
         what = start if len(still) == len(moved) else "only the rest of the model learned"
         cause = f"no weight of the {' and '.join(item.part for item in still)} moved {steps}: {what}"
