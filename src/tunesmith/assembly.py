@@ -37,6 +37,7 @@ from tunesmith.training.preflight import fitting_micro_batch, halvings
 from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
+from tunesmith.training.travel import Sampled, Travel
 from tunesmith.training.trunk import Live, Trunk, plan_trunk
 from tunesmith.training.varying import KeptVersions, WithVersions, varier
 from tunesmith.training.vocabulary import compact_embeddings
@@ -79,6 +80,9 @@ class Built:
     frozen: Frozen | None = None  # the features that the head was fitted on
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
     curve: tuple[CurvePoint, ...] = ()  # the method itself on parts of the training rows
+    usual: Rates | None = None  # what the method takes for such a base where nobody asks for other rates
+    began: Sampled | None = None  # of what trains, before the first step
+    travel: tuple[Travel, ...] = ()  # how far that went
 
 
 def method_of(recipe: Recipe) -> Method:
@@ -125,6 +129,12 @@ def as_pretrained(recipe: Recipe, prepared: Prepared, network: Network) -> Netwo
     return untouched.to(device if roomy else "cpu").eval()
 
 
+def usual_rates(recipe: Recipe, backbone: Backbone, steps: int) -> Rates:
+    """By the method's documented formula for such a base."""
+    method, width = method_of(recipe), backbone.rate_width
+    return method.static_rates(width, steps) if backbone.static else method.rates(width, steps)
+
+
 def resolve_rates(
     recipe: Recipe, prepared: Prepared, backbone: Backbone, rows: int
 ) -> tuple[Rates, int, list[Derived]]:
@@ -133,9 +143,7 @@ def resolve_rates(
     usual = method.static_epochs if static and method.static_epochs is not None else method.epochs
     times = VARIED_TIMES if prepared.task.reads_pictures and _varies(recipe, prepared) else 1
     epochs = times * usual if asked.epochs == "auto" else asked.epochs
-    steps = epochs * -(-rows // asked.batch_size)
-    width = backbone.rate_width
-    own = method.static_rates(width, steps) if static else method.rates(width, steps)
+    own = usual_rates(recipe, backbone, epochs * -(-rows // asked.batch_size))
     rates = Rates(
         own.base if asked.rate == "auto" else asked.rate,
         own.head if asked.head_rate == "auto" else asked.head_rate,
@@ -233,6 +241,7 @@ def build(
         meters=meters,
         general=general,
         method=method,
+        usual=usual_rates(recipe, backbone, epochs * -(-rows // asked.batch_size)),
     )
 
 

@@ -28,10 +28,10 @@ from tunesmith.phases import (
     SCRATCH,
     SEEDS,
 )
-from tunesmith.recipe import Recipe
+from tunesmith.recipe import Recipe, TrainingSpec
 from tunesmith.seeds import torch_seed
 from tunesmith.spending import Spending
-from tunesmith.training.events import Event, Finished, Note, StepDone, Stopped, Warned
+from tunesmith.training.events import Evaluated, Event, Finished, Note, StepDone, Stopped, Warned
 from tunesmith.training.ledger import Ledger, resume_command, taken
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ class Session:
         from tunesmith.result import rows_to_measure
         from tunesmith.training.loop import train
         from tunesmith.training.state import Checkpoints
+        from tunesmith.training.travel import sampled
         from tunesmith.untouched import fit_probe, measure_base
         from tunesmith.unused import unused_cache, unused_settings
 
@@ -208,10 +209,12 @@ class Session:
             run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
         ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
+        built.began = sampled(run.masters.tensors)
         if self.resuming:
             yield from _restore(run)
         after = rows_to_measure(prepared)
-        for event in self._spending.watch(train(run), run, len(prepared.splits.validation), after):
+        steps = self._spending.watch(train(run), run, len(prepared.splits.validation), after)
+        for event in warned_of_rate(steps, built.training):
             if isinstance(event, Finished):
                 yield from self._finish(ledger, prepared, encoded, source, built, run, event)
             else:
@@ -231,8 +234,10 @@ class Session:
         from tunesmith.delivery import deliver
         from tunesmith.finishing import finished
         from tunesmith.result import measure_result
+        from tunesmith.training.travel import sampled, travelled
 
         phases = self._spending.phases
+        trained = sampled(run.masters.tensors)
         try:
             best = best_parameters(run)
         except ArtifactError as error:
@@ -242,6 +247,8 @@ class Session:
         with phases.phase(DELIVERY):
             best, notes = finished(self.recipe, prepared, encoded, built, run, best)
         yield from notes
+        assert built.began is not None, "sampled before the first step"
+        built.travel = travelled(built.began, trained, sampled(best), run.plan, run.network.fresh)
         with phases.phase(DELIVERY):
             predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
         stopped = yield from self._runs_inside(prepared, built)
@@ -346,6 +353,21 @@ class Session:
             ledger.append(warned)
             yield warned
         ledger.write_manifest(manifest)
+
+
+def warned_of_rate(events: Iterator[Event], training: TrainingSpec) -> Iterator[Event]:
+    """The same events, with one warning where the loss is soon plainly above where it began. It changes no training."""
+    from tunesmith.evaluation.health import far_above, too_high_already
+
+    losses, before, warned = list[float](), None, False
+    for event in events:
+        yield event
+        if isinstance(event, Evaluated) and event.step == 0:
+            before = event.loss
+        if isinstance(event, StepDone) and not warned:
+            losses.append(event.loss)
+            if warned := far_above(losses, before):
+                yield Warned(too_high_already(losses, event.step, training))
 
 
 def anchored(recipe: Recipe) -> Recipe:

@@ -45,7 +45,7 @@ from tunesmith.evaluation.report import (
 from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import SCRATCH, Verdict, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
-from tunesmith.evidence.base import Measured, Subject
+from tunesmith.evidence.base import Course, Measured, Subject
 from tunesmith.evidence.gathering import gather
 from tunesmith.phases import BASELINES, Phases
 from tunesmith.preparing import SPLITS, texts_of
@@ -102,23 +102,8 @@ def measure_result(
     best = None if built.delivered else best
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
-    train, column = prepared.table("train"), prepared.columns.label
-    subject = Subject(
-        recipe,
-        task,
-        labels,
-        train,
-        column,
-        test,
-        held,
-        built.frozen,
-        baselines,
-        losses,
-        evaluations,
-        built.repeats,
-        built.curve,
-    )
-    gathered = gather(subject)
+    course = _course(built, losses, evaluations, best)
+    gathered = gather(_subject(recipe, prepared, built, labels, test, held, baselines, course))
     evidence = [finding for item in gathered.values() for finding in item.findings]
     beside = [line for item in gathered.values() for line in item.said]
     cost = _cost(recipe, prepared, built, predictor, spending)
@@ -163,6 +148,37 @@ def measure_result(
     yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained), *beside))
     yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))), result_table(report))
     yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)))
+
+
+def _course(built: Built, losses: list[LossPoint], evaluations: list[EvaluationPoint], best: int | None) -> Course:
+    pretrained = built.network.pretrained and not built.redrawn
+    return Course(losses, evaluations, built.training, built.usual, built.travel, best, pretrained)
+
+
+def _subject(
+    recipe: Recipe,
+    prepared: Prepared,
+    built: Built,
+    labels: Labels,
+    test: Measured,
+    held: Measured | None,
+    baselines: list[Baseline],
+    course: Course,
+) -> Subject:
+    return Subject(
+        recipe=recipe,
+        task=prepared.task,
+        labels=labels,
+        train=prepared.table("train"),
+        label=prepared.columns.label,
+        test=test,
+        validation=held,
+        frozen=built.frozen,
+        baselines=baselines,
+        course=course,
+        repeats=built.repeats,
+        curve=built.curve,
+    )
 
 
 def _compared(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: list[Baseline]) -> Comparison:
@@ -373,9 +389,11 @@ def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int
     best = None
     for event in ledger.events():
         if isinstance(event, StepDone):
-            losses[event.step] = LossPoint(event.step, event.epoch, event.loss, event.rate)
+            losses[event.step] = LossPoint(event.step, event.epoch, event.loss, event.rate, event.norm)
         elif isinstance(event, Evaluated):
-            evaluations[event.step] = EvaluationPoint(event.step, event.epoch, event.metric, event.value, event.loss)
+            evaluations[event.step] = EvaluationPoint(
+                event.step, event.epoch, event.metric, event.value, event.loss, event.error
+            )
             best = event.step if event.best else best
     return [losses[step] for step in sorted(losses)], [evaluations[step] for step in sorted(evaluations)], best
 

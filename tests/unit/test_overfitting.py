@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from shortruns import recipe_for, rows
 from tunesmith.evaluation.overfitting import gap_between, overfitting
@@ -32,8 +34,22 @@ def test_the_gap_is_the_difference_of_two_shares() -> None:
     gap = gap_between(_scores(190, 200), _scores(320, 400), 0.95)
     assert (gap.trained, gap.tested, gap.rows) == (0.95, 0.8, 200)
     assert gap.better == pytest.approx(0.15)
-    reach = 1.959964 * (0.95 * 0.05 / 200 + 0.8 * 0.2 / 400) ** 0.5
-    assert (gap.low, gap.high) == pytest.approx((0.15 - reach, 0.15 + reach), rel=1e-5)
+    ends = [proportion_ci(hits, rows) for hits, rows in ((190, 200), (320, 400))]
+    low, high = (
+        0.15 - math.hypot(0.95 - ends[0][0], ends[1][1] - 0.8),
+        0.15 + math.hypot(ends[0][1] - 0.95, 0.8 - ends[1][0]),
+    )
+    assert (gap.low, gap.high) == pytest.approx((low, high), abs=1e-9)
+
+
+def proportion_ci(hits: int, rows: int) -> tuple[float, float]:
+    found = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
+    return found.low, found.high
+
+
+def test_without_a_mistake_on_training_rows_the_gap_still_has_a_width() -> None:
+    gap = gap_between(_scores(200, 200), _scores(400, 400), 0.95)
+    assert gap.low < -0.005 and gap.high > 0.005
 
 
 def test_an_interval_of_the_gap_covers() -> None:
@@ -63,7 +79,7 @@ def _points(losses: list[float], values: list[float]) -> list[EvaluationPoint]:
     ("losses", "values", "says"),
     [
         ([1.0, 0.6, 0.5], [0.3, 0.6, 0.7], "still at its lowest at the end (0.5000)"),
-        ([1.0, 0.5, 0.51], [0.3, 0.6, 0.7], "lowest at epoch 1 (0.5000), and 2 % higher at the end"),
+        ([1.0, 0.5, 0.51], [0.3, 0.6, 0.7], "lowest at epoch 1, step 10 (0.5000), and 2 % higher at the end"),
         (
             [1.0, 0.5, 0.8],
             [0.3, 0.7, 0.6],
@@ -106,4 +122,4 @@ def test_worse_on_training_rows_is_not_by_heart() -> None:
 
 def test_a_rise_that_rounds_to_nothing_is_not_told() -> None:
     found = overfitting(None, _points([1.0, 1.002], [0.6, 0.6]), ())
-    assert found is not None and found.message == "the validation loss was lowest at epoch 0 (1.0000)"
+    assert found is not None and found.message == "the validation loss was lowest at epoch 0, step 0 (1.0000)"

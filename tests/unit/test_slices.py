@@ -27,10 +27,10 @@ from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.panels.slices import show
 from tunesmith.evaluation.subsets import apart, by_row, chances, comparable, holm, narrowed
 from tunesmith.evidence._families import by_value, quarters
-from tunesmith.evidence.base import Frozen, Measured, Subject
+from tunesmith.evidence.base import Course, Frozen, Measured, Subject
 from tunesmith.evidence.slices import gather
 from tunesmith.preparing import prepare
-from tunesmith.recipe import Recipe
+from tunesmith.recipe import Recipe, TrainingSpec
 from tunesmith.tasks._metrics import entity_f1, label_f1
 from tunesmith.tasks.base import Labels, Prediction, Scores, Task
 from tunesmith.tasks.causal_lm import CausalLm
@@ -73,7 +73,8 @@ def subject_of(
         held = torch.tensor(features, dtype=torch.float32)
         rows = [Example(row, {"input_ids": [1]}, None) for row in range(len(features))]
         frozen = Frozen({"train": held, "test": held}, {"train": rows, "test": rows})
-    return Subject(Recipe.parse(plain), task, labels, table, "label", test, None, frozen, (), (), ())
+    course = Course((), (), TrainingSpec(), None, (), None, True)
+    return Subject(Recipe.parse(plain), task, labels, table, "label", test, None, frozen, (), course)
 
 
 def of_hits(hits: np.ndarray, texts: Sequence[str], seed: int = 0, **more: Any) -> Subject:

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from tunesmith.data.findings import Finding
+from tunesmith.evaluation.health import Check
 from tunesmith.evaluation.intervals import standard_error
 from tunesmith.evaluation.wording import figures, metric_title, rows_of
 
@@ -34,13 +35,30 @@ class Gap:
 
 
 def gap_between(trained: Scores, tested: Scores, confidence: float) -> Gap:
-    """Of the primary metric. The rows are other ones on both sides, so the variances of both values add up."""
+    """Of the primary metric. The rows are other ones on both sides, so the variances of both values add up.
+
+    Of shares by Newcombe's method (1998, "Interval estimation for the difference between independent proportions", method
+    10): the normal one has no width where no mistake is seen, which is usual on training rows.
+    """
     name = tested.primary
     here, there = trained.value(name), tested.value(name)
     better = there - here if name in tested.lower else here - there
-    error = math.hypot(standard_error(trained, name), standard_error(tested, name))
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
-    return Gap(name, here, there, len(trained.of(name)["truth"]), better, better - reach, better + reach)
+    rows, others = len(trained.of(name)["truth"]), len(tested.of(name)["truth"])
+    times = NormalDist().inv_cdf((1 + confidence) / 2)
+    if name in tested.shares:
+        (low, high), (least, most) = _wilson(here, rows, times), _wilson(there, others, times)
+        below, above = math.hypot(here - low, most - there), math.hypot(high - here, there - least)
+    else:
+        below = above = times * math.hypot(standard_error(trained, name), standard_error(tested, name))
+    return Gap(name, here, there, rows, better, better - below, better + above)
+
+
+def _wilson(share: float, rows: int, times: float) -> tuple[float, float]:
+    """The score interval of a share (Wilson 1927), `times` standard errors to each side."""
+    square = times * times / rows
+    middle = (share + square / 2) / (1 + square)
+    reach = times / (1 + square) * math.sqrt(share * (1 - share) / rows + square / (4 * rows))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def overfitting(gap: Gap | None, points: Sequence[EvaluationPoint], lower: Sequence[str]) -> Finding | None:
@@ -49,6 +67,25 @@ def overfitting(gap: Gap | None, points: Sequence[EvaluationPoint], lower: Seque
     if len(points) > 1:
         said.append(_loss_said(points, lower, gap is None or gap.better > 0))
     return Finding("overfitting", 0 if gap is None else gap.rows, "; ".join(said), ()) if said else None
+
+
+def by_heart(points: Sequence[EvaluationPoint], lower: Sequence[str]) -> Check | None:
+    """The same as a line among other checks; None where nothing was measured before the end."""
+    if len(points) < 2:
+        return None
+    least, last = min(points, key=lambda point: point.loss), points[-1]
+    figure = f"lowest {least.loss:.4g} at epoch {least.epoch:g}, step {least.step:,}; {last.loss:.4g} at the end"
+    rises = least.loss > 0 and last.loss / least.loss - 1 >= ROSE
+    if not rises or not _worse(least, last, lower):
+        return Check("overfitting", "validation loss", figure)
+    cause = f"from step {least.step:,} on it learned its training rows by heart: the validation loss rose"
+    return Check(
+        "overfitting", "validation loss", figure, cause, f"give --set training.epochs={max(1, round(least.epoch))}"
+    )
+
+
+def _worse(least: EvaluationPoint, last: EvaluationPoint, lower: Sequence[str]) -> bool:
+    return last.value > least.value if last.metric in lower else last.value < least.value
 
 
 def _gap_said(gap: Gap) -> str:
@@ -65,11 +102,11 @@ def _loss_said(points: Sequence[EvaluationPoint], lower: Sequence[str], learned:
     if least is last or least.loss <= 0:
         return f"the validation loss was still at its lowest at the end ({last.loss:.4f})"
     rise = last.loss / least.loss - 1
-    lowest = f"the validation loss was lowest at epoch {least.epoch:g} ({least.loss:.4f})"
+    lowest = f"the validation loss was lowest at epoch {least.epoch:g}, step {least.step:,} ({least.loss:.4f})"
     curve = f"{lowest}, and {100 * rise:.0f} % higher at the end"
     if rise < ROSE:
         return curve if rise >= LEAST else lowest
-    worse = last.value > least.value if last.metric in lower else last.value < least.value
+    worse = _worse(least, last, lower)
     if worse and not learned:
         return f"{curve}: not for learning its training rows by heart; give a lower training.rate"
     if worse:

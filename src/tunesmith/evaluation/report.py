@@ -48,6 +48,7 @@ class LossPoint:
     epoch: float
     loss: float
     rate: float
+    norm: float = 0.0  # of the gradient, before clipping
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class EvaluationPoint:
     metric: str
     value: float
     loss: float  # mean over the validation rows
+    error: float = 0.0  # one standard error of `value`
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.evaluation.intervals import Interval
@@ -41,7 +40,7 @@ def comparable(scores: Scores) -> Scores:
     off = abs(ranks[0] - ranks[1]) / len(ranks[0])
     return Scores(
         {"truth": scores.columns["truth"], "off": off},
-        {"rank_shift": partial(mean_of, name="off")},
+        {"rank_shift": mean_of("off")},
         "rank_shift",
         lower=frozenset({"rank_shift"}),
         each={"rank_shift": off},

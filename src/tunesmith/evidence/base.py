@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from tunesmith.evaluation.baselines.base import Baseline
     from tunesmith.evaluation.report import EvaluationPoint, LossPoint
-    from tunesmith.recipe import Recipe
+    from tunesmith.methods.base import Rates
+    from tunesmith.recipe import Recipe, TrainingSpec
     from tunesmith.repeating import Repeat
+    from tunesmith.training.travel import Travel
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class Course:
+    """What training was asked to do, and how far it went."""
+
+    losses: Sequence[LossPoint]
+    evaluations: Sequence[EvaluationPoint]
+    training: TrainingSpec  # every "auto" resolved
+    usual: Rates | None  # what the method takes for such a base where nobody asks for other rates
+    travel: Sequence[Travel]
+    kept: int | None  # step of the state that is delivered; None where it is no step's, or nothing was validated
+    pretrained: bool  # whether the base was, and is not drawn anew
+
+
+@dataclass(frozen=True)
 class Subject:
     """A finished run, measured on its test rows."""
 
@@ -69,8 +84,7 @@ class Subject:
     validation: Measured | None  # None where there are no validation rows
     frozen: Frozen | None  # None where the base has no features to fit a head on, or they are random
     baselines: Sequence[Baseline]
-    losses: Sequence[LossPoint]
-    evaluations: Sequence[EvaluationPoint]
+    course: Course
     repeats: Sequence[Repeat] = ()  # the same from other seeds, where they were asked for
     curve: Sequence[CurvePoint] = ()  # the method itself on parts of the training rows, where the recipe asks for that
 
