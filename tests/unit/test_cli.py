@@ -29,7 +29,7 @@ OPTIONS = {
     "train": "--group --help --json --label --method --model --out --pair --recipe --seed --set --task --text",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "resume": "--help --json",
-    "predict": "--force --help --json --out --pair --text",
+    "predict": "--force --help --json --out --pair --precision --sets --text",
     "evaluate": "--help --json --label --text",
     "demo": "--help --json --out",
     "doctor": "--help --json",

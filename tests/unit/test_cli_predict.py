@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from pyarrow import parquet
 
+from tunesmith.calibration import Step
 from tunesmith.cli.options import plain_warnings
 from tunesmith.cli.predict import Asked, Guess, as_file, check_out, predict_with, print_one
 from tunesmith.data.encode import Text
@@ -30,12 +31,26 @@ class Colours:
     def asked_in(self, table: object, text: str | None) -> None:
         return None
 
-    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
+    def threshold(self, precision: float) -> Step:
+        return Step(precision - 0.2, 100, 99)
+
+    def said(
+        self, texts: Sequence[Text], precision: float | None = None, sets: float | None = None
+    ) -> dict[str, list[Any]]:
         assert all(isinstance(text, str) and text.strip() for text in texts)
         red = [str(text).count("r") / len(text) for text in texts]
-        return {
+        said: dict[str, list[Any]] = {
             "label": ["red" if share > 0.5 else "blue" for share in red],
             "probability": [max(share, 1 - share) for share in red],
+        }
+        if precision is not None:
+            said["answered"] = [share > self.threshold(precision).above for share in said["probability"]]
+            said["label"] = [
+                label if sure else None for label, sure in zip(said["label"], said["answered"], strict=True)
+            ]
+        if sets is not None:
+            said["set"] = [["red"] if share == 1 else ["red", "blue"] for share in red]
+        return said | {
             "p:blue": [1 - share for share in red],
             "p:red": red,
         }
@@ -46,7 +61,9 @@ class Flags(Colours):
 
     thresholds: ClassVar[dict[str, float]] = {"blue": 0.333333333, "red": 0.3}
 
-    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
+    def said(
+        self, texts: Sequence[Text], precision: float | None = None, sets: float | None = None
+    ) -> dict[str, list[Any]]:
         shares = super().said(texts)
         labels = [
             [name for name, share in (("blue", blue), ("red", red)) if share >= self.thresholds[name]]

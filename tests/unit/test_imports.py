@@ -14,13 +14,14 @@ ROOT = Path(tunesmith.__file__).parent
 
 # Lowest first; what stands on one floor does not import its neighbours unless named in BESIDE.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "recipe", "seeds", "catalog", "memory"}),
+    frozenset({"errors", "recipe", "seeds", "catalog", "memory", "calibration"}),
     frozenset({"data", "models"}),
     frozenset({"tasks", "methods"}),
     frozenset({"training", "evaluation"}),
     frozenset({"selection", "export"}),
     frozenset(
         {
+            "careful",
             "choosing",
             "retention",
             "encoding",
