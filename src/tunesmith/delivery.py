@@ -101,9 +101,14 @@ def deliver(
     readable(partial)
     seal(partial)
     written = load(partial, loop.source.device)
+    if loop.training.precision != "float32":
+        card = _calibrated_as_written(recipe, prepared, written)
+        write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
+        seal(partial)
     check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, settled, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
+    allowed *= max(1.0, 1 / settled.temperature)  # which multiplies what the outputs differ by
     _compare(_evidence(written, texts[: len(rows)]), trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
     sync_tree(partial)  # the weights, before the name that says the model is there
@@ -226,6 +231,18 @@ def _as_trained(
     return [list(prediction.evidence) for prediction in found]
 
 
+def _calibrated_as_written(recipe: Recipe, prepared: Prepared, written: Predictor) -> Card:
+    """The card with what validation rows tell of the float32 model, where the one that was trained rounds more.
+
+    What sets and thresholds promise is exact for rows that are scored as the validation rows were.
+    """
+    card, truth = written.card, prepared.truth("validation")
+    if card.labels.calibration is None or not card.labels.calibration.scores:
+        return card
+    found = written.judged(prepared.texts("validation"), truth, answers=False)
+    return replace(card, labels=card.task.calibrate(found, truth, card.labels, recipe.evaluation.confidence))
+
+
 def _settled(recipe: Recipe, loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int]) -> Labels:
     """The labels with what the task chooses by the trained network's predictions on the validation rows."""
     truth = prepared.truth("validation")
@@ -257,10 +274,16 @@ def _how_to_use(recipe: Recipe, card: Card, final: Path, opens: str) -> str:
         if card.labels.standardised
         else ""
     )
+    known = card.labels.calibration
+    cooled = ""
+    if known is not None and known.temperature != 1 and card.labels.temperature == 1:
+        cooled = f"\nThe last linear map is divided by a temperature of {known.temperature:.3g} ({known.why}).\n"
+    elif card.labels.temperature != 1:
+        cooled = "\nDivide the outputs by temperature of tunesmith.json to get the probabilities that were measured.\n"
     return (
         f"# {recipe.model}, fine-tuned by Tunesmith\n\n"
         f"Task: {card.task.part_name()}, {card.task.describe(card.labels)}{f' ({names})' if names else ''}.\n"
         f"Method: {method_of(recipe).part_name()}. What it was worth is in the run's report.html.\n\n"
         f'- `tunesmith predict {final} {text}`, or `tunesmith.load("{final}").predict([{entry}])` in Python.\n'
-        f"- This folder {opens}.\n{units}"
+        f"- This folder {opens}.\n{units}{cooled}"
     )
