@@ -182,10 +182,11 @@ def fit_temperature(losses: Losses, rows: int, wrong: int, draw: Any) -> Tempere
         gained[fold] = losses(fold)(1.0) - losses(fold)(there)
     mean, error = float(gained.mean()), float(gained.std(ddof=1)) / math.sqrt(rows)
     found = _lowest(losses, every)
-    told = f"loss of validation rows that it was not fitted on {mean:+.4f} lower, {error:.4f} being one standard error"
+    told = f"loss of validation rows it was not fitted on {abs(mean):.4f} {'lower' if mean > 0 else 'higher'}"
+    noise = f"{error:.4f} being one standard error"
     if not mean > SURE * error:
-        return Tempered(1.0, f"none kept: {found:.3g} makes the {told}")
-    return Tempered(round(found, 6), f"{found:.3g}, fitted on {rows:,} validation rows: {told}")
+        return Tempered(1.0, f"none kept: {found:.3g} makes the {told}, {noise}: no more than chance")
+    return Tempered(round(found, 6), f"{found:.3g}, fitted on {rows:,} validation rows: it makes the {told}, {noise}")
 
 
 def _lowest(losses: Losses, rows: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-PANELS: tuple[str, ...] = ()  # in the order of the page
+PANELS: tuple[str, ...] = ("calibration",)  # in the order of the page
 
 
 class Panel(Protocol):
