@@ -55,14 +55,15 @@ class Calibration:
         bound is at least `precision`), until one fails. So with this confidence the precision above the threshold, of all
         rows of their kind, is not lower than asked for. Given the k-th highest probability the rows above it are
         independent draws of all rows above it, so each test is exact; stopping at the first failure keeps the error of
-        all of them together where surer rows are not less often right. Thresholds that so few rows pass that not even all
-        of them right would prove anything are not tested.
+        all of them together where surer rows are not less often right. The first threshold tested is one that twice
+        `fewest` rows pass, so that it may forgive a mistake; `fewest` where that is over a quarter of all.
         """
         from scipy.stats import binom
 
-        found = None
+        found, fewest = None, self.fewest(precision)
+        first = 2 * fewest if 8 * fewest <= self.rows else fewest
         for step in self.steps:
-            if step.rows < self.fewest(precision):
+            if step.rows < first:
                 continue
             if binom.sf(step.right - 1, step.rows, precision) > 1 - self.confidence:
                 break

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 BINS = 15  # of equal mass, for the calibration error: as many as Guo 2017 takes
 DRAWN = 10  # of equal width, for the diagram: where most rows are surest, bins of equal mass would hide the others
 POINTS = 120  # of a curve
+DRAWS = 2000  # of errors that chance alone would show
 
 
 class Units(NamedTuple):
@@ -61,10 +62,7 @@ def error_of_the_calibrated(units: Units) -> float:
     """
     import numpy as np
 
-    spread = np.bincount(
-        equal_mass(units.probability), units.probability * (1 - units.probability), BINS
-    )  # variances of the sums
-    return float(np.sqrt(2 * spread / np.pi).sum() / len(units.probability))
+    return float(np.sqrt(2 * _variances(units) / np.pi).sum() / len(units.probability))
 
 
 def error_interval(units: Units, resamples: int, confidence: float, seed: int) -> Interval:
@@ -72,6 +70,8 @@ def error_interval(units: Units, resamples: int, confidence: float, seed: int) -
 
     A resample's error is too high by about as much as the measured one itself, which the basic interval takes off, and the
     percentile interval would add: it may therefore lie wholly below the measured value, and then is widened to hold it.
+    It reaches down to 0 where calibrated probabilities like these would show as large an error often enough (Broecker and
+    Smith 2007, on consistency): near 0, where sizes of sums bend, no bootstrap is to be trusted.
     """
     import numpy as np
 
@@ -86,7 +86,18 @@ def error_interval(units: Units, resamples: int, confidence: float, seed: int) -
         errors.append(np.abs(counts @ by_row).sum(axis=1) / len(units.probability))
     tail = (1 - confidence) / 2
     high, low = (2 * value - float(edge) for edge in np.quantile(np.concatenate(errors), [tail, 1 - tail]))
+    spread = np.sqrt(_variances(units))
+    chance = np.abs(draw.normal(size=(DRAWS, BINS)) * spread).sum(axis=1) / len(units.probability)
+    if value <= np.quantile(chance, 1 - tail):
+        low = 0.0
     return Interval(value, max(0.0, min(low, value)), max(high, value))
+
+
+def _variances(units: Units) -> np.ndarray:
+    """[bins] of the sum of what is off in each, were the probabilities calibrated."""
+    import numpy as np
+
+    return np.bincount(equal_mass(units.probability), units.probability * (1 - units.probability), BINS)
 
 
 def reliability(units: Units) -> list[Bin]:
