@@ -74,6 +74,13 @@ class Calibration:
         """Answered validation rows that it takes at least to prove a threshold, all of them right."""
         return math.ceil(math.log(1 - self.confidence) / math.log(precision) - 1e-9)
 
+    def unproven(self, precision: float) -> str:
+        """Why no threshold for this precision was found."""
+        fewest = self.fewest(precision)
+        if fewest > self.rows:
+            return f"it takes {fewest:,} validation rows even if all are right, and there were {self.rows:,}"
+        return f"on its {self.rows:,} validation rows too many of the surest answers are wrong for that"
+
     def most_coverage(self) -> float:
         """The highest coverage that sets can promise with so many validation rows."""
         return self.rows / (self.rows + 1)

@@ -17,9 +17,8 @@ def threshold(task: Task, labels: Labels, precision: float) -> Step:
     found = known.threshold(precision)
     if found is None:
         raise DataError(
-            f"precision: {precision:g} is not proven for this model: no threshold passed on its {known.rows:,} validation "
-            f"rows (it takes {known.fewest(precision):,} answered ones even if all are right); ask for less, or train with "
-            "more validation rows (data.validation)"
+            f"precision: {precision:g} is not proven for this model: {known.unproven(precision)}; ask for less, or train "
+            "with more validation rows (data.validation)"
         )
     return found
 

@@ -121,8 +121,7 @@ def _precision(data: Mapping[str, Any], known: str, confidence: float) -> str:
     for item in data["precision"]:
         head = row_head(f"{100 * item['wanted']:g} %" + (" (asked for)" if item["asked"] else ""))
         if item["above"] is None:
-            needed = f"none proven: it takes {count(item['fewest'])} answered validation rows even if all are right"
-            rows.append(f'{head}<td colspan="3">{text(needed)}</td>')
+            rows.append(f'{head}<td colspan="3">none proven: {text(item["unproven"])}</td>')
             continue
         right = cell("–", "n") if item["precision"] is None else _interval(item["precision"])
         rows.append(head + cell(small_share(item["above"]), "n") + _interval(item["share"]) + right)
