@@ -86,6 +86,36 @@ def predicted(
     return stream.getvalue()
 
 
+def test_one_text_is_not_answered_where_the_model_is_not_sure_enough() -> None:
+    told = {}
+    for text in ("rrrr", "rrrb", "rrbb"):
+        stream = io.StringIO()
+        predict_with(Colours, text, Asked(precision=0.8, sets=0.9), Terminal(), stream)
+        told[text] = stream.getvalue().splitlines()
+    held = "not answered: at a precision of 0.8, proven on validation rows, the probability must be above 0.6"
+    assert told["rrrr"] == ["red   1.0000", "blue  0.0000", "set: red"]
+    assert told["rrrb"] == ["red   0.7500", "blue  0.2500", "set: red, blue"]
+    assert told["rrbb"] == ["blue  0.5000", "red   0.5000", "set: red, blue", held]
+    stream = io.StringIO()
+    predict_with(Colours, "rrbb", Asked(precision=0.8, json_lines=True), Terminal(), stream)
+    assert json.loads(stream.getvalue())["label"] is None
+
+
+def test_rows_that_are_not_answered_are_left_empty_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("words\nrrrr\nrrbb\n", encoding="utf-8")
+    stream = io.StringIO()
+    predict_with(Colours, str(table), Asked(precision=0.8, sets=0.9), Terminal(), stream)
+    assert stream.getvalue().splitlines() == [
+        "words,label,probability,answered,set",
+        'rrrr,red,1.0,True,"[""red""]"',
+        'rrbb,,0.5,False,"[""red"", ""blue""]"',
+    ]
+    assert "1 of 2 rows answered, the label of the others left empty" in capsys.readouterr().err
+
+
 def test_what_is_not_said_of_a_text_is_left_out() -> None:
     stream = io.StringIO()
     for columns in ({"said": "whole", "loss": None}, {"said": None}):
