@@ -193,7 +193,8 @@ def fit_temperature(losses: Losses, rows: int, wrong: int, draw: Any) -> Tempere
     told = f"loss of validation rows it was not fitted on {abs(mean):.4f} {'lower' if mean > 0 else 'higher'}"
     noise = f"{error:.4f} being one standard error"
     if not mean > SURE * error:
-        return Tempered(1.0, f"none kept: {found:.3g} makes the {told}, {noise}: no more than chance")
+        gain = "no more than chance" if mean > 0 else "no gain"
+        return Tempered(1.0, f"none kept: {found:.3g} makes the {told}, {noise}: {gain}")
     return Tempered(round(found, 6), f"{found:.3g}, fitted on {rows:,} validation rows: it makes the {told}, {noise}")
 
 
