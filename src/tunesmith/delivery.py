@@ -20,6 +20,7 @@ from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.saved import write_network
 from tunesmith.seeds import seed_of, torch_seed
+from tunesmith.tasks._certainty import fold_temperature
 from tunesmith.tasks.base import Labels
 from tunesmith.training.ledger import write_whole
 from tunesmith.training.state import sync_folder, sync_tree
@@ -75,7 +76,8 @@ def deliver(
                 parameters[name][kept_rows[name]] = value.cpu()
             else:
                 parameters[name].copy_(value)
-    labels = _settled(loop, prepared, encoded, backbone.processor.pad)
+    settled = _settled(recipe, loop, prepared, encoded, backbone.processor.pad)
+    labels = fold_temperature(network, settled)  # before anything is written: adapter/ and model/ both hold it
     columns = prepared.columns
     card = Card(prepared.task, labels, columns.text, columns.pair, columns.asked_label, encoded.limit)
     split = next(name for name in ("validation", "train") if prepared.texts(name))
@@ -99,9 +101,14 @@ def deliver(
     readable(partial)
     seal(partial)
     written = load(partial, loop.source.device)
+    if loop.training.precision != "float32":
+        card = _calibrated_as_written(recipe, prepared, written)
+        write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
+        seal(partial)
     check_parity(written, partial)
-    trained = _as_trained(loop, prepared, encoded, split, rows, backbone.processor.pad)
+    trained = _as_trained(loop, prepared, encoded, settled, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
+    allowed *= max(1.0, 1 / settled.temperature)  # which multiplies what the outputs differ by
     _compare(_evidence(written, texts[: len(rows)]), trained, allowed, partial)
     shutil.rmtree(final, ignore_errors=True)
     sync_tree(partial)  # the weights, before the name that says the model is there
@@ -197,7 +204,13 @@ def _probes(prepared: Prepared, encoded: Encoded, split: str, processor: Process
 
 
 def _as_trained(
-    loop: Run, prepared: Prepared, encoded: Encoded, split: str, rows: list[int], pad: dict[str, int]
+    loop: Run,
+    prepared: Prepared,
+    encoded: Encoded,
+    labels: Labels,
+    split: str,
+    rows: list[int],
+    pad: dict[str, int],
 ) -> list[list[float]]:
     """The evidence of some rows of a split by the very network that was trained, cache and all."""
     loop.network.eval()
@@ -205,22 +218,32 @@ def _as_trained(
     if task.judges_by_truth:  # judged without their targets, as the model that was read back judges them
         texts = [prepared.texts(split)[row] for row in rows]
         alone = task.encode(texts, None, prepared.labels, loop.network.processor, encoded.limit)
-        found, _ = infer(
-            lambda batch: loop.network(batch.inputs), task, alone, prepared.labels, pad, loop.source.device
-        )
+        found, _ = infer(lambda batch: loop.network(batch.inputs), task, alone, labels, pad, loop.source.device)
         return [list(prediction.evidence) for prediction in found]
     found, _ = infer(
         lambda batch: loop.trunk.forward(split, batch),
         task,
         [example for example in encoded.examples[split] if example.source in rows],
-        prepared.labels,
+        labels,
         pad,
         loop.source.device,
     )
     return [list(prediction.evidence) for prediction in found]
 
 
-def _settled(loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int]) -> Labels:
+def _calibrated_as_written(recipe: Recipe, prepared: Prepared, written: Predictor) -> Card:
+    """The card with what validation rows tell of the float32 model, where the one that was trained rounds more.
+
+    What sets and thresholds promise is exact for rows that are scored as the validation rows were.
+    """
+    card, truth = written.card, prepared.truth("validation")
+    if card.labels.calibration is None or not card.labels.calibration.scores:
+        return card
+    found = written.judged(prepared.texts("validation"), truth, answers=False)
+    return replace(card, labels=card.task.calibrate(found, truth, card.labels, recipe.evaluation.confidence))
+
+
+def _settled(recipe: Recipe, loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int]) -> Labels:
     """The labels with what the task chooses by the trained network's predictions on the validation rows."""
     truth = prepared.truth("validation")
     if not truth:
@@ -234,7 +257,10 @@ def _settled(loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int
         pad,
         loop.source.device,
     )
-    return prepared.task.settle(found, truth, prepared.labels)
+    task = prepared.task
+    labels, found = task.temper(found, truth, prepared.labels, recipe.seed)
+    labels = task.settle(found, truth, labels)
+    return task.calibrate(found, truth, labels, recipe.evaluation.confidence)
 
 
 def _how_to_use(recipe: Recipe, card: Card, final: Path, opens: str) -> str:
@@ -248,10 +274,16 @@ def _how_to_use(recipe: Recipe, card: Card, final: Path, opens: str) -> str:
         if card.labels.standardised
         else ""
     )
+    known = card.labels.calibration
+    cooled = ""
+    if known is not None and known.temperature != 1 and card.labels.temperature == 1:
+        cooled = f"\nThe last linear map is divided by a temperature of {known.temperature:.3g} ({known.why}).\n"
+    elif card.labels.temperature != 1:
+        cooled = "\nDivide the outputs by temperature of tunesmith.json to get the probabilities that were measured.\n"
     return (
         f"# {recipe.model}, fine-tuned by Tunesmith\n\n"
         f"Task: {card.task.part_name()}, {card.task.describe(card.labels)}{f' ({names})' if names else ''}.\n"
         f"Method: {method_of(recipe).part_name()}. What it was worth is in the run's report.html.\n\n"
         f'- `tunesmith predict {final} {text}`, or `tunesmith.load("{final}").predict([{entry}])` in Python.\n'
-        f"- This folder {opens}.\n{units}"
+        f"- This folder {opens}.\n{units}{cooled}"
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.calibration import Calibration, Step
+from tunesmith.careful import set_columns, sets_of, sure_of, threshold
 from tunesmith.catalog import build
 from tunesmith.data.encode import Example, Text
 from tunesmith.data.images import Picture, Pictures
@@ -52,6 +54,8 @@ class Card:
             "scale": list(self.labels.scale),
             "standardised": self.labels.standardised,
             "longest": self.labels.longest,
+            "temperature": self.labels.temperature,
+            "calibration": None if self.labels.calibration is None else self.labels.calibration.to_plain(),
             "text_column": self.text_column,
             "pair_column": self.pair_column,
             "label_column": self.label_column if isinstance(self.label_column, str) else list(self.label_column),
@@ -77,6 +81,8 @@ class Card:
                 tuple(plain["scale"]),
                 plain["standardised"],
                 plain.get("longest", 0),
+                float(plain.get("temperature", 1.0)),  # models of earlier releases have none
+                Calibration.read(plain.get("calibration")),
             )
             label = plain["label_column"]
             column = label if isinstance(label, str) else tuple(label)
@@ -151,9 +157,25 @@ class Predictor:
         found = words_of(given)
         return given if found is None else found
 
-    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
-        """What is said of each text, as columns: label and probability, labels, value or spans; "p:<label>" probabilities."""
-        columns = self.card.task.columns(self._warned(texts), self.card.labels)
+    def said(
+        self, texts: Sequence[Text], precision: float | None = None, sets: float | None = None
+    ) -> dict[str, list[Any]]:
+        """What is said of each text, as columns: label and probability, labels, value or spans; "p:<label>" probabilities.
+
+        With `precision` the label is None where `threshold` is not passed, and "answered" says whether it is; with `sets`
+        "set" holds what `predict_sets` gives, of numbers "low" and "high".
+        """
+        found, careful = self._warned(texts), {}
+        columns = self.card.task.columns(found, self.card.labels)
+        if precision is not None:
+            careful["answered"] = sure_of(found, self.threshold(precision))
+            columns["label"] = [
+                value if sure else None for value, sure in zip(columns["label"], careful["answered"], strict=True)
+            ]
+        if sets is not None:
+            careful |= set_columns(self.card.task, self.card.labels, found, sets)
+        plain = {name: values for name, values in columns.items() if not name.startswith("p:")}
+        columns = plain | careful | columns
         many = columns.pop("p:", None)
         if many is None:
             return columns
@@ -185,7 +207,7 @@ class Predictor:
         found = self._predicted(examples)
         return card.task.answered(found, examples, self.network) if answers else found
 
-    def predict(self, texts: Sequence[Any]) -> list[Any]:
+    def predict(self, texts: Sequence[Any], precision: float | None = None) -> list[Any]:
         """What is said of each text: its class, a tuple of its labels, its number (a tuple of several), its entities,
         or the answer to a question (a `Reply`: text, start, end, score, best).
 
@@ -196,8 +218,31 @@ class Predictor:
         list of messages with "role" and "content", or {"messages": [...], "tools": [...]}, and gives the answer (an answer
         that the messages end with is not shown to it); one of texts that are written from texts gives
         what it writes. A model of pictures takes their paths.
+
+        `precision`, of one class a row: the model holds back what it is not sure enough of, and gives None there, so that
+        of what it does say at least this share is right; see `threshold`.
         """
-        return [prediction.value for prediction in self._warned(texts)]
+        found = self._warned(texts)
+        if precision is None:
+            return [prediction.value for prediction in found]
+        sure = sure_of(found, self.threshold(precision))
+        return [item.value if answered else None for item, answered in zip(found, sure, strict=True)]
+
+    def predict_sets(self, texts: Sequence[Any], coverage: float) -> list[Any]:
+        """Of each text a tuple of classes, the most probable first, that holds the true one with this probability.
+
+        Of a model of numbers (low, high) in their place, of several numbers a tuple of such pairs, which hold all of them
+        together. Split conformal prediction: true of new texts of the kind of the validation rows, whatever the model is
+        (Vovk 2005; Sadinle 2019). Raises DataError where the model has no such sets, or not of this coverage.
+        """
+        return sets_of(self.card.task, self.card.labels, self._warned(texts), coverage)
+
+    def threshold(self, precision: float) -> Step:
+        """The probability above which what is said is right with this precision, proven on the validation rows.
+
+        Raises DataError where there is none: the model is not of one class a row, or no threshold was proven.
+        """
+        return threshold(self.card.task, self.card.labels, precision)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """[texts, width] float32: the vector of each text, as the run's folder gives it in sentence-transformers.

@@ -226,6 +226,10 @@ class EvaluationSpec(_Spec):
         default=False, description="only the result with its intervals and the baselines, without the further evidence"
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="of one class a row: also report from which probability on answers are right with this precision",
+    )
     resamples: Annotated[int, Field(ge=100)] = Field(
         default=10_000, description="bootstrap resamples of the test rows, and permutations of each test"
     )

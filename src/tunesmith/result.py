@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from tunesmith.assembly import Built
     from tunesmith.predictor import Predictor
     from tunesmith.preparing import Encoded, Prepared
-    from tunesmith.tasks.base import Scores
+    from tunesmith.tasks.base import Labels, Scores
 
 LOSS = "loss"  # a token, in nats
 MOST_COMPARED = 500  # training rows that the model is measured on beside the test rows

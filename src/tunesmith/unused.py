@@ -47,7 +47,14 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
     if len(prepared.splits.test) == 0:
         reasons["evaluation.scratch"] = "there are no test rows to compare on"
         reasons["evaluation.curve"] = "there are no test rows to measure on"
+    if recipe.evaluation.quick:
+        reasons["evaluation.precision"] = (
+            "the quick report says nothing of it; predict --precision is there all the same"
+        )
+    if prepared.task.certainty != "classes":
+        reasons["evaluation.precision"] = "answers are held back where one class a row is said"
     if len(prepared.splits.validation) == 0:
+        reasons["evaluation.precision"] = "there are no validation rows to find a threshold on"
         for key in ("training.patience", "evaluation.metric"):
             reasons[key] = (
                 "there are no validation rows to measure on, so all epochs are done and the last state is kept"

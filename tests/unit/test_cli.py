@@ -31,7 +31,7 @@ OPTIONS = {
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "audit": "--fix --group --help --json --label --model --pair --task --text",
     "resume": "--help --json",
-    "predict": "--force --help --json --out --pair --text",
+    "predict": "--force --help --json --out --pair --precision --sets --text",
     "evaluate": "--help --json --label --text",
     "report": "--help --json --open",
     "compare": "--help --json --out",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 from pyarrow import parquet
 
+from tunesmith.calibration import Step
 from tunesmith.cli.options import plain_warnings
 from tunesmith.cli.predict import Asked, Guess, as_file, check_out, predict_with, print_one
 from tunesmith.data.encode import Text
@@ -30,12 +31,26 @@ class Colours:
     def asked_in(self, table: object, text: str | None) -> None:
         return None
 
-    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
+    def threshold(self, precision: float) -> Step:
+        return Step(precision - 0.2, 100, 99)
+
+    def said(
+        self, texts: Sequence[Text], precision: float | None = None, sets: float | None = None
+    ) -> dict[str, list[Any]]:
         assert all(isinstance(text, str) and text.strip() for text in texts)
         red = [str(text).count("r") / len(text) for text in texts]
-        return {
+        said: dict[str, list[Any]] = {
             "label": ["red" if share > 0.5 else "blue" for share in red],
             "probability": [max(share, 1 - share) for share in red],
+        }
+        if precision is not None:
+            said["answered"] = [share > self.threshold(precision).above for share in said["probability"]]
+            said["label"] = [
+                label if sure else None for label, sure in zip(said["label"], said["answered"], strict=True)
+            ]
+        if sets is not None:
+            said["set"] = [["red"] if share == 1 else ["red", "blue"] for share in red]
+        return said | {
             "p:blue": [1 - share for share in red],
             "p:red": red,
         }
@@ -46,7 +61,9 @@ class Flags(Colours):
 
     thresholds: ClassVar[dict[str, float]] = {"blue": 0.333333333, "red": 0.3}
 
-    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]:
+    def said(
+        self, texts: Sequence[Text], precision: float | None = None, sets: float | None = None
+    ) -> dict[str, list[Any]]:
         shares = super().said(texts)
         labels = [
             [name for name, share in (("blue", blue), ("red", red)) if share >= self.thresholds[name]]
@@ -67,6 +84,36 @@ def predicted(
     stdin = Terminal() if source is None else io.StringIO(source)
     predict_with(Colours, what, Asked(out, text, **flags), stdin, stream)
     return stream.getvalue()
+
+
+def test_one_text_is_not_answered_where_the_model_is_not_sure_enough() -> None:
+    told = {}
+    for text in ("rrrr", "rrrb", "rrbb"):
+        stream = io.StringIO()
+        predict_with(Colours, text, Asked(precision=0.8, sets=0.9), Terminal(), stream)
+        told[text] = stream.getvalue().splitlines()
+    held = "not answered: at a precision of 0.8, proven on validation rows, the probability must be above 0.6"
+    assert told["rrrr"] == ["red   1.0000", "blue  0.0000", "set: red"]
+    assert told["rrrb"] == ["red   0.7500", "blue  0.2500", "set: red, blue"]
+    assert told["rrbb"] == ["blue  0.5000", "red   0.5000", "set: red, blue", held]
+    stream = io.StringIO()
+    predict_with(Colours, "rrbb", Asked(precision=0.8, json_lines=True), Terminal(), stream)
+    assert json.loads(stream.getvalue())["label"] is None
+
+
+def test_rows_that_are_not_answered_are_left_empty_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("words\nrrrr\nrrbb\n", encoding="utf-8")
+    stream = io.StringIO()
+    predict_with(Colours, str(table), Asked(precision=0.8, sets=0.9), Terminal(), stream)
+    assert stream.getvalue().splitlines() == [
+        "words,label,probability,answered,set",
+        'rrrr,red,1.0,True,"[""red""]"',
+        'rrbb,,0.5,False,"[""red"", ""blue""]"',
+    ]
+    assert "1 of 2 rows answered, the label of the others left empty" in capsys.readouterr().err
 
 
 def test_what_is_not_said_of_a_text_is_left_out() -> None:

@@ -107,12 +107,13 @@ def test_the_measurement_of_a_run_does_not_warn_again(saved: Path, model_folder:
     model = load(saved)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found, scores = _predict_split("test", prepared, model, tmp_path)
+        measured = _predict_split("test", prepared, model, tmp_path)
+    assert measured is not None
+    found, scores = measured.predictions, measured.scores
     written = parquet.read_table(tmp_path / "predictions" / "test.parquet").to_pydict()
     assert (written["text"], written["truth"]) == (prepared.texts("test"), prepared.truth("test"))
     with pytest.warns(TunesmithWarning, match="12 of 12 texts cut"):
         assert written["label"] == model.predict(written["text"]) == [item.value for item in found]
-    assert scores is not None
     hits = [item.value == true for item, true in zip(found, written["truth"], strict=True)]
     assert [bool(hit) for hit in scores.each["accuracy"]] == hits == [bool(hit) for hit in written["metric:accuracy"]]
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from families import FAMILIES
 from shortruns import HINTS, recipe_for, rows
 from tunesmith import evaluate, load
+from tunesmith.calibration import Step
 from tunesmith.choosing import meant
 from tunesmith.cli.predict import Asked, predict_with
 from tunesmith.data.columns import find_columns
@@ -394,7 +395,10 @@ class Stub:
     def read(self, given: Any) -> Any:
         return Words.of(given)
 
-    def said(self, texts: Any) -> dict[str, list[Any]]:
+    def threshold(self, precision: float) -> Step:
+        raise DataError("precision")
+
+    def said(self, texts: Any, precision: float | None = None, sets: float | None = None) -> dict[str, list[Any]]:
         return {"spans": [self.spans for _ in texts]}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
 from tunesmith.seeds import seed_of
@@ -143,5 +143,5 @@ def tempered(logits: np.ndarray, truth: np.ndarray, trusted: np.ndarray) -> np.n
     def loss(power: float) -> float:
         return -float(log_softmax(known * np.exp(power), axis=1)[np.arange(len(labels)), labels].mean())
 
-    best = minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 0.01}).x
-    return np.exp(log_softmax(logits * np.exp(best), axis=1))
+    found: Any = minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded", options={"xatol": 0.01})
+    return np.exp(log_softmax(logits * np.exp(found.x), axis=1))

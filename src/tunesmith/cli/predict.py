@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +13,12 @@ import typer
 
 from tunesmith.cli.options import Json, TextColumn, plain_warnings
 from tunesmith.cli.progress import json_line
+from tunesmith.cli.written import csv_text, write_columns
 from tunesmith.data.images import SUFFIXES, pictures_in
-from tunesmith.errors import ArtifactError, DataError, Problems
+from tunesmith.errors import DataError, Problems
 
 if TYPE_CHECKING:
+    from tunesmith.calibration import Step
     from tunesmith.data.encode import Text
     from tunesmith.data.table import Table
 
@@ -46,9 +45,14 @@ class Model(Protocol):
 
     def asked_in(self, table: Table, text: str | None) -> list[str] | None: ...  # where its text is no column
 
+    def threshold(self, precision: float) -> Step: ...  # above which so many answers are right
+
     def read(self, given: Any) -> Any: ...  # a list of words as a text, where the model reads words
 
-    def said(self, texts: Sequence[Text]) -> dict[str, list[Any]]: ...  # columns; "p:<label>" hold probabilities
+    # Columns; "p:<label>" hold probabilities.
+    def said(
+        self, texts: Sequence[Text], precision: float | None = None, sets: float | None = None
+    ) -> dict[str, list[Any]]: ...
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,26 @@ def predict(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file named by --out.")] = False,
     json_lines: Json = False,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            "--precision", metavar="SHARE", help="Leave out labels that are less sure than this many are right."
+        ),
+    ] = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(
+            "--sets",
+            metavar="SHARE",
+            help="Also sets of classes, or ranges of numbers, that so often hold the true one.",
+        ),
+    ] = None,
 ) -> None:
     """Predict from a text, a picture, or the rows of a table.
 
     A table comes back with what is said in further columns, such as label and probability: as CSV on standard output, or
-    in the file of --out.
+    in the file of --out. --precision 0.95 leaves the label empty where the model is not sure enough, so that 95 % of
+    those it gives are right; --sets 0.9 adds all the classes among which the true one is 90 % of the times.
     """
     from tunesmith.runs import check_there
 
@@ -91,7 +110,9 @@ def predict(
     from tunesmith.predictor import load
 
     with plain_warnings():
-        predict_with(lambda: load(run), what, Asked(out, text, pair, force, json_lines), sys.stdin, sys.stdout)
+        predict_with(
+            lambda: load(run), what, Asked(out, text, pair, force, json_lines, precision, sets), sys.stdin, sys.stdout
+        )
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,8 @@ class Asked:
     pair: str | None = None
     force: bool = False
     json_lines: bool = False
+    precision: float | None = None
+    sets: float | None = None
 
 
 def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, source: TextIO, stream: TextIO) -> None:
@@ -124,7 +147,10 @@ def predict_with(load: Callable[[], Model], what: str | None, asked: Asked, sour
         model = load()
         if not (folder and model.reads_pictures):  # a folder's name may be the text that is meant
             _refuse_for_one(asked)
-            print_one(guesses(model, [_one_row(model, what, asked.pair)])[0], what, asked, stream)
+            guess = guesses(model, [_one_row(model, what, asked.pair)], asked)[0]
+            print_one(guess, what, asked, stream)
+            if guess.columns.get("answered") is False and not asked.json_lines:
+                print(f"not answered: {_sure_of(model, asked)}", file=stream)
             return
         if asked.text is not None:
             raise DataError("--text: a folder of pictures has no columns; leave it out")
@@ -148,7 +174,7 @@ def _predict_rows(model: Model, table: Table, file: Path | None, asked: Asked, s
     else:
         rows = [(prompt,) for prompt in prompts]
     texts = _pictures(table, rows) if model.reads_pictures else [_text_of_row(model, row) for row in rows]
-    found = guesses(model, texts)
+    found = guesses(model, texts, asked)
     named = [f" {row[0] or ''}".rstrip() if model.reads_pictures else "" for row in rows]
     empty = [f"{table.place(row)}{named[row]}" for row, guess in enumerate(found) if not guess.known]
     if empty:
@@ -164,6 +190,19 @@ def _predict_rows(model: Model, table: Table, file: Path | None, asked: Asked, s
             print("\t".join([*map(_shown, guess.columns.values()), str(row[0])]), file=stream)
     else:
         _give_table(with_guesses(table.columns, found), len(found), model.thresholds, asked, stream)
+    if asked.precision is not None and not asked.json_lines:
+        answered = sum(guess.columns["answered"] is True for guess in found)
+        told = f"{answered:,} of {len(found):,} rows answered, the label of the others left empty: {_sure_of(model, asked)}"
+        print(told, file=sys.stderr if asked.out is None else stream)
+
+
+def _sure_of(model: Model, asked: Asked) -> str:
+    """From which probability on an answer is given, and why from there."""
+    assert asked.precision is not None
+    above = model.threshold(asked.precision).above
+    return (
+        f"at a precision of {asked.precision:g}, proven on validation rows, the probability must be above {above:.4g}"
+    )
 
 
 def _give_table(
@@ -315,10 +354,10 @@ def _text_of_row(model: Model, values: Sequence[Any]) -> Text:
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
-def guesses(model: Model, texts: Sequence[Text]) -> list[Guess]:
+def guesses(model: Model, texts: Sequence[Text], asked: Asked) -> list[Guess]:
     """What is said of each row; of a blank one, nothing."""
     told = [row for row, text in enumerate(texts) if all(part.strip() for part in _parts(text))]
-    said = model.said([texts[row] for row in told])
+    said = model.said([texts[row] for row in told], asked.precision, asked.sets)
     plain = {name: values for name, values in said.items() if not name.startswith("p:")}
     shares = {name.removeprefix("p:"): values for name, values in said.items() if name.startswith("p:")}
     found = [Guess(dict.fromkeys(plain), (), known=False)] * len(texts)
@@ -379,6 +418,8 @@ def print_one(guess: Guess, what: str, asked: Asked, stream: TextIO) -> None:
             f"{label:<{width}}  {probability:.4f}" + ("" if said is None or label in said else "  (not said)")
             for label, probability in shown
         ]
+        if isinstance(guess.columns.get("set"), list):
+            lines.append(f"set: {', '.join(guess.columns['set'])}")
     print("\n".join(lines), file=stream)
 
 
@@ -425,49 +466,3 @@ def with_guesses(columns: dict[str, list[Any]], found: Sequence[Guess]) -> dict[
             free = f"predicted_{free}"
         added[free] = values
     return added
-
-
-def csv_text(columns: dict[str, list[Any]], delimiter: str) -> str:
-    """The columns as CSV, rows ended by a line feed; a missing value is an empty field, a list or an object is JSON."""
-    out = io.StringIO()
-    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        writer.writerow([_cell(value) for value in row])
-    return out.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    from tunesmith.data.table import as_given
-
-    given = as_given(value)
-    return json.dumps(given, ensure_ascii=False) if isinstance(given, list | dict) else given
-
-
-def write_columns(columns: dict[str, list[Any]], out: Path) -> None:
-    """Writes the columns in the format of the file's suffix: whole or not at all. Raises ArtifactError."""
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
-    try:
-        if out.suffix.lower() == ".parquet":
-            from tunesmith.data.table import Table, write_parquet
-
-            rows = len(next(iter(columns.values())))
-            write_parquet(Table(str(out), columns, tuple(range(1, rows + 1))), unfinished)
-        else:
-            unfinished.write_text(_text_of(columns, out.suffix.lower()), encoding="utf-8", newline="")
-        with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(out)
-    except OSError as error:
-        raise ArtifactError(f"{out}: cannot be written ({error.strerror or error})") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _text_of(columns: dict[str, list[Any]], suffix: str) -> str:
-    from tunesmith.data.table import as_given
-
-    if suffix == ".jsonl":
-        rows = zip(*columns.values(), strict=True)
-        return "".join(json_line(dict(zip(columns, map(as_given, row), strict=True))) + "\n" for row in rows)
-    return csv_text(columns, "\t" if suffix == ".tsv" else ",")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tunesmith.data.columns import Columns
 from tunesmith.data.encode import Batch, Example, Text
@@ -13,6 +13,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.one_class import OneClass
 from tunesmith.errors import DataError, RecipeError
+from tunesmith.tasks._certainty import calibrate_classes, temper_classes
 from tunesmith.tasks._disagreement import classes_apart
 from tunesmith.tasks._metrics import accuracy, macro_f1
 from tunesmith.tasks.base import (
@@ -63,6 +64,7 @@ class ClassTask(OutputTask, ABC):
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1")
     baselines: ClassVar[tuple[str, ...]] = ("majority", "tfidf")
     views: ClassVar[tuple[str, ...]] = ("confusion", "per_class")
+    certainty: ClassVar[Literal["", "classes", "labels", "numbers"]] = "classes"
 
     def target(self, values: Sequence[Any], names: Sequence[str], known: Sequence[str] = ()) -> Target:
         if len(names) > 1:
@@ -94,10 +96,20 @@ class ClassTask(OutputTask, ABC):
         return classes_apart(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
-        return output.softmax(-1)
+        return (output / labels.temperature).softmax(-1)
 
     def said(self, evidence: Sequence[float], labels: Labels) -> str:
         return labels.names[max(range(len(evidence)), key=evidence.__getitem__)]  # the first of equals
+
+    def temper(
+        self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels, seed: int
+    ) -> tuple[Labels, list[Prediction]]:
+        return temper_classes(predictions, truth, labels, seed)
+
+    def calibrate(
+        self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels, confidence: float
+    ) -> Labels:
+        return calibrate_classes(predictions, truth, labels, confidence)
 
     def score(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Scores:
         import numpy as np

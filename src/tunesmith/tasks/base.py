@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from tunesmith.calibration import Calibration
 from tunesmith.catalog import Part
 from tunesmith.data.columns import Asked, Columns, find_columns, gathered
 from tunesmith.data.encode import Batch, Example, Text, by_unit
@@ -49,6 +50,8 @@ class Labels:
     standardised: bool = False  # of numbers: whether an output counts in `scale`s from `center`
     # Of answers cut from a text: characters of the longest one in the training rows; of texts to be written: tokens.
     longest: int = 0
+    temperature: float = 1.0  # by which outputs are divided before they become probabilities
+    calibration: Calibration | None = None  # what the validation rows tell of certainty
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,9 @@ class Task(Part, ABC):
         True  # whether rows are held out to choose the checkpoint by, where nobody says how many
     )
     refits: ClassVar[bool] = False  # whether the last linear map is fitted again to the features after training
+    # What the evidence of a row is: probabilities of classes that sum to 1, one of each label by itself, standardised
+    # numbers; "" where it is none of them. By that its certainty is measured.
+    certainty: ClassVar[Literal["", "classes", "labels", "numbers"]] = ""
     example: ClassVar[type[Example]] = Example  # what `encode` makes; fields of its own hold plain values
     unlike: ClassVar[str] = ""  # what is predicted, where it is nothing that a table of probabilities could hold
     # What the report says over the worst of its predictions, and what it calls their targets.
@@ -404,6 +410,18 @@ class Task(Part, ABC):
 
     def settle(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Labels:
         """`labels` with what can only be chosen by predictions on validation rows; none by default."""
+        return labels
+
+    def temper(
+        self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels, seed: int
+    ) -> tuple[Labels, list[Prediction]]:
+        """`labels` with the temperature that suits these validation rows, and the predictions at that temperature."""
+        return labels, list(predictions)
+
+    def calibrate(
+        self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels, confidence: float
+    ) -> Labels:
+        """`labels` with what the finished model's predictions on validation rows tell of its certainty."""
         return labels
 
     def restate(self, predictions: Sequence[Prediction], labels: Labels) -> list[Prediction]:

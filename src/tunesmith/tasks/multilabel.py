@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import LabelSet, separator_of
 from tunesmith.errors import DataError
+from tunesmith.tasks._certainty import label_table, temper_labels
 from tunesmith.tasks._disagreement import labels_apart
 from tunesmith.tasks._information import Information, of_shares
 from tunesmith.tasks._metrics import average_precision, best_threshold, label_f1, ranks
@@ -50,6 +51,7 @@ class Multilabel(OutputTask):
     metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "average_precision")
     baselines: ClassVar[tuple[str, ...]] = ("frequent_labels", "tfidf_labels")
     views: ClassVar[tuple[str, ...]] = ("per_label",)
+    certainty: ClassVar[Literal["", "classes", "labels", "numbers"]] = "labels"
 
     separator: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="between the labels of a text; found among | ; , by looking when not given"
@@ -103,11 +105,16 @@ class Multilabel(OutputTask):
         return labels_apart(first, second)
 
     def evidence(self, output: Tensor, labels: Labels) -> Tensor:
-        return output.sigmoid()
+        return (output / labels.temperature).sigmoid()
 
     def said(self, evidence: Sequence[float], labels: Labels) -> tuple[str, ...]:
         passed = zip(labels.names, evidence, labels.thresholds, strict=True)
         return tuple(name for name, probability, threshold in passed if probability >= threshold)
+
+    def temper(
+        self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels, seed: int
+    ) -> tuple[Labels, list[Prediction]]:
+        return temper_labels(predictions, truth, labels, seed)
 
     def settle(self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> Labels:
         """The threshold of each label with the highest F1 on these rows (Lipton 2014, section 4).
@@ -118,7 +125,7 @@ class Multilabel(OutputTask):
         import numpy as np
 
         shares = np.array([item.evidence for item in predictions])  # [rows, labels]
-        true = np.array([[name in said for name in labels.names] for said in truth])
+        true = label_table(truth, labels)
         common = best_threshold(shares.ravel(), true.ravel(), EVEN)
         found = [
             best_threshold(shares[:, place], true[:, place], common) if true[:, place].sum() >= FEW else common

@@ -15,6 +15,7 @@ from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import as_list
 from tunesmith.data.targets.numbers import Numbers
 from tunesmith.errors import DataError
+from tunesmith.tasks._certainty import calibrate_numbers
 from tunesmith.tasks._disagreement import numbers_apart
 from tunesmith.tasks._information import Information, of_numbers
 from tunesmith.tasks._metrics import correlation, rank_correlation, root_mean_square_error
@@ -39,6 +40,7 @@ class Regression(OutputTask):
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "rmse", "standardised_rmse")
     baselines: ClassVar[tuple[str, ...]] = ("median", "tfidf_ridge")
     views: ClassVar[tuple[str, ...]] = ("numbers",)
+    certainty: ClassVar[Literal["", "classes", "labels", "numbers"]] = "numbers"
     worst: ClassVar[str] = (
         "The predictions furthest from the true numbers. Check these numbers first: such rows are often wrong in the data."
     )
@@ -112,6 +114,14 @@ class Regression(OutputTask):
         given = zip(evidence, labels.scale, labels.center, strict=True)
         numbers = tuple(value * scale + center for value, scale, center in given)
         return numbers[0] if len(numbers) == 1 else numbers
+
+    def calibrate(
+        self, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels, confidence: float
+    ) -> Labels:
+        import numpy as np
+
+        wanted = np.array([_standardised(item, labels) for item in truth], dtype=np.float64)
+        return calibrate_numbers(predictions, wanted, labels, confidence)
 
     def fold(self, network: Network, labels: Labels) -> Labels:
         import torch

@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
-PANELS: tuple[str, ...] = ("learning_curve", "seeds", "health", "slices")  # in the order of the page
+# In the order of the page.
+PANELS: tuple[str, ...] = ("learning_curve", "seeds", "health", "calibration", "slices")
 
 
 class Panel(Protocol):
