@@ -39,7 +39,8 @@ class Words:
             return csr_matrix((0, 1))
         if isinstance(texts[0], str):
             return self._vectorizer.transform(texts)
-        one, two = (self._vectorizer.transform([text[side] for text in texts]) for side in (0, 1))
+        sides: list[Any] = [self._vectorizer.transform([text[side] for text in texts]) for side in (0, 1)]
+        one, two = sides
         both = one.multiply(two).tocsr()
         return hstack([one, two, both, csr_matrix(both.sum(axis=1))]).tocsr()
 
