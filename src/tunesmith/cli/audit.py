@@ -51,10 +51,10 @@ def audit(
     ] = None,
     json_lines: Json = False,
 ) -> None:
-    """Say what may be wrong with a table: copies, leaks, wrong labels, give-aways, drift.
+    """Say what may be wrong with rows: copies, wrong labels, drift.
 
-    Needs no model; with --model, tokens are counted and labels are judged by what that base makes of the texts. The
-    table itself is never changed.
+    Also leaks between the splits, rare classes, columns that give the label away, and more. Needs no model; with --model,
+    tokens are counted and labels are judged by what that base makes of the texts. The table itself is never changed.
     """
     from tunesmith.auditing.inspecting import NO_MODEL, inspect
 
