@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.data.findings import Finding
 from tunesmith.data.packing import PAD
 from tunesmith.data.stored import measures, tokens_in
 from tunesmith.errors import RecipeError, did_you_mean
@@ -77,6 +78,7 @@ class Built:
     base: tuple[
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
+    audit: Sequence[Finding] = ()  # what was found of the rows before training
     frozen: Frozen | None = None  # the features that the head was fitted on
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
     curve: tuple[CurvePoint, ...] = ()  # the method itself on parts of the training rows

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.errors import ArtifactError, ModelError, TrainingError, TunesmithError
 from tunesmith.memory import keep_few_kernels
 from tunesmith.phases import (
+    AUDIT,
     BASE,
     BASELINES,
     BUILDING,
@@ -171,6 +172,7 @@ class Session:
         earlier: dict[str, Any],
     ) -> Iterator[Event]:
         from tunesmith.assembly import keep_frozen, make_run
+        from tunesmith.auditing.running import audited
         from tunesmith.redrawing import redraw
         from tunesmith.result import rows_to_measure
         from tunesmith.training.loop import train
@@ -197,6 +199,7 @@ class Session:
             yield Warned(line)
         if not self.stop():
             yield from phases.through(PROBE, fit_probe(self.recipe, prepared, encoded, backbone, built, trunk))
+            yield from phases.through(AUDIT, audited(self.recipe, prepared, encoded, backbone, built))
             yield from phases.through(BASELINES, measure_base(self.recipe, prepared, encoded, backbone, built))
             if said := redraw(self.recipe, built.network, built.masters, built.redrawn):
                 yield Note("redraw", (said,))

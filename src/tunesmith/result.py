@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
+from tunesmith.auditing.running import leaked
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked
 from tunesmith.data.findings import Finding
@@ -101,7 +102,8 @@ def measure_result(
     losses, evaluations, best = _curves(ledger)
     best = None if built.delivered else best
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
-    retained = [*learned, *_retained(recipe, built, predictor), *_nearer(scores, baselines), *_surer(scores, baselines)]
+    retained = [*leaked(recipe, prepared, scores), *learned, *_retained(recipe, built, predictor)]
+    retained += [*_nearer(scores, baselines), *_surer(scores, baselines)]
     course = _course(built, losses, evaluations, best)
     gathered = gather(_subject(recipe, prepared, built, labels, test, held, baselines, course))
     evidence = [finding for item in gathered.values() for finding in item.findings]
@@ -133,7 +135,7 @@ def measure_result(
         cost=cost,
         opens=opens,
         derived=built.derived,
-        findings=[*prepared.findings, *encoded.findings, *retained, *evidence],
+        findings=[*prepared.findings, *encoded.findings, *built.audit, *retained, *evidence],
         evidence={name: item.data for name, item in gathered.items()},
         beside=beside,
         recipe=ledger.recipe().to_plain(),

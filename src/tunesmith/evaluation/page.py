@@ -48,7 +48,7 @@ from tunesmith.evaluation.wording import (
 STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
 MANY = 3  # metrics that fit beside each other with their intervals
 # Findings of the result, told with the verdict as in the terminal.
-BESIDE = ("overfitting", "retention", "unkept", "nearer", "surer")
+BESIDE = ("leak_effect", "overfitting", "retention", "unkept", "nearer", "surer")
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
 TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach

@@ -104,10 +104,20 @@ def data_section(report: Mapping[str, Any]) -> str:
 
 
 def _finding(item: Mapping[str, Any]) -> str:
+    """What was found, what can be done, three examples, and behind a fold where."""
+    said = text(item["message"])
+    advice = f'<p class="advice">{text(item["advice"])}</p>' if item.get("advice") else ""
+    shown = "".join(
+        f'<li><span class="place">{text(one["place"])}</span> <span dir="auto">{text(one["text"])}</span> '
+        f"<i>{text(one['detail'])}</i></li>"
+        for one in item.get("examples", ())
+    )
+    examples = f'<ul class="examples">{shown}</ul>' if shown else ""
     if not item["places"]:
-        return f"<li>{text(item['message'])}</li>"
+        return f"<li>{said}{advice}{examples}</li>"
     places = "".join(f"<li>{text(place)}</li>" for place in item["places"])
-    return f'<li><details><summary>{text(item["message"])}</summary><ul class="places">{places}</ul></details></li>'
+    where = f'<details><summary>{said}</summary><ul class="places">{places}</ul></details>'
+    return f"<li>{where}{advice}{examples}</li>"
 
 
 def settings_section(report: Mapping[str, Any]) -> str:

@@ -1,0 +1,65 @@
+"""The audit within a run: before it trains, on what is there by then, and what copies of training rows did to its score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tunesmith.auditing.base import Material
+from tunesmith.auditing.examinations import audit
+from tunesmith.auditing.leak import leak_effect, leak_finding
+from tunesmith.auditing.near_duplicates import near_in_train
+from tunesmith.data.findings import Finding
+from tunesmith.data.stored import measures
+from tunesmith.preparing import SPLITS, Encoded, Prepared
+from tunesmith.recipe import Recipe
+from tunesmith.training.events import Event, Note
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tunesmith.assembly import Built
+    from tunesmith.evidence.base import Frozen
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.tasks.base import Scores
+
+MOST_ROWS = (
+    20_000  # whose labels are examined within a run: 10,000 take 7 to 9 CPU seconds (docs/log.md, "Label errors")
+)
+SIDES = frozenset({"validation", "test"})
+
+
+def audited(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built) -> Iterator[Event]:
+    """Keeps in `built.audit` what is found, and tells it; nothing for a recipe that asks for the quick report."""
+    if recipe.evaluation.quick:
+        return
+    features = None if built.frozen is None else _features(prepared, built.frozen)
+    given = SIDES if prepared.columns.time is not None else None
+    built.audit = audit(prepared, encoded, backbone.processor, features, recipe.seed, given)
+    lines = tuple(f"{item.message}{f'; {item.advice}' if item.advice else ''}" for item in built.audit)
+    yield Note("audit", lines or ("nothing to report",))
+
+
+def leaked(recipe: Recipe, prepared: Prepared, scores: Scores) -> list[Finding]:
+    """What test rows with nearly the same text in train add to the score; none where that is not material."""
+    hits = scores.each.get(scores.primary)
+    if recipe.evaluation.quick or hits is None or prepared.task.reads_pictures:
+        return []
+    near = near_in_train(Material.of(prepared), "test")
+    places = [prepared.splits.test.place(row) for row, alike in enumerate(near) if alike]
+    found = leak_finding(leak_effect(hits.tolist(), near, recipe.seed), scores.primary, places)
+    return [] if found is None else [found]
+
+
+def _features(prepared: Prepared, frozen: Frozen) -> dict[str, np.ndarray] | None:
+    """Of every row of every table, in order; None where a split has none, or other units than rows, or they are too many."""
+    import numpy as np
+
+    tables = {split: len(prepared.table(split)) for split in SPLITS if len(prepared.table(split))}
+    if sum(tables.values()) > MOST_ROWS:
+        return None
+    whole = all(
+        frozen.by_row(split) and np.array_equal(measures(frozen.examples[split]).sources, np.arange(rows))
+        for split, rows in tables.items()
+    )
+    return {split: frozen.features[split].numpy() for split in tables} if whole else None
