@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Labels, Scores
 
 LOSS = "loss"  # a token, in nats
+RIVALS = Path("predictions") / "rivals"  # in a run's folder: the scores of each on the test rows
 MOST_COMPARED = 500  # training rows that the model is measured on beside the test rows
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
@@ -98,6 +99,8 @@ def measure_result(
     assert test is not None, "there are test rows"
     found, scores, truth = test.predictions, test.scores, test.truth
     baselines = baselines_of(recipe, prepared, encoded, built, spending.phases)
+    for item in baselines:
+        write_scores(run / RIVALS / f"{item.name}.safetensors", item.scores)
     comparison = _compared(recipe, prepared, scores, baselines)
     losses, evaluations, best = _curves(ledger)
     best = None if built.delivered else best

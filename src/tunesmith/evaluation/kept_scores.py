@@ -37,6 +37,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     content = save(
         {name: np.ascontiguousarray(values) for name, values in named.items()}, {"scores": json.dumps(about)}
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     with unfinished.open("wb") as file:
         file.write(content)
