@@ -47,6 +47,7 @@ from tunesmith.training.windows import Packing, packing_of, place
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tunesmith.folding import Fold
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
     from tunesmith.models.processor import Processor
@@ -80,6 +81,7 @@ class Built:
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
     audit: Sequence[Finding] = ()  # what was found of the rows before training
     frozen: Frozen | None = None  # the features that the head was fitted on
+    folds: Sequence[Fold] = ()  # what the same recipe gave on the other folds
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
     curve: tuple[CurvePoint, ...] = ()  # the method itself on parts of the training rows
     usual: Rates | None = None  # what the method takes for such a base where nobody asks for other rates

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 SOURCE = "Ember, life-cycle emissions of the electricity generated in 2023"
-WORLD = 480.0  # gCO2e a kWh (Ember, Global Electricity Review 2024)
+WORLD = 481.0  # gCO2e a kWh
 
 # ISO 3166 code -> country, gCO2e a kWh. Rounded: a grid differs by more from hour to hour than a year does from the next.
 REGIONS: dict[str, tuple[str, float]] = {
@@ -13,7 +13,7 @@ REGIONS: dict[str, tuple[str, float]] = {
     "AU": ("Australia", 549.0),
     "BE": ("Belgium", 138.0),
     "BR": ("Brazil", 98.0),
-    "CA": ("Canada", 171.0),
+    "CA": ("Canada", 170.0),
     "CH": ("Switzerland", 35.0),
     "CN": ("China", 582.0),
     "CZ": ("Czechia", 450.0),

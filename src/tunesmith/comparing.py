@@ -14,6 +14,7 @@ from tunesmith.evaluation.intervals import Interval, bootstrap, paired_differenc
 from tunesmith.evaluation.kept_scores import read_scores
 from tunesmith.evaluation.significance import discordant, holm, mcnemar, permutation
 from tunesmith.predictor import Card
+from tunesmith.result import SCORES
 from tunesmith.runs import Run, check_there
 from tunesmith.tasks.base import Scores
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of compare.json; raised when a key changes its meaning or goes away
 EXAMPLES = 30  # rows shown on which the runs disagree
 SHOWN = 300  # characters of a text
-SCORES, ROWS = Path("predictions") / "test.safetensors", Path("predictions") / "test.parquet"
+ROWS = Path("predictions") / "test.parquet"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tunesmith.assembly import method_of
 from tunesmith.catalog import build
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, SCRATCH
-from tunesmith.inner import ALONE, SessionOf, finished_inside
+from tunesmith.inner import ALONE, SessionOf, finished_inside, same_rows
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe, RetentionSpec
 from tunesmith.training.events import Event, Note, Stopped
@@ -26,6 +26,7 @@ def scratch_recipe(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "method": build("methods", "scratch"),
+            "data": same_rows(recipe),
             "training": recipe.training.model_copy(update=own),
             "retention": RetentionSpec(measure=False),
             "evaluation": recipe.evaluation.model_copy(update=ALONE),

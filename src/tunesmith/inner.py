@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import TunesmithError
-from tunesmith.recipe import Recipe
+from tunesmith.recipe import DataSpec, Recipe
 from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
 
 if TYPE_CHECKING:
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 ALONE = {
     "baselines": False,
     "scratch": False,
-    "curve": "off",
+    "curve": "probe",
     "seeds": 1,
     "quick": True,
 }  # of an inner run's evaluation
 SessionOf = Callable[[Recipe, Path], "Session"]
+
+
+def same_rows(recipe: Recipe) -> DataSpec:
+    """Where the rows of a run inside `recipe`'s are from: the same fold, where there are folds, and no other one."""
+    return recipe.data if recipe.data.folds is None else recipe.data.model_copy(update={"fold": recipe.data.own_fold})
 
 
 def finished_inside(

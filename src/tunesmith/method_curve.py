@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 from tunesmith.evidence.base import CurvePoint
-from tunesmith.inner import ALONE, SessionOf, finished_inside
+from tunesmith.inner import ALONE, SessionOf, finished_inside, same_rows
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.training.events import Event, Note, Stopped
@@ -24,7 +24,7 @@ def part_recipe(recipe: Recipe, share: float) -> Recipe:
     """The same run on a share of its training rows, without what is not its result."""
     return recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update={"share": recipe.data.share * share}),
+            "data": same_rows(recipe).model_copy(update={"share": recipe.data.share * share}),
             "retention": recipe.retention.model_copy(update={"measure": False}),
             "evaluation": recipe.evaluation.model_copy(update=ALONE),
         }

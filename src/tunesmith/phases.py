@@ -11,13 +11,13 @@ READING, AUDIT, BASE, ENCODING, BUILDING = "reading data", "audit", "loading the
 KNOWN_BEFORE, FROZEN, PROBE, PREFLIGHT = "what the base knows", "frozen features", "probe", "preflight"
 STEPS, EVALUATIONS, SAVING = "training steps", "evaluations", "saving"
 DELIVERY, BASELINES, SCRATCH, MEASURING = "delivery", "baselines", "from random weights", "measuring"
-CURVE, SEEDS = "on parts of the rows", "from other seeds"
+CURVE, SEEDS, FOLDS = "on parts of the rows", "from other seeds", "on other folds"
 OTHER = "other"
 
 # What a trainer without proof would do as well between the first row it learns from and the last.
 TRAINING = (FROZEN, STEPS, EVALUATIONS, SAVING)
 # What only the proof takes. The probe is counted whole, though training starts from its head.
-EVIDENCE = (AUDIT, KNOWN_BEFORE, PROBE, BASELINES, SCRATCH, CURVE, SEEDS, MEASURING)
+EVIDENCE = (AUDIT, KNOWN_BEFORE, PROBE, BASELINES, SCRATCH, CURVE, SEEDS, FOLDS, MEASURING)
 
 E = TypeVar("E")
 

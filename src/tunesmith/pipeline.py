@@ -21,6 +21,7 @@ from tunesmith.phases import (
     CURVE,
     DELIVERY,
     ENCODING,
+    FOLDS,
     FROZEN,
     MEASURING,
     PREFLIGHT,
@@ -267,6 +268,7 @@ class Session:
 
     def _runs_inside(self, prepared: Prepared, built: Built) -> Generator[Event, None, Stopped | None]:
         """What the recipe has trained beside the model, to tell its worth; the Stopped of one that was asked to stop."""
+        from tunesmith.folding import other_folds
         from tunesmith.from_scratch import scratch_baseline
         from tunesmith.method_curve import curve_wanted, method_points
         from tunesmith.repeating import repeats
@@ -284,6 +286,11 @@ class Session:
             if isinstance(parts, Stopped):
                 return parts
             built.curve = tuple(parts)
+        if self.recipe.data.folds is not None and self.recipe.data.fold is None:
+            rest = yield from through(FOLDS, other_folds(self._inner, self.recipe, prepared.labels.names, self.run))
+            if isinstance(rest, Stopped):
+                return rest
+            built.folds = rest
         if self.recipe.evaluation.seeds > 1:
             again = yield from through(SEEDS, repeats(self._inner, self.recipe, self.run))
             if isinstance(again, Stopped):

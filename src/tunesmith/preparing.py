@@ -18,7 +18,7 @@ from tunesmith.data.images import Picture
 from tunesmith.data.nested import nested_order
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
-from tunesmith.data.split import Splits, make_splits
+from tunesmith.data.split import SIDES, Splits, make_fold, make_splits
 from tunesmith.data.stored import Measures, measures
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
@@ -127,7 +127,7 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: P
         tables, findings = clean(given, columns, target, recipe.data.leaks)
     asked = 0.0 if recipe.data.validation == "auto" and not task.validates else recipe.data.validation
     validation = validation_share(asked, len(tables["train"]))
-    splits = make_splits(tables, columns, target, validation, recipe.data.test, split_seed(recipe))
+    splits = _splits_of(recipe, tables, columns, target, validation)
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
     findings = [*findings, *splits.findings]
@@ -152,6 +152,20 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: P
         notes = (*notes, Note("general", (f"{GENERAL_KEY}: {len(general[1]):,} texts",)))
     shown = tuple(note for note in notes if note.lines)
     return Prepared(task, target, columns, splits, tuple(findings), labels, shown, second, general)
+
+
+def _splits_of(recipe: Recipe, tables: dict[str, Table], columns: Columns, target: Target, validation: float) -> Splits:
+    """By shares, or a fold. Raises DataError where folds are asked of rows that have a test of their own."""
+    data, seed = recipe.data, split_seed(recipe)
+    if data.folds is None:
+        return make_splits(tables, columns, target, validation, data.test, seed)
+    given = [name for name in SIDES if name in tables]
+    if given:
+        raise DataError(
+            f"data.folds: {' and '.join(given)} rows are given in a table of their own, and folds are made of one table; "
+            "leave data.folds out, or give one table"
+        )
+    return make_fold(tables["train"], columns, target, data.own_fold, data.folds, validation, seed)
 
 
 def check_slices(asked: Sequence[str], given: dict[str, Table], columns: Columns) -> None:

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
     SerializeAsAny,
@@ -22,19 +20,12 @@ from pydantic import (
     model_validator,
 )
 
-from tunesmith.carbon import REGIONS, SOURCE, WORLD, unknown_region
 from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
-
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-Auto = Literal["auto"]
+from tunesmith.specs import Auto, CostSpec, Share, Spec
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-
-class DataSpec(_Spec):
+class DataSpec(Spec):
     """Which rows, and what each column is."""
 
     path: str = Field(description="a table, a folder with train/validation/test files, or a hub data set name")
@@ -64,6 +55,13 @@ class DataSpec(_Spec):
     share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of the training rows that is learned from, each class in its share"
     )
+    folds: Annotated[int, Field(ge=2, le=20)] | None = Field(
+        default=None,
+        description="train as many times, each time with another part of the rows as the test, and measure on all of them",
+    )
+    fold: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="which of data.folds is the test, from 0; the first when not given"
+    )
     leaks: Literal["drop", "keep"] = Field(
         default="drop", description="training rows whose text is also in validation or test"
     )
@@ -72,12 +70,17 @@ class DataSpec(_Spec):
     )
 
     @property
+    def own_fold(self) -> int:
+        """Which of `folds` is the test."""
+        return 0 if self.fold is None else self.fold
+
+    @property
     def sliced(self) -> tuple[str, ...]:
         """The columns of `slices`, each once."""
         return tuple(dict.fromkeys((self.slices,) if isinstance(self.slices, str) else self.slices or ()))
 
 
-class TrainingSpec(_Spec):
+class TrainingSpec(Spec):
     """How the parameters that may change are changed."""
 
     epochs: Annotated[int, Field(ge=0)] | Auto = Field(default="auto", description="passes over the training rows")
@@ -149,7 +152,7 @@ def _of_percent(value: Any) -> Any:
         return value
 
 
-class RetentionSpec(_Spec):
+class RetentionSpec(Spec):
     """How much of what the base knew is kept."""
 
     measure: bool = Field(default=True, description="say what became of the base's knowledge of general text")
@@ -202,7 +205,7 @@ class RetentionSpec(_Spec):
         return self
 
 
-class EvaluationSpec(_Spec):
+class EvaluationSpec(Spec):
     """How the result is measured."""
 
     metric: str | Auto = Field(
@@ -235,42 +238,7 @@ class EvaluationSpec(_Spec):
     )
 
 
-def _region(value: Any) -> Any:
-    """A country's code in capitals, as the table has it."""
-    if not isinstance(value, str) or value.strip().upper() in REGIONS:
-        return value.strip().upper() if isinstance(value, str) else value
-    raise ValueError(f"unknown region; {unknown_region(value)}")
-
-
-class CostSpec(_Spec):
-    """What electricity and machine stand for, where the run's cost is told. Nothing here changes what is trained."""
-
-    region: Annotated[str, BeforeValidator(_region)] | None = Field(
-        default=None, description="country that the electricity comes from, such as DE; null for the world's average"
-    )
-    intensity: Annotated[float, Field(ge=0)] | None = Field(
-        default=None,
-        description="gCO2e a kWh of your electricity, in the place of the region's; the world's average is "
-        f"{WORLD:g} ({SOURCE})",
-    )
-    per_hour: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="price of an hour of the machine, by the clock; null for none"
-    )
-    per_kwh: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="price of a kWh of electricity; null for none"
-    )
-    currency: str | None = Field(default=None, description="what the prices are in, such as EUR")
-
-    @model_validator(mode="after")
-    def _of_use(self) -> Self:
-        if self.region is not None and self.intensity is not None:
-            raise ValueError("region: says the same as intensity; give one of the two")
-        if self.currency is not None and self.per_hour is None and self.per_kwh is None:
-            raise ValueError("currency: there is no price in it; give per_hour or per_kwh, or leave it out")
-        return self
-
-
-class Recipe(_Spec):
+class Recipe(Spec):
     """One run, asked for. Build it from plain data with `Recipe.parse`, which reports every problem at once."""
 
     model: str = Field(min_length=1, description="a folder, an installed package that carries a model, or a hub name")
@@ -333,6 +301,10 @@ class Recipe(_Spec):
             if self.retention.model_dump()[key]
         ]
         problems += self._in_backward() if training.step_in_backward else []
+        if self.data.fold is not None and self.data.fold >= (0 if self.data.folds is None else self.data.folds):
+            problems.append(
+                f"data.fold: {self.data.fold} is none of {self.data.folds or 'no'} data.folds, from 0; lower it"
+            )
         held_out = self.data.test + (0.0 if self.data.validation == "auto" else self.data.validation)
         if held_out >= 0.9:
             problems.append(

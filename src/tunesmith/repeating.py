@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.inner import ALONE, SessionOf, finished_inside
+from tunesmith.inner import ALONE, SessionOf, finished_inside, same_rows
 from tunesmith.preparing import split_seed
 from tunesmith.recipe import Recipe
 from tunesmith.runs import Run
@@ -28,7 +28,7 @@ def repeat_recipe(recipe: Recipe, seed: int) -> Recipe:
     return recipe.model_copy(
         update={
             "seed": seed,
-            "data": recipe.data.model_copy(update={"seed": split_seed(recipe)}),
+            "data": same_rows(recipe).model_copy(update={"seed": split_seed(recipe)}),
             "retention": recipe.retention.model_copy(update={"measure": False}),
             "evaluation": recipe.evaluation.model_copy(update=ALONE),
         }

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Labels, Scores
 
 LOSS = "loss"  # a token, in nats
+SCORES = Path("predictions") / "test.safetensors"
 RIVALS = Path("predictions") / "rivals"  # in a run's folder: the scores of each on the test rows
 MOST_COMPARED = 500  # training rows that the model is measured on beside the test rows
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
@@ -181,6 +182,7 @@ def _subject(
         frozen=built.frozen,
         baselines=baselines,
         course=course,
+        folds=built.folds,
         repeats=built.repeats,
         curve=built.curve,
     )

@@ -44,6 +44,8 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
         reasons.setdefault("retention.general", "nothing is measured on general text, or held to it")
     if recipe.evaluation.quick:
         reasons["evaluation.curve"] = "evaluation.quick leaves the further evidence out"
+    if recipe.data.folds is not None:
+        reasons["data.test"] = "each of data.folds is the test of one run"
     if len(prepared.splits.test) == 0:
         reasons["evaluation.scratch"] = "there are no test rows to compare on"
         reasons["evaluation.curve"] = "there are no test rows to measure on"

@@ -14,7 +14,7 @@ ROOT = Path(tunesmith.__file__).parent
 
 # Lowest first; what stands on one floor does not import its neighbours unless named in BESIDE.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "recipe", "seeds", "catalog", "memory", "calibration", "carbon", "energy", "phases"}),
+    frozenset({"errors", "recipe", "seeds", "catalog", "memory", "calibration", "carbon", "energy", "phases", "specs"}),
     frozenset({"data", "models"}),
     frozenset({"tasks", "methods"}),
     frozenset({"training", "evaluation"}),
@@ -33,6 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "evidence",
             "comparing",
             "finishing",
+            "folding",
             "inner",
             "repeating",
             "from_scratch",

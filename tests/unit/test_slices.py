@@ -72,7 +72,7 @@ def subject_of(
     if features is not None:
         held = torch.tensor(features, dtype=torch.float32)
         rows = [Example(row, {"input_ids": [1]}, None) for row in range(len(features))]
-        frozen = Frozen({"train": held, "test": held}, {"train": rows, "test": rows})
+        frozen = Frozen({"train": held, "test": held}, {"train": rows, "test": rows}, 16.0)
     course = Course((), (), TrainingSpec(), None, (), None, True)
     return Subject(Recipe.parse(plain), task, labels, table, "label", test, None, frozen, (), course)
 
@@ -165,7 +165,7 @@ def test_chance_alone_raises_no_more_than_the_level_where_a_metric_is_a_ratio() 
         truth, flips = draw.random((200, 4)) < 0.4, draw.random((200, 4)) < 0.2
         scores = Scores(
             {"truth": truth, "predicted": truth ^ flips},
-            {"micro_f1": lambda columns: label_f1(columns, "micro")},
+            {"micro_f1": label_f1("micro")},
             "micro_f1",
         )
         values, _ = by_row(narrowed(scores), seed)

@@ -93,6 +93,7 @@ class Flags:
     group: str | None = None
     seed: int | None = None
     quick: bool = False
+    folds: int | None = None
     seeds: int | None = None
     time: str | None = None
     slices: str | tuple[str, ...] | None = None
@@ -181,6 +182,8 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
         merged["model"] = flags.model
     if flags.seed is not None:
         merged["seed"] = flags.seed
+    if flags.folds is not None:
+        set_key(merged, "data.folds", flags.folds)
     if flags.seeds is not None:
         set_key(merged, "evaluation.seeds", flags.seeds)
     if flags.quick:

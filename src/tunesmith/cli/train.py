@@ -126,13 +126,19 @@ def train(
         int | None,
         typer.Option("--seeds", metavar="N", help="Train from N seeds and report their spread.", show_default=False),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            "--folds", metavar="N", help="Train N times, and measure on every row; for small data.", show_default=False
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")
     ] = False,
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
-    chosen = label_of(label), group, seed, quick, seeds, time, label_of(slices)
+    chosen = label_of(label), group, seed, quick, folds, seeds, time, label_of(slices)
     recipe = recipe_of(recipe_file, Flags(data, model, method, task, text, pair, *chosen), settings or ())
     check_free(out)
     from tunesmith import pipeline

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.evaluation import significance
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.seeds import seed_of
 from tunesmith.tasks.base import Scores
@@ -106,6 +107,8 @@ def chances(values: np.ndarray, parts: Sequence[np.ndarray], seed: int) -> list[
     """
     import numpy as np
 
+    if not parts:
+        return []
     rows, steps = len(values), np.unique(values)
     if len(steps) < 2:
         return [1.0] * len(parts)
@@ -129,12 +132,8 @@ def chances(values: np.ndarray, parts: Sequence[np.ndarray], seed: int) -> list[
 
 def holm(found: Sequence[float]) -> list[float]:
     """p-values corrected for their number: how likely one as low is anywhere among them by chance (Holm 1979)."""
-    order = sorted(range(len(found)), key=found.__getitem__)
-    corrected, highest = [0.0] * len(found), 0.0
-    for place, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(found) - place) * found[index]))
-        corrected[index] = highest
-    return corrected
+    corrected = significance.holm({f"{place}": p for place, p in enumerate(found)})
+    return list(corrected.values())
 
 
 def apart(one: Interval, other: Interval, lower: bool) -> Interval:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tunesmith.evaluation.baselines.base import Baseline
     from tunesmith.evaluation.report import EvaluationPoint, LossPoint
+    from tunesmith.folding import Fold
     from tunesmith.methods.base import Rates
     from tunesmith.recipe import Recipe, TrainingSpec
     from tunesmith.repeating import Repeat
@@ -85,6 +86,7 @@ class Subject:
     frozen: Frozen | None  # None where the base has no features to fit a head on, or they are random
     baselines: Sequence[Baseline]
     course: Course
+    folds: Sequence[Fold] = ()  # the others, where folds were asked for
     repeats: Sequence[Repeat] = ()  # the same from other seeds, where they were asked for
     curve: Sequence[CurvePoint] = ()  # the method itself on parts of the training rows, where the recipe asks for that
 

@@ -19,7 +19,7 @@ class Examination(Protocol):
 
 def gather(subject: Subject) -> dict[str, Found]:
     """By name; of a recipe that asks for the quick report only what it asks for by name."""
-    wanted = ("seeds",) if subject.recipe.evaluation.quick else PANELS
+    wanted = ("folds", "seeds") if subject.recipe.evaluation.quick else PANELS
     found = {name: _examination(name).gather(subject) for name in wanted}
     return {name: item for name, item in found.items() if item is not None}
 
