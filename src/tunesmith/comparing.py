@@ -21,7 +21,7 @@ from tunesmith.tasks.base import Scores
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA = 1  # of compare.json; raised when a key changes its meaning or goes away
+SCHEMA = 1  # of what --json prints; raised when a key changes its meaning or goes away
 EXAMPLES = 30  # rows shown on which the runs disagree
 SHOWN = 300  # characters of a text
 ROWS = Path("predictions") / "test.parquet"

@@ -23,8 +23,8 @@ from tunesmith.cli.options import (
     plain_warnings,
     recipe_of,
 )
-from tunesmith.cli.predict import WRITTEN, write_columns
 from tunesmith.cli.progress import json_line
+from tunesmith.cli.written import WRITTEN, write_columns
 from tunesmith.errors import DataError, Problems
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import typer
 
 from tunesmith.cli.options import Json, TextColumn, plain_warnings
 from tunesmith.cli.progress import json_line
-from tunesmith.cli.written import csv_text, write_columns
+from tunesmith.cli.written import WRITTEN, csv_text, write_columns
 from tunesmith.data.images import SUFFIXES, pictures_in
 from tunesmith.errors import DataError, Problems
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tunesmith.data.table import Table
 
 READ = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".npz", ".conll", ".txt")
-WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
 TOP = 3  # labels shown for one text
 LISTED = 20  # thresholds
 

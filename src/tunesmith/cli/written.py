@@ -12,6 +12,8 @@ from typing import Any
 from tunesmith.cli.progress import json_line
 from tunesmith.errors import ArtifactError
 
+WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
+
 
 def csv_text(columns: dict[str, list[Any]], delimiter: str) -> str:
     """The columns as CSV, rows ended by a line feed; a missing value is an empty field, a list or an object is JSON."""

@@ -37,7 +37,7 @@ def render_comparison(found: Mapping[str, Any]) -> str:
             _settings(found, names),
         )
     )
-    return document(f"{' against '.join(names)}", f'{body}<footer class="n"></footer>')
+    return document(f"{' against '.join(names)}", f"{body}<footer>the same figures: tunesmith compare --json</footer>")
 
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
@@ -45,36 +45,38 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     primary, lower, runs = found["primary"], found["primary"] in found["lower"], found["runs"]
     rank = sorted(runs, key=lambda run: run["metrics"][primary]["value"], reverse=not lower)
     best = rank[0]
+    alike = [run["name"] for run in rank if run["metrics"][primary]["value"] == best["metrics"][primary]["value"]]
     lines = [
-        f"{best['name']} has the best {metric_title(primary)}: {with_interval(_interval(best['metrics'][primary]))} on "
-        f"{rows_of(found['rows'], 'test row')} that all runs have."
+        f"{' and '.join(alike)} {'has' if len(alike) == 1 else 'have'} the best {metric_title(primary)}: "
+        f"{with_interval(_interval(best['metrics'][primary]))} on {rows_of(found['rows'], 'test row')} that all runs have."
     ]
+    pairs = len(found["pairs"])
+    corrected = f" (corrected for {pairs} pairs)" if pairs > 1 else ""
     for other in rank[1:]:
-        gain, p, adjusted = _gain(found, best["name"], other["name"])
+        gain, adjusted = _gain(found, best["name"], other["name"])
         told = _told(gain, adjusted, found["confidence"])
-        more = f", {p_value(adjusted)} corrected for {len(found['pairs'])} pairs" if len(found["pairs"]) > 1 else ""
         lines.append(
-            f"Against {other['name']} ({figures(other['metrics'][primary]['value'])[0]}): "
-            f"{gain_with_interval(gain, lower)}, {p_value(p)}{more}: {told}."
+            f"{best['name']} against {other['name']} ({figures(other['metrics'][primary]['value'])[0]}): "
+            f"{gain_with_interval(gain, lower)}, {p_value(adjusted)}{corrected}: {told}."
         )
     return lines
 
 
-def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, float, float]:
-    """What `best` is better by than `other`, and how likely that is luck."""
+def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, float]:
+    """What `best` is better by than `other`, and how likely that is luck, corrected."""
     for pair in found["pairs"]:
         plain = pair["differences"][found["primary"]]
         if (pair["to"], pair["from"]) == (best, other):
-            return _interval(plain), pair["p"], pair["adjusted"]
+            return _interval(plain), pair["adjusted"]
         if (pair["to"], pair["from"]) == (other, best):
             turned = Interval(-plain["value"], -plain["high"], -plain["low"])
-            return turned, pair["p"], pair["adjusted"]
+            return turned, pair["adjusted"]
     raise KeyError(f"{best} and {other}")
 
 
 def _told(gain: Interval, adjusted: float, confidence: float) -> str:
     sure = adjusted < 1 - confidence and (gain.low > 0 or gain.high < 0)
-    return "more than luck explains" if sure else "which can be luck"
+    return "more than luck explains" if sure else "that can be luck"
 
 
 def _interval(plain: Mapping[str, float]) -> Interval:
@@ -107,7 +109,7 @@ def _figures(found: Mapping[str, Any]) -> str:
         + cell(memory(run["cost"]["peak_memory_mb"]), "n")
         for run in found["runs"]
     ]
-    titles = (f"#{metric_title(name, found['lower'])}" for name in names)
+    titles = (f"#{_title(metric_title(name, found['lower']))}" for name in names)
     table = long_table(("Run", "Method", *titles, "#Processor", "#Memory"), lines, "runs")
     lead = f"On {rows_of(found['rows'], 'test row')}. Brackets are {100 * found['confidence']:g} % intervals over them."
     return section("figures", _title(metric_title(primary)), text(lead), f"{drawn}{table}")
@@ -138,7 +140,7 @@ def _pairs(found: Mapping[str, Any]) -> str:
         )
         for pair, _ in gains
     ]
-    heads = ("Pair", *(f"#{metric_title(name)}" for name in others))
+    heads = ("Pair", *(f"#{_title(metric_title(name))}" for name in others))
     table = long_table(heads, lines, "pairs") if others else ""
     return section("pairs", "Differences", text(lead), whiskers(rows, scale, zero=True) + table)
 

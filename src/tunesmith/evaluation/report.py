@@ -24,7 +24,7 @@ from tunesmith.tasks.base import Labels, Mistake, Scores
 if TYPE_CHECKING:
     from tunesmith.data.findings import Finding
 
-SCHEMA = 1  # of report.json; raised when a key changes its meaning or goes away
+SCHEMA = 2  # of report.json; raised when a key changes its meaning or goes away
 MISTAKES = 100
 PICTURED = 30  # mistakes where each is a picture, so that the page stays below 1 MB
 BEFORE = 150  # characters shown before the first marked mistake of a long text

@@ -20,16 +20,21 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 def _slices(data: Mapping[str, Any]) -> str:
     title = metric_title(data["metric"], (data["metric"],) if data["lower"] else ())
     share = f"{100 * data['level']:.2g}\N{NO-BREAK SPACE}%"
+    drawn = f"{title[:1].upper()}{title[1:]} on parts of the {rows_of(data['rows'], 'test row')}"
     lead = (
-        f"{title[:1].upper()}{title[1:]} on parts of the {rows_of(data['rows'], 'test row')}, each compared with all other "
-        f"rows; dashed: all rows, {figures(data['value'])[0]}. {rows_of(data['compared'], 'part')} had enough rows for that. "
-        f"One is called worse only where chance alone would call any of them so in fewer than {share} of such reports."
+        f"{drawn}, each compared with all other rows; dashed: all rows, {figures(data['value'])[0]}. "
+        f"{rows_of(data['compared'], 'part')} had enough rows for that. One is called worse only where chance alone would "
+        f"call any of them so in fewer than {share} of such reports."
+        if data["compared"]
+        else f"{drawn}; dashed: all rows, {figures(data['value'])[0]}. None has enough rows to be compared with the others."
     )
     body = _worst(data) + _families(data)
     return section("slices", "Where it does worse", text(lead), body)
 
 
 def _worst(data: Mapping[str, Any]) -> str:
+    if not data["compared"]:
+        return ""
     if not data["worst"]:
         return '<p class="none">On none of them is the model worse than on the other rows beyond chance.</p>'
     heads = ("Part", "#On it", "#On the others", "#Difference", "#Rows", "#p, corrected")
