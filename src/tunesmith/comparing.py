@@ -16,6 +16,7 @@ from tunesmith.evaluation.significance import discordant, holm, mcnemar, permuta
 from tunesmith.predictor import Card
 from tunesmith.result import SCORES
 from tunesmith.runs import Run, check_there
+from tunesmith.tasks._tokens import TOKEN_METRICS
 from tunesmith.tasks.base import Scores
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
     confidence = first.report["confidence"]
     resamples = first.report["recipe"]["evaluation"]["resamples"]
     primary = first.scores.primary
-    metrics = [name for name in first.scores.metrics if all(name in side.scores.metrics for side in sides)]
+    metrics = [name for name in first.scores.metrics if _comparable(name, sides)]
+    if primary not in metrics:
+        raise DataError(
+            f"{primary}: cannot be compared on these rows: the runs count other rows or other tokens, or none of them; "
+            "compare runs of one base, measured on the same rows"
+        )
     found = {
         side.name: {name: bootstrap(side.scores, name, resamples, confidence, seed) for name in metrics}
         for side in sides
@@ -63,6 +69,7 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "primary": primary,
+        "left_out": [name for name in first.scores.metrics if name not in metrics],
         "lower": sorted(first.scores.lower),
         "confidence": confidence,
         "rows": shared,
@@ -172,6 +179,24 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
             )
         )
     return taken, len(order)
+
+
+def _comparable(metric: str, sides: Sequence[Side]) -> bool:
+    """Whether all runs measure it, of the same rows (some), and of the same tokens where it counts tokens."""
+    import numpy as np
+
+    if any(metric not in side.scores.metrics for side in sides):
+        return False
+    first = sides[0].scores
+    same = all(
+        np.array_equal(first.rows_of.get(metric, True), side.scores.rows_of.get(metric, True)) for side in sides[1:]
+    )
+    if not same or not len(first.of(metric)["truth"]):
+        return False
+    tokens = [side.scores.columns.get("tokens") for side in sides]
+    if metric in TOKEN_METRICS and metric != "bits_per_byte":
+        return all(np.array_equal(tokens[0], one) for one in tokens[1:] if one is not None and tokens[0] is not None)
+    return True
 
 
 def _with_truth(scores: Scores, first: Scores) -> Scores:

@@ -50,5 +50,8 @@ def finished_inside(
     except TunesmithError as error:  # what was trained and delivered is to have its report all the same
         yield Warned(f"{words}: came to nothing: {'; '.join(error.problems)}")
         return False
+    except Exception as error:  # a bug of the inner run's is not to cost the outer one its report either
+        yield Warned(f"{words}: came to nothing ({type(error).__name__}: {error}); please report it")
+        return False
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return True

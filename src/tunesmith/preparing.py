@@ -192,7 +192,7 @@ def _part_of(splits: Splits, columns: Columns, target: Target, recipe: Recipe) -
     if recipe.data.share == 1:
         return splits
     strata = [tuple(names) for names in target.strata(splits.train.columns[columns.label])]
-    order = nested_order(strata, seed_of(recipe.seed, "share"))
+    order = nested_order(strata, seed_of(split_seed(recipe), "share"))
     rows = order[: max(1, round(recipe.data.share * len(splits.train)))]
     held = {strata[row] for row in rows}
     rows += list({strata[row]: row for row in reversed(order) if strata[row] not in held}.values())  # no class is lost

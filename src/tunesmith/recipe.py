@@ -305,7 +305,8 @@ class Recipe(Spec):
             problems.append(
                 f"data.fold: {self.data.fold} is none of {self.data.folds or 'no'} data.folds, from 0; lower it"
             )
-        held_out = self.data.test + (0.0 if self.data.validation == "auto" else self.data.validation)
+        tested = self.data.test if self.data.folds is None else 1 / self.data.folds
+        held_out = tested + (0.0 if self.data.validation == "auto" else self.data.validation)
         if held_out >= 0.9:
             problems.append(
                 f"data.validation + data.test: {held_out:g} of the rows leaves too few to "

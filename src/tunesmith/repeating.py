@@ -20,7 +20,7 @@ class Repeat:
     """What a run from another seed measured on the same test rows."""
 
     seed: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | None]  # None where one says nothing of the rows
 
 
 def repeat_recipe(recipe: Recipe, seed: int) -> Recipe:

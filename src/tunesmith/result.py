@@ -13,6 +13,7 @@ from tunesmith.auditing.running import leaked
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked
 from tunesmith.data.findings import Finding
+from tunesmith.data.passages import PART
 from tunesmith.data.readers import read_data
 from tunesmith.data.split import strata_of_test
 from tunesmith.data.stored import StoredExamples
@@ -47,6 +48,7 @@ from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import SCRATCH, Verdict, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
 from tunesmith.evidence.base import Course, Measured, Subject
+from tunesmith.evidence.folds import over_folds
 from tunesmith.evidence.gathering import gather
 from tunesmith.phases import BASELINES, Phases
 from tunesmith.preparing import SPLITS, texts_of
@@ -107,13 +109,14 @@ def measure_result(
     best = None if built.delivered else best
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*leaked(recipe, prepared, scores), *learned, *_retained(recipe, built, predictor)]
-    retained += [*_nearer(scores, baselines), *_surer(scores, baselines)]
+    retained += [*_nearer(scores, baselines), *_surer(scores, baselines), *_grouped(prepared)]
     course = _course(built, losses, evaluations, best)
-    gathered = gather(_subject(recipe, prepared, built, labels, test, held, baselines, course))
+    subject = _subject(recipe, prepared, built, labels, test, held, baselines, course)
+    gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]
     beside = [line for item in gathered.values() for line in item.said]
     cost = _cost(recipe, prepared, built, predictor, spending)
-    verdict = _judged(recipe, scores, comparison, cost, len(found), _unchanged(built, recipe, len(losses), best))
+    verdict = _judged(subject, comparison, cost, _unchanged(built, recipe, len(losses), best))
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -195,8 +198,11 @@ def _compared(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: lis
     return compare(scores, others, chosen.resamples, chosen.confidence, recipe.seed, strata)
 
 
-def _judged(recipe: Recipe, scores: Scores, comparison: Comparison, cost: Cost, rows: int, unchanged: str) -> Verdict:
-    metric = scores.primary
+def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str) -> Verdict:
+    """Over all folds, where there are folds."""
+    recipe = subject.recipe
+    scores, comparison = over_folds(subject) or (subject.test.scores, comparison)
+    metric, rows = scores.primary, len(scores.columns["truth"])
     return judge(
         metric,
         comparison.metrics[metric],
@@ -286,6 +292,19 @@ def _nearer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
         f"{' and '.join(said)}"
     )
     return [Finding("nearer", rows, message, ())]
+
+
+def _grouped(prepared: Prepared) -> list[Finding]:
+    """That intervals and p take rows as independent, where whole groups of them were held out."""
+    column, test = prepared.columns.group, prepared.splits.test
+    if column is None or column == PART or "test" in prepared.splits.given or column not in test.columns:
+        return []
+    groups = len({str(value) for value in test.columns[column]})
+    message = (
+        f'whole groups of "{column}" were held out, {groups} of them in test: intervals and p take rows as independent, so '
+        "that they are too narrow, and p too small, where the rows of a group are alike"
+    )
+    return [Finding("grouped", len(test), message, ())]
 
 
 def _surer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:

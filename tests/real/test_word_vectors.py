@@ -21,5 +21,5 @@ def test_a_tuned_table_beats_the_words_alone(tmp_path: Path) -> None:
         pytest.fail(said) if "CI" in os.environ else pytest.skip(said)
     run = tunesmith.finetune(MODEL, DATA, "full", settings={"training.epochs": 5}, out=tmp_path / "run")
     baselines = {item["name"]: item["metrics"]["accuracy"]["value"] for item in run.report["baselines"]}
-    assert run.metrics["accuracy"]["value"] >= 0.88  # measured: 0.904 after 10 epochs
+    assert run.metrics["accuracy"]["value"] >= 0.87  # measured: 0.880, and 0.904 after 10 epochs
     assert baselines["probe"] == pytest.approx(0.654, abs=0.02)  # 64 values a text, from 128 shared vectors

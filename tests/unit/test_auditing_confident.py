@@ -234,7 +234,7 @@ def test_a_leak_that_lifts_the_score_is_told_with_its_interval() -> None:
     finding = leak_finding(effect, "accuracy", ["test.csv:2"])
     assert finding is not None
     assert (finding.kind, finding.count, finding.places) == ("leak_effect", 100, ("test.csv:2",))
-    assert "0.800 over all 500, 0.750 [" in finding.message
+    assert "0.800 over all 500 and 0.750 [" in finding.message
     assert leak_effect(hits, near) == effect
 
 

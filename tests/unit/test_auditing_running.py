@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tunesmith.evaluation.kept_scores import read_scores
 from tunesmith.pipeline import start
 from tunesmith.predictor import Card
 from tunesmith.preparing import prepare
+from tunesmith.tasks._metrics import accuracy
 from tunesmith.tasks.base import Scores
 from tunesmith.training.events import Note, StepDone
 
@@ -76,14 +78,18 @@ def test_copies_of_training_rows_that_lift_the_score_are_told(model_folder: Fold
     recipe = recipe_for(model_folder("sentence"), tmp_path / "data", "full", {})
     prepared = prepare(recipe)
     tested = len(prepared.splits.test)
-    right = np.array([1.0 if text.endswith(" now") else 0.3 for text in prepared.texts("test")])
-    labels = np.zeros(tested, dtype=np.int64)
-    scores = Scores({"truth": labels, "predicted": labels}, {}, "accuracy", each={"accuracy": right})
+    right = np.array([text.endswith(" now") or row % 3 == 0 for row, text in enumerate(prepared.texts("test"))])
+    scores = scores_of(right)
     (found,) = leaked(recipe, prepared, scores)
     assert found.kind == "leak_effect" and 30 <= found.count <= 40  # of 40 copies, each a word longer
-    assert (
-        leaked(recipe, prepared, Scores(scores.columns, {}, "accuracy", each={"accuracy": np.full(tested, 0.5)})) == []
-    )
+    assert leaked(recipe, prepared, scores_of(np.arange(tested) % 2 == 0)) == []
+    other = replace(scores, each={"accuracy": np.zeros(tested)})
+    assert leaked(recipe, prepared, other) == [], "not of a metric that is another mean"
+
+
+def scores_of(right: np.ndarray) -> Scores:
+    columns = {"truth": np.zeros(len(right), dtype=np.int64), "predicted": (~right).astype(np.int64)}
+    return Scores(columns, {"accuracy": accuracy}, "accuracy", each={"accuracy": right.astype(float)})
 
 
 def test_the_scores_of_rivals_are_kept(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:

@@ -333,7 +333,7 @@ def test_money_is_told_where_a_price_is_given(spec: dict[str, Any], amount: floa
             forecast_said({"seconds": 230.0, "step": 10, "done": 0.75}, 100.0),
             "forecast 3.8 minutes after step 10, took 100 seconds with 75 % of the steps",
         ),
-        (evidence_said({"cpu_seconds": 30.0, "of_training": 0.256}), "30 CPU seconds, 25.6 % of what training took"),
+        (evidence_said({"cpu_seconds": 30.0, "of_training": 0.256}), "30 CPU seconds, 26 % of what training took"),
         (evidence_said({"cpu_seconds": 3.0, "of_training": None}), "3.0 CPU seconds"),
     ],
 )

@@ -52,7 +52,11 @@ def test_every_row_is_tested_once_and_the_pooled_figures_are_those_of_all(model_
         assert rival["gain"]["value"] == pytest.approx(found["metric"]["value"] - rival["metric"]["value"])
         assert rival["gain"]["low"] <= rival["gain"]["value"] <= rival["gain"]["high"] and 0 < rival["p"] <= 1
     assert {"majority", "tfidf"} <= {rival["name"] for rival in found["rivals"]}
-    assert any(line.startswith("Over all 120 rows, each tested by one of 3 models") for line in read(run)["beside"])
+    assert any(
+        line.startswith("The verdict is over all 120 rows, each tested by one of 3 models")
+        for line in read(run)["beside"]
+    )
+    assert "on 120 test rows" in read(run)["verdict"]["paragraph"]
     assert "On every row" in (run / "report.html").read_text()
 
 

@@ -73,9 +73,11 @@ def leak_finding(effect: LeakEffect | None, metric: str, places: Sequence[str] =
     if effect is None or not effect.material:
         return None
     message = (
-        f"{counted(effect.near)} of test with nearly the same text in train add {effect.gain.value:.3f} "
-        f"[{effect.gain.low:.3f}, {effect.gain.high:.3f}] to {metric}: {effect.whole:.3f} over all {effect.rows:,}, "
-        f"{effect.unseen.value:.3f} [{effect.unseen.low:.3f}, {effect.unseen.high:.3f}] without them"
+        f"{counted(effect.near)} of test with nearly the same text in train: {metric} is {effect.whole:.3f} over all "
+        f"{effect.rows:,} and {effect.unseen.value:.3f} [{effect.unseen.low:.3f}, {effect.unseen.high:.3f}] without them, "
+        f"{effect.gain.value:.3f} [{effect.gain.low:.3f}, {effect.gain.high:.3f}] less"
     )
-    advice = f"believe {effect.unseen.value:.3f}, or take these rows out of train"
+    advice = (
+        f"unless these rows are merely easier, new texts will see {effect.unseen.value:.3f}; take them out of train"
+    )
     return Finding("leak_effect", effect.near, message, tuple(places[:20]), (), advice)

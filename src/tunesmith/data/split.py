@@ -90,11 +90,11 @@ def make_fold(
 ) -> Splits:
     """Fold `fold` (from 0) of `folds`: its test rows, and validation rows out of the rest.
 
-    The test sides of all folds share no row and hold every one. Units are whole and drawn as `make_splits` does, each class
+    The test sides of all folds share no row and hold every one, but for units that are the only one of a class: these
+    train in every fold and are never tested, which `why` says. Units are whole and drawn as `make_splits` does, each class
     cut into `folds` runs of its order, whose lengths differ by one unit at most; so added rows move old ones over the edges
-    of runs alone. `validation` is the share of all rows; 0 for none. A class of one unit has no training row in the fold
-    that tests it, which `why` says. Raises DataError where a fold, its training rows or its validation rows would be empty,
-    and for rows that are split by time, which have no folds.
+    of runs alone. `validation` is the share of all rows; 0 for none. Raises DataError where a fold, its training rows or its
+    validation rows would be empty, and for rows that are split by time, which have no folds.
     """
     if columns.time is not None:
         raise DataError(
@@ -112,10 +112,14 @@ def make_fold(
             f"{train.path}: {len(units.all)} {_kinds(columns)} make no {folds} folds (empty: {', '.join(empty)}); "
             "ask for fewer folds, or add rows"
         )
-    sides = ["test" if place == fold else "train" for place in tested]
-    lost = {label for unit in units.all for label in unit.labels} - {
-        label for unit, side in zip(units.all, sides, strict=True) if side == "train" for label in unit.labels
-    }
+    held = Counter(label for unit in units.all for label in set(unit.labels) if label)
+    alone = [target.classes and any(held[label] == 1 for label in unit.labels if label) for unit in units.all]
+    sides = ["test" if at == fold and not one else "train" for at, one in zip(tested, alone, strict=True)]
+    if "test" not in sides:
+        raise DataError(
+            f"{train.path}: fold {fold + 1} of {folds} would test no row, since each of its rows is the only one of a class; "
+            "ask for fewer folds, or add rows"
+        )
     asked = {"validation": validation} if validation > 0 else {}
     for side, share in asked.items():
         rest = [unit for unit, its in zip(units.all, sides, strict=True) if its == "train"]
@@ -129,9 +133,11 @@ def make_fold(
     why = _reasons({"train": train}, columns, target, asked, seed)
     why["test"] = f"fold {fold + 1} of {folds} of {Path(train.path).name}, {_how(columns, target)}, seed {seed}"
     why["train"] = f"the other rows of {Path(train.path).name}{_near_said(units)}"
-    lost -= {""}
-    if lost and target.classes:
-        why["test"] += f"; no training row has {_classes(lost)}"
+    untested = sum(len(unit.rows) for unit, one in zip(units.all, alone, strict=True) if one)
+    if untested:
+        why["train"] += (
+            f"; {counted(untested)} of classes that have no other text train in every fold, and are never tested"
+        )
     return _splits(parts, why, {"train": train}, _apart(train, units))
 
 

@@ -21,7 +21,7 @@ def render_card(report: Mapping[str, Any], run: Path) -> str:
     about = [
         f"# {_plain(report['name'])}",
         "",
-        f"`{report['model']}`, fine-tuned by Tunesmith {report['tunesmith']} for "
+        f"`{_base(report['model'])}`, fine-tuned by Tunesmith {report['tunesmith']} for "
         f"{report['task']} with method {report['method']}, seed {report['seed']}.",
         "",
         "## What it is worth",
@@ -78,7 +78,7 @@ def _metadata(report: Mapping[str, Any]) -> str:
 
 def _base(model: str) -> str:
     """The base by the name that others know it by: of a folder of this machine its own name."""
-    return Path(model).name if Path(model).is_absolute() else model
+    return Path(model).name if Path(model).is_absolute() or model.startswith(".") or Path(model).exists() else model
 
 
 def _dataset(report: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from tunesmith.evaluation.document import document
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.overlays import Line, Spot, cost_and_quality, legend, overlaid
 from tunesmith.evaluation.sections import cell, head_row, long_table, row_head, section
+from tunesmith.evaluation.verdict import SMALL
 from tunesmith.evaluation.wording import (
     count,
     duration,
@@ -50,6 +51,11 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
         f"{' and '.join(alike)} {'has' if len(alike) == 1 else 'have'} the best {metric_title(primary)}: "
         f"{with_interval(_interval(best['metrics'][primary]))} on {rows_of(found['rows'], 'test row')} that all runs have."
     ]
+    if found["rows"] < SMALL:
+        lines.append(f"Only {rows_of(found['rows'], 'row')} to compare on: take every figure as rough.")
+    apart = [f"{name} {count(rows)}" for name, rows in found["rows_of"].items() if rows != found["rows"]]
+    if apart:
+        lines.append(f"Only the rows that all have count; tested were: {', '.join(apart)}.")
     pairs = len(found["pairs"])
     corrected = f" (corrected for {pairs} pairs)" if pairs > 1 else ""
     for other in rank[1:]:
@@ -86,9 +92,9 @@ def _interval(plain: Mapping[str, float]) -> Interval:
 def _head(found: Mapping[str, Any]) -> str:
     first, *rest = comparison_lines(found)
     quiet = "".join(f"<p>{text(line)}</p>" for line in rest)
-    apart = [f"{name} {count(rows)}" for name, rows in found["rows_of"].items() if rows != found["rows"]]
-    if apart:
-        quiet += f'<p class="warning">Only the rows that all have count; tested were: {text(", ".join(apart))}.</p>'
+    if found["left_out"]:
+        names = ", ".join(metric_title(name) for name in found["left_out"])
+        quiet += f'<p class="warning">Not of the same rows or tokens in all runs, so not compared: {text(names)}.</p>'
     return (
         f'<header><h1>{len(found["runs"])} runs</h1></header><section class="verdict"><p class="lead">{text(first)}</p>'
         f'<div class="quiet">{quiet}</div></section>'

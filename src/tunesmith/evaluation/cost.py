@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.carbon import intensity_of
 from tunesmith.energy import CORE_WATTS, ESTIMATE, MEMORY_WATTS, NVML, Joules
-from tunesmith.evaluation.wording import duration
+from tunesmith.evaluation.wording import duration, times_of
 from tunesmith.phases import EVIDENCE, OTHER, TRAINING, Time, summed
 from tunesmith.recipe import CostSpec
 
@@ -188,7 +188,7 @@ def evidence_said(evidence: Mapping[str, Any]) -> str:
     """How much the proof took of the processor, beside training."""
     said = duration(evidence["cpu_seconds"], "CPU")
     share = evidence["of_training"]
-    return said if share is None else f"{said}, {100 * share:.3g} % of what training took"
+    return said if share is None else f"{said}, {times_of(share)} what training took"
 
 
 def cost_lines(cost: Cost) -> tuple[str, ...]:

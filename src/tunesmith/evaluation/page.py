@@ -48,7 +48,7 @@ from tunesmith.evaluation.wording import (
 STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
 MANY = 3  # metrics that fit beside each other with their intervals
 # Findings of the result, told with the verdict as in the terminal.
-BESIDE = ("leak_effect", "overfitting", "retention", "unkept", "nearer", "surer")
+BESIDE = ("grouped", "leak_effect", "overfitting", "retention", "unkept", "nearer", "surer")
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
 TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
@@ -70,13 +70,22 @@ def _sections(report: Mapping[str, Any]) -> list[str]:
         _shares(report),
         _learning(report),
         *(view(name).show(report[name], report["rows_tested"]) for name in report["views"]),
-        *(panel(name).show(report["evidence"][name], report) for name in PANELS if name in report["evidence"]),
+        *(_panel(name, report) for name in PANELS if report["evidence"].get(name)),
         mistakes_section(report),
         data_section(report),
         settings_section(report),
         cost_section(report),
         reproduce_section(report),
     ]
+
+
+def _panel(name: str, report: Mapping[str, Any]) -> str:
+    """A section of the evidence; where it cannot be drawn that is said, and the rest of the page stands."""
+    try:
+        return panel(name).show(report["evidence"][name], report)
+    except Exception as error:
+        said = f"It could not be drawn ({type(error).__name__}); its figures are in report.json. Please report it."
+        return section(name, text(_first_upper(name.replace("_", " "))), text(said), "")
 
 
 def _head(report: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith.energy import ESTIMATE
 from tunesmith.evaluation.charts import breakable, text
 from tunesmith.evaluation.cost import amount, money_amount, took_said, two_digits, watt_hours
-from tunesmith.evaluation.wording import count, duration, memory, short_count
+from tunesmith.evaluation.wording import count, duration, memory, short_count, times_of
 from tunesmith.recipe import yaml_text
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
@@ -188,7 +188,7 @@ def _reckoned(cost: Mapping[str, Any]) -> str:
         lines.append(("Forecast", duration(forecast["seconds"]), told))
     if proof is not None:
         share, what = proof["of_training"], "audit, rivals and measuring"
-        why = what if share is None else f"{what}: {100 * share:.3g} % of what training took"
+        why = what if share is None else f"{what}: {times_of(share)} what training took"
         lines.append(("The proof", duration(proof["cpu_seconds"], "CPU"), why))
     if not lines:
         return ""

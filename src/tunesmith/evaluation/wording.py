@@ -148,5 +148,10 @@ def _brief(amount: float) -> str:
     return f"{amount:.1f}" if amount < 9.95 else f"{amount:.0f}"
 
 
+def times_of(share: float) -> str:
+    """(0.43) -> "43 % of"; (16.1) -> "16 times"."""
+    return f"{100 * share:.0f} % of" if share < 2 else f"{share:.0f} times"
+
+
 def memory(megabytes: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"

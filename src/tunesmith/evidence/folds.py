@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from tunesmith.evaluation.intervals import compare
-from tunesmith.evaluation.wording import figures, gain_with_interval, metric_title, p_value, rows_of, with_interval
+from tunesmith.evaluation.intervals import Comparison, compare
+from tunesmith.evaluation.wording import rows_of
 from tunesmith.evidence.base import Found, Subject
+from tunesmith.tasks._weighted import Weighted
 from tunesmith.tasks.base import Scores
 
 
-def gather(subject: Subject) -> Found | None:
-    """The primary metric of all folds' rows together, with its gains; None where no folds were asked for.
+def over_folds(subject: Subject) -> tuple[Scores, Comparison] | None:
+    """The primary metric of all folds' rows together, beside the rivals that every fold has; None without folds.
 
     The intervals are over rows. That the folds' models learned from many of the same rows is not in them (Bengio and
     Grandvalet 2004): they are a little too narrow, as every interval of cross-validation.
@@ -21,22 +22,29 @@ def gather(subject: Subject) -> Found | None:
     if not subject.folds:
         return None
     own, asked = subject.test.scores, subject.recipe.evaluation
-    first = subject.recipe.data.own_fold + 1
-    parts = sorted([(first, own), *((fold.number, fold.scores) for fold in subject.folds)], key=lambda part: part[0])
     rivals = {
-        item.name: [item.scores, *(fold.rivals[item.name] for fold in subject.folds)]
+        item.name: pooled([item.scores, *(fold.rivals[item.name] for fold in subject.folds)])
         for item in subject.baselines
         if all(item.name in fold.rivals for fold in subject.folds)
     }
     whole = pooled([own, *(fold.scores for fold in subject.folds)])
-    found = compare(
-        whole, {name: pooled(of) for name, of in rivals.items()}, asked.resamples, asked.confidence, subject.recipe.seed
-    )
+    return whole, compare(whole, rivals, asked.resamples, asked.confidence, subject.recipe.seed)
+
+
+def gather(subject: Subject) -> Found | None:
+    """The figures of all folds' rows, which the verdict is about, and fold by fold; None where no folds were asked for."""
+    over = over_folds(subject)
+    if over is None:
+        return None
+    whole, found = over
+    own = subject.test.scores
+    first = subject.recipe.data.own_fold + 1
+    parts = sorted([(first, own), *((fold.number, fold.scores) for fold in subject.folds)], key=lambda part: part[0])
     what = {item.name: item.what for item in subject.baselines}
-    primary = own.primary
+    primary, rows = own.primary, len(whole.columns["truth"])
     data: dict[str, Any] = {
         "folds": [{"fold": number, "rows": len(of.columns["truth"]), "value": of.value()} for number, of in parts],
-        "rows": len(whole.columns["truth"]),
+        "rows": rows,
         "metric": asdict(found.metrics[primary]),
         "rivals": [
             {
@@ -47,21 +55,17 @@ def gather(subject: Subject) -> Found | None:
                 "p": found.tests[name].p,
                 "adjusted": found.tests[name].adjusted,
             }
-            for name in rivals
+            for name in found.baselines
         ],
     }
+    every = len(parts) == subject.recipe.data.folds
+    which = "" if every else f" ({len(parts)} of {subject.recipe.data.folds} folds)"
     line = (
-        f"Over all {rows_of(data['rows'], 'row')}, each tested by one of {len(parts)} models that did not see it, "
-        f"{metric_title(primary)} is {with_interval(found.metrics[primary])}"
+        f"The verdict is over {'all ' if every else ''}{rows_of(rows, 'row')}, each tested by one of {len(parts)} models "
+        f"that did not see it{which}. Delivered is the model of fold {first}, which learned from "
+        f"{rows_of(len(subject.train), 'row')} and is what the rest of the report is about."
     )
-    if rivals:
-        lower = primary in own.lower
-        best = (min if lower else max)(rivals, key=lambda name: found.baselines[name][primary].value)
-        line += (
-            f", against {figures(found.baselines[best][primary].value)[0]} for {what[best]} "
-            f"({gain_with_interval(found.gains[best], lower)}, {p_value(found.tests[best].p)})"
-        )
-    return Found(data, said=(f"{line}.",))
+    return Found(data, said=(line,))
 
 
 def pooled(parts: Sequence[Scores]) -> Scores:
@@ -69,6 +73,9 @@ def pooled(parts: Sequence[Scores]) -> Scores:
     import numpy as np
 
     first = parts[0]
+    metric = first.metrics[first.primary]
+    if isinstance(metric, Weighted):  # correlations know no unit, and models of several folds share none: ranks in each
+        parts = [replace(part, columns={**part.columns, **metric.common(part.columns)}) for part in parts]
     shared = [name for name in first.columns if all(name in part.columns for part in parts)]
     columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in shared}
     rows = np.concatenate(

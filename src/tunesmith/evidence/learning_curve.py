@@ -226,6 +226,8 @@ def _flipped(error: Interval, lower: bool) -> Interval:
 
 def _says(gain: Interval, value: float, lower: bool) -> str:
     hardly = HARDLY_OF * value if lower else HARDLY
+    if gain.low == gain.high:
+        return "unclear"  # no resample differs: too few rows, or all of them right
     if gain.high < hardly:
         return "hardly"
     return "helps" if gain.low > 0 and gain.value >= hardly else "unclear"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.evaluation.intervals import standard_error
+from tunesmith.evaluation.verdict import PROBE
 from tunesmith.evaluation.wording import digits_for, figures, metric_title
 from tunesmith.evidence.base import Found, Subject
 
@@ -18,11 +20,14 @@ def gather(subject: Subject) -> Found | None:
     scores = subject.test.scores
     own = {name: scores.value(name) for name in scores.metrics}
     seeds = [subject.recipe.seed, *(item.seed for item in subject.repeats)]
-    by_metric = {
-        name: _spread([value, *(item.metrics[name] for item in subject.repeats)])
-        for name, value in own.items()
-        if all(name in item.metrics for item in subject.repeats)
-    }
+    by_metric: dict[str, dict[str, Any]] = {}
+    for name, value in own.items():
+        others = [item.metrics.get(name) for item in subject.repeats]
+        known = [one for one in others if one is not None]
+        if math.isfinite(value) and len(known) == len(others):
+            by_metric[name] = _spread([value, *known])
+    if scores.primary not in by_metric:
+        return None  # it says nothing of these rows
     primary = scores.primary
     spread, error = by_metric[primary], standard_error(scores)
     best = _best_rival(subject)
@@ -44,7 +49,8 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 def _best_rival(subject: Subject) -> tuple[str, float] | None:
     scores = subject.test.scores
-    values = [(item.what, item.scores.value(scores.primary)) for item in subject.baselines]
+    own = {PROBE} if subject.recipe.method.part_name() == "head" else set()  # which is that very thing
+    values = [(item.what, item.scores.value(scores.primary)) for item in subject.baselines if item.name not in own]
     if not values:
         return None
     return (min if scores.primary in scores.lower else max)(values, key=lambda pair: pair[1])
@@ -67,4 +73,4 @@ def _said(primary: str, data: Mapping[str, Any]) -> str:
     rival = data["rival"]
     if rival is None:
         return line
-    return f"{line} It is better than {rival['what']} ({figures(rival['value'])[0]}) from {rival['ahead']} of them."
+    return f"{line} From {rival['ahead']} of them it is better than {rival['what']} ({figures(rival['value'])[0]})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -116,6 +117,8 @@ def _weighed(
         counted, rest = replace(item, rows=rows[part]), np.delete(np.arange(len(rows)), part)
         if way.listed or chance.get(place, 1.0) <= 1 - asked.confidence:
             one, other = measured(part), measured(rest)
+            if math.isnan(one.value) or math.isnan(other.value):
+                continue  # the metric says nothing of these rows
             better = apart(one, other, scores.primary in scores.lower)
         else:
             one, other = (_alone(scores.take(some).value()) for some in (part, rest))

@@ -33,11 +33,12 @@ def meters_of(
     if not network.pretrained or set(plan.trainable) <= network.fresh:
         return []
     asked = recipe.retention
-    if not asked.measure and asked.budget is None and asked.probe is None:
+    measured = asked.measure and not recipe.evaluation.quick
+    if not measured and asked.budget is None and asked.probe is None:
         return []
     network = untouched()
     found = probe_on(recipe, prepared, network, limit)
-    if asked.measure or (asked.budget is not None and not found):
+    if measured or (asked.budget is not None and not found):
         found += _of_general_text(recipe, prepared, network, limit)
     for meter in found:
         if asked.budget is not None and 0 < asked.budget < meter.least:

