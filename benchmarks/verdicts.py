@@ -69,7 +69,9 @@ def measured(name: str, shared: Path, reports: Path) -> dict[str, Any]:
         hand = by_hand(report, run / "predictions")
         size = (run / "report.html").stat().st_size
     reports.mkdir(parents=True, exist_ok=True)
-    whole = json.dumps(without_pictures(report), ensure_ascii=False, indent=1).replace(f"{shared.resolve()}/", "")
+    whole = json.dumps(without_pictures(report), ensure_ascii=False, indent=1)
+    for place in (shared.resolve(), folder):  # paths of this machine
+        whole = whole.replace(f"{place}/", "")
     (reports / f"{name}.json").write_text(whole, encoding="utf-8")
     cost = report["cost"]
     training = cost["evidence"]["cpu_seconds"] / cost["evidence"]["of_training"]
