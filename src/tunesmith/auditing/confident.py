@@ -38,44 +38,7 @@ def confident_classes(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarra
     return np.where(reached.any(axis=1), best, -1)
 
 
-def confident_joint(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[classes, classes] of float: rows labelled i that are of class j, estimated; the sums of its rows are the labels'
-    counts (section 3.1, equations 1 and 3)."""
-    import numpy as np
-
-    classes = probabilities.shape[1]
-    found = confident_classes(probabilities, truth)
-    sure = found >= 0
-    joint = np.zeros((classes, classes))
-    np.add.at(joint, (truth[sure], found[sure]), 1.0)
-    counts = np.bincount(truth, minlength=classes)
-    sums = joint.sum(axis=1)
-    bare = sums == 0  # labelled, but never confidently anything: taken at their word
-    joint[bare, bare] = counts[bare]
-    return joint * (counts / np.where(bare, np.maximum(counts, 1), sums))[:, None]
-
-
 def off_diagonal(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """[rows] of bool: rows that are confidently of another class than their label (section 3.2, method 2)."""
     found = confident_classes(probabilities, truth)
     return (found >= 0) & (found != truth)
-
-
-def by_noise_rate(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[rows] of bool: for each pair of label i and other class j, as many rows labelled i as the joint puts there, those
-    first that are much likelier j than i (section 3.2, method 4)."""
-    import numpy as np
-
-    joint = confident_joint(probabilities, truth)
-    own = probabilities[np.arange(len(truth)), truth]
-    flagged = np.zeros(len(truth), dtype=bool)
-    for label in np.unique(truth):
-        rows = np.flatnonzero(truth == label)
-        for other in np.flatnonzero(np.round(joint[label]) > 0):
-            if other == label:
-                continue
-            margin = probabilities[rows, other] - own[rows]
-            most = int(np.round(joint[label, other]))
-            flagged[rows[np.argsort(-margin, kind="stable")[:most]]] = True
-    best = probabilities.argmax(axis=1)
-    return flagged & (best != truth)

@@ -58,7 +58,15 @@ def audit(
     """
     from tunesmith.auditing.inspecting import NO_MODEL, inspect
 
-    flags = Flags(data, NO_MODEL if model is None else model, None, task, text, pair, label_of(label), group)
+    flags = Flags(
+        data=data,
+        model=NO_MODEL if model is None else model,
+        task=task,
+        text=text,
+        pair=pair,
+        label=label_of(label),
+        group=group,
+    )
     recipe = recipe_of(None, flags, ALL_ROWS)
     if fix is not None:
         _check_free(fix)

@@ -79,7 +79,7 @@ TimeColumn = Annotated[
 RUN_FILES = ("recipe.yaml", "resolved.yaml", "manifest.json", "events.jsonl")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flags:
     """What the flags of `train` say; None where a flag was not given."""
 

@@ -51,7 +51,11 @@ def preview(
     json_lines: Json = False,
 ) -> None:
     """Show what rows become: tokens read, tokens cut, what is learned."""
-    recipe = recipe_of(recipe_file, Flags(data, model, None, task, text, pair, label_of(label)), settings or ())
+    recipe = recipe_of(
+        recipe_file,
+        Flags(data=data, model=model, task=task, text=text, pair=pair, label=label_of(label)),
+        settings or (),
+    )
     from tunesmith.previewing import preview as found_of
 
     with plain_warnings():

@@ -138,8 +138,23 @@ def train(
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
-    chosen = label_of(label), group, seed, quick, folds, seeds, time, label_of(slices)
-    recipe = recipe_of(recipe_file, Flags(data, model, method, task, text, pair, *chosen), settings or ())
+    flags = Flags(
+        data=data,
+        model=model,
+        method=method,
+        task=task,
+        text=text,
+        pair=pair,
+        label=label_of(label),
+        group=group,
+        seed=seed,
+        quick=quick,
+        folds=folds,
+        seeds=seeds,
+        time=time,
+        slices=label_of(slices),
+    )
+    recipe = recipe_of(recipe_file, flags, settings or ())
     check_free(out)
     from tunesmith import pipeline
 

@@ -14,7 +14,6 @@ from tunesmith.data.words import words_of
 from tunesmith.errors import DataError, Problems, did_you_mean
 
 FEWEST_ROWS = 4
-FILL_IN = "fill it in, or take the rows out"
 ON_ONE_SIDE = "keep such rows on one side, so that the result is about texts that are new to the model"
 JOINT = "\x1f"  # between the texts of a row in its key: no text key holds one, since it counts as white space
 
