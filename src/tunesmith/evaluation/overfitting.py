@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.findings import Finding
 from tunesmith.evaluation.health import Check
-from tunesmith.evaluation.intervals import standard_error
+from tunesmith.evaluation.intervals import Interval, standard_error
+from tunesmith.evaluation.subsets import apart
 from tunesmith.evaluation.wording import figures, metric_title, rows_of
 
 if TYPE_CHECKING:
@@ -41,24 +42,32 @@ def gap_between(trained: Scores, tested: Scores, confidence: float) -> Gap:
     10): the normal one has no width where no mistake is seen, which is usual on training rows.
     """
     name = tested.primary
-    here, there = trained.value(name), tested.value(name)
-    better = there - here if name in tested.lower else here - there
-    rows, others = len(trained.of(name)["truth"]), len(tested.of(name)["truth"])
     times = NormalDist().inv_cdf((1 + confidence) / 2)
-    if name in tested.shares:
-        (low, high), (least, most) = _wilson(here, rows, times), _wilson(there, others, times)
-        below, above = math.hypot(here - low, most - there), math.hypot(high - here, there - least)
-    else:
-        below = above = times * math.hypot(standard_error(trained, name), standard_error(tested, name))
-    return Gap(name, here, there, rows, better, better - below, better + above)
+    counted = name in tested.shares
+    here, there = (
+        _wilson(scores.value(name), _rows(scores, name), times) if counted else _normal(scores, name, times)
+        for scores in (trained, tested)
+    )
+    gap = apart(here, there, name in tested.lower)
+    return Gap(name, here.value, there.value, _rows(trained, name), gap.value, gap.low, gap.high)
 
 
-def _wilson(share: float, rows: int, times: float) -> tuple[float, float]:
+def _rows(scores: Scores, metric: str) -> int:
+    return len(scores.of(metric)["truth"])
+
+
+def _normal(scores: Scores, metric: str, times: float) -> Interval:
+    """`times` standard errors to each side."""
+    value, reach = scores.value(metric), times * standard_error(scores, metric)
+    return Interval(value, value - reach, value + reach)
+
+
+def _wilson(share: float, rows: int, times: float) -> Interval:
     """The score interval of a share (Wilson 1927), `times` standard errors to each side."""
     square = times * times / rows
     middle = (share + square / 2) / (1 + square)
     reach = times / (1 + square) * math.sqrt(share * (1 - share) / rows + square / (4 * rows))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    return Interval(share, max(0.0, middle - reach), min(1.0, middle + reach))
 
 
 def overfitting(gap: Gap | None, points: Sequence[EvaluationPoint], lower: Sequence[str]) -> Finding | None:
