@@ -32,7 +32,12 @@ def breakable(value: object) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+    return "–" if value is None else minus(f"{value:.{digits}f}")
+
+
+def minus(figures: str) -> str:
+    """With minus signs in place of hyphens."""
+    return figures.replace("-", MINUS)
 
 
 def small(value: float) -> str:

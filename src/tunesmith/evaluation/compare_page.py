@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.evaluation.charts import MINUS, Whisker, scale_of, text, whiskers
+from tunesmith.evaluation.charts import Whisker, minus, scale_of, text, whiskers
 from tunesmith.evaluation.document import document
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.intervals import Interval, interval_of
 from tunesmith.evaluation.overlays import Line, Spot, cost_and_quality, legend, overlaid
 from tunesmith.evaluation.sections import cell, head_row, long_table, row_head, section
 from tunesmith.evaluation.verdict import SMALL
@@ -20,6 +20,7 @@ from tunesmith.evaluation.wording import (
     metric_title,
     p_value,
     rows_of,
+    sentence_case,
     with_interval,
 )
 
@@ -49,7 +50,7 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     alike = [run["name"] for run in rank if run["metrics"][primary]["value"] == best["metrics"][primary]["value"]]
     lines = [
         f"{' and '.join(alike)} {'has' if len(alike) == 1 else 'have'} the best {metric_title(primary)}: "
-        f"{with_interval(_interval(best['metrics'][primary]))} on {rows_of(found['rows'], 'test row')} that all runs have."
+        f"{with_interval(interval_of(best['metrics'][primary]))} on {rows_of(found['rows'], 'test row')} that all runs have."
     ]
     if found["rows"] < SMALL:
         lines.append(f"Only {rows_of(found['rows'], 'row')} to compare on: take every figure as rough.")
@@ -73,7 +74,7 @@ def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, fl
     for pair in found["pairs"]:
         plain = pair["differences"][found["primary"]]
         if (pair["to"], pair["from"]) == (best, other):
-            return _interval(plain), pair["adjusted"]
+            return interval_of(plain), pair["adjusted"]
         if (pair["to"], pair["from"]) == (other, best):
             turned = Interval(-plain["value"], -plain["high"], -plain["low"])
             return turned, pair["adjusted"]
@@ -83,10 +84,6 @@ def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, fl
 def _told(gain: Interval, adjusted: float, confidence: float) -> str:
     sure = adjusted < 1 - confidence and (gain.low > 0 or gain.high < 0)
     return "more than luck explains" if sure else "that can be luck"
-
-
-def _interval(plain: Mapping[str, float]) -> Interval:
-    return Interval(plain["value"], plain["low"], plain["high"])
 
 
 def _head(found: Mapping[str, Any]) -> str:
@@ -103,34 +100,34 @@ def _head(found: Mapping[str, Any]) -> str:
 
 def _figures(found: Mapping[str, Any]) -> str:
     primary = found["primary"]
-    marks = [(run["name"], _interval(run["metrics"][primary])) for run in found["runs"]]
+    marks = [(run["name"], interval_of(run["metrics"][primary])) for run in found["runs"]]
     rows = [Whisker(name, i.value, i.low, i.high, with_interval(i)) for name, i in marks]
     drawn = whiskers(rows, scale_of([edge for _, i in marks for edge in (i.low, i.high)]))
     names = list(found["runs"][0]["metrics"])
     lines = [
         row_head(run["name"])
         + cell(run["method"])
-        + "".join(cell(with_interval(_interval(run["metrics"][name])), "n") for name in names)
+        + "".join(cell(with_interval(interval_of(run["metrics"][name])), "n") for name in names)
         + cell(duration(run["cost"]["cpu_seconds"], "CPU"), "n")
         + cell(memory(run["cost"]["peak_memory_mb"]), "n")
         for run in found["runs"]
     ]
-    titles = (f"#{_title(metric_title(name, found['lower']))}" for name in names)
+    titles = (f"#{sentence_case(metric_title(name, found['lower']))}" for name in names)
     table = long_table(("Run", "Method", *titles, "#Processor", "#Memory"), lines, "runs")
     lead = f"On {rows_of(found['rows'], 'test row')}. Brackets are {100 * found['confidence']:g} % intervals over them."
-    return section("figures", _title(metric_title(primary)), text(lead), f"{drawn}{table}")
+    return section("figures", sentence_case(metric_title(primary)), text(lead), f"{drawn}{table}")
 
 
 def _pairs(found: Mapping[str, Any]) -> str:
     primary, lower = found["primary"], found["primary"] in found["lower"]
-    gains = [(pair, _interval(pair["differences"][primary])) for pair in found["pairs"]]
+    gains = [(pair, interval_of(pair["differences"][primary])) for pair in found["pairs"]]
     rows = [
         Whisker(
             f"{pair['to']} over {pair['from']}",
             gain.value,
             gain.low,
             gain.high,
-            f"{_minus(gain_with_interval(gain, lower))}, {p_value(pair['adjusted'])}",
+            f"{minus(gain_with_interval(gain, lower))}, {p_value(pair['adjusted'])}",
         )
         for pair, gain in gains
     ]
@@ -141,19 +138,19 @@ def _pairs(found: Mapping[str, Any]) -> str:
     lines = [
         row_head(f"{pair['to']} over {pair['from']}")
         + "".join(
-            cell(_minus(gain_with_interval(_interval(pair["differences"][name]), name in found["lower"])), "n")
+            cell(minus(gain_with_interval(interval_of(pair["differences"][name]), name in found["lower"])), "n")
             for name in others
         )
         for pair, _ in gains
     ]
-    heads = ("Pair", *(f"#{_title(metric_title(name))}" for name in others))
+    heads = ("Pair", *(f"#{sentence_case(metric_title(name))}" for name in others))
     table = long_table(heads, lines, "pairs") if others else ""
     return section("pairs", "Differences", text(lead), whiskers(rows, scale, zero=True) + table)
 
 
 def _cost(found: Mapping[str, Any]) -> str:
     primary, lower = found["primary"], found["primary"] in found["lower"]
-    of_run = [(run, _interval(run["metrics"][primary]), run["cost"]["cpu_seconds"]) for run in found["runs"]]
+    of_run = [(run, interval_of(run["metrics"][primary]), run["cost"]["cpu_seconds"]) for run in found["runs"]]
 
     def beaten(value: float, cost: float) -> bool:
         return any(
@@ -164,7 +161,7 @@ def _cost(found: Mapping[str, Any]) -> str:
     spots = [Spot(run["name"], cost, i.value, i.low, i.high, not beaten(i.value, cost)) for run, i, cost in of_run]
     best = ", ".join(spot.name for spot in spots if spot.best)
     lead = f"Nothing here is both cheaper and better than: {best}."
-    drawn = cost_and_quality(_title(metric_title(primary, found["lower"])), "CPU seconds", spots)
+    drawn = cost_and_quality(sentence_case(metric_title(primary, found["lower"])), "CPU seconds", spots)
     return section("cost", "Cost against quality", text(lead), legend([run["name"] for run in found["runs"]]) + drawn)
 
 
@@ -214,11 +211,3 @@ def _settings(found: Mapping[str, Any], names: Sequence[str]) -> str:
     )
     table = f'<div class="scroll"><table>{head_row("Setting", *names)}<tbody>{lines}</tbody></table></div>'
     return section("settings", "What differs in the recipes", "As asked, and as worked out.", table)
-
-
-def _title(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _minus(words: str) -> str:
-    return words.replace("-", MINUS)

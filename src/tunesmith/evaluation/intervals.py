@@ -28,6 +28,11 @@ class Interval:
     high: float
 
 
+def interval_of(plain: Mapping[str, float]) -> Interval:
+    """One from the plain data of a report."""
+    return Interval(plain["value"], plain["low"], plain["high"])
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A model's test scores beside those of its baselines, all on the same examples."""

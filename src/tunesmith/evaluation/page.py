@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.evaluation.charts import (
-    MINUS,
     Curve,
     Whisker,
     curve,
+    minus,
     number,
     scale_of,
     small,
@@ -19,7 +19,7 @@ from tunesmith.evaluation.charts import (
     whiskers,
 )
 from tunesmith.evaluation.document import document
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.intervals import Interval, interval_of
 from tunesmith.evaluation.panels import PANELS, panel
 from tunesmith.evaluation.sections import (
     cell,
@@ -42,6 +42,7 @@ from tunesmith.evaluation.wording import (
     metric_title,
     p_value,
     rows_of,
+    sentence_case,
     with_interval,
 )
 
@@ -85,7 +86,7 @@ def _panel(name: str, report: Mapping[str, Any]) -> str:
         return panel(name).show(report["evidence"][name], report)
     except Exception as error:
         said = f"It could not be drawn ({type(error).__name__}); its figures are in report.json. Please report it."
-        return section(name, text(_first_upper(name.replace("_", " "))), text(said), "")
+        return section(name, text(sentence_case(name.replace("_", " "))), text(said), "")
 
 
 def _head(report: Mapping[str, Any]) -> str:
@@ -100,8 +101,8 @@ def _head(report: Mapping[str, Any]) -> str:
     quiet += "".join(f'<p class="warning">{_kept_together(sentence)}</p>' for sentence in warnings)
     for item in _beside(report):
         marked = ' class="warning"' if item["kind"] == "unkept" else ""
-        quiet += f"<p{marked}>{_kept_together(_first_upper(item['message']))}.</p>"
-    quiet += "".join(f"<p>{_kept_together(_first_upper(line))}</p>" for line in report.get("beside", ()))
+        quiet += f"<p{marked}>{_kept_together(sentence_case(item['message']))}.</p>"
+    quiet += "".join(f"<p>{_kept_together(sentence_case(line))}</p>" for line in report.get("beside", ()))
     facts = [("Model", "model"), ("Method", "method"), ("Task", "task")]
     listed = "".join(f"<div><dt>{name}</dt><dd>{text(report[key])}</dd></div>" for name, key in facts)
     return (
@@ -124,19 +125,15 @@ def _kept_together(sentence: str) -> str:
     return re.sub(figures_with_p, r'<span class="kept-together">\g<0></span>', words)
 
 
-def _interval(plain: Mapping[str, float]) -> Interval:
-    return Interval(plain["value"], plain["low"], plain["high"])
-
-
 def _result(report: Mapping[str, Any]) -> str:
     primary, baselines = report["primary"], report["baselines"]
     own = f"This model ({report['method']})"
-    marks = [(own, _interval(report["metrics"][primary]))]
-    marks += [(_first_upper(item["what"]), _interval(item["metrics"][primary])) for item in baselines]
+    marks = [(own, interval_of(report["metrics"][primary]))]
+    marks += [(sentence_case(item["what"]), interval_of(item["metrics"][primary])) for item in baselines]
     near = [edge for i in _near([i for _, i in marks], primary in report["lower"]) for edge in (i.low, i.high)]
     rows = [Whisker(name, i.value, i.low, i.high, with_interval(i), name == own) for name, i in marks]
     share = 100 * report["confidence"]
-    body = f"<h3>{text(_first_upper(metric_title(primary)))}</h3>{whiskers(rows, scale_of(near, *_bounds(marks)))}"
+    body = f"<h3>{text(sentence_case(metric_title(primary)))}</h3>{whiskers(rows, scale_of(near, *_bounds(marks)))}"
     if report["gains"]:
         body += f"<h3>Gain over each baseline, on the same test rows</h3>{_gains(report)}"
     tested = report["rows_tested"]
@@ -163,7 +160,7 @@ def _near(marks: list[Interval], lower: bool) -> list[Interval]:
 
 def _gains(report: Mapping[str, Any]) -> str:
     named = {item["name"]: item["what"] for item in report["baselines"]}
-    gains = {name: _interval(plain) for name, plain in report["gains"].items() if name in named}
+    gains = {name: interval_of(plain) for name, plain in report["gains"].items() if name in named}
     reach = min(max(abs(i.low), abs(i.high)) for i in gains.values())
     near = [edge for i in gains.values() if abs(i.value) <= TIMES * reach for edge in (i.low, i.high)]
     tests = report.get("tests", {})  # which reports of earlier versions have not
@@ -173,7 +170,7 @@ def _gains(report: Mapping[str, Any]) -> str:
             i.value,
             i.low,
             i.high,
-            _minus(gain_with_interval(i, report["primary"] in report["lower"]))
+            minus(gain_with_interval(i, report["primary"] in report["lower"]))
             + (f", {p_value(tests[name]['p'])}" if name in tests else ""),
         )
         for name, i in gains.items()
@@ -201,12 +198,12 @@ def _metrics(report: Mapping[str, Any], own: str) -> str:
     cost = report["cost"]
     proof = 0.0 if cost["evidence"] is None else cost["evidence"]["seconds"]
     models = [(own, report["metrics"], cost["seconds"] - proof)]
-    models += [(_first_upper(item["what"]), item["metrics"], item["seconds"]) for item in report["baselines"]]
+    models += [(sentence_case(item["what"]), item["metrics"], item["seconds"]) for item in report["baselines"]]
     lines = []
     for what, metrics, seconds in models:
         cells = "".join(f'<td class="n">{_with_small_interval(metrics[name])}</td>' for name in names)
         lines.append(f"<tr>{row_head(what)}{cells}{cell(duration(seconds), 'n')}</tr>")
-    heads = head_row("Model", *(f"#{_first_upper(metric_title(name, report['lower']))}" for name in names), "#Took")
+    heads = head_row("Model", *(f"#{sentence_case(metric_title(name, report['lower']))}" for name in names), "#Took")
     many = " many" if len(names) > MANY else ""
     return f'<div class="scroll"><table class="metrics{many}">{heads}<tbody>{"".join(lines)}</tbody></table></div>'
 
@@ -216,7 +213,7 @@ def _with_small_interval(plain: Mapping[str, float | None]) -> str:
     known = [edge for edge in edges if edge is not None]
     if len(known) < len(edges):
         return number(None)
-    value, low, high = map(_minus, figures(*known))
+    value, low, high = map(minus, figures(*known))
     return f"{value} <small>[{low}, {high}]</small>"
 
 
@@ -276,7 +273,7 @@ def _shares(report: Mapping[str, Any]) -> str:
         )
     if len(of_lost) == len(points):
         caption = f"taken: {number(of_lost[kept][1], 1)} %"
-        title = f"{_first_upper(tried['loses'])}, %"
+        title = f"{sentence_case(tried['loses'])}, %"
         drawn.append(Curve(title, caption, of_lost, dots=True, marked=kept, across="share"))
     body = f'<div class="curves">{"".join(curve(item) for item in drawn)}</div>'
     said = "By the share of the base's own weights in the delivered ones."
@@ -286,11 +283,3 @@ def _shares(report: Mapping[str, Any]) -> str:
 def _foot(report: Mapping[str, Any]) -> str:
     made = f"Tunesmith {text(report['tunesmith'])} · seed {text(report['seed'])}"
     return f"<footer>{made} · the same figures are in report.json</footer>"
-
-
-def _first_upper(words: str) -> str:
-    return words[:1].upper() + words[1:]
-
-
-def _minus(figures: str) -> str:
-    return figures.replace("-", MINUS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.intervals import interval_of
 from tunesmith.evaluation.wording import metric_title, with_interval
 
 
@@ -36,4 +36,4 @@ def result_table(report: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
 
 
 def _cell(plain: dict[str, float]) -> str:
-    return with_interval(Interval(plain["value"], plain["low"], plain["high"]))
+    return with_interval(interval_of(plain))

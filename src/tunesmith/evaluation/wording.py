@@ -43,6 +43,11 @@ def metric_title(name: str, lower: Collection[str] = ()) -> str:
     return f"{title} (lower is better)" if name in lower else title
 
 
+def sentence_case(words: str) -> str:
+    """With its first letter as a capital, and the others as they are."""
+    return words[:1].upper() + words[1:]
+
+
 def count(number: int) -> str:
     """1234567 -> "1,234,567"."""
     return f"{number:,}"

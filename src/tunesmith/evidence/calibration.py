@@ -24,7 +24,7 @@ from tunesmith.evaluation.calibrating import (
     reliability,
     risk_coverage,
 )
-from tunesmith.evaluation.intervals import Interval, binomial, bootstrap
+from tunesmith.evaluation.intervals import Interval, binomial, bootstrap, interval_of
 from tunesmith.evaluation.wording import rows_of, with_interval
 from tunesmith.evidence.base import Found, Subject
 from tunesmith.tasks._certainty import class_places, evidence_of, label_table
@@ -146,10 +146,7 @@ def _asked(subject: Subject, rows: Sequence[dict[str, Any]]) -> list[str]:
         return [f"No threshold for {wanted} is proven: {row['unproven']}."]
     if row["precision"] is None:
         return [f"At {wanted} none of the test rows is answered: no probability is above {row['above']:.4g}."]
-    right, share = (
-        with_interval(Interval(row[name]["value"], row[name]["low"], row[name]["high"]))
-        for name in ("precision", "share")
-    )
+    right, share = (with_interval(interval_of(row[name])) for name in ("precision", "share"))
     return [
         f"Above a probability of {row['above']:.4g}, the threshold for {wanted}, {share} of the test rows are answered, and "
         f"{right} of these answers are right."

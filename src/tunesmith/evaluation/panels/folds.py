@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunesmith.evaluation.charts import MINUS, text
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.charts import minus, text
+from tunesmith.evaluation.intervals import interval_of
 from tunesmith.evaluation.sections import cell, head_row, row_head, section
 from tunesmith.evaluation.wording import (
     count,
@@ -22,11 +22,11 @@ from tunesmith.evaluation.wording import (
 def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     primary, lower = report["primary"], report["primary"] in report["lower"]
     own = f"This recipe ({report['method']})"
-    lines = [row_head(own) + cell(with_interval(_interval(data["metric"])), "n") + cell("", "n") + cell("", "n")]
+    lines = [row_head(own) + cell(with_interval(interval_of(data["metric"])), "n") + cell("", "n") + cell("", "n")]
     lines += [
         row_head(item["what"])
-        + cell(with_interval(_interval(item["metric"])), "n")
-        + cell(gain_with_interval(_interval(item["gain"]), lower).replace("-", MINUS), "n")
+        + cell(with_interval(interval_of(item["metric"])), "n")
+        + cell(minus(gain_with_interval(interval_of(item["gain"]), lower)), "n")
         + cell(p_value(item["p"]), "n")
         for item in data["rivals"]
     ]
@@ -44,7 +44,3 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         "training rows is not in them."
     )
     return section("folds", "On every row", text(lead), whole + by_fold)
-
-
-def _interval(plain: Mapping[str, float]) -> Interval:
-    return Interval(plain["value"], plain["low"], plain["high"])

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.evaluation.charts import text
 from tunesmith.evaluation.sections import head_row, section
+from tunesmith.evaluation.wording import sentence_case
 
 
 def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -22,11 +23,7 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 
 
 def _line(item: Mapping[str, Any]) -> str:
-    rule, looked, figure = text(_first_upper(item["rule"])), text(_first_upper(item["looked"])), text(item["figure"])
-    cause = f"<b>{text(_first_upper(item['cause']))}.</b> " if item["cause"] else ""
-    said = f"{cause}{text(_first_upper(item['fix'] or 'fine'))}."
+    rule, looked, figure = text(sentence_case(item["rule"])), text(sentence_case(item["looked"])), text(item["figure"])
+    cause = f"<b>{text(sentence_case(item['cause']))}.</b> " if item["cause"] else ""
+    said = f"{cause}{text(sentence_case(item['fix'] or 'fine'))}."
     return f'<tr><th scope="row">{rule}</th><td>{looked}: {figure}</td><td>{said}</td></tr>'
-
-
-def _first_upper(words: str) -> str:
-    return words[:1].upper() + words[1:]

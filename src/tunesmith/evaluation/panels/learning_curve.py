@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith.evaluation.charts import Scale, scale_of, text, tick_text
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.intervals import interval_of
 from tunesmith.evaluation.sections import head_row, section
 from tunesmith.evaluation.wording import (
     count,
@@ -15,6 +15,7 @@ from tunesmith.evaluation.wording import (
     gain_in_words,
     metric_title,
     rows_of,
+    sentence_case,
     short_count,
 )
 
@@ -79,7 +80,7 @@ def _chart(data: Mapping[str, Any], report: Mapping[str, Any], title: str) -> st
     )
     caption = "by training rows, each mark twice the one before"
     return (
-        f'<figure class="curve growth"><figcaption><b>{text(title[:1].upper() + title[1:])}</b> {caption}</figcaption>'
+        f'<figure class="curve growth"><figcaption><b>{text(sentence_case(title))}</b> {caption}</figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
         f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{text(title)} by training rows">'
         f'{body}</svg><div class="below">{below}</div></div></figure>'
@@ -100,12 +101,12 @@ def _table(data: Mapping[str, Any], title: str) -> str:
         rows.append(_row(item["rows"], "measured", mean, drawn, "", ""))
     for item in data["ahead"]:
         value, low, high = figures(item["value"], item["low"], item["high"])
-        gain = gain_in_words(Interval(**item["gain"]), data["metric"], data["lower"])
+        gain = gain_in_words(interval_of(item["gain"]), data["metric"], data["lower"])
         much, _, between = gain.partition(" [")
         rows.append(
             _row(item["rows"], f"foretold, {item['times']} times", value, f"[{low}, {high}]", much, f"[{between}")
         )
-    heads = head_row("Training rows", f"#{title[:1].upper() + title[1:]}", "#Gain")
+    heads = head_row("Training rows", f"#{sentence_case(title)}", "#Gain")
     return f'<div class="scroll"><table class="many">{heads}<tbody>{"".join(rows)}</tbody></table></div>'
 
 

@@ -6,10 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.evaluation.charts import MINUS, Whisker, number, scale_of, text, whiskers
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.charts import Whisker, minus, number, scale_of, text, whiskers
+from tunesmith.evaluation.intervals import interval_of
 from tunesmith.evaluation.sections import head_row, row_head, section
-from tunesmith.evaluation.wording import count, figures, gain_with_interval, metric_title, rows_of, with_interval
+from tunesmith.evaluation.wording import (
+    count,
+    figures,
+    gain_with_interval,
+    metric_title,
+    rows_of,
+    sentence_case,
+    with_interval,
+)
 
 
 def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -20,7 +28,7 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
 def _slices(data: Mapping[str, Any]) -> str:
     title = metric_title(data["metric"], (data["metric"],) if data["lower"] else ())
     share = f"{100 * data['level']:.2g}\N{NO-BREAK SPACE}%"
-    drawn = f"{title[:1].upper()}{title[1:]} on parts of the {rows_of(data['rows'], 'test row')}"
+    drawn = f"{sentence_case(title)} on parts of the {rows_of(data['rows'], 'test row')}"
     lead = (
         f"{drawn}, each compared with all other rows; dashed: all rows, {figures(data['value'])[0]}. "
         f"{rows_of(data['compared'], 'part')} had enough rows for that. One is called worse only where chance alone would "
@@ -46,9 +54,9 @@ def _worst(data: Mapping[str, Any]) -> str:
 
 
 def _cells(item: Mapping[str, Any], data: Mapping[str, Any], heads: Sequence[str]) -> str:
-    difference = gain_with_interval(_interval(item["better"]), data["lower"]).replace("-", MINUS)
+    difference = minus(gain_with_interval(interval_of(item["better"]), data["lower"]))
     told = (
-        (item["value"]["value"], with_interval(_interval(item["value"]))),
+        (item["value"]["value"], with_interval(interval_of(item["value"]))),
         (item["others"], figures(item["others"])[0]),
         (item["better"]["value"], difference),
         (item["rows"], count(item["rows"])),
@@ -90,7 +98,7 @@ def _marks(family: Mapping[str, Any], data: Mapping[str, Any]) -> list[Whisker]:
             item["value"]["value"],
             item["value"]["low"],
             item["value"]["high"],
-            with_interval(_interval(item["value"])),
+            with_interval(interval_of(item["value"])),
             strong=(item["kind"], item["full"]) in worst,
             bad=(item["kind"], item["full"]) in worst,
         )
@@ -137,7 +145,3 @@ def _picture(picture: Mapping[str, Any]) -> str:
         f'<figure class="{kind}" title="{text(picture["place"])}"><img src="{text(picture["picture"])}" alt="{text(name)}">'
         f"<figcaption>{said}</figcaption></figure>"
     )
-
-
-def _interval(plain: Mapping[str, float]) -> Interval:
-    return Interval(plain["value"], plain["low"], plain["high"])
