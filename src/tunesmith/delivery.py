@@ -15,6 +15,7 @@ from tunesmith.data.images import Picture
 from tunesmith.data.words import Words
 from tunesmith.errors import ArtifactError, ModelError
 from tunesmith.evaluation.infer import infer
+from tunesmith.files import sync_folder, sync_tree, write_whole
 from tunesmith.predictor import Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
@@ -22,8 +23,6 @@ from tunesmith.saved import write_network
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.tasks._certainty import fold_temperature
 from tunesmith.tasks.base import Labels
-from tunesmith.training.ledger import write_whole
-from tunesmith.training.state import sync_folder, sync_tree
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, ModelError, TrainingError, TunesmithError
+from tunesmith.files import make_folder, sync_tree, whole_file
 from tunesmith.memory import keep_few_kernels
 from tunesmith.phases import (
     AUDIT,
@@ -326,24 +327,16 @@ class Session:
 
     def _keep_rows(self) -> None:
         from tunesmith.data.table import table_of, write_exact
-        from tunesmith.training.state import make_folder, sync_tree
 
         if self.table is None:
             return
         path = self.run / OWN_ROWS
         make_folder(path.parent)
-        partial = path.with_name(f".partial-{path.name}")
-        try:
+        with whole_file(path) as partial:
             write_exact(table_of(self.table, "rows"), partial)
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        sync_tree(path.parent)
 
     def _keep_start(self) -> None:
         """Copies what the method reads beside the base, which may change or go while the run lasts."""
-        from tunesmith.training.state import make_folder, sync_tree
-
         files = _method(self.recipe).given_files()
         if files:
             make_folder(self.run / OWN_START)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tunesmith.data.audit import row_key
 from tunesmith.data.encode import Text
+from tunesmith.files import whole_file
 
 FILE = "trained_on.parquet"
 
@@ -18,12 +18,8 @@ def write_seen(run: Path, texts: Iterable[Text]) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    path = run / FILE
-    unfinished = path.with_name(f".{FILE}.unfinished")
-    parquet.write_table(pyarrow.table({"row": pyarrow.array(sorted(map(_hash, texts)), pyarrow.uint64())}), unfinished)
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with whole_file(run / FILE) as partial:
+        parquet.write_table(pyarrow.table({"row": pyarrow.array(sorted(map(_hash, texts)), pyarrow.uint64())}), partial)
 
 
 def seen_line(run: Path, texts: Sequence[Text], swaps: bool = False) -> str:

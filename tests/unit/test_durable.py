@@ -317,18 +317,3 @@ def test_only_blocks_that_learn_drop_out(model_folder: Folder, table_file: Path,
         )
         others = [part for name, part in network.named_modules() if not name.startswith(frozen or ("-",))]
         assert all(part.training for part in others), "where each block learns, nothing else changes"
-
-
-def test_the_folder_s_names_are_synced_with_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunesmith.training.ledger import write_whole
-
-    synced: list[str] = []
-    live = os.fsync
-
-    def fsync(descriptor: int) -> None:
-        live(descriptor)
-        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    write_whole(tmp_path / "a.json", "{}")
-    assert [Path(path).name for path in synced] == [".partial-a.json", tmp_path.name]

@@ -14,7 +14,8 @@ ROOT = Path(tunesmith.__file__).parent
 
 # Lowest first; what stands on one floor does not import its neighbours unless named in BESIDE.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "recipe", "seeds", "catalog", "memory", "calibration", "carbon", "energy", "phases", "specs"}),
+    frozenset({"errors", "recipe", "seeds", "catalog", "memory", "calibration", "carbon", "energy"})
+    | {"files", "phases", "specs"},
     frozenset({"data", "models"}),
     frozenset({"tasks", "methods"}),
     frozenset({"training", "evaluation"}),

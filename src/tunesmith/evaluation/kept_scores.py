@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ArtifactError
+from tunesmith.files import whole_file
 from tunesmith.tasks.base import Metric, Scores
 
 if TYPE_CHECKING:
@@ -38,12 +38,8 @@ def write_scores(path: Path, scores: Scores) -> None:
         {name: np.ascontiguousarray(values) for name, values in named.items()}, {"scores": json.dumps(about)}
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def read_scores(path: Path, functions: Callable[[Mapping[str, np.ndarray]], Mapping[str, Metric]]) -> Scores:

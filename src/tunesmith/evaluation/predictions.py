@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.table import Table
+from tunesmith.files import whole_file
 from tunesmith.tasks.base import Prediction
 
 if TYPE_CHECKING:
@@ -56,12 +56,8 @@ def write_predictions(
     for name, measures in ({} if each is None else each).items():
         columns[storable(f"metric:{name}")] = pa.array(measures[order], pa.float32(), from_pandas=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("wb") as file:
-        parquet.write_table(pa.table(columns), file)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with whole_file(path) as partial:
+        parquet.write_table(pa.table(columns), partial)
 
 
 def _storable(value: Any) -> Any:

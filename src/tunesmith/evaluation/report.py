@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from tunesmith.evaluation.intervals import Comparison
 from tunesmith.evaluation.page import render
 from tunesmith.evaluation.verdict import Cost, Verdict
 from tunesmith.evaluation.views import view
+from tunesmith.files import whole_file
 from tunesmith.recipe import Derived
 from tunesmith.tasks.base import Labels, Mistake, Scores
 
@@ -244,9 +244,5 @@ def write_page(path: Path, page: str) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ArtifactError, RecipeError
+from tunesmith.files import make_folder, write_whole
 from tunesmith.recipe import Derived, Recipe, read_recipe_file, yaml_text
 from tunesmith.training.events import Event, event_from
-from tunesmith.training.state import make_folder, sync_folder
 
 
 def resume_command(folder: Path) -> str:
@@ -170,14 +170,3 @@ def _unwritable(folder: Path, error: OSError) -> ArtifactError:
 
 def _damaged(path: Path, error: Exception) -> ArtifactError:
     return ArtifactError(f"{path}: is damaged ({error}); restore it, or start a new run")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The whole file or nothing: written beside, then renamed; when this returns it is on the disk."""
-    partial = path.with_name(f".partial-{path.name}")
-    with partial.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, path)
-    sync_folder(path.parent)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunesmith.training.state import make_folder, sha256_of, sync_folder
+from tunesmith.files import make_folder, whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,11 +34,8 @@ class Ingredients:
         from safetensors.torch import save_file
 
         make_folder(self.folder)
-        partial, final = self.folder / ".partial.safetensors", self.folder / f"step-{step:08d}.safetensors"
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
-        sha256_of(partial, sync=True)
-        partial.rename(final)
-        sync_folder(self.folder)
+        with whole_file(self.folder / f"step-{step:08d}.safetensors") as partial:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
 
     def steps(self) -> list[int]:
         """Of what is kept, ascending."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import ArtifactError, TrainingError
+from tunesmith.files import make_folder, sync_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,25 +170,3 @@ def sha256_of(path: Path, sync: bool = False) -> str:
         if sync:
             os.fsync(data.fileno())
         return hashlib.file_digest(data, "sha256").hexdigest()
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder, and those above it; when this returns they are on the disk."""
-    made = [above for above in (folder, *folder.parents) if not above.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for above in made:
-        sync_folder(above.parent)
-
-
-def sync_tree(folder: Path) -> None:
-    """Puts every file below the folder, and their names, on the disk."""
-    for path in (*folder.rglob("*"), folder):
-        sync_folder(path)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
