@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ArtifactError, ModelError, TrainingError, TunesmithError
+from tunesmith.errors import ArtifactError, TrainingError, TunesmithError
 from tunesmith.files import make_folder, sync_tree, whole_file
 from tunesmith.memory import keep_few_kernels
 from tunesmith.phases import (
@@ -84,19 +84,13 @@ class Session:
     def _events(self) -> Iterator[Event]:
         from tunesmith.assembly import build
         from tunesmith.manifest import check_same_run, manifest_of
-        from tunesmith.models.resolve import kind_of, local_problems
-        from tunesmith.preparing import fitted, prepare
+        from tunesmith.models.resolve import kind_of
+        from tunesmith.preparing import fitted, prepare_with_base
 
         phase = self._spending.phases.phase
         _method(self.recipe).check_libraries()
-        of_model = local_problems(self.recipe.model)
-        try:
-            with phase(READING):
-                prepared = prepare(self.recipe, self.table, self._spending.phases)
-        except TunesmithError as error:  # the model's problems are told with the data's: one mend, not two
-            raise type(error)(*error.problems, *of_model) from None
-        if of_model:
-            raise ModelError(*of_model)
+        with phase(READING):
+            prepared = prepare_with_base(self.recipe, self.table, self._spending.phases)
         yield from prepared.notes
         ledger = Ledger.open(self.run) if self.resuming else None
         stored = {} if ledger is None else ledger.manifest()

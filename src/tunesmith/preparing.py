@@ -15,20 +15,19 @@ from tunesmith.data.columns import Asked, Columns
 from tunesmith.data.encode import BadRows, Example, Text
 from tunesmith.data.findings import Finding, counted
 from tunesmith.data.images import Picture
-from tunesmith.data.nested import nested_order
 from tunesmith.data.preview import three_rows
 from tunesmith.data.readers import by_split_column, read_data
-from tunesmith.data.split import SIDES, Splits, make_fold, make_splits
+from tunesmith.data.split import Splits
 from tunesmith.data.stored import Measures, measures
 from tunesmith.data.table import Table, table_of
 from tunesmith.data.targets.base import Target
 from tunesmith.encoding import encode_split, tidy_cache
 from tunesmith.errors import DataError, ModelError, Problems, RecipeError, TunesmithError, did_you_mean
 from tunesmith.evaluation.wording import rows_of
-from tunesmith.models.resolve import local_kind
+from tunesmith.models.resolve import local_kind, local_problems
 from tunesmith.phases import AUDIT, Phases
 from tunesmith.recipe import Derived, Recipe
-from tunesmith.seeds import seed_of
+from tunesmith.splitting import share_of_training, split_rows, validation_share
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.training.events import Note
@@ -36,7 +35,6 @@ from tunesmith.training.events import Note
 if TYPE_CHECKING:
     from tunesmith.models.processor import Processor
 
-MOST_VALIDATION_ROWS = 500
 SPLITS = ("train", "validation", "test")
 LISTED = 10
 PROBE_KEY, GENERAL_KEY = "retention.probe", "retention.general"
@@ -118,6 +116,21 @@ def prepare(recipe: Recipe, table: Any = None, phases: Phases | None = None) -> 
         raise type(error)(*error.problems, *other_bases(recipe, next(iter(given.values())), base)) from None
 
 
+def prepare_with_base(recipe: Recipe, table: Any = None, phases: Phases | None = None) -> Prepared:
+    """`prepare`, with the problems of a local base told beside the data's: one mend, not two.
+
+    Raises what `prepare` does, and ModelError where the base alone has problems.
+    """
+    of_model = local_problems(recipe.model)
+    try:
+        prepared = prepare(recipe, table, phases)
+    except TunesmithError as error:
+        raise type(error)(*error.problems, *of_model) from None
+    if of_model:
+        raise ModelError(*of_model)
+    return prepared
+
+
 def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: Phases) -> Prepared:
     chosen.task.check_files(recipe.model)
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
@@ -127,12 +140,12 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: P
         tables, findings = clean(given, columns, target, recipe.data.leaks)
     asked = 0.0 if recipe.data.validation == "auto" and not task.validates else recipe.data.validation
     validation = validation_share(asked, len(tables["train"]))
-    splits = _splits_of(recipe, tables, columns, target, validation)
+    splits = split_rows(recipe, tables, columns, target, validation)
     if len(splits.train) == 0:
         raise DataError(f"{recipe.data.path}: no training rows are left; lower data.validation and data.test")
     findings = [*findings, *splits.findings]
     labels = task.check(splits.train, columns)
-    splits = _part_of(splits, columns, target, recipe)
+    splits = share_of_training(splits, columns, target, recipe)
     whole, added = task.enriched(splits.train, columns, labels)
     why = {**splits.why, "train": f"{splits.why.get('train', '')}; {added}"} if added else splits.why
     splits = replace(splits, train=whole, why=why)
@@ -154,20 +167,6 @@ def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: P
     return Prepared(task, target, columns, splits, tuple(findings), labels, shown, second, general)
 
 
-def _splits_of(recipe: Recipe, tables: dict[str, Table], columns: Columns, target: Target, validation: float) -> Splits:
-    """By shares, or a fold. Raises DataError where folds are asked of rows that have a test of their own."""
-    data, seed = recipe.data, split_seed(recipe)
-    if data.folds is None:
-        return make_splits(tables, columns, target, validation, data.test, seed)
-    given = [name for name in SIDES if name in tables]
-    if given:
-        raise DataError(
-            f"data.folds: {' and '.join(given)} rows are given in a table of their own, and folds are made of one table; "
-            "leave data.folds out, or give one table"
-        )
-    return make_fold(tables["train"], columns, target, data.own_fold, data.folds, validation, seed)
-
-
 def check_slices(asked: Sequence[str], given: dict[str, Table], columns: Columns) -> None:
     """Raises DataError for each column of `data.slices` that the rows to be tested lack, or that is read as text or label."""
     problems = Problems()
@@ -182,23 +181,6 @@ def check_slices(asked: Sequence[str], given: dict[str, Table], columns: Columns
         elif name not in table.columns:
             problems.add(f'{table.path}: data.slices: there is no column "{name}"; {did_you_mean(name, others)}')
     problems.raise_as(DataError)
-
-
-def _part_of(splits: Splits, columns: Columns, target: Target, recipe: Recipe) -> Splits:
-    """The splits with the share of the training rows that the recipe asks for.
-
-    What the outputs mean is that of all training rows, so that runs on parts of them can be compared.
-    """
-    if recipe.data.share == 1:
-        return splits
-    strata = [tuple(names) for names in target.strata(splits.train.columns[columns.label])]
-    order = nested_order(strata, seed_of(split_seed(recipe), "share"))
-    rows = order[: max(1, round(recipe.data.share * len(splits.train)))]
-    held = {strata[row] for row in rows}
-    rows += list({strata[row]: row for row in reversed(order) if strata[row] not in held}.values())  # no class is lost
-    said = f"{100 * recipe.data.share:.3g} % of them, as data.share asks"
-    why = {**splits.why, "train": f"{splits.why.get('train', '')}; {said}"}
-    return replace(splits, train=splits.train.take(sorted(rows)), why=why)
 
 
 def _second(recipe: Recipe, task: Task) -> Prepared | None:
@@ -263,18 +245,6 @@ def _said_of(second: Prepared) -> tuple[str, ...]:
 def _with_places(finding: Finding) -> str:
     shown = ", ".join(finding.places[:3]) + (", ..." if finding.count > 3 else "")
     return f"{finding.message} ({shown})" if shown else finding.message
-
-
-def split_seed(recipe: Recipe) -> int:
-    return recipe.seed if recipe.data.seed is None else recipe.data.seed
-
-
-def validation_share(asked: float | str, rows: int) -> float:
-    """As asked, or a tenth of the rows and no more than 500 of them.
-
-    500 rows tell checkpoints apart to about one point (one standard error at 0.95); more teach more when trained on.
-    """
-    return float(asked) if asked != "auto" else min(0.1, MOST_VALIDATION_ROWS / rows)
 
 
 def table_in(splits: Splits, name: str) -> Table:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import IGNORED, Example, Text
 from tunesmith.data.images import Picture
-from tunesmith.errors import ModelError, TunesmithError
 from tunesmith.methods.base import Method
-from tunesmith.preparing import Prepared, fitted, prepare
+from tunesmith.preparing import Prepared, fitted, prepare_with_base
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Labels, Task
 
@@ -47,16 +46,10 @@ def preview(recipe: Recipe, count: int) -> Preview:
     Raises DataError, RecipeError and ModelError as a run would.
     """
     from tunesmith.models.backbone import load_backbone
-    from tunesmith.models.resolve import kind_of, local_problems, resolve
+    from tunesmith.models.resolve import kind_of, resolve
     from tunesmith.models.text import NO_LIMIT
 
-    of_model = local_problems(recipe.model)
-    try:
-        prepared = prepare(recipe)
-    except TunesmithError as error:
-        raise type(error)(*error.problems, *of_model) from None
-    if of_model:
-        raise ModelError(*of_model)
+    prepared = prepare_with_base(recipe)
     source = resolve(recipe.model)
     prepared.task.check_base(source.name, kind_of(source))
     processor = load_backbone(source).processor

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.inner import ALONE, SessionOf, finished_inside, same_rows
-from tunesmith.preparing import split_seed
 from tunesmith.recipe import Recipe
 from tunesmith.runs import Run
+from tunesmith.splitting import split_seed
 from tunesmith.training.events import Event, Note, Stopped
 
 FOLDER = "seeds"  # in the run's

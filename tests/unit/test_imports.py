@@ -47,6 +47,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "settling",
             "suiting",
             "spending",
+            "splitting",
             "forecast",
             "redrawing",
             "untouched",

@@ -10,8 +10,7 @@ from tunesmith.auditing.base import Examined, Material
 from tunesmith.auditing.examinations import examined
 from tunesmith.data.findings import Finding
 from tunesmith.data.targets.one_class import OneClass
-from tunesmith.errors import ModelError, TunesmithError
-from tunesmith.preparing import Encoded, Prepared, fitted, prepare
+from tunesmith.preparing import Encoded, Prepared, fitted, prepare, prepare_with_base
 from tunesmith.recipe import Recipe
 from tunesmith.seeds import seed_of
 
@@ -47,17 +46,7 @@ def inspect(recipe: Recipe) -> Audit:
     Raises DataError, RecipeError and ModelError as a run would.
     """
     model = recipe.model != NO_MODEL
-    of_model = ()
-    if model:
-        from tunesmith.models.resolve import local_problems
-
-        of_model = local_problems(recipe.model)
-    try:
-        prepared = prepare(recipe)
-    except TunesmithError as error:
-        raise type(error)(*error.problems, *of_model) from None
-    if of_model:
-        raise ModelError(*of_model)
+    prepared = prepare_with_base(recipe) if model else prepare(recipe)
     encoded = None
     if model:
         prepared, encoded, backbone = _encoded(recipe, prepared)
