@@ -81,7 +81,7 @@ def evaluate(
     run: str | PathLike[str], data: Any, *, text: str | None = None, label: str | Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Metrics with intervals of a finished run's model on labelled rows: {"metrics": {...}, "rows": N, ...}."""
-    from tunesmith.result import evaluate_run
+    from tunesmith.evaluating import evaluate_run
 
     columns = label if label is None or isinstance(label, str) else tuple(label)
     return evaluate_run(Path(run), data, text, columns)

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, DataError
 from tunesmith.evaluation.intervals import Interval, bootstrap, paired_difference
-from tunesmith.evaluation.kept_scores import read_scores
+from tunesmith.evaluation.kept_scores import SCORES, read_scores
 from tunesmith.evaluation.significance import discordant, holm, mcnemar, permutation
 from tunesmith.predictor import Card
-from tunesmith.result import SCORES
 from tunesmith.runs import Run, check_there
 from tunesmith.tasks._tokens import TOKEN_METRICS
 from tunesmith.tasks.base import Scores

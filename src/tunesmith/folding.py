@@ -6,11 +6,10 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.evaluation.kept_scores import read_scores
+from tunesmith.evaluation.kept_scores import RIVALS, SCORES, read_scores
 from tunesmith.inner import ALONE, SessionOf, finished_inside
 from tunesmith.predictor import Card
 from tunesmith.recipe import Recipe
-from tunesmith.result import RIVALS, SCORES
 from tunesmith.runs import Run
 from tunesmith.tasks.base import Scores
 from tunesmith.training.events import Event, Note, Stopped, Warned

@@ -6,19 +6,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunesmith import __version__
 from tunesmith.auditing.running import leaked
-from tunesmith.data.audit import clean
-from tunesmith.data.columns import Asked
 from tunesmith.data.findings import Finding
 from tunesmith.data.passages import PART
-from tunesmith.data.readers import read_data
 from tunesmith.data.split import strata_of_test
 from tunesmith.data.stored import StoredExamples
-from tunesmith.data.table import Table, table_of
-from tunesmith.errors import DataError
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.cost import (
     J_PER_WH,
@@ -31,8 +26,8 @@ from tunesmith.evaluation.cost import (
     money_of,
     phases_of,
 )
-from tunesmith.evaluation.intervals import RESAMPLES, Comparison, compare
-from tunesmith.evaluation.kept_scores import write_scores
+from tunesmith.evaluation.intervals import Comparison, compare
+from tunesmith.evaluation.kept_scores import RIVALS, write_scores
 from tunesmith.evaluation.overfitting import gap_between, overfitting
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
@@ -46,16 +41,16 @@ from tunesmith.evaluation.report import (
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import SCRATCH, Verdict, judge
-from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of, with_interval
+from tunesmith.evaluation.wording import cut_answers, figures, metric_title
 from tunesmith.evidence.base import Course, Measured, Subject
 from tunesmith.evidence.folds import over_folds
 from tunesmith.evidence.gathering import gather
 from tunesmith.phases import BASELINES, Phases
-from tunesmith.preparing import SPLITS, texts_of
+from tunesmith.preparing import SPLITS
 from tunesmith.recipe import Recipe
 from tunesmith.retention.sweep import keeps, limiting
 from tunesmith.seeds import seed_of
-from tunesmith.seen import seen_line, write_seen
+from tunesmith.seen import write_seen
 from tunesmith.spending import Spending, joules_of, time_of, times_of
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
@@ -67,8 +62,6 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Labels, Scores
 
 LOSS = "loss"  # a token, in nats
-SCORES = Path("predictions") / "test.safetensors"
-RIVALS = Path("predictions") / "rivals"  # in a run's folder: the scores of each on the test rows
 MOST_COMPARED = 500  # training rows that the model is measured on beside the test rows
 NEARNESS = "rouge_l"  # the metric by which written texts are compared with those of rivals
 
@@ -188,6 +181,7 @@ def _subject(
         folds=built.folds,
         repeats=built.repeats,
         curve=built.curve,
+        pooled=over_folds(recipe, test.scores, baselines, built.folds),
     )
 
 
@@ -201,7 +195,9 @@ def _compared(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: lis
 def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str) -> Verdict:
     """Over all folds, where there are folds."""
     recipe = subject.recipe
-    scores, comparison = over_folds(subject) or (subject.test.scores, comparison)
+    scores = subject.test.scores
+    if subject.pooled is not None:
+        scores, comparison = subject.pooled.scores, subject.pooled.comparison
     metric, rows = scores.primary, len(scores.columns["truth"])
     return judge(
         metric,
@@ -422,73 +418,3 @@ def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int
             )
             best = event.step if event.best else best
     return [losses[step] for step in sorted(losses)], [evaluations[step] for step in sorted(evaluations)], best
-
-
-def evaluate_run(
-    run: Path, data: Any, text: str | None = None, label: str | tuple[str, ...] | None = None
-) -> dict[str, Any]:
-    """A finished run's model on labelled rows: {"metrics": {name: {value, low, high}}, "rows", "lines", "findings"}.
-
-    Of data in splits only the test rows are taken, or the first split where there is no test; a finding says which.
-    Warns with a TunesmithWarning when texts were cut. Raises DataError when the columns cannot be found, or hold
-    labels that the model does not know.
-    """
-    from tunesmith.predictor import load
-
-    predictor = load(run)
-    table, chosen = _rows_of(data)
-    card = predictor.card
-    asked = Asked(
-        _of_the_run(text, card.text_column, table),
-        _of_the_run(label, card.label_column, table),
-        None,
-        card.pair_column,
-    )
-    columns = card.task.find(table, asked)
-    table, names = card.task.read(table, columns), card.labels.names
-    target = card.task.target(table.columns[columns.label], columns.parts or (columns.label,), names)
-    tables, findings = clean({"test": table}, columns, target, known=names)
-    if "test" not in tables:
-        said = [finding.message for finding in findings]
-        raise DataError(f"{table.path}: no labelled rows are left to evaluate on", *said)
-    rows = tables["test"]
-    texts = texts_of(rows, columns)
-    truth = rows.columns[columns.label]
-    judged = card.task.judges_by_truth
-    found = predictor.judged(texts, truth, answers=True) if judged else predictor.predictions(texts)
-    trained_on = seen_line(run, texts, target.swaps)
-    scores = card.task.score(found, truth, card.labels)
-    intervals = compare(scores, {}, RESAMPLES, 0.95, 0).metrics
-    lines = [
-        f"{metric_title(name)} {with_interval(interval)} on "
-        + rows_of(len(scores.of(name)["truth"]), "written answer" if name in scores.written else "row")
-        for name, interval in intervals.items()
-    ]
-    return {
-        "metrics": {
-            name: {"value": item.value, "low": item.low, "high": item.high} for name, item in intervals.items()
-        },
-        "rows": len(found),
-        "lines": lines,
-        "findings": [*chosen, *([trained_on] if trained_on else []), *(finding.message for finding in findings)],
-    }
-
-
-def _of_the_run(asked: Any, trained: str | tuple[str, ...], table: Table) -> Any:
-    """The column asked for, else the one trained on where the table has it, else None: to be found by looking."""
-    parts = (trained,) if isinstance(trained, str) else trained
-    return trained if asked is None and all(part in table.columns for part in parts) else asked
-
-
-def _rows_of(data: Any) -> tuple[Table, list[str]]:
-    """The rows to measure on, and what is to be said of the splits that they were taken from."""
-    from os import PathLike
-
-    if not isinstance(data, str | PathLike):
-        return table_of(data, "rows"), []
-    tables = read_data(str(data))
-    used = "test" if "test" in tables else next(iter(tables))
-    others = ", ".join(f"{name} ({rows_of(len(table), 'row')})" for name, table in tables.items() if name != used)
-    if not others:
-        return tables[used], []
-    return tables[used], [f"{data}: measured on {used} ({rows_of(len(tables[used]), 'row')}); not used: {others}"]

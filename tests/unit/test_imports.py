@@ -31,6 +31,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "previewing",
             "assembly",
             "delivery",
+            "evaluating",
             "evidence",
             "comparing",
             "finishing",

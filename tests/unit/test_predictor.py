@@ -16,6 +16,7 @@ import torch
 from shortruns import HINTS, recipe_for, rows, write_rows
 from tunesmith.cli.main import run as command
 from tunesmith.errors import ArtifactError, RecipeError, TunesmithWarning
+from tunesmith.evaluating import evaluate_run
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import sequence_network
 from tunesmith.models.resolve import resolve
@@ -23,7 +24,7 @@ from tunesmith.models.seal import seal
 from tunesmith.pipeline import start
 from tunesmith.predictor import Card, load
 from tunesmith.preparing import prepare
-from tunesmith.result import _predict_split, evaluate_run
+from tunesmith.result import _predict_split
 from tunesmith.runs import Run
 from tunesmith.tasks.base import Labels
 from tunesmith.tasks.classification import Classification

@@ -22,7 +22,7 @@ def evaluate(
     from tunesmith.runs import check_there
 
     check_there(run)  # before what takes seconds to import
-    from tunesmith.result import evaluate_run
+    from tunesmith.evaluating import evaluate_run
 
     with plain_warnings():
         report = evaluate_run(run, data, text, label_of(label))

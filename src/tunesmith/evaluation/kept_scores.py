@@ -14,6 +14,8 @@ from tunesmith.tasks.base import Metric, Scores
 if TYPE_CHECKING:
     import numpy as np
 
+SCORES = Path("predictions") / "test.safetensors"  # in a run's folder: the model's on the test rows
+RIVALS = Path("predictions") / "rivals"  # and those of each baseline, a file by its name
 COLUMN, COUNTED, EACH = "column:", "counted:", "each:"
 SETS = ("shares", "lower", "other_scale")
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tunesmith.evaluation.baselines.base import Baseline
+    from tunesmith.evaluation.intervals import Comparison
     from tunesmith.evaluation.report import EvaluationPoint, LossPoint
     from tunesmith.folding import Fold
     from tunesmith.methods.base import Rates
@@ -60,6 +61,14 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """The primary metric of all folds' rows together, beside the rivals that every fold has."""
+
+    scores: Scores
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
 class Course:
     """What training was asked to do, and how far it went."""
 
@@ -89,6 +98,7 @@ class Subject:
     folds: Sequence[Fold] = ()  # the others, where folds were asked for
     repeats: Sequence[Repeat] = ()  # the same from other seeds, where they were asked for
     curve: Sequence[CurvePoint] = ()  # the method itself on parts of the training rows, where the recipe asks for that
+    pooled: Pooled | None = None  # None without folds
 
 
 @dataclass(frozen=True)

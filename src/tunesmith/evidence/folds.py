@@ -4,39 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tunesmith.evaluation.intervals import Comparison, compare
+from tunesmith.evaluation.intervals import compare
 from tunesmith.evaluation.wording import rows_of
-from tunesmith.evidence.base import Found, Subject
+from tunesmith.evidence.base import Found, Pooled, Subject
 from tunesmith.tasks._weighted import Weighted
 from tunesmith.tasks.base import Scores
 
+if TYPE_CHECKING:
+    from tunesmith.evaluation.baselines.base import Baseline
+    from tunesmith.folding import Fold
+    from tunesmith.recipe import Recipe
 
-def over_folds(subject: Subject) -> tuple[Scores, Comparison] | None:
-    """The primary metric of all folds' rows together, beside the rivals that every fold has; None without folds.
+
+def over_folds(recipe: Recipe, own: Scores, baselines: Sequence[Baseline], folds: Sequence[Fold]) -> Pooled | None:
+    """What the run's own fold and the others measured, as one; None without folds.
 
     The intervals are over rows. That the folds' models learned from many of the same rows is not in them (Bengio and
     Grandvalet 2004): they are a little too narrow, as every interval of cross-validation.
     """
-    if not subject.folds:
+    if not folds:
         return None
-    own, asked = subject.test.scores, subject.recipe.evaluation
+    asked = recipe.evaluation
     rivals = {
-        item.name: pooled([item.scores, *(fold.rivals[item.name] for fold in subject.folds)])
-        for item in subject.baselines
-        if all(item.name in fold.rivals for fold in subject.folds)
+        item.name: pooled([item.scores, *(fold.rivals[item.name] for fold in folds)])
+        for item in baselines
+        if all(item.name in fold.rivals for fold in folds)
     }
-    whole = pooled([own, *(fold.scores for fold in subject.folds)])
-    return whole, compare(whole, rivals, asked.resamples, asked.confidence, subject.recipe.seed)
+    whole = pooled([own, *(fold.scores for fold in folds)])
+    return Pooled(whole, compare(whole, rivals, asked.resamples, asked.confidence, recipe.seed))
 
 
 def gather(subject: Subject) -> Found | None:
     """The figures of all folds' rows, which the verdict is about, and fold by fold; None where no folds were asked for."""
-    over = over_folds(subject)
-    if over is None:
+    if subject.pooled is None:
         return None
-    whole, found = over
+    whole, found = subject.pooled.scores, subject.pooled.comparison
     own = subject.test.scores
     first = subject.recipe.data.own_fold + 1
     parts = sorted([(first, own), *((fold.number, fold.scores) for fold in subject.folds)], key=lambda part: part[0])
