@@ -186,3 +186,23 @@ def attached(folder: Path, asked: object) -> tuple[Network, Plan]:
     backbone = load_backbone(resolve(str(folder)))
     network = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 3)
     return network, method.attach(network, Rates(1e-3, 1e-2, ""), 5)
+
+
+def stopped_when(asked: Callable[[list[Event]], bool], recipe: Recipe, folder: Path) -> None:
+    """A run that is asked to stop once its events so far say so, and stops unfinished, with the command that goes on."""
+    from tunesmith.pipeline import start
+    from tunesmith.training.events import Stopped
+
+    events: list[Event] = []
+    for event in start(recipe, folder, stop=lambda: asked(events)).events():
+        events.append(event)
+    last = events[-1]
+    assert isinstance(last, Stopped) and last.resume.endswith(str(folder))
+    assert not (folder / "report.json").exists()
+
+
+def noted(topic: str) -> Callable[[list[Event]], bool]:
+    """Whether there is a note of that topic among the events."""
+    from tunesmith.training.events import Note
+
+    return lambda events: any(isinstance(event, Note) and event.topic == topic for event in events)

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from shortruns import recipe_for, rows, write_rows
+from shortruns import noted, recipe_for, rows, stopped_when, write_rows
 from tunesmith import finetune
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.folding import fold_recipe
-from tunesmith.pipeline import resume, start
+from tunesmith.pipeline import resume
 from tunesmith.repeating import repeat_recipe
 from tunesmith.tasks._metrics import accuracy
 from tunesmith.tasks.base import Scores
-from tunesmith.training.events import Note, Stopped
 
 Folder = Callable[[str], Path]
 SHORT = {"training.epochs": 1, "evaluation.resamples": 200, "data.folds": 3, "evaluation.quick": True}
@@ -63,13 +62,7 @@ def test_every_row_is_tested_once_and_the_pooled_figures_are_those_of_all(model_
 def test_stopped_in_a_fold_it_goes_on_there(model_folder: Folder, tmp_path: Path) -> None:
     table = write_rows(tmp_path / "rows.csv", 90)
     recipe = recipe_for(model_folder("bert"), table, "full", {**SHORT, "data.folds": 2})
-    asked = False
-    session = start(recipe, tmp_path / "run", stop=lambda: asked)
-    events = []
-    for event in session.events():
-        events.append(event)
-        asked = asked or (isinstance(event, Note) and event.topic == "folds")
-    assert isinstance(events[-1], Stopped) and events[-1].resume.endswith(str(tmp_path / "run"))
+    stopped_when(noted("folds"), recipe, tmp_path / "run")
     list(resume(tmp_path / "run").events())
     assert read(tmp_path / "run")["evidence"]["folds"]["rows"] == 90
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shortruns import recipe_for, rows, write_rows
+from shortruns import recipe_for, rows, stopped_when, write_rows
 from tunesmith.data.nested import nested_order
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import gain_in_words
@@ -22,7 +22,7 @@ from tunesmith.evidence.learning_curve import _says, sentence
 from tunesmith.evidence.power_law import Points, extrapolate
 from tunesmith.pipeline import resume, start
 from tunesmith.preparing import prepare
-from tunesmith.training.events import Event, Note, Stopped, Warned
+from tunesmith.training.events import Event, Note, Warned
 
 Folder = Callable[[str], Path]
 SIZES = np.array([625, 625, 625, 1250, 1250, 1250, 2500, 2500, 2500, 5000, 5000, 5000, 10000])
@@ -238,16 +238,12 @@ def test_the_methods_own_curve_is_of_whole_runs_stopped_and_gone_on_with(model_f
         "full",
         {"training.epochs": 1, "evaluation.curve": "method", "retention.measure": False},
     )
-    events: list[Event] = []
 
-    def stop() -> bool:
+    def in_it(events: list[Event]) -> bool:
         return any(isinstance(event, Note) and "on a half of the rows, step" in event.lines[0] for event in events)
 
-    for event in start(recipe, tmp_path / "run", stop=stop).events():
-        events.append(event)
-    assert isinstance(events[-1], Stopped) and events[-1].resume.endswith(str(tmp_path / "run"))
+    stopped_when(in_it, recipe, tmp_path / "run")
     assert (tmp_path / "run" / "curve" / "quarter" / "report.json").exists()
-    assert not (tmp_path / "run" / "report.json").exists()
     list(resume(tmp_path / "run").events())
     report = _report(tmp_path / "run")
     found = report["evidence"]["learning_curve"]

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shortruns import recipe_for
+from shortruns import noted, recipe_for, stopped_when
 from tunesmith import finetune
-from tunesmith.pipeline import resume, start
+from tunesmith.pipeline import resume
 from tunesmith.repeating import repeat_recipe
-from tunesmith.training.events import Note, Stopped
 
 Folder = Callable[[str], Path]
 SHORT = {"training.epochs": 1, "evaluation.resamples": 100, "evaluation.seeds": 3}
@@ -48,14 +47,7 @@ def test_each_seed_is_a_run_of_its_own_on_the_same_split(
 
 def test_stopped_in_a_repeat_it_goes_on_there(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     recipe = recipe_for(model_folder("bert"), table_file, "full", {**SHORT, "evaluation.seeds": 2})
-    asked = False
-    session = start(recipe, tmp_path / "run", stop=lambda: asked)
-    events = []
-    for event in session.events():
-        events.append(event)
-        asked = asked or (isinstance(event, Note) and event.topic == "seeds")
-    assert isinstance(events[-1], Stopped) and events[-1].resume.endswith(str(tmp_path / "run"))
-    assert not (tmp_path / "run" / "report.json").exists()
+    stopped_when(noted("seeds"), recipe, tmp_path / "run")
     list(resume(tmp_path / "run").events())
     assert read(tmp_path / "run")["evidence"]["seeds"]["seeds"] == [0, 1]
 
