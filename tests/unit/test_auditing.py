@@ -249,6 +249,39 @@ def test_a_column_that_tells_the_label_is_found(name: str) -> None:
     assert finding.examples[0].place == name
 
 
+def of_two_classes(count: int) -> dict[str, list[Any]]:
+    table = rows(0, 2 * count)
+    kept = [row for row, label in enumerate(table["label"]) if label in CLASSES[:2]]
+    return {name: [values[row] for row in kept] for name, values in table.items()}
+
+
+def swapped(labels: list[str], share: float) -> list[str]:
+    draw = np.random.default_rng(1)
+    other = dict(zip(CLASSES[:2], CLASSES[1::-1], strict=True))
+    return [other[label] if draw.random() < share else label for label in labels]
+
+
+@pytest.mark.parametrize("flipped", [0.05, 0.1])
+@pytest.mark.parametrize("name", list(GIVEAWAYS))
+def test_a_column_that_gives_the_label_away_is_found_behind_flipped_labels(name: str, flipped: float) -> None:
+    train = of_two_classes(600)
+    train[name] = [GIVEAWAYS[name](row, label) for row, label in enumerate(train["label"])]
+    train["label"] = swapped(train["label"], flipped)
+    finding = one(giveaway.examine(material({"train": train})), "giveaway")
+    assert finding.count == 1
+    assert f'"{name}" tells' in finding.message
+    assert flipped < 0.1 or "looks like wrong labels" in finding.message
+
+
+def test_a_column_that_is_itself_wrong_in_some_rows_is_not_found() -> None:
+    train = of_two_classes(600)
+    train["guess"] = swapped(train["label"], 0.12)  # the texts tell that it is the column that is wrong
+    train["sure"] = [  # right in 9 of 10 rows, and wrong at one of its values
+        f"{label[0]}{row % 5}" if row % 5 else "?" for row, label in enumerate(train["label"])
+    ]
+    assert not [item for item in giveaway.examine(material({"train": train})).findings if item.kind == "giveaway"]
+
+
 def test_texts_that_hold_their_label_are_found() -> None:
     tables = {"train": rows(0, 400)}
     train = tables["train"]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from tunesmith.auditing.base import Examined, Material, Row, not_done
+from tunesmith.auditing.flipped import Reader, by_flips_alone, read_by_words
 from tunesmith.auditing.folds import folds_of
 from tunesmith.data.findings import Finding, Instance
 from tunesmith.data.table import shown
@@ -21,6 +23,7 @@ RIGHT = 0.9  # share of these whose label it must be, at the low end of its inte
 ONE_WORD = 0.9  # as CLEARLY, of one word for each class
 CONFIDENCE = 0.99
 FEWEST_ROWS = 40
+VALUES, NAMED = "by its values", "it holds the label's name"
 BINS = 32  # that a column of many different numbers is cut into
 MOST_ROWS = 20_000  # a sample tells as much
 SIGNS = re.compile(r"[\W_]+")
@@ -72,23 +75,22 @@ def _numbered(truth: Sequence[str]) -> Any:
 def _columns(
     material: Material, names: Sequence[str], rows: Sequence[Row], truth: Sequence[str], half: Sequence[int]
 ) -> list[Finding]:
-    labels = sorted(set(truth))
+    labels, common = sorted(set(truth)), Counter(truth).most_common(1)[0][0]
     told: list[tuple[float, str, str]] = []
+    read = cache(
+        lambda: None if material.pictures else read_by_words(list(map(material.text, rows)), truth, material.seed)
+    )
     for name in names:
         values = [
             material.tables["train"].columns.get(name, [None] * len(material.tables["train"]))[row.row] for row in rows
         ]
-        by_value = _looked_up(_as_keys(values), truth, half)
+        keys = _as_keys(values)
         by_name = [_named_in(str(value), labels) for value in values]
-        common = Counter(truth).most_common(1)[0][0]
-        guesses = [found if found is not None else common for found in by_name]
-        for hits, how in (
-            (by_value, "by its values"),
-            (sum(map(str.__eq__, guesses, truth)), "it holds the label's name"),
-        ):
-            if _clearly(hits, truth, CLEARLY):
-                told.append((hits / len(truth), name, how))
-                break
+        holds = [found if found is not None else common for found in by_name]
+        ways = ((keys, _looked_up(keys, truth, half), VALUES), (list(map(str, by_name)), holds, NAMED))
+        how = _how(ways, truth, read)
+        if how is not None:
+            told.append((how[0] / len(truth), name, how[1]))
     if not told:
         return []
     told.sort(reverse=True)
@@ -99,6 +101,22 @@ def _columns(
         "never add it to the text or as --pair unless it is known before the label is; the model does not read it now"
     )
     return [Finding("giveaway", len(told), f"{plural} the label away: {named}", (), examples, advice)]
+
+
+def _how(
+    ways: Sequence[tuple[Sequence[str], Sequence[str], str]], truth: Sequence[str], read: Reader
+) -> tuple[int, str] | None:
+    """How many labels the first way tells that gives them away, and in words how; None where none does.
+
+    ways: of each row what is looked up and the label that it tells, and the way in words.
+    """
+    for keys, guesses, how in ways:
+        hits = sum(map(str.__eq__, guesses, truth))
+        if _clearly(hits, truth, CLEARLY):
+            return hits, how
+        if by_flips_alone(keys, guesses, truth, read):
+            return hits, f"{how}, and what it misses looks like wrong labels"
+    return None
 
 
 def _values_of(material: Material, name: str, rows: Sequence[Row], truth: Sequence[str]) -> Instance:
@@ -132,9 +150,9 @@ def _number(value: Any) -> float | None:
     return number if abs(number) < float("inf") else None
 
 
-def _looked_up(keys: Sequence[str], truth: Sequence[str], half: Sequence[int]) -> int:
-    """Rows that the other half's most frequent label of the same key tells rightly; of a new key, of all its rows."""
-    hits = 0
+def _looked_up(keys: Sequence[str], truth: Sequence[str], half: Sequence[int]) -> list[str]:
+    """Of each row the other half's most frequent label of the same key; of a new key, of all its rows."""
+    said = [""] * len(keys)
     for side in (0, 1):
         found: dict[str, Counter[str]] = defaultdict(Counter)
         for key, label, where in zip(keys, truth, half, strict=True):
@@ -142,10 +160,10 @@ def _looked_up(keys: Sequence[str], truth: Sequence[str], half: Sequence[int]) -
                 found[key][label] += 1
         common = sum(found.values(), Counter[str]()).most_common(1)[0][0]
         best = {key: counts.most_common(1)[0][0] for key, counts in found.items()}
-        hits += sum(
-            best.get(key, common) == label for key, label, where in zip(keys, truth, half, strict=True) if where == side
-        )
-    return hits
+        for row, (key, where) in enumerate(zip(keys, half, strict=True)):
+            if where == side:
+                said[row] = best.get(key, common)
+    return said
 
 
 def _clearly(hits: int, truth: Sequence[str], share: float) -> bool:
