@@ -227,6 +227,7 @@ def _pairs(
         {
             "from": a.name,
             "to": b.name,
+            "differing": _differing(a, b),
             "p": ps[key],
             "adjusted": adjusted[key],
             "differences": {
@@ -236,6 +237,19 @@ def _pairs(
         }
         for (a, b), key in zip(pairs, ps, strict=True)
     ]
+
+
+def _differing(a: Side, b: Side) -> int:
+    """Rows with different answers; of runs that say none, with different figures."""
+    import numpy as np
+
+    if any(a.said) or any(b.said):
+        return sum(map(str.__ne__, a.said, b.said))
+    unlike = np.zeros(len(a.keys), dtype=bool)
+    for name in a.scores.each.keys() & b.scores.each.keys():
+        one, other = (np.asarray(side.scores.each[name]) for side in (a, b))
+        unlike |= ~np.isclose(one, other, rtol=0, atol=0, equal_nan=True)
+    return int(unlike.sum())
 
 
 def _p(a: Scores, b: Scores, metric: str, permutations: int, seed: int) -> float:

@@ -307,7 +307,7 @@ def fitted(prepared: Prepared, processor: Processor, asked: int | str) -> tuple[
     if len(tables["train"]) == 0:
         raise DataError(f"no training row is left without those that cannot be encoded, such as {said}")
     places = [prepared.table(split).place(row) for split, found in unfit.items() for row in found]
-    finding = Finding("unfit", len(places), f"{counted(len(places))} left out, such as {said}", tuple(places[:20]))
+    finding = Finding("unfit", len(places), f"{counted(len(places))} left out, such as {said}", tuple(places))
     splits = replace(prepared.splits, train=tables["train"], validation=tables["validation"], test=tables["test"])
     prepared = replace(prepared, splits=splits)
     encoded = encode(prepared, processor, asked)
@@ -404,9 +404,7 @@ def _window_finding(prepared: Prepared, found: dict[str, Measures], limit: int) 
     if not long:
         return ()
     message = f"{counted(len(long))} with more than {limit} tokens, read in {windows:,} overlapping windows"
-    return (
-        Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long[:20])),
-    )
+    return (Finding("windows", len(long), message, tuple(prepared.table(split).place(row) for split, row in long)),)
 
 
 def _unknown_finding(
@@ -428,9 +426,7 @@ def _unknown_finding(
         message += f"; {counted(len(blank))} with a text of which nothing is left, told apart by nothing"
     rows = blank or [(split, example.source) for split in SPLITS for example in examples[split] if example.hidden]
     return (
-        Finding(
-            "unknown_words", len(rows), message, tuple(prepared.table(split).place(row) for split, row in rows[:20])
-        ),
+        Finding("unknown_words", len(rows), message, tuple(prepared.table(split).place(row) for split, row in rows)),
     )
 
 
@@ -440,7 +436,7 @@ def _unlearned_finding(prepared: Prepared, examples: dict[str, Sequence[Example]
     if not rows:
         return ()
     by_split = ", ".join(f"{split} {len(some)}" for split, (_, some) in told.items() if some)
-    places = tuple(prepared.table(split).place(row) for split, row in rows[:20])
+    places = tuple(prepared.table(split).place(row) for split, row in rows)
     return (Finding("unlearned", len(rows), f"{counted(len(rows))} ({by_split}): {told['train'][0]}", places),)
 
 
@@ -466,5 +462,5 @@ def _cut_finding(prepared: Prepared, found: dict[str, Measures], limit: int, mos
     message = (
         f"{len(cut):,} of {rows:,} rows are longer than {limit} tokens: {lost / total:.1%} of all tokens are cut; {fix}"
     )
-    places = tuple(prepared.table(split).place(row) for split, row in cut[:20])
+    places = tuple(prepared.table(split).place(row) for split, row in cut)
     return (Finding("cut_text", len(cut), message, places),)

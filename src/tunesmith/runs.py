@@ -14,6 +14,8 @@ from tunesmith.errors import ArtifactError
 if TYPE_CHECKING:
     from tunesmith.predictor import Predictor
 
+RECIPE = "recipe.yaml"  # what every run has from its first moment on
+
 
 @dataclass(frozen=True)
 class Run:
@@ -23,13 +25,22 @@ class Run:
 
     @property
     def report(self) -> dict[str, Any]:
-        """report.json. Raises ArtifactError when the run was not finished."""
+        """report.json. Raises ArtifactError when the run was not finished, and for what is no run."""
         try:
             return json.loads((self.path / "report.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
+            raise ArtifactError(f"{self.path}: {self._without_report()}") from None
+        except NotADirectoryError:
             raise ArtifactError(
-                f"{self.path}: has no report yet; finish it with: tunesmith resume {shlex.quote(str(self.path))}"
+                f"{self.path}: is a file; give the folder of a run, which tunesmith train made"
             ) from None
+
+    def _without_report(self) -> str:
+        if (self.path / RECIPE).is_file():
+            return f"has no report yet; finish it with: tunesmith resume {shlex.quote(str(self.path))}"
+        above = self.path.resolve().parent
+        fix = f"give {above}" if (above / RECIPE).is_file() else "give a folder that tunesmith train made"
+        return f"is not a run (it has no {RECIPE}); {fix}"
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:

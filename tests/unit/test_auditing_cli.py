@@ -216,6 +216,8 @@ BAD: dict[str, tuple[Lines | None, tuple[str, ...], str]] = {
     "three rows": (good(3), (), "at least 4 are needed"),
     "all empty": ([("", "", "")] * 9, ("--text", "text", "--label", "label"), "0 rows of 9 can be used"),
     "no rows": ([], (), "no rows"),
+    "missing time": (good(), ("--time", "nope"), 'there is no column "nope"'),
+    "fixed in parts": (good(), ("--time", "id", "--fix", "out.csv"), "leave these two out"),
     "unknown task": (good(), ("--task", "classify"), "classification"),
     "unknown model": (good(), ("--model", "no/such/folder"), "no/such/folder"),
 }
@@ -236,7 +238,45 @@ def test_bad_input_is_told_in_words(name: str, tmp_path: Path, capsys: pytest.Ca
 
 def test_without_a_table_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert audit() == 2
-    assert "no table is named" in " ".join(capsys.readouterr().err.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no table is named" in said and "`tunesmith audit reviews.csv`" in said and "recipe" not in said
+
+
+def test_a_table_of_labels_alone_lacks_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("label\n" + "hot\ncold\n" * 30, encoding="utf-8")
+    assert audit(str(path)) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert 'its only column, "label", looks like a label (2 distinct values in 60 rows)' in said
+    assert "add the column of the texts" in said
+
+
+def test_json_names_every_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = good()
+    path = write(tmp_path / "repeated.csv", [*rows, *rows[:45]])
+    assert audit(str(path), "--json") == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (found,) = [item for item in said if item.get("kind") == "duplicate"]
+    assert found["places"] == [f"{path}:{line}" for line in range(62, 107)]
+
+
+@pytest.mark.parametrize("option", ["--time", "--group"])
+def test_rows_are_split_as_train_splits_them(option: str, tmp_path: Path) -> None:
+    from tunesmith.auditing.inspecting import inspect
+    from tunesmith.preparing import prepare
+    from tunesmith.recipe import Recipe
+
+    rows = [(text, label, str(int(number) // 3)) for text, label, number in good(240)]
+    path = write(tmp_path / "dated.csv", rows)
+    data = {"path": str(path), option.removeprefix("--"): "id"}
+    trained = prepare(Recipe.parse({"model": "-", "method": "full", "data": data}))
+    found = inspect(Recipe.parse({"model": "-", "method": "full", "data": data}))
+    assert {name: table.lines for name, table in found.material.tables.items()} == {
+        name: trained.table(name).lines for name in ("train", "validation", "test")
+    }
+    assert any(line.startswith("test: ") and "id" in line for line in found.lines)
+    (drift,) = [part for part in found.examined if part.name == "drift"]
+    assert drift.done == (option == "--time")
 
 
 @pytest.mark.parametrize("count", [4, 5, 9, 11])

@@ -29,7 +29,7 @@ OPTIONS = {
     "train": "--folds --group --help --json --label --method --model --out --pair --quick --recipe --seed --seeds --set "
     "--slice --task --text --time",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
-    "audit": "--fix --group --help --json --label --model --pair --task --text",
+    "audit": "--fix --group --help --json --label --model --pair --task --text --time",
     "resume": "--help --json",
     "predict": "--force --help --json --out --pair --precision --sets --text",
     "evaluate": "--help --json --label --text",

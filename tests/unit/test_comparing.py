@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,17 @@ def test_other_labels_or_metrics_are_refused(runs: list[Path], monkeypatch: pyte
         comparing._on_common_rows([sides[0], replace(sides[1], keys=["x"] * 72)])
 
 
+def test_runs_that_say_the_same_are_called_the_same(runs: list[Path], tmp_path: Path) -> None:
+    copied = tmp_path / "copied"
+    shutil.copytree(runs[0], copied)
+    found = compare_runs([runs[0], copied])
+    assert found["pairs"][0]["differing"] == 0
+    assert comparison_lines(found)[-1].endswith("the same on every row; nothing tells them apart.")
+    others = compare_runs(runs)
+    assert [pair["differing"] > 0 for pair in others["pairs"]].count(True) >= 2
+    assert sum("nothing tells them apart" in line for line in comparison_lines(others)) <= 1
+
+
 def test_the_command_writes_a_page_and_never_over_another(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,5 +175,9 @@ def test_the_command_writes_a_page_and_never_over_another(
         assert (tmp_path / name).is_file()
     found = CliRunner().invoke(build_app(), ["compare", *map(str, runs), "--out", "compare.html"])
     assert "is there already" in str(found.exception)
+    found = CliRunner().invoke(build_app(), ["compare", *map(str, runs), "--out", "none/page.md"])
+    assert "end its name with .html" in str(found.exception) and "there is no folder none" in str(found.exception)
+    found = CliRunner().invoke(build_app(), ["compare", *map(str, runs), "--out", str(tmp_path)])
+    assert "is a folder" in str(found.exception)
     found = CliRunner().invoke(build_app(), ["compare", *map(str, runs), "--json"])
     assert json.loads(found.stdout)["primary"] == "accuracy"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunesmith.data.columns import Columns
 from tunesmith.data.encode import Text
-from tunesmith.data.findings import SHOWN_EXAMPLES, SHOWN_PLACES, Finding, Instance, counted, instance
+from tunesmith.data.findings import SHOWN_EXAMPLES, Finding, Instance, counted, instance
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.data.targets.label_set import LabelSet
@@ -52,11 +52,10 @@ class Material:
         processor: Processor | None = None,
         features: Mapping[str, np.ndarray] | None = None,
         seed: int = 0,
-        given: frozenset[str] | None = None,
     ) -> Material:
-        """`given`: as the field; by default the tables that were files of their own."""
+        """`given` are the tables that were files of their own, or, where rows are split by time, all."""
         tables = {name: prepared.table(name) for name in SPLITS if len(prepared.table(name))}
-        apart = prepared.splits.given if given is None else given
+        apart = prepared.splits.given if prepared.columns.time is None else frozenset(tables) - {"train"}
         return cls(prepared.target, prepared.columns, tables, apart, seed, encoded, processor, features)
 
     @cached_property
@@ -104,7 +103,7 @@ class Material:
 
     def finding(self, kind: str, rows: Sequence[Row], what: str, advice: str, details: Sequence[str] = ()) -> Finding:
         """One about `rows`, the plainest first; `details` says what is wrong with each, or at least the first few."""
-        places = tuple(self.place(row) for row in rows[:SHOWN_PLACES])
+        places = tuple(self.place(row) for row in rows)
         said = [*details[:SHOWN_EXAMPLES], *[""] * SHOWN_EXAMPLES]
         examples = tuple(self.example(row, detail) for row, detail in zip(rows[:SHOWN_EXAMPLES], said, strict=False))
         return Finding(kind, len(rows), f"{self.counted(rows)}: {what}", places, examples, advice)

@@ -30,14 +30,12 @@ def audit(
     processor: Processor | None = None,
     features: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
-    given: frozenset[str] | None = None,
 ) -> list[Finding]:
     """What a run is to know of its rows before it trains, beside the findings of reading and encoding.
 
     features: split -> [rows, width], what the frozen base makes of each row of its table; with them labels are examined
-    too. given: splits that were not drawn at random, such as those held out by time, if other than those of files of
-    their own. Languages are left to `tunesmith audit`.
+    too. Languages are left to `tunesmith audit`.
     """
-    material = Material.of(prepared, encoded, processor, features, seed, given)
+    material = Material.of(prepared, encoded, processor, features, seed)
     parts = CHEAP if features is None else (*CHEAP, label_errors)
     return [finding for part in parts for finding in part.examine(material).findings]

@@ -1,4 +1,4 @@
-"""`tunesmith audit` without its printing: a table is read, every row examined, and nothing held out."""
+"""`tunesmith audit` without its printing: a table is read, and every row of it examined."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Audit:
 
 
 def inspect(recipe: Recipe) -> Audit:
-    """Every examination of all rows of a recipe that holds nothing out; with a base also what it makes of them.
+    """Every examination of all rows, in the splits of a recipe; with a base also what it makes of them.
 
     Raises DataError, RecipeError and ModelError as a run would.
     """
@@ -61,7 +61,10 @@ def inspect(recipe: Recipe) -> Audit:
         *(finding for part in parts for finding in part.findings),
     )
     lines = [note.lines[0] for note in prepared.notes if note.topic in ("columns", "task")]
-    lines.append("rows: " + ", ".join(f"{name} {len(table):,}" for name, table in material.tables.items()))
+    if recipe.data.group is not None or recipe.data.time is not None:
+        lines += [line for note in prepared.notes if note.topic == "data" for line in note.lines]
+    else:
+        lines.append("rows: " + ", ".join(f"{name} {len(table):,}" for name, table in material.tables.items()))
     return Audit(tuple(lines), findings, tuple(parts), material)
 
 

@@ -123,6 +123,11 @@ def examine(material: Material) -> Examined:
             more = ", ..." if len(errors.doubted) > 3 else ""
             said += f"; it doubts {len(errors.doubted):,}, no more than by its own mistakes ({first}{more})"
         return Examined(NAME, said)
+    if errors.level:
+        said += (
+            f"; {errors.observed:,} labels have a probability of {errors.level:g} or less by it, and {errors.expected:.0f} "
+            "would, were all right"
+        )
     raised = errors.raised.tolist()
     suggested = {material.rows[place]: classes[errors.suggested[place]] for place in raised}
     marks = dict.fromkeys(suggested, "likely label error")
@@ -153,6 +158,14 @@ def doubts(material: Material, folds: int = FOLDS) -> tuple[LabelErrors, list[st
     return errors, classes.tolist(), accuracy
 
 
+def _spared(errors: LabelErrors) -> str:
+    """How many of those raised may be right all the same, as the classifier reckons; "" where it cannot tell."""
+    if not errors.level:
+        return ""
+    right = round(len(errors.raised) * errors.expected / errors.observed)
+    return f"; about {right:,} of them may be right all the same, and only hard to tell" if right else ""
+
+
 def label_finding(material: Material, errors: LabelErrors, classes: list[str]) -> Finding | None:
     """What to say of them; None where nothing is raised."""
     if not len(errors.raised):
@@ -162,11 +175,6 @@ def label_finding(material: Material, errors: LabelErrors, classes: list[str]) -
         f'labelled "{material.truth(row.split)[row.row]}", rather "{classes[errors.suggested[place]]}"'
         for row, place in zip(rows[:3], errors.raised.tolist(), strict=False)
     ]
-    why = (
-        f"{errors.observed:,} labels are as unlikely as {errors.level:g}, where {errors.expected:.0f} are to be expected"
-        if errors.level
-        else "mistakes are as frequent where it is surest as elsewhere"
-    )
-    what = f"likely label errors: a classifier that did not see these labels is sure of others ({why}); kept"
+    what = "likely label errors: a classifier that learned from the other rows is sure of another label; kept"
     advice = "read them and correct what is wrong; tunesmith audit --fix FILE writes a suggestion beside each"
-    return material.finding("label_error", rows, what, advice, details)
+    return material.finding("label_error", rows, f"{what}{_spared(errors)}", advice, details)

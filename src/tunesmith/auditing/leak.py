@@ -80,4 +80,4 @@ def leak_finding(effect: LeakEffect | None, metric: str, places: Sequence[str] =
     advice = (
         f"unless these rows are merely easier, new texts will see {effect.unseen.value:.3f}; take them out of train"
     )
-    return Finding("leak_effect", effect.near, message, tuple(places[:20]), (), advice)
+    return Finding("leak_effect", effect.near, message, tuple(places), (), advice)

@@ -28,7 +28,6 @@ MOST_ROWS = (
     20_000  # whose labels are examined within a run: 10,000 take 7 to 9 CPU seconds (docs/log.md, "Label errors")
 )
 SAME = 1e-9
-SIDES = frozenset({"validation", "test"})
 
 
 def audited(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built) -> Iterator[Event]:
@@ -36,8 +35,7 @@ def audited(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Back
     if recipe.evaluation.quick:
         return
     features = None if built.frozen is None else _features(prepared, built.frozen)
-    given = SIDES if prepared.columns.time is not None else None
-    built.audit = audit(prepared, encoded, backbone.processor, features, recipe.seed, given)
+    built.audit = audit(prepared, encoded, backbone.processor, features, recipe.seed)
     lines = tuple(f"{item.message}{f'; {item.advice}' if item.advice else ''}" for item in built.audit)
     yield Note("audit", lines or ("nothing to report",))
 

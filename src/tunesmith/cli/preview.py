@@ -55,6 +55,7 @@ def preview(
         recipe_file,
         Flags(data=data, model=model, task=task, text=text, pair=pair, label=label_of(label)),
         settings or (),
+        "preview",
     )
     from tunesmith.previewing import preview as found_of
 

@@ -150,7 +150,7 @@ def _drop_unreadable(columns: Columns, rows: dict[str, Rows], findings: list[Fin
     by_split = ", ".join(f"{name} {sum(1 for one, _, _ in lost if one == name)}" for name in rows)
     named = ", ".join(f"{shown(str(text), 100)} ({shown(text.fault, 80)})" for _, _, text in lost[:3])
     what = f"the picture cannot be read, dropped: {named}{', ...' if len(lost) > 3 else ''}"
-    places = tuple(f"{rows[name].table.place(row)} {text}" for name, row, text in lost[:20])
+    places = tuple(f"{rows[name].table.place(row)} {text}" for name, row, text in lost)
     examples = tuple(instance(rows[name].table.place(row), str(text), text.fault) for name, row, text in lost[:3])
     message, advice = f"{counted(len(lost))} ({by_split}): {what}", "put the files back, or take the rows out"
     findings.append(Finding("unreadable_picture", len(lost), message, places, examples, advice))

@@ -280,6 +280,12 @@ def _look(name: str, values: Sequence[Any]) -> _Look:
 
 
 def _choose_text(table: Table, free: list[_Look], looks: list[_Look], problems: Problems) -> tuple[str, str]:
+    if len(looks) == 1 and looks[0].is_label and looks[0].distinct > 1:
+        problems.add(
+            f'{table.path}: its only column, "{looks[0].name}", looks like a label ({_spread(looks[0])}), and each row '
+            "needs a text beside it; add the column of the texts"
+        )
+        return "", ""
     tier = next((found for names in TEXT_NAMES if (found := _named(free, names))), [])
     if len(tier) == 1:
         return tier[0].name, f"by its name, mean length {tier[0].length:.0f} characters"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunesmith.data.table import Table, shown
@@ -29,9 +29,13 @@ class Finding:
     kind: str
     count: int
     message: str  # one printable line, says what was done about it
-    places: tuple[str, ...]  # up to 20 of "file:line"
+    places: tuple[str, ...]  # "file:line" of each row
     examples: tuple[Instance, ...] = ()  # up to 3, the plainest first
     advice: str = ""  # one printable line: what can be done
+
+    def brief(self) -> dict[str, Any]:
+        """As plain data with the first 20 places: a report is read by people, and a finding may be about every row."""
+        return {**asdict(self), "places": self.places[:SHOWN_PLACES]}
 
 
 @dataclass
@@ -45,7 +49,7 @@ class Rows:
     kept: list[int]
 
     def places(self, rows: Sequence[int]) -> list[str]:
-        return [self.table.place(row) for row in rows[:SHOWN_PLACES]]
+        return [self.table.place(row) for row in rows]
 
     def example(self, row: int) -> Instance:
         texts = tuple(texts[row] for texts in self.texts.values())
@@ -81,7 +85,7 @@ def find(
     by_split = (
         f" ({named})" if len(rows) > 1 else ""
     )  # one table is still to be split: its rows are not yet those of train
-    places = [place for name, some in found.items() if some for place in rows[name].places(some)][:SHOWN_PLACES]
+    places = [place for name, some in found.items() if some for place in rows[name].places(some)]
     examples = [rows[name].example(row) for name, some in found.items() for row in some[:SHOWN_EXAMPLES]]
     message = f"{counted(count)}{by_split}: {what}"
     findings.append(Finding(kind, count, message, tuple(places), tuple(examples[:SHOWN_EXAMPLES]), advice))

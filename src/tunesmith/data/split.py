@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.data.columns import Columns
-from tunesmith.data.findings import SHOWN_PLACES, Finding, counted
+from tunesmith.data.findings import Finding, counted
 from tunesmith.data.near import nearest
 from tunesmith.data.passages import PART
 from tunesmith.data.shares import fill, folds_of, hold_out, hold_out_groups, return_lost_classes
@@ -234,7 +234,7 @@ def _splits(
 
 
 def _finding(kind: str, table: Table, rows: list[int], what: str) -> Finding:
-    places = tuple(table.place(row) for row in rows[:SHOWN_PLACES])
+    places = tuple(table.place(row) for row in rows)
     return Finding(kind, len(rows), f"{counted(len(rows))}: {what}", places)
 
 

@@ -60,7 +60,10 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     pairs = len(found["pairs"])
     corrected = f" (corrected for {pairs} pairs)" if pairs > 1 else ""
     for other in rank[1:]:
-        gain, adjusted = _gain(found, best["name"], other["name"])
+        gain, adjusted, differing = _gain(found, best["name"], other["name"])
+        if differing == 0:
+            lines.append(f"{best['name']} against {other['name']}: the same on every row; nothing tells them apart.")
+            continue
         told = _told(gain, adjusted, found["confidence"])
         lines.append(
             f"{best['name']} against {other['name']} ({figures(other['metrics'][primary]['value'])[0]}): "
@@ -69,15 +72,15 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, float]:
-    """What `best` is better by than `other`, and how likely that is luck, corrected."""
+def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, float, int]:
+    """What `best` is better by than `other`, how likely that is luck, corrected, and on how many rows they differ."""
     for pair in found["pairs"]:
         plain = pair["differences"][found["primary"]]
         if (pair["to"], pair["from"]) == (best, other):
-            return interval_of(plain), pair["adjusted"]
+            return interval_of(plain), pair["adjusted"], pair["differing"]
         if (pair["to"], pair["from"]) == (other, best):
             turned = Interval(-plain["value"], -plain["high"], -plain["low"])
-            return turned, pair["adjusted"]
+            return turned, pair["adjusted"], pair["differing"]
     raise KeyError(f"{best} and {other}")
 
 

@@ -122,7 +122,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "confidence": outcome.confidence,
         "data": {"path": outcome.data, "splits": [asdict(split) for split in outcome.splits]},
         "derived": [asdict(item) for item in outcome.derived],
-        "findings": [asdict(item) for item in outcome.findings],
+        "findings": [item.brief() for item in outcome.findings],
         "primary": outcome.scores.primary,
         "lower": sorted(outcome.scores.lower),
         "metrics": {name: asdict(interval) for name, interval in comparison.metrics.items()},
