@@ -27,7 +27,7 @@ from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
-from tunesmith.suiting import loss_in_parts, scratch_fits, two_passes_differ
+from tunesmith.suiting import loss_in_parts, patience_told, scratch_fits, two_passes_differ
 from tunesmith.tasks.base import Task
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
@@ -80,6 +80,7 @@ class Built:
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
     audit: Sequence[Finding] = ()  # what was found of the rows before training
+    unexamined: tuple[str, ...] = ()  # what was not looked at, and why
     frozen: Frozen | None = None  # the features that the head was fitted on
     folds: Sequence[Fold] = ()  # what the same recipe gave on the other folds
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
@@ -166,7 +167,7 @@ def resolve_rates(
     if asked.rate == "auto":
         derived.append(Derived("training.rate", rates.base, own.why))
     if asked.head_rate == "auto":
-        derived.append(Derived("training.head_rate", rates.head, own.why))
+        derived.append(Derived("training.head_rate", rates.head, own.head_why or own.why))
     return rates, epochs, derived
 
 
@@ -205,7 +206,7 @@ def build(
         network.recompute_activations()
     scratch_fits(recipe, network)
     two_passes_differ(recipe, prepared.task, network, plan, encoded)
-    derived += loss_in_parts(asked, network)
+    derived += [*loss_in_parts(asked, network), *patience_told(asked, epochs, bool(encoded.examples["validation"]))]
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     untouched = partial(as_pretrained, recipe, prepared, network)
     with (Phases() if phases is None else phases).phase(KNOWN_BEFORE):

@@ -81,6 +81,22 @@ class Calibration:
             return f"it takes {fewest:,} validation rows even if all are right, and there were {self.rows:,}"
         return f"on its {self.rows:,} validation rows too many of the surest answers are wrong for that"
 
+    def highest(self) -> tuple[float, Step] | None:
+        """The highest precision in whole percent that a threshold is proven for, with the lowest such threshold."""
+        found = ((share / 100, self.threshold(share / 100)) for share in range(99, 0, -1))
+        return next(((precision, step) for precision, step in found if step is not None), None)
+
+    def instead(self) -> str:
+        """What to ask for in place of a precision that is not proven."""
+        best = self.highest()
+        if best is None:
+            return "no other precision is proven either"
+        precision, step = best
+        return (
+            f"the highest that is proven is {precision:g}, above a probability of {step.above:.4g}, which {step.rows:,} of "
+            f"the {self.rows:,} validation rows pass"
+        )
+
     def most_coverage(self) -> float:
         """The highest coverage that sets can promise with so many validation rows."""
         return self.rows / (self.rows + 1)
@@ -191,11 +207,13 @@ def fit_temperature(losses: Losses, rows: int, wrong: int, draw: Any) -> Tempere
     mean, error = float(gained.mean()), float(gained.std(ddof=1)) / math.sqrt(rows)
     found = _lowest(losses, every)
     told = f"loss of validation rows it was not fitted on {abs(mean):.4f} {'lower' if mean > 0 else 'higher'}"
-    noise = f"{error:.4f} being one standard error"
+    bar = f"the {SURE * error:.4f} that it takes ({SURE} standard errors, which chance alone exceeds in 5 % of cases)"
     if not mean > SURE * error:
-        gain = "no more than chance" if mean > 0 else "no gain"
-        return Tempered(1.0, f"none kept: {found:.3g} makes the {told}, {noise}: {gain}")
-    return Tempered(round(found, 6), f"{found:.3g}, fitted on {rows:,} validation rows: it makes the {told}, {noise}")
+        why = f", less than {bar}" if mean > 0 else ""
+        return Tempered(1.0, f"none kept: {found:.3g} makes the {told}{why}")
+    return Tempered(
+        round(found, 6), f"{found:.3g}, fitted on {rows:,} validation rows: it makes the {told}, more than {bar}"
+    )
 
 
 def _lowest(losses: Losses, rows: np.ndarray) -> float:

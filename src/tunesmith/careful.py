@@ -17,8 +17,8 @@ def threshold(task: Task, labels: Labels, precision: float) -> Step:
     found = known.threshold(precision)
     if found is None:
         raise DataError(
-            f"precision: {precision:g} is not proven for this model: {known.unproven(precision)}; ask for less, or train "
-            "with more validation rows (data.validation)"
+            f"precision: {precision:g} is not proven for this model: {known.unproven(precision)}; {known.instead()}; ask for "
+            "less, or train with more validation rows (data.validation)"
         )
     return found
 

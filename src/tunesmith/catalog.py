@@ -13,6 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunesmith.errors import RecipeError, did_you_mean
 
+# What has another name elsewhere, and is an option here.
+OTHER_NAMES = {
+    "methods": {
+        "qlora": '--method lora --set method.quantised=nf4 here, which needs bitsandbytes: pip install "tunesmith[bits]"',
+        "dora": "--method lora --set method.dora=true here",
+    }
+}
 FEW_CHOICES = 8  # values of an option that are listed beside its name
 
 
@@ -48,6 +55,8 @@ def find(folder: str, name: str) -> type[Part]:
     """The class that `name` stands for. Raises RecipeError when there is no such file or dotted path."""
     if ":" in name:
         return _find_dotted(folder, name)
+    if name in (other := OTHER_NAMES.get(folder, {})):
+        raise RecipeError(f'{folder.removesuffix("s")}: "{name}" is {other[name]}')
     if name not in names(folder):
         raise RecipeError(f'{folder.removesuffix("s")}: unknown name "{name}"; {did_you_mean(name, names(folder))}')
     return _only_part(importlib.import_module(f"tunesmith.{folder}.{name}"))
@@ -202,12 +211,24 @@ def explain(error: ValidationError, kind: type[BaseModel], prefix: str = "") -> 
 def _unknown(kind: type[BaseModel], word: str, value: Any, inside: type[BaseModel] | None) -> str:
     """What is said of the key `word` with this value, which `inside` (`kind`, or a group of keys in it) does not have."""
     known = [] if inside is None else list(inside.model_fields)
+    if issubclass(kind, Part) and inside is kind and (having := _having(kind, word)):
+        own = f"; its own: {', '.join(known)}" if known else ""
+        which = f"{', '.join(having)} {'has' if len(having) == 1 else 'have'} it"
+        return f"{kind.part_name()} has no such option ({which}); leave it out{own}"
     if issubclass(kind, Part) and not known:
         return f"unknown key; {kind.part_name()} has no options"
     deeper = [f"{name}.{word}" for name in known if word in _fields_at(kind, (name,))]
     if deeper:
         return f'unknown key; did you mean "{deeper[0]}"?'
     return f"unknown key; {_meant(word, value, [] if inside is None else [inside])}"
+
+
+def _having(kind: type[Part], option: str) -> list[str]:
+    """The names of the other parts of its folder that have an option."""
+    folder = next((name for name in ("tasks", "methods") if issubclass(kind, _base(name))), None)
+    if folder is None:
+        return []
+    return [other.part_name() for other in _all(folder) if option in other.model_fields]
 
 
 def _meant(word: str, value: Any, kinds: Sequence[type[BaseModel]]) -> str:

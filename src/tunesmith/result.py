@@ -120,6 +120,7 @@ def measure_result(
         seed=recipe.seed,
         confidence=recipe.evaluation.confidence,
         data=recipe.data.path,
+        unexamined=built.unexamined,
         splits=[Split(name, len(prepared.table(name)), prepared.splits.why.get(name, "")) for name in SPLITS],
         scores=scores,
         labels=labels,

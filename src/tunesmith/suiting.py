@@ -58,6 +58,21 @@ def scratch_fits(recipe: Recipe, network: Network) -> None:
         )
 
 
+def patience_told(asked: TrainingSpec, epochs: int, validated: bool) -> list[Derived]:
+    """What patience comes to where it, or how often it is counted, was given; nothing where nothing could stop early."""
+    usual = TrainingSpec()
+    given = (asked.patience, asked.evaluations) != (usual.patience, usual.evaluations)
+    if not given or asked.patience == 0 or not validated:
+        return []
+    whole = epochs * asked.evaluations
+    if whole <= asked.patience:
+        why = f"the run has {whole} evaluations in all, so that it never stops early"
+    else:
+        far = asked.patience / asked.evaluations
+        why = f"of {whole} evaluations in all: it stops after {far:.3g} epochs without progress"
+    return [Derived("training.patience", asked.patience, why)]
+
+
 def loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
     """Whether a language model's outputs are made a few places at a time. Raises RecipeError where that is asked in vain."""
     from tunesmith.models.lazy_logits import VocabularyNetwork, lazy_fits
@@ -73,4 +88,4 @@ def loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
         raise RecipeError(f"training.chunked_loss: {why_not}; leave it out")
     network.lazy = not why_not
     said = why_not or f"{vocabulary:,} outputs for each token, which training never holds all at once"
-    return [Derived("training.chunked_loss", not why_not, said)] if asked.chunked_loss == "auto" else []
+    return [Derived("training.chunked_loss", not why_not, said)]

@@ -223,8 +223,14 @@ def test_labels_that_a_finished_model_does_not_know_are_named_with_those_that_it
     with pytest.raises(DataError) as caught:
         clean({"test": table([("t", "1"), ("u", "good")], "new.csv")}, COLUMNS, CLASSES, known=("bad", "good"))
     assert caught.value.problems == (
-        'new.csv: label "1" (1 row, first at new.csv:2) is none that the model knows, which are "bad", "good"; correct it, '
-        "or remove these rows",
+        'new.csv: the model does not know the label "1" (1 row, first at new.csv:2); it knows "bad", "good"; correct it, or '
+        "remove these rows",
+    )
+    with pytest.raises(DataError) as caught:
+        clean({"test": table([("t", "1"), ("u", "2")], "new.csv")}, COLUMNS, CLASSES, known=("bad", "good"))
+    assert caught.value.problems == (
+        'new.csv: the model does not know the labels "1" (1 row, first at new.csv:2), "2" (1 row, first at new.csv:3); it '
+        'knows "bad", "good"; correct them, or remove these rows',
     )
 
 

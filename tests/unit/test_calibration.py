@@ -135,7 +135,23 @@ def test_none_is_fitted_on_few_rows_or_few_mistakes_and_none_kept_that_is_chance
     kept = [fitted(*world(draw, 200)).temperature != 1 for _ in range(100)]
     assert np.mean(kept) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100), "of calibrated ones about one in twenty, by chance"
     shares, truth = world(draw, 300)
-    assert fitted(shares, truth).why.rpartition(": ")[2] in ("no more than chance", "no gain")
+    said = fitted(shares, truth).why
+    assert said.startswith("none kept: ") and (" higher" in said or " lower, less than the " in said)
+
+
+@pytest.mark.parametrize(("errors", "kept"), [(1.3, False), (1.7, True)])
+def test_the_words_on_a_temperature_agree_with_the_rule_that_judged_it(errors: float, kept: bool) -> None:
+    rows = 200
+    bare = np.tile([1.0, -1.0], rows // 2)
+    gains = bare + errors * bare.std(ddof=1) / math.sqrt(rows)  # each row's at a temperature of 2
+
+    def losses(some: np.ndarray) -> Callable[[float], np.ndarray]:
+        return lambda temperature: 2 + gains[some] * (abs(math.log2(temperature) - 1) - 1)
+
+    found = fit_temperature(losses, rows, 50, np.random.default_rng(0))
+    assert (found.temperature != 1) == kept
+    assert ("more than the" in found.why, "less than the" in found.why) == (kept, not kept)
+    assert "1.645 standard errors" in found.why
 
 
 @given(

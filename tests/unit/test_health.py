@@ -162,7 +162,7 @@ def test_gradients_that_vanish_and_that_grow() -> None:
     grown = _history([0.55 + 0.02 * step for step in range(60)], norms=[1.0 + step for step in range(60)])
     assert _all(grown, USUAL, clip=None)["gradients"].fix == "give --set training.clip=1"
     figure = health.gradients(_history(_falling(), norms=[0.5, 2.0] * 30), USUAL, 1.0).figure
-    assert figure.endswith("50 % of the steps clipped to 1")
+    assert "clipped" not in figure, "Adam's step hardly depends on the norm, so that clipping is no news"
 
 
 @given(

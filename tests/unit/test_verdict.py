@@ -59,7 +59,7 @@ def test_it_did_not_pay() -> None:
     found = judge("accuracy", Interval(0.91, 0.9, 0.92), BASELINES, worse, by_test(), COST, 3080, "full")
     assert found.helped is False
     assert found.paragraph.startswith("Fine-tuning did not pay: accuracy 0.910")
-    assert "(-0.020 [-0.030, -0.010], p = 0.001). For now --method head is the cheaper choice." in found.paragraph
+    assert "(-0.020 [-0.030, -0.010], p = 0.001). For now the cheaper choice is --method head." in found.paragraph
 
 
 def test_it_cannot_be_told_and_how_many_rows_it_takes() -> None:
@@ -224,7 +224,7 @@ def test_what_training_left_unchanged_did_not_pay(why: str) -> None:
     assert found.paragraph.startswith(
         f"Fine-tuning did not pay: {why}, so what is delivered is the base as it was pretrained. This model: accuracy 0.942"
     )
-    assert "For now --method head is the cheaper choice." in found.paragraph
+    assert "For now the cheaper choice is --method head." in found.paragraph
     head = judge(
         "accuracy", RESULT, BASELINES, gains(Interval(0.0, 0.0, 0.0)), by_test(), COST, 3080, "head", unchanged=why
     )

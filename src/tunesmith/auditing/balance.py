@@ -20,7 +20,7 @@ def examine(material: Material) -> Examined:
     counts = {name: Counter(label for labels in material.labels(name) for label in labels) for name in material.tables}
     train = counts.get("train", Counter())
     if not train:
-        return not_done(NAME, "does not apply: the targets are no classes")
+        return not_done(NAME, "does not apply: the targets are no classes", applies=False)
     most, least = train.most_common()[0], train.most_common()[-1]
     rows = len(material.tables["train"])
     said = f"{len(train)} classes of {least[1]:,} to {most[1]:,} training rows"

@@ -124,9 +124,10 @@ class Examined:
     said: str  # one line: what was looked at and what it came to, or why nothing was
     findings: tuple[Finding, ...] = ()
     done: bool = True  # False where it does not apply, or lacks something; `said` gives the reason
+    applies: bool = True  # False where there is nothing to look at in rows of this kind
     marks: Mapping[Row, str] = field(default_factory=dict)  # what is doubtful about rows, of all of them
     suggested: Mapping[Row, str] = field(default_factory=dict)  # labels that rows may rather have
 
 
-def not_done(name: str, why: str) -> Examined:
-    return Examined(name, why, (), False)
+def not_done(name: str, why: str, applies: bool = True) -> Examined:
+    return Examined(name, why, (), False, applies)

@@ -29,11 +29,13 @@ NORMAL = 1.96  # standard errors to each side of a 95 % interval
 def examine(material: Material) -> Examined:
     """Kind: "drift" for each given table of validation or test; parts drawn at random cannot drift."""
     if material.pictures:
-        return not_done(NAME, "does not apply to pictures")
+        return not_done(NAME, "does not apply to pictures", applies=False)
     given = [name for name in ("validation", "test") if name in material.given and name in material.tables]
     if not given or "train" not in material.tables:
         return not_done(
-            NAME, "does not apply: no validation or test table is given, and parts drawn at random cannot drift"
+            NAME,
+            "does not apply: no validation or test table is given, and parts drawn at random cannot drift",
+            applies=False,
         )
     findings, lines = [], []
     for name in given:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tunesmith.auditing import balance, drift, fields, giveaway, label_errors, languages, lengths, near_duplicates
-from tunesmith.auditing.base import Examined, Material
-from tunesmith.data.findings import Finding
+from tunesmith.auditing.base import Examined, Material, not_done
 from tunesmith.preparing import Encoded, Prepared
 
 if TYPE_CHECKING:
@@ -30,12 +29,16 @@ def audit(
     processor: Processor | None = None,
     features: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
-) -> list[Finding]:
+    unlabelled: str = "there are no features of the base to tell them by",
+) -> list[Examined]:
     """What a run is to know of its rows before it trains, beside the findings of reading and encoding.
 
     features: split -> [rows, width], what the frozen base makes of each row of its table; with them labels are examined
-    too. Languages are left to `tunesmith audit`.
+    too, else `unlabelled` says why not. Languages are left to `tunesmith audit`.
     """
     material = Material.of(prepared, encoded, processor, features, seed)
-    parts = CHEAP if features is None else (*CHEAP, label_errors)
-    return [finding for part in parts for finding in part.examine(material).findings]
+    found = [part.examine(material) for part in CHEAP]
+    whole = features is not None or not material.one_class
+    found.append(label_errors.examine(material) if whole else not_done(label_errors.NAME, unlabelled))
+    found.append(not_done(languages.NAME, "tunesmith audit tells them", not material.pictures))
+    return found

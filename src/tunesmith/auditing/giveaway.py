@@ -37,7 +37,7 @@ def examine(material: Material) -> Examined:
     looked up in it, and the other way about.
     """
     if not material.one_class:
-        return not_done(NAME, "does not apply: the targets are no classes, one a row")
+        return not_done(NAME, "does not apply: the targets are no classes, one a row", applies=False)
     rows, truth = _sample(material)
     if len(rows) < FEWEST_ROWS:
         return not_done(NAME, f"fewer than {FEWEST_ROWS} rows are too few to tell")

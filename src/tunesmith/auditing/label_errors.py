@@ -110,6 +110,8 @@ def _floor(probabilities: np.ndarray, truth: np.ndarray, doubted: np.ndarray) ->
 
 def examine(material: Material) -> Examined:
     """Kind: "label_error". Over all splits' rows together, by frozen features where there are any, else by words."""
+    if not material.one_class:
+        return not_done(NAME, "does not apply: the targets are no classes, one a row", applies=False)
     found = doubts(material)
     if isinstance(found, str):
         return not_done(NAME, found)
@@ -135,11 +137,12 @@ def examine(material: Material) -> Examined:
 
 
 def doubts(material: Material, folds: int = FOLDS) -> tuple[LabelErrors, list[str], float] | str:
-    """The errors by the places of `material.rows`, the names of the classes, and the classifier's accuracy; why not, else."""
+    """The errors by the places of `material.rows`, the names of the classes, and the classifier's accuracy; why not, else.
+
+    `material` is of one class a row.
+    """
     import numpy as np
 
-    if not material.one_class:
-        return "does not apply: the targets are no classes, one a row"
     if material.pictures and material.features is None:
         return "of pictures only with --model"
     names = [label for split in material.tables for label in material.truth(split)]

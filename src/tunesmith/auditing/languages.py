@@ -25,7 +25,7 @@ def installed() -> bool:
 def examine(material: Material) -> Examined:
     """Kind: "languages" where rows are in others than the most frequent one. Needs the extra `languages`."""
     if material.pictures:
-        return not_done(NAME, "does not apply to pictures")
+        return not_done(NAME, "does not apply to pictures", applies=False)
     if not installed():
         return not_done(NAME, f"not examined: {INSTALL}")
     told, looked = _told(material)

@@ -22,7 +22,7 @@ def examine(material: Material) -> Examined:
     What is cut at the model's limit is a finding of encoding ("cut_text").
     """
     if material.pictures:
-        return not_done(NAME, "does not apply: pictures are all sized alike")
+        return not_done(NAME, "does not apply: pictures are all sized alike", applies=False)
     findings = [*_wordless(material)]
     if material.encoded is None or material.processor is None:
         words = [sum(len(part.split()) for part in _parts(text)) for text in material.texts]

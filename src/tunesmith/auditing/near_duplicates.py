@@ -25,7 +25,9 @@ def examine(material: Material) -> Examined:
     """
     rows = material.rows
     if material.pictures:
-        return not_done(NAME, "does not apply: pictures are compared by their pixels alone, as exact duplicates")
+        return not_done(
+            NAME, "does not apply: pictures are compared by their pixels alone, as exact duplicates", applies=False
+        )
     if len(rows) > MOST_ROWS:
         return not_done(NAME, f"not looked for in more than {MOST_ROWS:,} rows: it would take too much memory")
     texts = material.texts

@@ -27,17 +27,27 @@ if TYPE_CHECKING:
 MOST_ROWS = (
     20_000  # whose labels are examined within a run: 10,000 take 7 to 9 CPU seconds (docs/log.md, "Label errors")
 )
+LACKING = "there are no features of the untouched base for each row; tunesmith audit --model makes them"
 SAME = 1e-9
 
 
 def audited(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built) -> Iterator[Event]:
-    """Keeps in `built.audit` what is found, and tells it; nothing for a recipe that asks for the quick report."""
+    """Keeps in `built` what is found and what was not looked at, and tells it; a quick report looks at nothing."""
     if recipe.evaluation.quick:
+        built.unexamined = ("nothing was examined, as evaluation.quick asks; tunesmith audit does",)
         return
     features = None if built.frozen is None else _features(prepared, built.frozen)
-    built.audit = audit(prepared, encoded, backbone.processor, features, recipe.seed)
-    lines = tuple(f"{item.message}{f'; {item.advice}' if item.advice else ''}" for item in built.audit)
-    yield Note("audit", lines or ("nothing to report",))
+    why = (
+        f"more than {MOST_ROWS:,} rows would take long; tunesmith audit --model looks at all"
+        if _many(prepared)
+        else LACKING
+    )
+    parts = audit(prepared, encoded, backbone.processor, features, recipe.seed, why)
+    built.audit = [finding for part in parts for finding in part.findings]
+    left = [f"{part.name.replace('_', ' ')} ({part.said})" for part in parts if part.applies and not part.done]
+    built.unexamined = (f"not examined: {'; '.join(left)}",) if left else ()
+    lines = [f"{item.message}{f'; {item.advice}' if item.advice else ''}" for item in built.audit]
+    yield Note("audit", (*(lines or ["nothing to report"]), *built.unexamined))
 
 
 def leaked(recipe: Recipe, prepared: Prepared, scores: Scores) -> list[Finding]:
@@ -60,11 +70,15 @@ def _features(prepared: Prepared, frozen: Frozen) -> dict[str, np.ndarray] | Non
     """Of every row of every table, in order; None where a split has none, or other units than rows, or they are too many."""
     import numpy as np
 
-    tables = {split: len(prepared.table(split)) for split in SPLITS if len(prepared.table(split))}
-    if sum(tables.values()) > MOST_ROWS:
+    if _many(prepared):
         return None
+    tables = {split: len(prepared.table(split)) for split in SPLITS if len(prepared.table(split))}
     whole = all(
         frozen.by_row(split) and np.array_equal(measures(frozen.examples[split]).sources, np.arange(rows))
         for split, rows in tables.items()
     )
     return {split: frozen.features[split].numpy() for split in tables} if whole else None
+
+
+def _many(prepared: Prepared) -> bool:
+    return sum(len(prepared.table(split)) for split in SPLITS) > MOST_ROWS

@@ -285,10 +285,11 @@ def _fold(text: str, width: int, first: str = "", rest: str = "  ") -> list[str]
 def _evaluated_text(event: Evaluated) -> str:
     from tunesmith.evaluation.wording import metric_title
 
-    best, metric = "  kept so far" if event.best else "", metric_title(event.metric)
+    # The latest state is kept unless it is clearly worse: that it is kept at nearly every evaluation says nothing.
+    left, metric = "" if event.best else "  not kept: worse by over one standard error", metric_title(event.metric)
     return (
         f"step {event.step}/{event.steps}  epoch {event.epoch:.2f}  validation {metric} {event.value:.4f} "
-        f"± {event.error:.4f}  loss {event.loss:.4f}{best}"
+        f"± {event.error:.4f}  loss {event.loss:.4f}{left}"
     )
 
 

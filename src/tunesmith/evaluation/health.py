@@ -296,11 +296,8 @@ def gradients(history: History, moved: Sequence[Moved], clip: float | None) -> C
     if len(norms) < FEWEST or not any(norms):
         return Check(rule, looked, "too few steps to tell" if len(norms) < FEWEST else "none")
     first, rest, last = median(norms[:5]), median(norms[history.fifth :]), median(norms[-history.fifth :])
-    clipped = (
-        "" if clip is None else f"; {100 * fmean(norm > clip for norm in norms):.0f} % of the steps clipped to {clip:g}"
-    )
     most = _brief(max(norms))
-    figure = f"{_brief(first)} at the start, {_brief(last)} at the end, {most} at most{clipped}"
+    figure = f"{_brief(first)} at the start, {_brief(last)} at the end, {most} at most"
     if max(rest, last) < VANISHED * first and history.end > 0.5 * history.losses[0]:
         cause = (
             f"the gradients vanished: their norm fell from {_brief(first)} to {_brief(last)} while the loss stayed at "

@@ -90,6 +90,7 @@ class Outcome:
     opens: str  # how model/ opens, in one line
     derived: Sequence[Derived] = ()
     findings: Sequence[Finding] = ()
+    unexamined: Sequence[str] = ()  # what the audit did not look at, and why
     losses: Sequence[LossPoint] = ()
     evaluations: Sequence[EvaluationPoint] = ()
     best_step: int | None = None  # of the checkpoint that was kept
@@ -120,7 +121,11 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "method": outcome.method,
         "seed": outcome.seed,
         "confidence": outcome.confidence,
-        "data": {"path": outcome.data, "splits": [asdict(split) for split in outcome.splits]},
+        "data": {
+            "path": outcome.data,
+            "splits": [asdict(split) for split in outcome.splits],
+            "unexamined": list(outcome.unexamined),
+        },
         "derived": [asdict(item) for item in outcome.derived],
         "findings": [item.brief() for item in outcome.findings],
         "primary": outcome.scores.primary,

@@ -100,7 +100,8 @@ def data_section(report: Mapping[str, Any]) -> str:
         f'<ul class="findings">{listed}</ul>' if listed else '<p class="note">The audit found nothing to report.</p>'
     )
     table = f"<table>{head_row('Part', '#Rows', 'How it came about')}<tbody>{splits}</tbody></table>"
-    return section("data", "Data", text(report["data"]["path"]), f"{table}<h3>Findings</h3>{found}")
+    left = "".join(f'<p class="note">{text(line[:1].upper() + line[1:])}.</p>' for line in report["data"]["unexamined"])
+    return section("data", "Data", text(report["data"]["path"]), f"{table}<h3>Findings</h3>{found}{left}")
 
 
 def _finding(item: Mapping[str, Any]) -> str:

@@ -70,18 +70,19 @@ FLOORS = (
     NO_ANSWER,
 )  # know nothing of the text, or of a word's neighbours
 OF_BASE = (PROBE, BASE, COSINE, NEIGHBOURS, ZERO_SHOT)  # rivals that are the base as it was pretrained
-CHEAPER = {
+CHEAPER = {  # after "For now the cheaper choice is"
     PROBE: "--method head",
-    COSINE: "the base as it is, which needs no training,",
-    BASE: "the base as it is, which needs no training,",
-    NEIGHBOURS: "taking what the nearest training rows have by the untouched base, which needs no training,",
-    ZERO_SHOT: "taking the label whose name is nearest by the untouched base, which needs no labelled rows,",
-    TFIDF: "TF-IDF with logistic regression, which needs no pretrained model,",
-    TFIDF_LABELS: "TF-IDF with logistic regression, which needs no pretrained model,",
-    TFIDF_RIDGE: "TF-IDF with ridge regression, which needs no pretrained model,",
-    TFIDF_COSINE: "the cosine similarity of TF-IDF, which needs no pretrained model,",
-    SLIDING_WINDOW: "taking the words that stand nearest to the question's, which needs no pretrained model,",
-    PIXELS: "logistic regression on small pixels, which needs no pretrained model,",
+    COSINE: "the base as it is, without any training",
+    BASE: "the base as it is, without any training",
+    NEIGHBOURS: "to look up the most similar training rows with the untouched base and copy what they have, without any "
+    "training",
+    ZERO_SHOT: "to take the label whose name the untouched base finds most similar, without any labelled rows",
+    TFIDF: "TF-IDF with logistic regression, without a pretrained model",
+    TFIDF_LABELS: "TF-IDF with logistic regression, without a pretrained model",
+    TFIDF_RIDGE: "TF-IDF with ridge regression, without a pretrained model",
+    TFIDF_COSINE: "the cosine similarity of TF-IDF, without a pretrained model",
+    SLIDING_WINDOW: "to take the words that stand nearest to the question's, without a pretrained model",
+    PIXELS: "logistic regression on small pixels, without a pretrained model",
 }
 TESTS = {MCNEMAR: "McNemar's exact test", PERMUTATION: "a paired permutation test"}
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
@@ -233,7 +234,7 @@ def _advice(best: str) -> str:
         return "Pretraining brought nothing that these rows can show: look for a base that knows more of such texts."
     if best in FLOORS:
         return "Check the label column, the learning rate and the number of epochs first."
-    return f"For now {CHEAPER.get(best, best)} is the cheaper choice."
+    return f"For now the cheaper choice is {CHEAPER.get(best, best)}."
 
 
 def _rounded(rows: float) -> int:

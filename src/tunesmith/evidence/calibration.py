@@ -115,6 +115,8 @@ def _precisions(subject: Subject, known: Calibration, units: Units) -> tuple[lis
         row: dict[str, Any] = {"wanted": precision, "asked": precision == asked.precision, "above": None}
         if step is None:
             row["unproven"] = known.unproven(precision)
+            if row["asked"]:
+                row["instead"] = known.instead()
         else:
             passed = units.probability > step.above
             answered, right = int(passed.sum()), int(units.right[passed].sum())
@@ -143,7 +145,7 @@ def _asked(subject: Subject, rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     wanted = f"a precision of {row['wanted']:g}"
     if row["above"] is None:
-        return [f"No threshold for {wanted} is proven: {row['unproven']}."]
+        return [f"No threshold for {wanted} is proven: {row['unproven']}; {row['instead']}."]
     if row["precision"] is None:
         return [f"At {wanted} none of the test rows is answered: no probability is above {row['above']:.4g}."]
     right, share = (with_interval(interval_of(row[name])) for name in ("precision", "share"))

@@ -177,7 +177,7 @@ def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found |
     }
     if law is None:
         return Found(data)
-    told = [asdict(_flipped(item, lower)) for item in law.errors]
+    told = [asdict(_flipped(item, metric, lower)) for item in law.errors]
     data["ahead"] = [
         {"times": times, "rows": times * rows, **value, "gain": asdict(gain)}
         for times, value, gain in zip(AHEAD, told, law.gains, strict=False)
@@ -217,11 +217,12 @@ def _value(error: float, lower: bool) -> float:
     return error if lower else 1 - error
 
 
-def _flipped(error: Interval, lower: bool) -> Interval:
-    """The metric of an error, which may not leave what metrics from 0 to 1 can be."""
+def _flipped(error: Interval, metric: str, lower: bool) -> Interval:
+    """The metric of an error, within what it can be: from 0 on, to 1 where more is better; correlations from -1 on."""
     if lower:
-        return Interval(error.value, max(0.0, error.low), error.high)
-    return Interval(1 - error.value, 1 - error.high, min(1.0, 1 - error.low))
+        return Interval(*(max(0.0, edge) for edge in (error.value, error.low, error.high)))
+    least = -1.0 if metric in CORRELATIONS else 0.0
+    return Interval(*(min(1.0, max(least, 1 - edge)) for edge in (error.value, error.high, error.low)))
 
 
 def _says(gain: Interval, value: float, lower: bool) -> str:

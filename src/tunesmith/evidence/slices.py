@@ -78,7 +78,9 @@ def gather(subject: Subject) -> Found | None:
     }
     least = MATTERS * abs(whole) if scores.free(scores.primary) else MATTERS
     matter = [item for item in worse if item.family.told and item.costs(len(rows)) >= least]
-    return Found(data, *_told(subject, scores, matter, each))
+    return Found(
+        data, _findings(subject, scores, matter, each), _said(scores, [item for item in worse if item.family.told])
+    )
 
 
 def _of_rows(given: Scores) -> tuple[Scores, np.ndarray]:
@@ -138,15 +140,13 @@ def _inside(wanted: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.isin(rows, wanted))
 
 
-def _told(
-    subject: Subject, scores: Scores, matter: Sequence[Weighed], each: Mapping[int, float]
-) -> tuple[list[Finding], list[str]]:
-    """A finding with the rows of the worst slice that went worst, and a sentence; none where no slice matters.
+def _findings(subject: Subject, scores: Scores, matter: Sequence[Weighed], each: Mapping[int, float]) -> list[Finding]:
+    """One with the rows of the worst slice that went worst; none where no slice matters.
 
     each: what each row of the test table adds to the metric.
     """
     if not matter:
-        return [], []
+        return []
     title, worst = metric_title(scores.primary, scores.lower), matter[0]
     parts = [
         f"{with_interval(item.value)} on {item.slice.full} ({rows_of(len(item.slice.rows), 'test row')}) and "
@@ -158,11 +158,19 @@ def _told(
     inside = [row for row in worst.slice.rows.tolist() if row in each]
     lowest = sorted(inside, key=lambda row: (each[row], row))[:SHOWN_PLACES]
     places = tuple(subject.test.table.place(row) for row in lowest)
-    said = (
+    return [Finding("slice", len(worst.slice.rows), message, places)]
+
+
+def _said(scores: Scores, worse: Sequence[Weighed]) -> list[str]:
+    """A sentence on the slice that costs most; none where no slice is worse beyond chance."""
+    if not worse:
+        return []
+    title, worst = metric_title(scores.primary, scores.lower), worse[0]
+    more = f" {len(worse) - 1} more such parts are in report.html." if len(worse) > 1 else ""
+    return [
         f"It does worse on {worst.slice.full} ({rows_of(len(worst.slice.rows), 'test row')}): {title} "
-        f"{with_interval(worst.value)}, against {figures(worst.others)[0]} on the others."
-    )
-    return [Finding("slice", len(worst.slice.rows), message, places)], [said]
+        f"{with_interval(worst.value)}, against {figures(worst.others)[0]} on the others.{more}"
+    ]
 
 
 def _family(subject: Subject, way: Family, weighed: Sequence[Weighed], rows: int) -> dict[str, Any]:

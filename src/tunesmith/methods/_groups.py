@@ -132,6 +132,9 @@ def full_rate(width: int | None) -> float:
     return round(min(2e-4, max(1e-5, 1e-4 * 384 / width)), 8)
 
 
+HEAD_WHY = "5 times what method full takes for the base"
+
+
 def head_rate(width: int | None) -> float:
     """Peak rate of a head that was fitted before the base may change: 5 times the rate of full fine-tuning."""
     return 5 * full_rate(width)

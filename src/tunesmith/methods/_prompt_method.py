@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.errors import ModelError
 from tunesmith.methods._before_text import BeforeText, fitting
-from tunesmith.methods._groups import full_rate, head_rate
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate
 from tunesmith.methods.base import Rates
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ class PromptMethod(BeforeText):
         Of 3e-3, 1e-2 and 3e-2 none had a lower validation loss on SST-2 with MiniLM (docs/log.md).
         """
         base = full_rate(width)
-        return Rates(
-            100 * base, head_rate(width), f"100 * full's {base:g} for the vectors, 5 times full's for the head"
-        )
+        return Rates(100 * base, head_rate(width), f"100 * full's {base:g} for the vectors", HEAD_WHY)
 
     def check(self, network: Network) -> None:
         from tunesmith.models.soft_prompt import body_of, pools_first

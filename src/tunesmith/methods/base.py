@@ -93,7 +93,8 @@ class Rates:
 
     base: float
     head: float
-    why: str
+    why: str  # of both, or of the base's alone
+    head_why: str = ""  # of the head's
 
 
 class Findings(ABC):

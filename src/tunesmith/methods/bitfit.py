@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.errors import ModelError
-from tunesmith.methods._groups import full_rate, head_rate, plan_for
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Bitfit(Method):
         few parameters must each move further.
         """
         base = full_rate(width)
-        return Rates(10 * base, head_rate(width), f"10 * full's {base:g} for the biases, 5 times full's for the head")
+        return Rates(10 * base, head_rate(width), f"10 * full's {base:g} for the biases", HEAD_WHY)
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         """Raises ModelError where the base has no biases."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods._groups import full_rate, head_rate, plan_for
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate, plan_for
 from tunesmith.methods._sublayers import ends_attention, is_inner, is_key_or_value
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.seeds import torch_seed
@@ -44,7 +44,7 @@ class Bottleneck(Method):
         validation loss on Banking77 with MiniLM (docs/log.md).
         """
         base = full_rate(width)
-        return Rates(30 * base, head_rate(width), f"30 * full's {base:g} for the adapters, 5 times full's for the head")
+        return Rates(30 * base, head_rate(width), f"30 * full's {base:g} for the adapters", HEAD_WHY)
 
     def chosen(self, network: Network) -> tuple[str, ...]:
         """Names of the linear maps that end a sublayer. Raises ModelError where there are none."""

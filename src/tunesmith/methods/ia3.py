@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.errors import ModelError
 from tunesmith.methods._adapter_method import AdapterMethod
-from tunesmith.methods._groups import full_rate, head_rate
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate
 from tunesmith.methods._sublayers import is_inner, is_key_or_value
 from tunesmith.methods.base import Rates
 
@@ -29,7 +29,7 @@ class Ia3(AdapterMethod):
     def rates(self, width: int | None, steps: int) -> Rates:
         """30 times the rate of full fine-tuning: 3e-3 at width 384, that of Liu 2022 (T-Few, section 3.3)."""
         base = full_rate(width)
-        return Rates(30 * base, head_rate(width), f"30 * full's {base:g} for the factors, 5 times full's for the head")
+        return Rates(30 * base, head_rate(width), f"30 * full's {base:g} for the factors", HEAD_WHY)
 
     def chosen(self, network: Network) -> tuple[str, ...]:
         found = tuple(

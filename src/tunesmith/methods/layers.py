@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tunesmith.errors import ModelError
 from tunesmith.methods._groups import (
+    HEAD_WHY,
     RATE_DECAY,
     UNFREEZE,
     falling,
@@ -49,9 +50,7 @@ class Layers(Method):
     def rates(self, width: int | None, steps: int) -> Rates:
         """Base: twice the rate of full fine-tuning, since fewer layers must each move further; head: full's own."""
         base = full_rate(width)
-        return Rates(
-            2 * base, head_rate(width), f"2 * full's {base:g} for the chosen blocks, 5 times full's for the head"
-        )
+        return Rates(2 * base, head_rate(width), f"2 * full's {base:g} for the chosen blocks", HEAD_WHY)
 
     def chosen(self, layout: Layout) -> tuple[int, ...]:
         """Block numbers, ascending. Raises ModelError when the base has no such blocks."""

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from tunesmith.errors import ModelError, did_you_mean
 from tunesmith.methods._adapter_method import AdapterMethod
-from tunesmith.methods._groups import full_rate, head_rate
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate
 from tunesmith.methods.base import Findings, Plan, Rates
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class Lora(AdapterMethod):
         return Rates(
             times * base / math.sqrt(self.up_rate),
             head_rate(width),
-            f"{times} * full's {base:g}{apart} for LoRA ({steps} steps), 5 times full's for the head",
+            f"{times} * full's {base:g}{apart} for LoRA ({steps} steps)",
+            HEAD_WHY,
         )
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.errors import ModelError
-from tunesmith.methods._groups import full_rate, head_rate, parameters_of, plan_for
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate, parameters_of, plan_for
 from tunesmith.methods.base import Method, Plan, Rates
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Norms(Method):
         only BatchNorm") train these alone at rates well above full fine-tuning's.
         """
         base = full_rate(width)
-        return Rates(10 * base, head_rate(width), f"10 * full's {base:g} for the norms, 5 times full's for the head")
+        return Rates(10 * base, head_rate(width), f"10 * full's {base:g} for the norms", HEAD_WHY)
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         """Raises ModelError where the base has no norms."""

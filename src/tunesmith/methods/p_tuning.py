@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from tunesmith.methods._groups import full_rate, head_rate
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate
 from tunesmith.methods._prompt_method import PromptMethod
 from tunesmith.methods.base import Rates
 
@@ -27,7 +27,7 @@ class PTuning(PromptMethod):
         Of 3e-3 and 1e-2 the first had the lower validation loss on SST-2 with MiniLM (docs/log.md); head: full's own.
         """
         base = full_rate(width)
-        return Rates(30 * base, head_rate(width), f"30 * full's {base:g} for the vectors, 5 times full's for the head")
+        return Rates(30 * base, head_rate(width), f"30 * full's {base:g} for the vectors", HEAD_WHY)
 
     def made(self, start: Tensor) -> SoftPrompt:
         from tunesmith.models.soft_prompt import ReparametrisedPrompt

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from tunesmith.errors import ModelError, RecipeError, did_you_mean
 from tunesmith.methods._adapter_method import put
-from tunesmith.methods._groups import full_rate, head_rate, plan_for
+from tunesmith.methods._groups import HEAD_WHY, full_rate, head_rate, plan_for
 from tunesmith.methods._peft_format import HEAD, PREFIX, WEIGHTS, plain, wrapped, write_head
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.seeds import torch_seed
@@ -86,8 +86,8 @@ class Peft(Method):
         It is not measured for each kind: those that train scales of fixed maps (VeRA) may want more.
         """
         base = full_rate(width)
-        why = f"10 * full's {base:g}, as for LoRA (kinds differ: try others), 5 times full's for the head"
-        return Rates(10 * base, head_rate(width), why)
+        why = f"10 * full's {base:g}, as for LoRA (kinds differ: try others)"
+        return Rates(10 * base, head_rate(width), why, HEAD_WHY)
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         """Raises RecipeError for options that PEFT does not know, and ModelError for what it refuses on this base."""

@@ -26,7 +26,9 @@ class Scratch(Method):
 
     def static_rates(self, width: int | None, steps: int) -> Rates:
         """Those of full fine-tuning on word vectors: a vector moves only where its word occurs."""
-        return Rates(3e-3, 1e-2, "3e-3 for a table of word vectors, 1e-2 for the head, as for method full")
+        return Rates(
+            3e-3, 1e-2, "3e-3 for a table of word vectors, as for method full", "as for method full on word vectors"
+        )
 
     def attach(self, network: Network, rates: Rates, seed: int) -> Plan:
         """Raises ModelError where the base has batch norms, whose statistics stay those of pretraining in every run."""

@@ -181,7 +181,8 @@ class PooledNetwork(EncoderNetwork):
         save_model(self.body, self.processor, self.unused, folder, limit)
         first = "StaticEmbedding" if isinstance(self.body, StaticModel) else "Transformer"
         save_sentence_modules(folder, first, self.pooling, self.layout.width, self.head, self.processor.lower, limit)
-        said = f'opens with SentenceTransformer("{folder}"): encode(texts) gives the logits of classes, or the numbers'
+        said = f'opens with SentenceTransformer("{folder}"): encode(texts) gives the raw outputs of each text: a score for '
+        said += "each class, the highest being the one that is said (no probabilities), or the predicted numbers"
         if self.processor.skipped is not None and not self.pooling.normalize:
             said += "; there a word without a vector counts in the mean as zeros, here it is left out"
         return said

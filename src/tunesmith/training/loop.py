@@ -98,7 +98,10 @@ def train(run: Run) -> Iterator[Event]:
         yield _save(run)
     while state.step < run.steps:
         if _out_of_patience(run):
-            why = f"no gain of one standard error and no fall of the loss in {run.training.patience} evaluations"
+            why = (
+                f"{run.training.patience} evaluations without a gain of more than one standard error, or a fall of the "
+                f"validation loss by more than {100 * LEAST_FALL:g} % (training.patience)"
+            )
             break
         if run.stop():
             yield _save(run)

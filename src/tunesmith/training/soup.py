@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tunesmith.training.loop import Measured
 
+NAMED = 6  # states of an average whose steps are listed
 _FILE = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -85,20 +86,20 @@ def greedy(
         measured = measure(mixed)
         if (measured.rank, -measured.loss) >= (best.rank, -best.loss):
             chosen, found, best = [*chosen, step], mixed, measured
-    each = ", ".join(f"{step}: {alone[step].value:.4f}, {alone[step].loss:.4f}" for step in steps)
-    worse = "" if len(chosen) > 1 or len(steps) == 1 else "; no average is better"
-    what = _what(sorted(chosen))
-    return (
-        found,
-        what,
-        (
-            f"{what}: {best.metric} {best.value:.4f} and loss {best.loss:.4f} on the validation rows (alone, by "
-            f"step: {each}){worse}"
-        ),
-    )
+    what, top = _what(sorted(chosen)), ranked[0]
+    said = f"{what}: {best.metric} {best.value:.4f} and loss {best.loss:.4f} on the validation rows"
+    if len(chosen) > 1:
+        one = alone[top]
+        said += f"; the best of the {len(steps)} states alone, after {top:,} steps: {one.value:.4f} and {one.loss:.4f}"
+    elif len(steps) > 1:
+        said += f"; no average of the {len(steps)} states is better"
+    return found, what, said
 
 
 def _what(steps: Sequence[int]) -> str:
     if len(steps) == 1:
         return f"the state after {steps[0]:,} steps alone"
-    return f"the average of the states after {', '.join(f'{step:,}' for step in steps)} steps"
+    *first, last = (f"{step:,}" for step in steps)
+    if len(steps) > NAMED:
+        return f"the average of {len(steps)} states, after {first[0]} to {last} steps"
+    return f"the average of the states after {', '.join(first)} and {last} steps"

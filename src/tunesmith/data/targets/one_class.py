@@ -74,11 +74,17 @@ class OneClass(Target):
                 ", ..." if len(known) > LISTED else ""
             )
             for name, labels in places.items():
-                for label in sorted(set(labels) - set(known))[:LISTED]:
+                strange = sorted(set(labels) - set(known))
+                if strange:
+                    told = ", ".join(
+                        f'"{shown(label, 60)}" ({counted(counts[name][label])}, first at {labels[label][0]})'
+                        for label in strange[:LISTED]
+                    )
+                    more = f" and {len(strange) - LISTED:,} more" if len(strange) > LISTED else ""
+                    several, them = ("label", "it") if len(strange) == 1 else ("labels", "them")
                     problems.add(
-                        f'{rows[name].table.path}: label "{shown(label, 60)}" ({counted(counts[name][label])}, first at '
-                        f"{labels[label][0]}) is none that the model knows, which are {named}; correct it, or remove these "
-                        "rows"
+                        f"{rows[name].table.path}: the model does not know the {several} {told}{more}; it knows {named}; "
+                        f"correct {them}, or remove these rows"
                     )
             return
         _note_types(column, rows, findings)
