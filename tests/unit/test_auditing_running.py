@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from shortruns import recipe_for, rows
 from tunesmith import finetune
+from tunesmith.auditing import running
 from tunesmith.auditing.running import leaked
 from tunesmith.evaluation.kept_scores import read_scores
 from tunesmith.pipeline import start
@@ -44,6 +46,9 @@ def test_it_is_told_before_the_first_step_and_stands_in_the_report(model_folder:
     (told,) = [event for event in events if isinstance(event, Note) and event.topic == "audit"]
     assert any('"code"' in line for line in told.lines)
     report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert told.lines[-1].startswith("not examined: ") and "languages (tunesmith audit tells them)" in told.lines[-1]
+    assert report["data"]["unexamined"] == [told.lines[-1]]
+    assert "Not examined: " in (tmp_path / "run" / "report.html").read_text()
     kinds = [item["kind"] for item in report["findings"]]
     assert any("give" in kind for kind in kinds) and any("constant" in kind for kind in kinds), kinds
     found = next(item for item in report["findings"] if "give" in item["kind"])
@@ -59,6 +64,18 @@ def test_a_quick_run_has_none(model_folder: Folder, tmp_path: Path) -> None:
     kinds = [item["kind"] for item in run.report["findings"]]
     assert not any("give" in kind for kind in kinds)
     assert run.report["evidence"] == {}
+    assert "nothing was examined, as evaluation.quick asks" in run.report["data"]["unexamined"][0]
+
+
+def test_labels_of_too_many_rows_are_said_to_be_left_out(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "MOST_ROWS", 100)
+    settings = {"training.epochs": 1, "evaluation.resamples": 100}
+    recipe = recipe_for(model_folder("sentence"), given_away(tmp_path), "head", settings)
+    list(start(recipe, tmp_path / "run").events())
+    (said,) = json.loads((tmp_path / "run" / "report.json").read_text())["data"]["unexamined"]
+    assert "label errors (more than " in said
 
 
 def test_copies_of_training_rows_that_lift_the_score_are_told(model_folder: Folder, tmp_path: Path) -> None:

@@ -92,6 +92,23 @@ def test_the_temperature_is_that_of_scikit_learn(sure: float) -> None:
     assert tempered_classes(shares, found.temperature) == pytest.approx(oracle.predict(np.log(shares)), abs=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_highest_precision_that_is_proven_is_named(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    shares, truth = world(draw, 300)
+    probability, right = shares.max(axis=1), shares.argmax(axis=1) == truth
+    known = Calibration(300, steps=steps(probability, right))
+    found = known.highest()
+    assert found is not None
+    precision, step = found
+    assert known.threshold(precision) == step
+    assert all(known.threshold(share / 100) is None for share in range(round(100 * precision) + 1, 100))
+    assert f"the highest that is proven is {precision:g}" in known.instead()
+    assert f"{step.rows} of the 300 validation rows pass" in known.instead()
+    never = Calibration(300, steps=steps(probability, np.zeros(300, dtype=bool)))
+    assert never.highest() is None and never.instead() == "no other precision is proven either"
+
+
 def test_losses_are_those_of_scikit_learn() -> None:
     from sklearn.metrics import log_loss
 

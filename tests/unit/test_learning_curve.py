@@ -18,7 +18,7 @@ from shortruns import recipe_for, rows, stopped_when, write_rows
 from tunesmith.data.nested import nested_order
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import gain_in_words
-from tunesmith.evidence.learning_curve import _says, sentence
+from tunesmith.evidence.learning_curve import _flipped, _says, sentence
 from tunesmith.evidence.power_law import Points, extrapolate
 from tunesmith.pipeline import resume, start
 from tunesmith.preparing import prepare
@@ -112,6 +112,14 @@ def test_every_beginning_of_the_order_holds_the_classes_in_their_shares(classes:
         taken = [classes[row] for row in order[:size]]
         for name in set(classes):
             assert abs(taken.count(name) - size * classes.count(name) / len(classes)) <= 2
+
+
+def test_no_edge_leaves_what_a_metric_can_be() -> None:
+    wide = Interval(0.4, -0.3, 2.5)  # of errors
+    assert _flipped(wide, "accuracy", False) == Interval(0.6, 0.0, 1.0)
+    assert _flipped(wide, "spearman", False) == Interval(0.6, -1.0, 1.0)
+    assert _flipped(wide, "rmse", True) == Interval(0.4, 0.0, 2.5)
+    assert _flipped(Interval(0.4, 0.3, 0.5), "accuracy", False) == Interval(0.6, 0.5, 0.7)
 
 
 def test_what_is_said_of_gains() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tunesmith import catalog
 from tunesmith.errors import RecipeError
-from tunesmith.recipe import Recipe, read_recipe_file, set_key, set_value, yaml_text
+from tunesmith.recipe import Recipe, TrainingSpec, read_recipe_file, set_key, set_value, yaml_text
+from tunesmith.suiting import patience_told
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 RATE = st.floats(1e-12, 10.0, allow_nan=False)
@@ -342,3 +343,32 @@ def test_unknown_keys_are_told_the_values_of_the_others_where_these_are_few() ->
     )
     (problem,) = _problems({"model": "m", "data": {"path": "rows.csv", "txt": "a"}})
     assert problem == 'data.txt: unknown key; did you mean "text" or "test"?', "what takes any value has none listed"
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("qlora", 'pip install "tunesmith[bits]"'),
+        ("dora", "--set method.dora=true"),
+        ({"name": "full", "rank": 8}, "full has no such option (lora"),
+    ],
+)
+def test_what_another_method_has_is_told_where_to_find(method: object, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.parse({"model": "m", "data": "rows.csv", "method": method})
+    assert said in caught.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "epochs", "said"),
+    [
+        ({}, 5, None),
+        ({"patience": 0, "evaluations": 4}, 5, None),
+        ({"patience": 6}, 5, "the run has 5 evaluations in all, so that it never stops early"),
+        ({"evaluations": 4}, 5, "of 20 evaluations in all: it stops after 0.75 epochs without progress"),
+    ],
+)
+def test_patience_says_what_it_comes_to(asked: dict[str, int], epochs: int, said: str | None) -> None:
+    found = patience_told(TrainingSpec.model_validate(asked), epochs, True)
+    assert [item.why for item in found] == ([] if said is None else [said])
+    assert not patience_told(TrainingSpec.model_validate(asked), epochs, False)

@@ -113,6 +113,18 @@ def test_a_bad_value_of_a_named_column_is_found_and_named_first() -> None:
     assert finding.places and set(finding.places) <= wrong
 
 
+def test_a_part_that_is_worse_is_told_though_it_costs_little_and_none_where_none_is() -> None:
+    draw = np.random.default_rng(1)
+    channel = np.array(["phone"] * 40 + ["web"] * 3960)
+    hits = draw.random(4000) < np.where(channel == "phone", 0.6, 0.95)
+    found = gather(of_hits(hits, texts_of(4000), columns={"channel": channel.tolist()}))
+    assert found is not None and found.data["worst"][0]["costs"] < 0.01 and not found.findings
+    (said,) = found.said
+    assert said.startswith("It does worse on channel: phone (40 test rows)")
+    even = gather(of_hits(draw.random(4000) < 0.95, texts_of(4000), columns={"channel": channel.tolist()}))
+    assert even is not None and not even.data["worst"] and not even.said
+
+
 def test_a_bad_range_of_lengths_is_found_and_named_first() -> None:
     draw = np.random.default_rng(2)
     sizes = draw.integers(4, 40, size=600)
