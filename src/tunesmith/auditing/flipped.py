@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from tunesmith.auditing.folds import FOLDS
 
@@ -50,7 +51,8 @@ def _even(keys: Sequence[str], guesses: Sequence[str], truth: Sequence[str]) -> 
     table = [[rows[key] - wrong[key], wrong[key]] for key in looked]
     if any(sum(row[side] for row in table) == 0 for side in (0, 1)):
         return True
-    return bool(chi2_contingency(table, correction=False).pvalue > UNEVEN)
+    found: Any = chi2_contingency(table, correction=False)
+    return bool(found.pvalue > UNEVEN)
 
 
 def _text_sides_with_label(guesses: Sequence[str], truth: Sequence[str], said: Sequence[str] | None) -> bool:
