@@ -106,7 +106,8 @@ def by_hand(report: Mapping[str, Any], predictions: Path) -> dict[str, Any]:
     rivals = {name: columns_of(predictions / "rivals" / f"{name}.safetensors") for name in names}
     if report["method"] == "head":
         rivals.pop("probe", None)
-    best = max(rivals, key=lambda name: value(rivals[name]))
+    told = [name for name in rivals if np.isfinite(value(rivals[name]))]  # of a constant there is no correlation
+    best = max(told, key=lambda name: value(rivals[name]))
     gain = value(own) - value(rivals[best])
     low, high = np.quantile(differences(value, own, rivals[best]), [LEVEL / 2, 1 - LEVEL / 2])
     p = mcnemar(own, rivals[best]) if report["primary"] == "accuracy" else None
