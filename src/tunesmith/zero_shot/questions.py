@@ -54,19 +54,18 @@ def masked_of(processor: TextProcessor, texts: Sequence[Text], masks: int, limit
     """
     from tunesmith.models.likelihood import Masked
 
-    mask, special = str(processor.tokenizer.convert_ids_to_tokens(processor.mask)), processor.special
-
     def written(text: tuple[str, ...]) -> str:
-        return f"{_as_one(text, ' ')} {ASKED} {' '.join([mask] * masks)}."
+        return f"{_as_one(text, ' ')} {ASKED}"
 
-    most = min(processor.max_length, processor.positions) - special
+    alone, closed = processor.bare([ASKED, f"{ASKED}."])
+    stop = closed[len(alone) :] if closed[: len(alone)] == alone else []
+    behind = [*[processor.mask] * masks, *stop]
+    most = min(processor.max_length, processor.positions) - processor.special - len(behind)
     found = []
     for ids in _cut(processor, [_sides(text) for text in texts], written, limit, most):
-        inputs, before = processor.wrapped(ids)
-        places = [before + place for place, token in enumerate(ids) if token == processor.mask][-masks:]
-        found.append(Masked(inputs, tuple(places)))
-    if any(len(item.masks) < masks for item in found):
-        raise ModelError("the tokenizer does not read its own mask in a text")
+        inputs, before = processor.wrapped([*ids, *behind])
+        first = before + len(ids)
+        found.append(Masked(inputs, tuple(range(first, first + masks))))
     return found
 
 
