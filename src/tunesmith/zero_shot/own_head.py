@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.assembly import put_beside
@@ -59,7 +60,8 @@ def own_head(
     except TunesmithError as error:
         return None, f"the base's own head is not compared with: {error.problems[0]}"
     put_beside(network, device)
-    labels, on, pad = prepared.labels, str(network.sample.device), backbone.processor.pad
+    # Numbers are taken for the targets' own: what turns outputs into them is part of a saved head.
+    labels, on, pad = replace(prepared.labels, standardised=False), str(network.sample.device), backbone.processor.pad
 
     def told(split: str) -> list[Prediction]:
         examples, place = encoded.examples[split], prepared.splits.test.place
