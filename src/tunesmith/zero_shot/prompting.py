@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.language import CausalNetwork, MaskedNetwork
 
-CPU_WORK, GPU_WORK = 2e12, 1e15  # floating-point operations: about a minute of a CPU core, a few seconds of a GPU
+CPU_WORK, GPU_WORK = 3e11, 1e15  # floating-point operations: some twenty seconds of a CPU core, a few of a GPU
 MEMORY_SHARE = 0.5  # of the free memory that the base, read once more, may take
 TRIED = 3  # prompts and endings by which is seen whether kept keys and values tell the same
 USUAL = 100  # training texts, without their labels, by which is seen what the base says whatever it reads
