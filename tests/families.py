@@ -233,6 +233,38 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
 }
 
 
+# Families whose language model's outputs can be asked for words, once a head is saved with them.
+DECODERS_WITH_HEADS = ("llama", "qwen3", "gpt2")
+ENCODERS_WITH_HEADS = ("bert", "roberta", "distilbert", "mpnet", "electra", "modernbert", "deberta-v2")
+
+
+def with_head(folder: Path, out: Path, family: str = "", labels: tuple[str, ...] = ()) -> Path:
+    """A tiny model once more, into the empty folder `out`, with a random head of `family`, transformers' auto class.
+
+    By default that of its language model. `labels`: what a classifier's outputs are called.
+    """
+    import torch
+    import transformers
+
+    from tunesmith.models.backbone import quiet
+
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = "AutoModelForCausalLM" if config.model_type in DECODERS_WITH_HEADS else "AutoModelForMaskedLM"
+    if labels:
+        config.id2label, config.label2id = dict(enumerate(labels)), {name: at for at, name in enumerate(labels)}
+    with torch.random.fork_rng(devices=[]), quiet():
+        torch.manual_seed(3)
+        model = getattr(transformers, family if family else kind).from_pretrained(folder, config=config)
+        for name, parameter in model.named_parameters():
+            if not name.startswith(model.base_model_prefix):  # a head of small weights says the same of all
+                parameter.data += 0.5 * torch.randn_like(parameter)
+        model.save_pretrained(out)
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            (out / path.name).write_bytes(path.read_bytes())
+    return out
+
+
 def _vision_config(kind: str) -> Any:
     import transformers as t
 

@@ -45,6 +45,7 @@ from tunesmith.training.vocabulary import compact_embeddings
 from tunesmith.training.windows import Packing, packing_of, place
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from tunesmith.folding import Fold
@@ -121,17 +122,24 @@ def as_pretrained(recipe: Recipe, prepared: Prepared, network: Network) -> Netwo
     """
     if not method_of(recipe).alters or network.source is None:
         return network
-    import torch
 
     from tunesmith.models.backbone import load_backbone
 
     with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
         backbone = load_backbone(network.source, recipe.training.dropout)
     prepared.task.widen(backbone.processor, prepared.texts("train"))
-    untouched, device = _with_head(recipe, prepared, backbone), network.sample.device
-    size = sum(value.nbytes for value in untouched.parameters())
+    untouched = _with_head(recipe, prepared, backbone)
+    put_beside(untouched, network.sample.device)
+    return untouched.eval()
+
+
+def put_beside(network: Network, device: torch.device) -> None:
+    """Moves a network to the device of the one in training where half of what is free there holds it, else to the CPU."""
+    import torch
+
+    size = sum(value.nbytes for value in network.parameters())
     roomy = device.type == "cpu" or 2 * size <= torch.cuda.mem_get_info(device)[0]
-    return untouched.to(device if roomy else "cpu").eval()
+    network.to(device if roomy else "cpu")
 
 
 def usual_rates(recipe: Recipe, backbone: Backbone, steps: int) -> Rates:

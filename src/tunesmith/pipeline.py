@@ -176,6 +176,7 @@ class Session:
         from tunesmith.training.travel import sampled
         from tunesmith.untouched import fit_probe, measure_base
         from tunesmith.unused import unused_cache, unused_settings
+        from tunesmith.zero_shot.asking import ask_base
 
         for finding in encoded.findings:
             yield Warned(finding.message)
@@ -197,6 +198,7 @@ class Session:
             yield from phases.through(PROBE, fit_probe(self.recipe, prepared, encoded, backbone, built, trunk))
             yield from phases.through(AUDIT, audited(self.recipe, prepared, encoded, backbone, built))
             yield from phases.through(BASELINES, measure_base(self.recipe, prepared, encoded, backbone, built))
+            yield from phases.through(BASELINES, ask_base(self.recipe, prepared, encoded, backbone, built))
             if said := redraw(self.recipe, built.network, built.masters, built.redrawn):
                 yield Note("redraw", (said,))
         if self.stop():

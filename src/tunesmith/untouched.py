@@ -24,7 +24,7 @@ from tunesmith.training.events import Event, Note
 from tunesmith.training.moving import Moving
 from tunesmith.training.probe import SOFTER, fit_on, told_by
 from tunesmith.training.trunk import Live, Trunk, base_features, pooled_features
-from tunesmith.zero_shot import zero_shot
+from tunesmith.zero_shot.names import zero_shot
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -28,6 +28,7 @@ TFIDF_LABELS, FREQUENT = "tfidf_labels", "frequent_labels"
 TFIDF_RIDGE, MEDIAN = "tfidf_ridge", "median"
 COSINE = "cosine"
 NEIGHBOURS, ZERO_SHOT = "neighbours", "zero_shot"
+PROMPT, OWN_HEAD = "prompt", "own_head"
 FREQUENT_TAG = "frequent_tag"
 BASE, FREQUENT_ANSWER, FREQUENT_TOKEN = "base", "frequent_answer", "frequent_token"
 FREQUENT_TARGET, LEAD = "frequent_target", "lead"
@@ -46,6 +47,8 @@ PHRASES = {
     COSINE: "the untouched base's cosine similarity",
     NEIGHBOURS: "the nearest training rows by the frozen features",
     ZERO_SHOT: "the label whose name is nearest by the untouched base",
+    PROMPT: "the untouched base asked in words",
+    OWN_HEAD: "the untouched base with its own head",
     FREQUENT_TAG: "the most frequent tag of every word",
     BASE: "the untouched base",
     FREQUENT_TOKEN: "every token by its frequency",
@@ -69,7 +72,7 @@ FLOORS = (
     LEAD,
     NO_ANSWER,
 )  # know nothing of the text, or of a word's neighbours
-OF_BASE = (PROBE, BASE, COSINE, NEIGHBOURS, ZERO_SHOT)  # rivals that are the base as it was pretrained
+OF_BASE = (PROBE, BASE, COSINE, OWN_HEAD, NEIGHBOURS, ZERO_SHOT, PROMPT)  # rivals that are the base as pretrained
 CHEAPER = {  # after "For now the cheaper choice is"
     PROBE: "--method head",
     COSINE: "the base as it is, without any training",
@@ -77,6 +80,8 @@ CHEAPER = {  # after "For now the cheaper choice is"
     NEIGHBOURS: "to look up the most similar training rows with the untouched base and copy what they have, without any "
     "training",
     ZERO_SHOT: "to take the label whose name the untouched base finds most similar, without any labelled rows",
+    PROMPT: "to ask the untouched base in words, without any labelled rows",
+    OWN_HEAD: "the base as it is, with the head that it came with",
     TFIDF: "TF-IDF with logistic regression, without a pretrained model",
     TFIDF_LABELS: "TF-IDF with logistic regression, without a pretrained model",
     TFIDF_RIDGE: "TF-IDF with ridge regression, without a pretrained model",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +30,31 @@ from tunesmith.models.resolve import static_part
 from tunesmith.models.static import load_static
 from tunesmith.models.text import TextProcessor, load_processor
 from tunesmith.models.vision import load_image_processor
+
+
+class Declared(NamedTuple):
+    """The head that a checkpoint comes with."""
+
+    kind: str  # SEQUENCE, TOKEN, SPAN or IMAGE
+    names: tuple[str, ...]  # of its outputs
+    problem: str  # what they are, by transformers' names (problem_type); "" where it is not said
+
+
+def declared_head(folder: Path) -> Declared | None:
+    """The head that a model's folder says it holds, by its files alone; None where `load_network` reads none of that."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        named = config.get("id2label", {})
+        names = tuple(str(named[str(place)]) for place in range(len(named)))
+        classes = [str(name) for name in config.get("architectures") or ()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if config.get("is_encoder_decoder"):
+        return None
+    kind = next((kind for kind in (SEQUENCE, *PER_TOKEN, IMAGE) for name in classes if name.endswith(kind)), None)
+    if (folder / "modules.json").is_file():
+        kind = SEQUENCE if _has_head(folder) else None
+    return None if kind is None else Declared(kind, names, str(config.get("problem_type") or ""))
 
 
 def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
