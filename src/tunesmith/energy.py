@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,9 @@ MEMORY_WATTS = 0.3725  # a GB (Lannelongue 2021, section 4)
 RAPL, NVML, ESTIMATE = "rapl", "nvml", "estimate"
 PACKAGE = re.compile(r"intel-rapl:\d+")  # with a second number it is a part of a package; "-mmio" counts one once more
 MICRO, MILLI = 1e-6, 1e-3
+# No package takes more for as long as a counter runs: the largest of 2026 are of 500 W (EPYC 9965, Xeon 6980P).
+MOST_WATTS = 600.0
+OFTEN = 10.0  # seconds between two readings on the way: the smallest range, 65.5 kJ (AMD), lasts 109 s at `MOST_WATTS`
 
 
 def estimated(cpu_seconds: float, seconds: float, memory_mb: float) -> float:
@@ -39,46 +43,69 @@ class _Counter:
     path: Path
     top: int  # microjoules
     last: int
+    safe: float  # seconds in which it cannot have come round once
     total: int = 0
 
     def read(self) -> None:
-        """Takes one turn of the counter for granted where it stands lower than before: 262 kJ, an hour at 70 W."""
+        """Takes one turn of the counter for granted where it stands lower than before."""
         now = _number(self.path)
         self.total += now - self.last + (self.top if now < self.last else 0)
         self.last = now
 
 
 class Rapl:
-    """Joules of the processor packages since it was made; read it once in half an hour or oftener, for counters wrap."""
+    """Joules of the processor packages since it was made.
 
-    def __init__(self, folder: Path = POWERCAP) -> None:
+    The counters begin anew, after 262 kJ (Intel, an hour at 70 W) or 65.5 kJ (AMD). What they count is known as long as
+    none can have come round whole between two readings, by the time that has passed and the package's own power limit, or
+    `MOST_WATTS`. After a longer pause there is no figure any more, and `lapsed` says so.
+    """
+
+    def __init__(self, folder: Path = POWERCAP, clock: Callable[[], float] = time.monotonic) -> None:
         self._counters: list[_Counter] = []
+        self._clock = clock
+        self._read = clock()
         self.why = f"{folder}: there are no RAPL counters here"  # "" where there are
+        self.lapsed = ""  # why what was counted is no figure any more; "" where it is one, or never was
         try:
             for domain in sorted(folder.iterdir()) if folder.is_dir() else ():
                 if PACKAGE.fullmatch(domain.name) and _text(domain / "name").startswith("package"):
-                    path = domain / "energy_uj"
+                    path, top = domain / "energy_uj", _number(domain / "max_energy_range_uj")
                     self._counters.append(
-                        _Counter(domain.name, path, _number(domain / "max_energy_range_uj"), _number(path))
+                        _Counter(domain.name, path, top, _number(path), MICRO * top / _most_watts(domain))
                     )
         except (OSError, ValueError) as error:
-            self._give_up(error)
+            self._give_up(f"the RAPL counters cannot be read ({error})")
         if self._counters:
             self.why = ""
 
     def joules(self) -> float | None:
         """None where nothing can be read, or cannot any more."""
+        if not self._counters:
+            return None
+        paused, self._read = self._clock() - self._read, self._clock()
+        if paused >= min(counter.safe for counter in self._counters):
+            self.lapsed = (
+                f"the processor's RAPL counter was not read for {paused / 60:.1f} minutes, in which it may have begun anew "
+                "unseen"
+            )
+            self._give_up(self.lapsed)
+            return None
         try:
             for counter in self._counters:
                 counter.read()
         except (OSError, ValueError) as error:
-            self._give_up(error)
+            self._give_up(f"the RAPL counters cannot be read ({error})")
         return MICRO * sum(counter.total for counter in self._counters) if self._counters else None
 
-    def _give_up(self, error: Exception) -> None:
+    def keep_up(self) -> None:
+        """Reads where the last reading is `OFTEN` seconds ago: to be called as often as there is an occasion."""
+        if self._counters and self._clock() - self._read >= OFTEN:
+            self.joules()
+
+    def _give_up(self, why: str) -> None:
         """Of several packages all or none: the sum of some would be no figure of anything."""
-        self._counters = []
-        self.why = f"the RAPL counters cannot be read ({error})"
+        self._counters, self.why = [], why
 
 
 class Nvml:
@@ -128,6 +155,7 @@ class Joules:
     how: str  # of the processor: "rapl" or "estimate"
     gpu: float | None = None  # None where no GPU is used, or its counter cannot be read
     missing: str = ""  # why a GPU that is used is not counted; "" where it is, or none is used
+    lapsed: str = ""  # why the processor is reckoned although it has a counter
 
     @property
     def total(self) -> float:
@@ -138,7 +166,8 @@ class Joules:
         how = self.how if self.how == other.how else ESTIMATE
         known = [value for value in (self.gpu, other.gpu) if value is not None]
         missing = self.missing if self.missing else other.missing
-        return Joules(self.processor + other.processor, how, sum(known) if known else None, missing)
+        lapsed = self.lapsed if self.lapsed else other.lapsed
+        return Joules(self.processor + other.processor, how, sum(known) if known else None, missing, lapsed)
 
 
 class Meter:
@@ -157,6 +186,10 @@ class Meter:
 
             self._uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
 
+    def keep_up(self) -> None:
+        """To be called now and then between two readings, since counters begin anew: costs a look at the clock."""
+        self._rapl.keep_up()
+
     def read(self, cpu_seconds: float, seconds: float, memory_mb: float) -> Joules:
         """What was taken so far; the arguments are for the estimate where nothing can be read."""
         counted = self._rapl.joules()
@@ -164,7 +197,7 @@ class Meter:
         lacking = self._nvml.why if self._nvml.why else "NVML has no counter of this GPU"
         missing = lacking if self._uuid is not None and gpu is None else ""
         if counted is None:
-            return Joules(estimated(cpu_seconds, seconds, memory_mb), ESTIMATE, gpu, missing)
+            return Joules(estimated(cpu_seconds, seconds, memory_mb), ESTIMATE, gpu, missing, self._rapl.lapsed)
         return Joules(counted, RAPL, gpu, missing)
 
 
@@ -177,6 +210,19 @@ def _pynvml() -> ModuleType | None:
 
 def _decoded(uuid: str | bytes) -> str:
     return uuid.decode() if isinstance(uuid, bytes) else uuid
+
+
+def _most_watts(domain: Path) -> float:
+    """The largest limit that the package is held to, and no more than `MOST_WATTS`: boards set 4,095 W for none."""
+    limits = []
+    for path in domain.glob("constraint_*_*"):
+        try:
+            if path.name.endswith(("_max_power_uw", "_power_limit_uw")):
+                limits.append(MICRO * _number(path))
+        except (OSError, ValueError):  # some limits say nothing
+            continue
+    most = max(limits, default=0.0)
+    return min(most, MOST_WATTS) if most > 0 else MOST_WATTS
 
 
 def _text(path: Path) -> str:

@@ -57,7 +57,7 @@ class Spending:
             max((event.session for event in self.earlier), default=0) + 1,
             tuple((name, time.seconds, time.cpu_seconds) for name, time in spent.items()),
             peak, joules.processor, joules.how, joules.gpu, joules.missing,
-            self.rows, self.tokens, self.step_seconds, _peak_gpu_memory_mb(self.device),
+            self.rows, self.tokens, self.step_seconds, _peak_gpu_memory_mb(self.device), joules.lapsed,
         )  # fmt: skip
 
     def whole(self) -> Spent:
@@ -77,6 +77,7 @@ class Spending:
         timed: list[tuple[int, Time]] = []
         evaluated = 0
         for event in self.phases.by_event(events, PHASE_OF):
+            self.meter.keep_up()
             evaluated += isinstance(event, Evaluated)
             if not isinstance(event, StepDone):
                 yield event
@@ -171,7 +172,7 @@ def _added(first: Spent, then: Spent) -> Spent:
         max(first.peak_memory_mb, then.peak_memory_mb),
         joules.processor, joules.how, joules.gpu, joules.missing,
         first.rows + then.rows, first.tokens + then.tokens, first.step_seconds + then.step_seconds,
-        max(peaks, default=None),
+        max(peaks, default=None), joules.lapsed,
     )  # fmt: skip
 
 
@@ -184,7 +185,7 @@ def time_of(spent: Spent) -> Time:
 
 
 def joules_of(spent: Spent) -> Joules:
-    return Joules(spent.processor_joules, spent.how, spent.gpu_joules, spent.missing)
+    return Joules(spent.processor_joules, spent.how, spent.gpu_joules, spent.missing, spent.lapsed)
 
 
 def counts_tokens(source: FixedRows) -> bool:

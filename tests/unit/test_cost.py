@@ -216,9 +216,19 @@ def test_the_memory_of_a_gpu_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> N
     assert "<dt>Peak memory of the GPU</dt><dd>3.0 GB</dd>" in cost_section({"cost": asdict(cost), "opens": ""})
 
 
-@pytest.mark.parametrize("event", [word(2, 1.5, gpu_joules=3.0, missing="why"), Forecast(3, 60.0, 90.0, 700.0)])
+@pytest.mark.parametrize(
+    "event", [word(2, 1.5, gpu_joules=3.0, missing="why", lapsed="so"), Forecast(3, 60.0, 90.0, 700.0)]
+)
 def test_words_survive_json(event: Event) -> None:
     assert event_from(json.loads(json.dumps(event.to_plain()))) == event
+
+
+def test_a_word_of_an_earlier_version_is_read_without_what_it_lacks() -> None:
+    plain = word(2, 1.5, lapsed="so").to_plain()
+    del plain["lapsed"]
+    assert event_from(plain) == word(2, 1.5)
+    with pytest.raises(KeyError):
+        event_from({name: value for name, value in plain.items() if name != "how"})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.carbon import REGIONS, WORLD, intensity_of, unknown_region
-from tunesmith.energy import Joules, Meter, Nvml, Rapl, estimated
+from tunesmith.energy import OFTEN, Joules, Meter, Nvml, Rapl, estimated
+from tunesmith.evaluation.cost import energy_of
 
 TOP = 262_143_328_850  # microjoules, of real Intel machines
 
@@ -54,12 +55,85 @@ def test_a_counter_that_wraps_goes_on(steps: list[int]) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         path = domain(Path(folder), "intel-rapl:0", "package-0", 700, top=1000)
-        meter, now = Rapl(Path(folder)), 700
+        meter, now = Rapl(Path(folder), clock=lambda: 0.0), 700
         for step in steps:
             now = (now + step) % 1000
             path.write_text(str(now))
             meter.joules()
         assert meter.joules() == pytest.approx(sum(steps) * 1e-6)
+
+
+class Watch:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_after_a_pause_in_which_a_counter_may_have_come_round_there_is_no_figure(tmp_path: Path) -> None:
+    """262 kJ last 437 s at 600 W: a second before that the figure stands, and a second after it nobody can know it."""
+    path, watch = domain(tmp_path, "intel-rapl:0", "package-0", 1_000_000), Watch()
+    meter = Rapl(tmp_path, watch)
+    watch.now, _ = TOP / 600e6 - 1, path.write_text("3000000")
+    assert meter.joules() == pytest.approx(2.0) and meter.lapsed == ""
+    watch.now += TOP / 600e6 + 1
+    assert meter.joules() is None and "was not read for 7.3 minutes" in meter.lapsed
+    watch.now += 1
+    assert meter.joules() is None, "nor ever again in this session"
+    found = Meter(meter, Nvml(FakeNvml())).read(10.0, 5.0, 2000.0)
+    assert (found.how, found.lapsed) == ("estimate", meter.lapsed)
+    assert energy_of(found, 5.0).why.startswith(f"{meter.lapsed}, so it is not measured but reckoned with")
+    assert found.plus(Joules(1.0, "rapl")).lapsed == meter.lapsed
+
+
+def test_a_counter_that_is_kept_up_with_knows_an_hour(tmp_path: Path) -> None:
+    """65.5 kJ, as of AMD, at 280 W, looked at every five seconds: each turn is seen."""
+    top = 65_532_610_987
+    path, watch = domain(tmp_path, "intel-rapl:0", "package-0", 0, top), Watch()
+    meter, energy = Rapl(tmp_path, watch), 0
+    for second in range(0, 3600, 5):
+        watch.now, energy = float(second), second * 280_000_000
+        path.write_text(str(energy % top))
+        meter.keep_up()
+    assert energy > 10 * top, "the control: it has begun anew many times"
+    assert meter.joules() == pytest.approx(energy * 1e-6)
+    assert meter.lapsed == ""
+
+
+@pytest.mark.parametrize(
+    ("limits", "minutes"),
+    [
+        ({}, 7.3),
+        ({"constraint_0_power_limit_uw": 28_000_000, "constraint_1_power_limit_uw": 64_000_000}, 68.3),
+        ({"constraint_0_max_power_uw": 4_095_000_000}, 7.3),
+        ({"constraint_0_max_power_uw": 0}, 7.3),
+        ({"constraint_0_time_window_us": 27_983_872}, 7.3),
+    ],
+)
+def test_the_pause_that_is_safe_follows_from_the_power_limit(
+    limits: dict[str, int], minutes: float, tmp_path: Path
+) -> None:
+    made = domain(tmp_path, "intel-rapl:0", "package-0", 0).parent
+    for name, value in limits.items():
+        (made / name).write_text(f"{value}\n")
+    for seconds, known in ((60 * minutes - 6, True), (60 * minutes + 6, False)):
+        watch = Watch()
+        meter = Rapl(tmp_path, watch)
+        watch.now = seconds
+        assert (meter.joules() is not None) == known
+
+
+def test_keeping_up_reads_no_oftener_than_it_must(tmp_path: Path) -> None:
+    path, watch = domain(tmp_path, "intel-rapl:0", "package-0", 0), Watch()
+    meter = Rapl(tmp_path, watch)
+    for watch.now, energy in ((OFTEN / 2, 5_000_000), (OFTEN, 7_000_000), (1.5 * OFTEN, 1_000_000)):
+        path.write_text(str(energy))
+        meter.keep_up()
+    path.write_text("8000000")
+    assert meter.joules() == pytest.approx(8.0), "the dip between was not looked at, or it would be a turn"
 
 
 @pytest.mark.parametrize("spoil", ["missing folder", "no package", "not a number", "gone"])

@@ -118,6 +118,8 @@ def energy_of(joules: Joules, seconds: float) -> Energy:
         )
     else:
         why = "the processor's RAPL counter, which counts all that the machine did meanwhile; memory not counted"
+    if joules.lapsed:
+        why = f"{joules.lapsed}, so it is {why}"
     if joules.gpu is not None:
         why += "; the GPU's NVML counter, likewise of all that it did"
     if joules.missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar
 
 
@@ -84,6 +84,7 @@ class Spent(Event):
     tokens: int = 0  # of these rows; without padding where that is known
     step_seconds: float = 0.0
     peak_gpu_memory_mb: float | None = None  # that torch took of it; None where none is used
+    lapsed: str = ""  # why the processor is reckoned although it has a counter
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,12 @@ _KINDS: dict[str, type[Event]] = {
 def event_from(plain: dict[str, Any]) -> Event:
     """The event that `to_plain` gave. Raises KeyError for a kind this version does not know."""
     kind = _KINDS[plain["kind"]]
-    # Most notes have no table.
-    given = {field.name: plain[field.name] for field in fields(kind) if field.name != "table"}
+    # What has a default may be missing: most notes have no table, and ledgers of earlier versions lack newer fields.
+    given = {
+        field.name: plain[field.name]
+        for field in fields(kind)
+        if field.name in plain or (field.default is MISSING and field.default_factory is MISSING)
+    }
     if kind is Note:
         given["lines"] = tuple(given["lines"])
         given["table"] = tuple(tuple(row) for row in plain.get("table", ()))
