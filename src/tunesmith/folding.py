@@ -6,9 +6,8 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.evaluation.kept_scores import RIVALS, SCORES, read_scores
-from tunesmith.inner import ALONE, SessionOf, finished_inside
-from tunesmith.predictor import Card
+from tunesmith.evaluation.kept_scores import RIVALS
+from tunesmith.inner import ALONE, SessionOf, finished_inside, measured
 from tunesmith.recipe import Recipe
 from tunesmith.runs import Run
 from tunesmith.tasks.base import Scores
@@ -56,15 +55,11 @@ def other_folds(
             return ended
         if not ended:
             continue
-        card = Card.read(folder / "model")
+        card, scores = measured(folder)
         if card.labels.names != labels:
             yield Warned(f"{words}: its training rows have other labels, so it is not counted with the others")
             continue
         names = [item["name"] for item in Run(folder).report["baselines"]]
-        read = {
-            name: read_scores(path, lambda columns, card=card: card.task.functions(columns, card.labels))
-            for name, path in {"": SCORES, **{name: RIVALS / f"{name}.safetensors" for name in names}}.items()
-            for path in (folder / path,)
-        }
-        found.append(Fold(fold + 1, read.pop(""), read))
+        read = {name: measured(folder, RIVALS / f"{name}.safetensors")[1] for name in names}
+        found.append(Fold(fold + 1, scores, read))
     return found

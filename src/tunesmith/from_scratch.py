@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from tunesmith.assembly import method_of
 from tunesmith.catalog import build
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, SCRATCH
-from tunesmith.inner import ALONE, SessionOf, finished_inside, same_rows
-from tunesmith.preparing import Prepared
+from tunesmith.inner import ALONE, SessionOf, finished_inside, measured, same_rows
 from tunesmith.recipe import Recipe, RetentionSpec
+from tunesmith.runs import Run
 from tunesmith.training.events import Event, Note, Stopped
 
 FOLDER = "scratch"  # in the run's
@@ -35,17 +34,14 @@ def scratch_recipe(recipe: Recipe) -> Recipe:
 
 
 def scratch_baseline(
-    session_of: SessionOf, recipe: Recipe, prepared: Prepared, run: Path
+    session_of: SessionOf, recipe: Recipe, run: Path
 ) -> Generator[Event, None, Baseline | Stopped | None]:
-    """A run of its own in `run`/scratch, and what its model says of the test rows.
+    """A run of its own in `run`/scratch, and what it measured on the same test rows.
 
     One that was stopped is gone on with, and a finished one is read. None where it came to nothing, which is warned of; the
     Stopped of the inner run where it was asked to stop.
     """
-    from tunesmith.predictor import load
-
-    folder, begun = run / FOLDER, time.perf_counter()
-    asked = scratch_recipe(recipe)
+    folder, asked = run / FOLDER, scratch_recipe(recipe)
     said = f"training the same architecture from random weights in {folder}, to compare with"
     yield Note("scratch", (f"{said}: {method_of(asked).epochs} epochs at most",))
     ended = yield from finished_inside(session_of, asked, folder, "scratch", "from random weights")
@@ -53,7 +49,5 @@ def scratch_baseline(
         return ended
     if not ended:
         return None
-    model = load(folder / "model", recipe.training.device)
-    found = model.judged(prepared.texts("test"), prepared.truth("test"), answers=True)
-    scores = model.card.task.score(found, prepared.truth("test"), model.card.labels)
-    return Baseline(SCRATCH, PHRASES[SCRATCH], scores, time.perf_counter() - begun)
+    took = Run(folder).report["cost"]["seconds"]  # over all of its sessions
+    return Baseline(SCRATCH, PHRASES[SCRATCH], measured(folder)[1], took)

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.kept_scores import SCORES, read_scores
+from tunesmith.predictor import CARD, DELETED, Card
 from tunesmith.recipe import DataSpec, Recipe
+from tunesmith.tasks.base import Scores
 from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
 
 if TYPE_CHECKING:
@@ -32,10 +35,10 @@ def same_rows(recipe: Recipe) -> DataSpec:
 def finished_inside(
     session_of: SessionOf, recipe: Recipe, folder: Path, topic: str, words: str
 ) -> Generator[Event, None, bool | Stopped]:
-    """Does the run in `folder` to its end, told under `topic` with `words` before each line; its checkpoints are cleared.
+    """Does the run in `folder` to its end, told under `topic` with `words` before each line; its weights are let go.
 
     One that was stopped is gone on with, and a finished one is left as it is. False where it came to nothing, which is
-    warned of; the inner run's own Stopped where it was asked to stop.
+    warned of (and keeps all that it wrote); the inner run's own Stopped where it was asked to stop.
     """
     session = session_of(recipe, folder)
     try:
@@ -53,5 +56,35 @@ def finished_inside(
     except Exception as error:  # a bug of the inner run's is not to cost the outer one its report either
         yield Warned(f"{words}: came to nothing ({type(error).__name__}: {error}); please report it")
         return False
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    let_go(folder)
     return True
+
+
+def let_go(folder: Path) -> None:
+    """Deletes what takes the room of a finished inner run: checkpoints and weights; what it measured and said is kept.
+
+    Nothing of the run around it reads them, also when that is resumed. Killed on the way it is done again then.
+    """
+    model = folder / "model"
+    if model.is_dir():
+        said = (
+            "The weights of this model were deleted when it had been measured: it was trained to tell the worth of the run "
+            f"around it.\nTo have it: tunesmith train --recipe {folder / 'recipe.yaml'} --out NEW_FOLDER\n"
+        )
+        (model / DELETED).write_text(said, encoding="utf-8")
+    for gone in (folder / "checkpoints", folder / "adapter"):
+        shutil.rmtree(gone, ignore_errors=True)
+    for path in sorted(model.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_dir():
+            path.rmdir()
+        elif path.name not in (CARD, DELETED):
+            path.unlink()
+
+
+def measured(folder: Path, path: Path = SCORES) -> tuple[Card, Scores]:
+    """What a finished inner run measured of its test rows, in their order, and what its model's outputs mean.
+
+    path: in the run's folder, of the scores of a rival in the model's place.
+    """
+    card = Card.read(folder / "model")
+    return card, read_scores(folder / path, lambda columns: card.task.functions(columns, card.labels))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from pathlib import Path
 
 from tunesmith.evidence.base import CurvePoint
-from tunesmith.inner import ALONE, SessionOf, finished_inside, same_rows
-from tunesmith.preparing import Prepared
+from tunesmith.inner import ALONE, SessionOf, finished_inside, measured, same_rows
 from tunesmith.recipe import Recipe
+from tunesmith.runs import Run
 from tunesmith.training.events import Event, Note, Stopped
 
 FOLDER = "curve"  # in the run's; each share has a folder in it
@@ -32,17 +31,14 @@ def part_recipe(recipe: Recipe, share: float) -> Recipe:
 
 
 def method_points(
-    session_of: SessionOf, recipe: Recipe, prepared: Prepared, run: Path
+    session_of: SessionOf, recipe: Recipe, run: Path
 ) -> Generator[Event, None, list[CurvePoint] | Stopped]:
-    """Runs of their own in `run`/curve, and what their models say of the test rows.
+    """Runs of their own in `run`/curve, and what they measured on the same test rows.
 
     One that was stopped is gone on with, and a finished one is read. Without those that came to nothing, which is warned
     of; the Stopped of an inner run where it was asked to stop.
     """
-    from tunesmith.predictor import load
-
     found: list[CurvePoint] = []
-    texts, truth = prepared.texts("test"), prepared.truth("test")
     for name, share in SHARES.items():
         folder, words = run / FOLDER / name, f"on a {name} of the rows"
         yield Note("curve", (f"training {words} in {folder}, to learn whether more would help",))
@@ -51,9 +47,7 @@ def method_points(
             return ended
         if not ended:
             return []
-        model = load(folder / "model", recipe.training.device)
-        said = model.judged(texts, truth, answers=True)
-        splits = json.loads((folder / "report.json").read_text(encoding="utf-8"))["data"]["splits"]
+        splits = Run(folder).report["data"]["splits"]
         rows = next(item["rows"] for item in splits if item["name"] == "train")
-        found.append(CurvePoint(rows, model.card.task.score(said, truth, model.card.labels)))
+        found.append(CurvePoint(rows, measured(folder)[1]))
     return found

@@ -274,12 +274,12 @@ class Session:
         if len(prepared.splits.test) == 0:
             return None
         if self.recipe.evaluation.scratch:
-            rival = yield from through(SCRATCH, scratch_baseline(self._inner, self.recipe, prepared, self.run))
+            rival = yield from through(SCRATCH, scratch_baseline(self._inner, self.recipe, self.run))
             if isinstance(rival, Stopped):
                 return rival
             built.base = (*built.base, rival) if rival is not None else built.base
         if curve_wanted(self.recipe):
-            parts = yield from through(CURVE, method_points(self._inner, self.recipe, prepared, self.run))
+            parts = yield from through(CURVE, method_points(self._inner, self.recipe, self.run))
             if isinstance(parts, Stopped):
                 return parts
             built.curve = tuple(parts)
@@ -297,11 +297,16 @@ class Session:
 
     def _inner(self, recipe: Recipe, folder: Path) -> Session:
         """A run inside this one's folder, stopped with it; gone on with where it was begun before."""
+
+        def stop() -> bool:  # which is asked before every step: this run's counters of electricity begin anew meanwhile
+            self._spending.meter.keep_up()
+            return self.stop()
+
         if not (folder / "recipe.yaml").exists():
-            return Session(recipe, folder, None, self.stop)
+            return Session(recipe, folder, None, stop)
         if (folder / "report.json").exists():
-            return Session(recipe, folder, None, self.stop, finished=True)
-        return resume(folder, self.stop)
+            return Session(recipe, folder, None, stop, finished=True)
+        return resume(folder, stop)
 
     def _load_base(self, revision: str | None) -> tuple[Source, Backbone]:
         from tunesmith.models.backbone import load_backbone

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
 
 VERSION = 2
+CARD = "tunesmith.json"  # in a model's folder
+DELETED = "weights-deleted.txt"  # stands in the folder of a model that was only to be measured
 CALLER = 3  # frames from `warnings.warn` to who called a public method, for a warning that names their line
 
 
@@ -65,7 +67,7 @@ class Card:
     @classmethod
     def read(cls, folder: Path) -> Card:
         """Raises ArtifactError when the folder holds no model that this release can use."""
-        path = folder / "tunesmith.json"
+        path = folder / CARD
         try:
             plain = json.loads(path.read_text(encoding="utf-8"))
             if plain["version"] != VERSION:
@@ -417,6 +419,8 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
     chosen = _device(device)
     folder = given / "model" if (given / "recipe.yaml").exists() else given
     card = Card.read(folder)
+    if (folder / DELETED).exists():
+        raise ArtifactError(f"{folder}: {' '.join((folder / DELETED).read_text(encoding='utf-8').split())}")
     check_seal(folder)
     try:
         network, _ = read_network(folder)
