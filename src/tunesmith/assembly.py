@@ -86,6 +86,7 @@ class Built:
     folds: Sequence[Fold] = ()  # what the same recipe gave on the other folds
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
     curve: tuple[CurvePoint, ...] = ()  # the method itself on parts of the training rows
+    beside: int = 0  # models that were trained beside, to tell what the delivered one is worth
     usual: Rates | None = None  # what the method takes for such a base where nobody asks for other rates
     began: Sampled | None = None  # of what trains, before the first step
     travel: tuple[Travel, ...] = ()  # how far that went

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tunesmith.phases import Time, summed
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 FEWEST, ENOUGH = 3, 10  # steps of a session; the first of several is left out, since it also warms up
 SOON = 20.0  # seconds of steps after which fewer are enough
 SAMPLED = 200  # steps to come whose size is looked at
+NOTHING = Time(0.0, 0.0)
 FORWARD = 1 / 3  # of a step's time: backward takes about twice as much as forward (Kaplan 2020, section 2.1)
+
+
+@dataclass(frozen=True)
+class Further:
+    """Runs to be done beside this one, each of the same recipe on a share of its training rows."""
+
+    shares: tuple[float, ...] = ()
+    unknown: bool = False  # whether there is one of another kind, of which nothing is known before it begins
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,8 @@ class Known:
     validation_rows: int
     base: Time  # of reading the base once
     rows_after: int  # that the delivered model will be measured on
+    before: Time = NOTHING  # of what came before the first step, and comes before that of any further run
+    further: Further = field(default_factory=Further)
 
 
 def due(steps: Sequence[tuple[int, Time]]) -> bool:
@@ -37,29 +48,38 @@ def due(steps: Sequence[tuple[int, Time]]) -> bool:
     return len(steps) >= ENOUGH or (len(steps) >= FEWEST and taken >= SOON)
 
 
-def foretell(known: Known, run: Run) -> Time:
-    """The whole run, if all epochs are done.
+def foretell(known: Known, run: Run) -> tuple[Time, Time]:
+    """The whole run, if all epochs are done, and how much of that the further runs take.
 
     The steps to come at the time a token (padding included) of those done; the evaluations to come, which one of this
     very step is too, as those done. After the last step the base is read twice more, to be written and to prove it, and
-    rows are predicted as the validation rows are. What rivals such as TF-IDF take, and what is read again to tell what the
-    base forgot, is not known before and not in it.
+    rows are predicted as the validation rows are. A further run begins as this one did, and takes its share of all steps,
+    as many evaluations and as much delivery. What rivals such as TF-IDF take, and what is read again to tell what the base
+    forgot, is not known before and not in it.
     """
     from tunesmith.training.loop import evaluation_steps
 
     timed = known.steps[1:] if len(known.steps) > 1 else known.steps
-    done, last = known.steps[-1][0] + 1, run.steps
-    stride = max(1, (last - done) // SAMPLED)
-    coming = [size_of(run.source, step) for step in range(done, last, stride)]
-    share = sum(coming) / len(coming) * (last - done) if coming else 0.0
-    left = summed(time for _, time in timed).times(share / sum(size_of(run.source, step) for step, _ in timed))
-    evaluations = sum(point >= done for point in evaluation_steps(run))
+    done, due_at = known.steps[-1][0] + 1, evaluation_steps(run)
+    a_token = summed(time for _, time in timed).times(1 / sum(size_of(run.source, step) for step, _ in timed))
+    evaluations = sum(point >= done for point in due_at)
     if known.validation_rows:
         a_row = known.evaluation.times(1 / known.validation_rows)
     else:
         a_row = summed(time for _, time in known.steps).times(FORWARD / max(known.rows, 1))
     after = known.base.times(2).plus(a_row.times(known.rows_after))
-    return summed((known.so_far, left, known.evaluation.times(evaluations), after))
+    left = a_token.times(_size_between(run, done, run.steps)).plus(known.evaluation.times(evaluations)).plus(after)
+    whole = a_token.times(_size_between(run, 0, run.steps)) if known.further.shares else NOTHING
+    beside = known.before.plus(known.evaluation.times(len(due_at) + 1)).plus(after)  # one before the first step too
+    further = summed(beside.plus(whole.times(share)) for share in known.further.shares)
+    return summed((known.so_far, left, further)), further
+
+
+def _size_between(run: Run, first: int, last: int) -> float:
+    """Tokens of the steps from `first` to before `last`, padding included, by a sample of them."""
+    stride = max(1, (last - first) // SAMPLED)
+    sizes = [size_of(run.source, step) for step in range(first, last, stride)]
+    return sum(sizes) / len(sizes) * (last - first) if sizes else 0.0
 
 
 def size_of(source: FixedRows, step: int) -> int:

@@ -16,8 +16,12 @@ OTHER = "other"
 
 # What a trainer without proof would do as well between the first row it learns from and the last.
 TRAINING = (FROZEN, STEPS, EVALUATIONS, SAVING)
+# What every run does before its first step.
+BEGINNING = (READING, BASE, ENCODING, BUILDING, FROZEN, PREFLIGHT)
+# Models that are trained beside the delivered one.
+FURTHER = (SCRATCH, CURVE, SEEDS, FOLDS)
 # What only the proof takes. The probe is counted whole, though training starts from its head.
-EVIDENCE = (AUDIT, KNOWN_BEFORE, PROBE, BASELINES, SCRATCH, CURVE, SEEDS, FOLDS, MEASURING)
+EVIDENCE = (AUDIT, KNOWN_BEFORE, PROBE, BASELINES, *FURTHER, MEASURING)
 
 E = TypeVar("E")
 

@@ -6,7 +6,7 @@ import itertools
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,17 +19,13 @@ from tunesmith.phases import (
     BASE,
     BASELINES,
     BUILDING,
-    CURVE,
     DELIVERY,
     ENCODING,
-    FOLDS,
     FROZEN,
     MEASURING,
     PREFLIGHT,
     PROBE,
     READING,
-    SCRATCH,
-    SEEDS,
 )
 from tunesmith.recipe import Recipe, TrainingSpec
 from tunesmith.seeds import torch_seed
@@ -169,6 +165,7 @@ class Session:
     ) -> Iterator[Event]:
         from tunesmith.assembly import keep_frozen, make_run
         from tunesmith.auditing.running import audited
+        from tunesmith.beside import foreseen
         from tunesmith.redrawing import redraw
         from tunesmith.result import rows_to_measure
         from tunesmith.training.loop import train
@@ -213,8 +210,8 @@ class Session:
         built.began = sampled(run.masters.tensors)
         if self.resuming:
             yield from _restore(run)
-        after = rows_to_measure(prepared)
-        steps = self._spending.watch(train(run), run, len(prepared.splits.validation), after)
+        after, further = rows_to_measure(prepared), foreseen(self.recipe, prepared)
+        steps = self._spending.watch(train(run), run, len(prepared.splits.validation), after, further)
         for event in warned_of_rate(steps, built.training):
             if isinstance(event, Finished):
                 yield from self._finish(ledger, prepared, encoded, source, built, run, event)
@@ -232,6 +229,7 @@ class Session:
         end: Finished,
     ) -> Iterator[Event]:
         from tunesmith.assembly import best_parameters
+        from tunesmith.beside import runs_beside
         from tunesmith.delivery import deliver
         from tunesmith.finishing import finished
         from tunesmith.result import measure_result
@@ -252,7 +250,7 @@ class Session:
         built.travel = travelled(built.began, trained, sampled(best), run.plan, run.network.fresh)
         with phases.phase(DELIVERY):
             predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
-        stopped = yield from self._runs_inside(prepared, built)
+        stopped = yield from runs_beside(self._inner, self.recipe, prepared, built, self.run, phases)
         if stopped is not None:
             yield replace(stopped, step=run.state.step, resume=resume_command(self.run))
             return
@@ -262,38 +260,6 @@ class Session:
             run.soup.clear()
         self.finished = True
         yield replace(end, delivered=built.delivered)
-
-    def _runs_inside(self, prepared: Prepared, built: Built) -> Generator[Event, None, Stopped | None]:
-        """What the recipe has trained beside the model, to tell its worth; the Stopped of one that was asked to stop."""
-        from tunesmith.folding import other_folds
-        from tunesmith.from_scratch import scratch_baseline
-        from tunesmith.method_curve import curve_wanted, method_points
-        from tunesmith.repeating import repeats
-
-        through = self._spending.phases.through
-        if len(prepared.splits.test) == 0:
-            return None
-        if self.recipe.evaluation.scratch:
-            rival = yield from through(SCRATCH, scratch_baseline(self._inner, self.recipe, self.run))
-            if isinstance(rival, Stopped):
-                return rival
-            built.base = (*built.base, rival) if rival is not None else built.base
-        if curve_wanted(self.recipe):
-            parts = yield from through(CURVE, method_points(self._inner, self.recipe, self.run))
-            if isinstance(parts, Stopped):
-                return parts
-            built.curve = tuple(parts)
-        if self.recipe.data.folds is not None and self.recipe.data.fold is None:
-            rest = yield from through(FOLDS, other_folds(self._inner, self.recipe, prepared.labels.names, self.run))
-            if isinstance(rest, Stopped):
-                return rest
-            built.folds = rest
-        if self.recipe.evaluation.seeds > 1:
-            again = yield from through(SEEDS, repeats(self._inner, self.recipe, self.run))
-            if isinstance(again, Stopped):
-                return again
-            built.repeats = again
-        return None
 
     def _inner(self, recipe: Recipe, folder: Path) -> Session:
         """A run inside this one's folder, stopped with it; gone on with where it was begun before."""

@@ -16,11 +16,11 @@ from tunesmith.data.split import strata_of_test
 from tunesmith.data.stored import StoredExamples
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.cost import (
-    J_PER_WH,
     Cost,
-    Foretold,
+    beside_of,
     carbon_of,
     cost_lines,
+    delivered_of,
     energy_of,
     evidence_of,
     money_of,
@@ -324,7 +324,7 @@ def _cost(recipe: Recipe, prepared: Prepared, built: Built, predictor: Predictor
     spent = spending.whole()
     times, whole = times_of(spent), time_of(spent)
     energy = energy_of(joules_of(spent), whole.seconds)
-    timed, told = spent.step_seconds, spending.forecast
+    timed = spent.step_seconds
     return Cost(
         whole.seconds,
         whole.cpu_seconds,
@@ -339,12 +339,12 @@ def _cost(recipe: Recipe, prepared: Prepared, built: Built, predictor: Predictor
         rows_per_second=spent.rows / timed if timed > 0 else None,
         tokens_per_second=spent.tokens / timed if timed > 0 and not prepared.task.reads_pictures else None,
         padding=spending.padded,
-        forecast=None
-        if told is None
-        else Foretold(told.step, told.seconds, told.cpu_seconds, told.joules / J_PER_WH, spending.done),
+        forecast=spending.foretold(),
         evidence=evidence_of(times),
         sessions=len(spending.earlier) + 1,
         peak_gpu_memory_mb=spent.peak_gpu_memory_mb,
+        delivered=delivered_of(times),
+        beside=beside_of(times, built.beside),
     )
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from tunesmith.energy import ESTIMATE, Joules, Meter, estimated
-from tunesmith.forecast import Known, due, foretell
-from tunesmith.phases import BASE, EVALUATIONS, SAVING, STEPS, Phases, Time, summed
+from tunesmith.forecast import Further, Known, due, foretell
+from tunesmith.phases import BASE, BEGINNING, EVALUATIONS, SAVING, STEPS, Phases, Time, summed
 from tunesmith.training.events import Evaluated, Event, Forecast, Note, Saved, Spent, StepDone
 
 if TYPE_CHECKING:
+    from tunesmith.evaluation.cost import Foretold
     from tunesmith.training.loop import Run
     from tunesmith.training.source import FixedRows
 
@@ -67,10 +68,12 @@ class Spending:
             total = _added(event, total)
         return total
 
-    def watch(self, events: Iterator[Event], run: Run, validation_rows: int, rows_after: int) -> Iterator[Event]:
+    def watch(
+        self, events: Iterator[Event], run: Run, validation_rows: int, rows_after: int, further: Further
+    ) -> Iterator[Event]:
         """The loop's events, each timed as its phase; after the first steps of a run also its forecast.
 
-        rows_after: test rows and others that the delivered model will be measured on.
+        rows_after: test rows and others that the delivered model will be measured on. further: runs to be done beside it.
         """
         order, self.padded = run.source.order, not counts_tokens(run.source)
         self.done = run.state.step / run.steps if run.steps else 1.0
@@ -97,29 +100,49 @@ class Spending:
                     run,
                     Known(
                         time_of(self.whole()), timed, self.rows, evaluations.times(1 / max(evaluated, 1)), measured,
-                        spent.get(BASE, none), rows_after,
+                        spent.get(BASE, none), rows_after, summed(spent.get(name, none) for name in BEGINNING), further,
                     ),
                 )  # fmt: skip
 
+    def foretold(self) -> Foretold | None:
+        """The forecast as the report has it; None where none was made."""
+        from tunesmith.evaluation.cost import Foretold
+
+        told = self.forecast
+        if told is None:
+            return None
+        wh, further = told.joules / J_PER_WH, (told.further_seconds, told.further_cpu_seconds)
+        return Foretold(told.step, told.seconds, told.cpu_seconds, wh, self.done, *further)
+
     def _foretold(self, run: Run, known: Known) -> Iterator[Event]:
         from tunesmith.evaluation.cost import watt_hours
-        from tunesmith.evaluation.wording import duration
+        from tunesmith.evaluation.wording import duration, further_models
 
-        total, so_far, step = foretell(known, run), self.whole(), known.steps[-1][0] + 1
+        (total, further), so_far, step = foretell(known, run), self.whole(), known.steps[-1][0] + 1
         left = Time(total.seconds - known.so_far.seconds, total.cpu_seconds - known.so_far.cpu_seconds)
         joules = joules_of(so_far).total
         if so_far.how == ESTIMATE and so_far.gpu_joules is None:
             joules += estimated(left.cpu_seconds, left.seconds, so_far.peak_memory_mb)
         else:
             joules *= total.seconds / max(known.so_far.seconds, 1e-9)
-        self.forecast = Forecast(step, total.seconds, total.cpu_seconds, joules)
+        models = len(known.further.shares)
+        self.forecast = Forecast(step, *total, joules, models, *further)
         yield self.forecast
         if left.seconds >= BRIEF:
             stages = ", and before more blocks begin to train" if run.plan.stages else ""
+            of_it = ""
+            if models:
+                own = Time(total.seconds - further.seconds, total.cpu_seconds - further.cpu_seconds)
+                of_it = (
+                    f"; this model with its proof takes {duration(own.seconds)} of it ({duration(own.cpu_seconds, 'CPU')}), "
+                    f"and {further_models(models)}, to tell its worth, {duration(further.seconds)} "
+                    f"({duration(further.cpu_seconds, 'CPU')})"
+                )
+            of_it += "; the rival from random weights is not in it" if known.further.unknown else ""
             said = (
                 f"about {duration(total.seconds)} in all ({duration(total.cpu_seconds, 'CPU')}, "
                 f"{watt_hours(joules / J_PER_WH, so_far.how == ESTIMATE)}), of which {duration(left.seconds)} are to come: "
-                f"told after step {step:,} of {run.steps:,}, if all epochs are done{stages}"
+                f"told after step {step:,} of {run.steps:,}, if all epochs are done{stages}{of_it}"
             )
             yield Note("forecast", (said,))
 

@@ -250,12 +250,13 @@ def test_a_forecast_of_steps_that_take_their_tokens_is_exact(
     assert len({time.seconds for time in times}) > 2, "the control: steps are of different lengths"
     slow = [(0, Time(99.0, 99.0)), *((at, times[at]) for at in range(1, 3))]
     known = Known(Time(200.0, 300.0), slow, 72, Time(5.0, 6.0), 10, Time(7.0, 8.0), 40)
-    whole = foretell(known, run)
+    whole, further = foretell(known, run)
+    assert further == Time(0.0, 0.0)
     rest = sum(time.seconds for time in times[3:])
     epochs = 2  # an evaluation each, to come
     assert whole.seconds == pytest.approx(200 + rest + 5.0 * epochs + 2 * 7.0 + 0.5 * 40)
     assert whole.cpu_seconds == pytest.approx(300 + 2 * rest + 6.0 * epochs + 2 * 8.0 + 0.6 * 40)
-    without = foretell(replace(known, validation_rows=0, evaluation=Time(0.0, 0.0)), run)
+    without, _ = foretell(replace(known, validation_rows=0, evaluation=Time(0.0, 0.0)), run)
     row = sum(time.seconds for _, time in slow) / 72 / 3
     assert without.seconds == pytest.approx(200 + rest + 2 * 7.0 + row * 40)
 

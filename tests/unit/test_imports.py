@@ -23,6 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "auditing",
+            "beside",
             "careful",
             "choosing",
             "retention",

@@ -8,8 +8,8 @@ from typing import Any
 
 from tunesmith.carbon import intensity_of
 from tunesmith.energy import CORE_WATTS, ESTIMATE, MEMORY_WATTS, NVML, Joules
-from tunesmith.evaluation.wording import duration, times_of
-from tunesmith.phases import EVIDENCE, OTHER, TRAINING, Time, summed
+from tunesmith.evaluation.wording import duration, further_models, times_of
+from tunesmith.phases import EVIDENCE, FURTHER, OTHER, TRAINING, Time, summed
 from tunesmith.recipe import CostSpec
 
 J_PER_WH = 3600.0
@@ -59,6 +59,8 @@ class Foretold:
     cpu_seconds: float
     wh: float
     done: float = 1.0  # share of the steps that were done in the end
+    further_seconds: float = 0.0  # of `seconds`, for models that were to be trained beside
+    further_cpu_seconds: float = 0.0  # of `cpu_seconds`, likewise
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,25 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Delivered:
+    """What the one model that is delivered took, from its rows to its files: the whole less the proof."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was spent on models that were trained beside the delivered one, to tell its worth. A part of the proof."""
+
+    models: int  # that came to a result
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True)
 class Cost:
-    """What the run took, up to the writing of its report, over all sessions."""
+    """What was spent in the run, on all that it trained, up to the writing of its report, over all sessions."""
 
     seconds: float  # by the clock
     cpu_seconds: float  # summed over cores
@@ -92,6 +111,8 @@ class Cost:
     evidence: Evidence | None = None
     sessions: int = 1
     peak_gpu_memory_mb: float | None = None  # None where no GPU was used
+    delivered: Delivered | None = None
+    beside: Beside | None = None  # None where the delivered model is the only one
 
 
 def phases_of(times: Mapping[str, Time]) -> tuple[Phase, ...]:
@@ -106,6 +127,16 @@ def evidence_of(times: Mapping[str, Time]) -> Evidence:
     share = proof.cpu_seconds / training if training > 0 else None
     beyond = max(0.0, proof.cpu_seconds - FLOOR) / training if training > 0 else None
     return Evidence(proof.seconds, proof.cpu_seconds, share, beyond)
+
+
+def delivered_of(times: Mapping[str, Time]) -> Delivered:
+    return Delivered(*summed(time for name, time in times.items() if name not in EVIDENCE))
+
+
+def beside_of(times: Mapping[str, Time], models: int) -> Beside | None:
+    """`models`: how many came to a result; what others took, which came to nothing, was spent all the same."""
+    spent = summed(time for name, time in times.items() if name in FURTHER)
+    return Beside(models, *spent) if models or spent.cpu_seconds > 0 else None
 
 
 def energy_of(joules: Joules, seconds: float) -> Energy:
@@ -193,6 +224,18 @@ def evidence_said(evidence: Mapping[str, Any]) -> str:
     return said if share is None else f"{said}, {times_of(share)} what training took"
 
 
+def beside_said(cost: Mapping[str, Any]) -> str:
+    """What the delivered model took of the whole, what further models did, and what the rest of the proof; "" without any."""
+    own, beside, proof = cost["delivered"], cost["beside"], cost["evidence"]
+    if own is None or beside is None or proof is None:
+        return ""
+    rest = proof["cpu_seconds"] - beside["cpu_seconds"]
+    return (
+        f"{duration(own['cpu_seconds'], 'CPU')} for the delivered model, {duration(beside['cpu_seconds'], 'CPU')} for "
+        f"{further_models(beside['models'])} trained to tell its worth, and {duration(rest, 'CPU')} for the rest of the proof"
+    )
+
+
 def cost_lines(cost: Cost) -> tuple[str, ...]:
     """For a terminal: where the time went, what electricity stands for, and what was foretold."""
     plain, lines = asdict(cost), []
@@ -200,6 +243,12 @@ def cost_lines(cost: Cost) -> tuple[str, ...]:
     if cost.cpu_seconds > 0:
         shares = ", ".join(f"{phase.name} {100 * phase.cpu_seconds / cost.cpu_seconds:.0f} %" for phase in most)
         lines.append(f"of the CPU time: {shares}")
+    if cost.delivered is not None:
+        alone = f"{duration(cost.delivered.cpu_seconds, 'CPU')}, {duration(cost.delivered.seconds)} by the clock"
+        lines.append(f"the delivered model alone: {alone}")
+    if cost.beside is not None:
+        spent = f"{duration(cost.beside.cpu_seconds, 'CPU')}, {duration(cost.beside.seconds)} by the clock"
+        lines.append(f"{further_models(cost.beside.models)}, trained to tell its worth: {spent}")
     if cost.evidence is not None:
         lines.append(f"the proof: {evidence_said(plain['evidence'])}")
     if cost.energy is not None and cost.co2 is not None:

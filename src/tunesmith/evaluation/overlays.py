@@ -30,6 +30,7 @@ class Spot:
     low: float
     high: float
     best: bool  # whether nothing is both cheaper and better
+    alone: float  # what of the cost the delivered model took
 
 
 def colour(place: int) -> str:
@@ -54,10 +55,14 @@ def overlaid(title: str, across: str, lines: Sequence[Line]) -> str:
 
 
 def cost_and_quality(title: str, across: str, spots: Sequence[Spot]) -> str:
-    """Dots with intervals, over the cost on a scale of powers of ten; a line joins those that nothing beats both ways."""
+    """Dots with intervals, over the cost on a scale of powers of ten; a line joins those that nothing beats both ways.
+
+    Another line goes from each dot to what the delivered model took alone.
+    """
     costs = [math.log10(max(spot.cost, 1e-3)) for spot in spots]
+    least = min(math.log10(max(spot.alone, 1e-3)) for spot in spots)
     along, up = (
-        scale_of([*costs, min(costs) - 0.1, max(costs) + 0.1]),
+        scale_of([*costs, min(*costs, least) - 0.1, max(costs) + 0.1]),
         scale_of([e for s in spots for e in (s.low, s.high)]),
     )
     at = [(along.at(cost), round(1000 - up.at(spot.value), 1)) for cost, spot in zip(costs, spots, strict=True)]
@@ -65,8 +70,11 @@ def cost_and_quality(title: str, across: str, spots: Sequence[Spot]) -> str:
     body = f'<polyline class="frontier" points="{" ".join(f"{x},{y}" for x, y in frontier)}"/>'
     for place, ((x, y), spot) in enumerate(zip(at, spots, strict=True)):
         said = f"{spot.name}: {number(spot.value)} [{number(spot.low)}, {number(spot.high)}], {spot.cost:.3g} {across}"
+        said += f" in all, {spot.alone:.3g} for the delivered model"
+        left = along.at(math.log10(max(spot.alone, 1e-3)))
         body += (
             f'<path class="whisker" d="M{x} {round(1000 - up.at(spot.low), 1)}V{round(1000 - up.at(spot.high), 1)}"/>'
+            f'<path class="whisker" d="M{left} {round(1000 - up.at(spot.value), 1)}H{x}"/>'
             f'<path class="point {colour(place)}" d="M{x} {y}h0"><title>{text(said)}</title></path>'
         )
     return _figure(title, across, body, along, up, powers=True)

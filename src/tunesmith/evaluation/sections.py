@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith.energy import ESTIMATE
 from tunesmith.evaluation.charts import breakable, text
 from tunesmith.evaluation.cost import amount, money_amount, took_said, two_digits, watt_hours
-from tunesmith.evaluation.wording import count, duration, memory, short_count, times_of
+from tunesmith.evaluation.wording import count, duration, further_models, memory, short_count, times_of
 from tunesmith.recipe import yaml_text
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
@@ -156,12 +156,14 @@ def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("By the clock", duration(cost["seconds"])),
         ("Processor", duration(cost["cpu_seconds"], "CPU")),
+        *_cost_parts(cost),
         ("Peak memory", memory(cost["peak_memory_mb"])),
         ("Parameters trained", f"{trained} ({_share(cost['trainable'], cost['total'])})"),
         ("Training rows", count(cost["rows"])),
     ]
     if cost["peak_gpu_memory_mb"] is not None:
-        facts.insert(3, ("Peak memory of the GPU", memory(cost["peak_gpu_memory_mb"])))
+        place = next(at for at, (name, _) in enumerate(facts) if name == "Peak memory")
+        facts.insert(place + 1, ("Peak memory of the GPU", memory(cost["peak_gpu_memory_mb"])))
     if cost["rows_per_second"] is not None:
         rate = f"{two_digits(cost['rows_per_second'])} rows"
         if cost["tokens_per_second"] is not None:
@@ -169,6 +171,21 @@ def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
             rate += f" and {two_digits(cost['tokens_per_second'])} tokens ({padding})"
         facts.append(("A second of training steps", rate))
     return facts
+
+
+def _cost_parts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the one model took, and what others did that were trained to tell its worth."""
+    own, beside = cost.get("delivered"), cost.get("beside")  # which reports of earlier versions have not
+    if own is None:
+        return []
+    parts = [("The delivered model alone", _spent(own))]
+    if beside is not None:
+        parts.append((f"{further_models(beside['models'])}, to tell its worth", _spent(beside)))
+    return parts
+
+
+def _spent(part: Mapping[str, Any]) -> str:
+    return f"{duration(part['cpu_seconds'], 'CPU')}, {duration(part['seconds'])} by the clock"
 
 
 def _reckoned(cost: Mapping[str, Any]) -> str:
@@ -186,9 +203,14 @@ def _reckoned(cost: Mapping[str, Any]) -> str:
         lines.append(("Money", money_amount(money), money["why"]))
     if forecast is not None:
         told = f"told after step {count(forecast['step'])}, if all epochs are done; it {took_said(forecast, cost['seconds'])}"
+        if forecast.get("further_seconds"):
+            told += f"; {duration(forecast['further_seconds'])} of it for models to be trained beside"
         lines.append(("Forecast", duration(forecast["seconds"]), told))
     if proof is not None:
-        share, what = proof["of_training"], "audit, rivals and measuring"
+        share, what = (
+            proof["of_training"],
+            "audit, rivals and measuring" + (", and further models" if cost.get("beside") else ""),
+        )
         why = what if share is None else f"{what}: {times_of(share)} what training took"
         lines.append(("The proof", duration(proof["cpu_seconds"], "CPU"), why))
     if not lines:

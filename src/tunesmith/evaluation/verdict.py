@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
-from tunesmith.evaluation.cost import Cost, watt_hours
+from tunesmith.evaluation.cost import Cost, beside_said, watt_hours
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.significance import MCNEMAR, PERMUTATION, Significance
 from tunesmith.evaluation.wording import (
@@ -260,10 +260,14 @@ def _cost(cost: Cost) -> str:
         else f"{short_count(cost.trainable)} of {short_count(cost.total)}"
     )
     energy = "" if cost.energy is None else f", {watt_hours(cost.energy.wh, cost.energy.is_estimate)}"
+    spent = (
+        f"{duration(cost.cpu_seconds, 'CPU')} ({duration(cost.seconds)} by the clock, "
+        f"{memory(cost.peak_memory_mb)} of memory{energy})"
+    )
+    trained = f"trained {parameters} parameters on {rows_of(cost.rows, 'row')}"
+    parts = beside_said(asdict(cost))
     return (
-        f"It cost {duration(cost.cpu_seconds, 'CPU')} ({duration(cost.seconds)} by the clock, "
-        f"{memory(cost.peak_memory_mb)} of memory{energy}) and trained {parameters} parameters on "
-        f"{rows_of(cost.rows, 'row')}."
+        f"It cost {spent} in all: {parts}. The delivered one {trained}." if parts else f"It cost {spent} and {trained}."
     )
 
 

@@ -67,6 +67,11 @@ def rows_of(number: int, kind: str) -> str:
     return f"{number:,} {kind}{'' if number == 1 else 's'}"
 
 
+def further_models(number: int) -> str:
+    """(1) -> "1 further model"; (4) -> "4 further models"."""
+    return rows_of(number, "further model")
+
+
 def digits_for(*values: float) -> int:
     """Three decimals, or as many more (to six) as keep every value that is not 0 from being printed as 0."""
     digits = 3

@@ -96,6 +96,9 @@ class Forecast(Event):
     seconds: float
     cpu_seconds: float
     joules: float
+    further: int = 0  # models that are to be trained beside, to tell the worth of this one
+    further_seconds: float = 0.0  # of `seconds`
+    further_cpu_seconds: float = 0.0  # of `cpu_seconds`
 
 
 @dataclass(frozen=True)
