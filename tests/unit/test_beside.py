@@ -183,15 +183,10 @@ def test_weights_of_runs_inside_are_let_go_and_what_they_measured_is_kept(run: P
 
 
 def test_letting_go_can_be_done_again_from_anywhere(tmp_path: Path) -> None:
+    gone = ["checkpoints/b", "adapter/a", "model/model.safetensors", "model/1_Pooling/config.json"]
     for begun in range(5):
         folder = tmp_path / f"{begun}"
-        for name in (
-            "model/1_Pooling/config.json",
-            "model/model.safetensors",
-            "model/tunesmith.json",
-            "adapter/a",
-            "checkpoints/b",
-        ):
+        for name in (*gone, "model/tunesmith.json"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text("x")
         for name in gone[:begun]:  # as a kill on the way leaves it
