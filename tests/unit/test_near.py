@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunesmith.data import near
+from tunesmith.data.columns import Columns
 from tunesmith.data.images import Picture
-from tunesmith.data.near import THRESHOLD, Pair, near_groups, near_pairs, nearest
+from tunesmith.data.near import THRESHOLD, Pair, grouped, near_groups, near_pairs, nearest
+from tunesmith.data.table import Table
+from tunesmith.data.targets.one_class import OneClass
 
 TALK = "card top up money transfer bank account please why how can the a my is pending fee cash app today"
 WORDS = TALK.split()
@@ -173,3 +177,49 @@ def test_thousands_of_rows_of_one_pattern_take_no_longer() -> None:
 def test_a_threshold_outside_its_bounds_is_refused(threshold: float) -> None:
     with pytest.raises(ValueError, match=r"above 0\.5 and at most 1"):
         near_pairs(["a", "b"], threshold)
+
+
+ALIKE = [
+    f"dear customer {name} your order of {what} is on its way to you" for name in WORDS[:12] for what in WORDS[:12]
+]
+
+
+def test_pairs_are_the_same_however_little_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = near_pairs(ALIKE), near_groups(ALIKE), nearest(ALIKE[:40], ALIKE[40:])
+    assert whole[0] and len(whole[1]) < len(ALIKE), "the control: there is something to find"
+    for letters, pairs in ((1, 1), (500, 7)):
+        monkeypatch.setattr(near, "AT_ONCE", letters)
+        monkeypatch.setattr(near, "ESTIMATED", pairs)
+        assert (near_pairs(ALIKE), near_groups(ALIKE), nearest(ALIKE[:40], ALIKE[40:])) == whole
+
+
+def test_groups_are_pairs_joined() -> None:
+    parent = list(range(len(ALIKE)))
+    for pair in near_pairs(ALIKE):
+        one, other = parent[pair.one], parent[pair.other]
+        parent = [min(one, other) if place in (one, other) else place for place in parent]
+    groups = {place: tuple(row for row, its in enumerate(parent) if its == place) for place in parent}
+    assert near_groups(ALIKE) == sorted(rows for rows in groups.values() if len(rows) > 1)
+
+
+def test_where_too_many_are_alike_fewer_are_compared_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, crowded = grouped(ALIKE)
+    assert not crowded
+    monkeypatch.setattr(near, "MOST_PAIRS", 20)
+    fewer, crowded = grouped(ALIKE)
+    assert crowded and sum(map(len, fewer)) <= sum(map(len, whole))
+    known = {frozenset((pair.one, pair.other)) for pair in near_pairs(ALIKE)}
+    monkeypatch.undo()
+    assert known < {frozenset((pair.one, pair.other)) for pair in near_pairs(ALIKE)}, "none that is not one"
+    assert not grouped(["one text", "and quite another one of its own"])[1]
+
+
+def test_a_split_of_crowded_rows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.data.split import make_splits
+
+    table = Table("rows.csv", {"text": ALIKE, "label": ["a", "b"] * (len(ALIKE) // 2)}, tuple(range(2, len(ALIKE) + 2)))
+    columns, target = Columns("text", "label"), OneClass()
+    kinds = [[item.kind for item in make_splits({"train": table}, columns, target, 0.1, 0.1, 0).findings]]
+    monkeypatch.setattr(near, "MOST_PAIRS", 20)
+    kinds.append([item.kind for item in make_splits({"train": table}, columns, target, 0.1, 0.1, 0).findings])
+    assert "near_crowded" not in kinds[0] and "near_crowded" in kinds[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunesmith.data.columns import Columns
 from tunesmith.data.findings import Finding, counted
-from tunesmith.data.near import nearest
+from tunesmith.data.near import MOST_PAIRS, nearest
 from tunesmith.data.passages import PART
 from tunesmith.data.shares import fill, folds_of, hold_out, hold_out_groups, return_lost_classes
 from tunesmith.data.table import Table, shown
@@ -239,14 +239,21 @@ def _finding(kind: str, table: Table, rows: list[int], what: str) -> Finding:
 
 
 def _apart(train: Table, units: Units) -> tuple[Finding, ...]:
+    found = []
+    if units.crowded:
+        what = (
+            f"so many rows are alike that not all pairs of them were compared (more than {MOST_PAIRS:,}): some that say "
+            "nearly the same may stand on two sides, which may flatter the result"
+        )
+        found.append(Finding("near_crowded", len(train), what, ()))
     if not units.apart:
-        return ()
+        return tuple(found)
     most = _percent(MOST_NEAR)
     what = (
         f"says nearly the same as others, of which too many hang together (over {most} of all rows) to stay on one side; "
         "kept, which may flatter the result"
     )
-    return (_finding("near_apart", train, list(units.apart), what),)
+    return (*found, _finding("near_apart", train, list(units.apart), what))
 
 
 def _near_said(units: Units) -> str:

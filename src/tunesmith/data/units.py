@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tunesmith.data.audit import either_order, row_key
 from tunesmith.data.columns import Columns
-from tunesmith.data.near import near_groups
+from tunesmith.data.near import grouped
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.seeds import seed_of
@@ -37,6 +37,7 @@ class Units:
     all: list[Unit]
     near: int = 0  # rows that are kept with others because they say nearly the same
     apart: tuple[int, ...] = ()  # rows that say nearly the same as others, and are too many to be kept with them
+    crowded: bool = False  # whether so many rows are alike that not all could be compared
 
 
 def units_of(table: Table, columns: Columns, target: Target, seed: int, near: bool = True, equal: bool = True) -> Units:
@@ -53,7 +54,7 @@ def units_of(table: Table, columns: Columns, target: Target, seed: int, near: bo
         for row, value in enumerate(values):
             if value:
                 joined.join([first.setdefault(value, row), row])
-    together, apart = _join_near(joined, read_texts(table, columns, target), keys) if near else (0, ())
+    together, apart, crowded = _join_near(joined, read_texts(table, columns, target), keys) if near else (0, (), False)
     names = [group or key for group, key in zip(groups, keys, strict=True)]
     return Units(
         [
@@ -67,6 +68,7 @@ def units_of(table: Table, columns: Columns, target: Target, seed: int, near: bo
         ],
         together,
         apart,
+        crowded,
     )
 
 
@@ -118,11 +120,11 @@ class _Joined:
         return [tuple(rows) for rows in found.values()]
 
 
-def _join_near(joined: _Joined, texts: Sequence[tuple[str, ...]], keys: list[str]) -> tuple[int, tuple[int, ...]]:
-    """How many rows were joined with others, and those that would have made too large a part."""
+def _join_near(joined: _Joined, texts: Sequence[tuple[str, ...]], keys: list[str]) -> tuple[int, tuple[int, ...], bool]:
+    """How many rows were joined with others, those that would have made too large a part, and whether all were compared."""
     most = max(FEWEST_NEAR, int(MOST_NEAR * len(texts)))
     together, apart = 0, []
-    groups = near_groups(texts)
+    groups, crowded = grouped(texts)
     # In an order of the texts themselves: that of the rows must not decide which of two groups is the one too many.
     for group in sorted(groups, key=lambda group: min(keys[row] for row in group)):
         roots = {joined.root(row) for row in group}
@@ -131,4 +133,4 @@ def _join_near(joined: _Joined, texts: Sequence[tuple[str, ...]], keys: list[str
         elif len(roots) > 1:
             joined.join(roots)
             together += len(group)
-    return together, tuple(sorted(apart))
+    return together, tuple(sorted(apart)), crowded
