@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.evaluation.kept_scores import RIVALS
-from tunesmith.inner import ALONE, SessionOf, finished_inside, measured
+from tunesmith.inner import ALONE, SessionOf, finished_inside, measured, same_rows
 from tunesmith.recipe import Recipe
 from tunesmith.runs import Run
 from tunesmith.tasks.base import Scores
@@ -29,7 +29,7 @@ def fold_recipe(recipe: Recipe, fold: int) -> Recipe:
     """The same with another fold as the test, and nothing measured but its rows, for the model and its rivals."""
     return recipe.model_copy(
         update={
-            "data": recipe.data.model_copy(update={"fold": fold}),
+            "data": same_rows(recipe, fold),
             "retention": recipe.retention.model_copy(update={"measure": False}),
             "evaluation": recipe.evaluation.model_copy(update={**ALONE, "baselines": recipe.evaluation.baselines}),
         }

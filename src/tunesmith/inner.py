@@ -23,13 +23,20 @@ ALONE = {
     "curve": "probe",
     "seeds": 1,
     "quick": True,
+    "precision": None,
 }  # of an inner run's evaluation
 SessionOf = Callable[[Recipe, Path], "Session"]
 
 
-def same_rows(recipe: Recipe) -> DataSpec:
-    """Where the rows of a run inside `recipe`'s are from: the same fold, where there are folds, and no other one."""
-    return recipe.data if recipe.data.folds is None else recipe.data.model_copy(update={"fold": recipe.data.own_fold})
+def same_rows(recipe: Recipe, fold: int | None = None) -> DataSpec:
+    """Where the rows of a run inside `recipe`'s are from: the same fold, where there are folds, or the one that is named.
+
+    Without what such a run has no use for, which the run around it has been told of where it has none either.
+    """
+    if recipe.data.folds is None:
+        return recipe.data.model_copy(update={"slices": None})
+    of = {"fold": recipe.data.own_fold if fold is None else fold, "test": DataSpec.model_fields["test"].default}
+    return recipe.data.model_copy(update={"slices": None, **of})
 
 
 def finished_inside(

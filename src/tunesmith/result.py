@@ -31,7 +31,6 @@ from tunesmith.evaluation.kept_scores import RIVALS, write_scores
 from tunesmith.evaluation.overfitting import gap_between, overfitting
 from tunesmith.evaluation.predictions import write_predictions
 from tunesmith.evaluation.report import (
-    SCHEMA,
     EvaluationPoint,
     LossPoint,
     Outcome,
@@ -54,6 +53,7 @@ from tunesmith.seen import write_seen
 from tunesmith.spending import Spending, joules_of, time_of, times_of
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
+from tunesmith.unmeasured import report_unmeasured
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
@@ -86,9 +86,11 @@ def measure_result(
     run, labels, task = ledger.folder, predictor.card.labels, prepared.task
     write_seen(run, prepared.texts("train"))
     if len(prepared.splits.test) == 0:
-        if len(prepared.splits.validation) > 0:
-            _predict_split("validation", prepared, predictor, run)
-        yield from _unmeasured(recipe, prepared, opens, run, _cost(recipe, prepared, built, predictor, spending))
+        held = _predict_split("validation", prepared, predictor, run) if len(prepared.splits.validation) > 0 else None
+        losses, evaluations, best = _curves(ledger)
+        best = None if built.delivered else best
+        course, cost = _course(built, losses, evaluations, best), _cost(recipe, prepared, built, predictor, spending)
+        yield from report_unmeasured(recipe, prepared, encoded, built, ledger, opens, cost, course, held)
         return
     held = _predict_split("validation", prepared, predictor, run)
     test = _predict_split("test", prepared, predictor, run)
@@ -378,31 +380,6 @@ def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Pa
     if scores is not None:
         write_scores(path.with_suffix(".safetensors"), scores)
     return None if scores is None else Measured(table, texts, truth, found, scores)
-
-
-def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path, cost: Cost) -> Iterator[Event]:
-    said = (
-        "No test rows were held out, so nothing can be said of how good this model is. Hold some out with "
-        "data.test, or measure it on labelled rows it has not seen: tunesmith evaluate."
-    )
-    report = {
-        "schema": SCHEMA,
-        "tunesmith": __version__,
-        "name": run.name,
-        "task": prepared.task.part_name(),
-        "pipeline_tag": prepared.task.pipeline_tag,
-        "model": recipe.model,
-        "method": recipe.method.part_name(),
-        "seed": recipe.seed,
-        "data": {"path": recipe.data.path},
-        "metrics": {},
-        "baselines": [],
-        "verdict": {"helped": None, "paragraph": said},
-        "cost": asdict(cost),
-        "opens": opens,
-    }
-    write_report(report, run)
-    yield from (Note("verdict", (said,)), Note("cost", cost_lines(cost)))
 
 
 def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int | None]:

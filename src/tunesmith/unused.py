@@ -18,6 +18,16 @@ WEIGHTS = ("retention.keep", "retention.anchor", "retention.ewc", "retention.bud
 HOLDING = ("retention.distill", "retention.replay")  # to what it says of general text
 KEEPING = (*WEIGHTS, *HOLDING, "retention.probe", "retention.general")
 
+WITHOUT_TEST = {
+    "evaluation.scratch": "there are no test rows to compare on",
+    "evaluation.curve": "there are no test rows to measure on",
+    "evaluation.seeds": "there are no test rows to measure on, so one model is trained",
+    "evaluation.resamples": "there are no test rows to draw from",
+    "evaluation.confidence": "there are no test rows, so there is no interval",
+    "evaluation.precision": "there are no test rows to report on; predict --precision is there all the same",
+    "data.slices": "there are no test rows to tell apart",
+}
+
 
 def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[str]:
     """One line for each value that differs from its default and cannot change this run."""
@@ -46,13 +56,13 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
         reasons["evaluation.curve"] = "evaluation.quick leaves the further evidence out"
     if recipe.data.folds is not None:
         reasons["data.test"] = "each of data.folds is the test of one run"
-    if len(prepared.splits.test) == 0:
-        reasons["evaluation.scratch"] = "there are no test rows to compare on"
-        reasons["evaluation.curve"] = "there are no test rows to measure on"
     if recipe.evaluation.quick:
+        reasons["data.slices"] = "evaluation.quick leaves the further evidence out"
         reasons["evaluation.precision"] = (
             "the quick report says nothing of it; predict --precision is there all the same"
         )
+    if len(prepared.splits.test) == 0:
+        reasons |= WITHOUT_TEST
     if prepared.task.certainty != "classes":
         reasons["evaluation.precision"] = "answers are held back where one class a row is said"
     if len(prepared.splits.validation) == 0:

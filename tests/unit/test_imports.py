@@ -52,6 +52,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "splitting",
             "forecast",
             "redrawing",
+            "unmeasured",
             "untouched",
             "unused",
             "zero_shot",

@@ -42,9 +42,9 @@ def never_said(classes: Sequence[Said]) -> list[Said]:
     return found
 
 
-def collapsed(classes: Sequence[Said], rate: str) -> Check:
-    """`rate`: what is to be done about a rate that is too high; "" where it is not."""
-    looked, rule = "what is said of the test rows", "collapsed class"
+def collapsed(classes: Sequence[Said], rate: str, split: str = "test") -> Check:
+    """`rate`: what is to be done about a rate that is too high; "" where it is not. `split`: whose rows are counted."""
+    looked, rule = f"what is said of the {split} rows", "collapsed class"
     said = sum(item.predicted > 0 for item in classes)
     figure = f"{said} of {len(classes)} classes are said"
     found = never_said(classes)
@@ -55,7 +55,7 @@ def collapsed(classes: Sequence[Said], rate: str) -> Check:
     plural = "es are" if len(found) > 1 else " is"
     cause = f"{len(found)} class{plural} never said, or hardly ever: {names}{more}"
     worst = max(found, key=lambda item: item.truth)
-    count = f'"{worst.name}" has {worst.truth:,} test rows and {worst.predicted:,} predictions'
+    count = f'"{worst.name}" has {worst.truth:,} {split} rows and {worst.predicted:,} predictions'
     if rate:
         return Check(rule, looked, figure, f"{cause} ({count}), after training at too high a rate", rate)
     if worst.rows < RARE * usual:

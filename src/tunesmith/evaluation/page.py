@@ -56,11 +56,11 @@ TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The whole page; of a run without test rows (no metrics) only its head, which holds the verdict, and its cost.
+    """The whole page; of a run without test rows (no metrics) what is known without them.
 
     Every text in `report` is escaped; nothing in it can become markup or script.
     """
-    sections = _sections(report) if report["metrics"] else [cost_section(report)] if "cost" in report else []
+    sections = _sections(report) if report["metrics"] else _unmeasured(report)
     shown = "".join(section for section in sections if section)
     return document(report["name"], f"{_head(report)}\n{shown}{_foot(report)}")
 
@@ -73,6 +73,20 @@ def _sections(report: Mapping[str, Any]) -> list[str]:
         *(view(name).show(report[name], report["rows_tested"]) for name in report["views"]),
         *(_panel(name, report) for name in PANELS if report["evidence"].get(name)),
         mistakes_section(report),
+        data_section(report),
+        settings_section(report),
+        cost_section(report),
+        reproduce_section(report),
+    ]
+
+
+def _unmeasured(report: Mapping[str, Any]) -> list[str]:
+    """Of a run without test rows; reports of earlier versions have its cost alone, or nothing."""
+    if "curves" not in report:
+        return [cost_section(report)] if "cost" in report else []
+    return [
+        _learning(report),
+        *(_panel(name, report) for name in PANELS if report["evidence"].get(name)),
         data_section(report),
         settings_section(report),
         cost_section(report),

@@ -154,7 +154,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "mistakes": mistakes(outcome.mistakes, outcome.texts, outcome.places),
         "opens": outcome.opens,
     }
-    return _plain(report)
+    return plain(report)
 
 
 def write_report(report: dict[str, Any], run: Path) -> None:
@@ -232,12 +232,12 @@ def _shortened(read: Text) -> str:
     return text if len(text) <= TEXT_SHOWN else text[:TEXT_SHOWN].rstrip() + " ..."
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Tuples as lists, and None for numbers that JSON does not have."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from tunesmith.data.findings import Finding
@@ -21,14 +22,14 @@ class Examination(Protocol):
 def gather(subject: Subject) -> dict[str, Found]:
     """By name; of a recipe that asks for the quick report only what it asks for by name."""
     wanted = ("folds", "seeds") if subject.recipe.evaluation.quick else PANELS
-    found = {name: _gathered(name, subject) for name in wanted}
+    found = {name: guarded(name, lambda name=name: _examination(name).gather(subject)) for name in wanted}
     return {name: item for name, item in found.items() if item is not None}
 
 
-def _gathered(name: str, subject: Subject) -> Found | None:
+def guarded(name: str, examine: Callable[[], Found | None]) -> Found | None:
     """What an examination finds; a finding where it fails: a model that is trained and measured is to have its report."""
     try:
-        return _examination(name).gather(subject)
+        return examine()
     except Exception as error:
         first = str(error).partition("\n")[0]
         message = f"{name.replace('_', ' ')}: could not be examined ({type(error).__name__}: {first}); please report it"

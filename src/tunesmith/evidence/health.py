@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from tunesmith.evaluation.collapse import Said, collapsed, constant
 from tunesmith.evaluation.health import Check, Held, History, Moved
 from tunesmith.evaluation.overfitting import by_heart
 from tunesmith.evaluation.wording import metric_title
-from tunesmith.evidence.base import Found, Subject
+from tunesmith.evidence.base import Course, Found, Measured, Subject
 from tunesmith.methods.base import Method
+from tunesmith.recipe import Recipe
+from tunesmith.tasks.base import Labels, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,21 +26,30 @@ if TYPE_CHECKING:
 
 def gather(subject: Subject) -> Found | None:
     """One line a rule, and a finding of each that is broken. What overfitted is told by a finding of its own."""
-    history, moved = _history(subject), _moved(subject)
-    training, asked = subject.course.training, subject.recipe
-    assert isinstance(training.epochs, int) and isinstance(asked.method, Method)
-    keep = asked.retention.keep if isinstance(asked.retention.keep, float) else 0.0
-    usual = asked.method.epochs
+    return examined(subject.recipe, subject.task, subject.labels, subject.course, subject.test, "test")
+
+
+def examined(
+    recipe: Recipe, task: Task, labels: Labels, course: Course, rows: Measured | None, split: str
+) -> Found | None:
+    """The same of a run without test rows too: what is said of other rows is looked at then, or, without any, nothing is."""
+    lower = frozenset[str]() if rows is None else rows.scores.lower
+    history, moved = _history(task, labels, course, lower), _moved(course)
+    training = course.training
+    assert isinstance(training.epochs, int) and isinstance(recipe.method, Method)
+    keep = recipe.retention.keep if isinstance(recipe.retention.keep, float) else 0.0
+    usual = recipe.method.epochs
     high = health.too_high(history, moved)
     checks = [health.nothing_learned(history, moved, keep, training.clip, usual), high]
     checks.append(health.too_low(history, moved, training.clip))
-    if not subject.task.refits:  # what is measured on the way there is not the head that is delivered
+    if not task.refits:  # what is measured on the way there is not the head that is delivered
         checks.append(health.stopped_early(history, training.epochs))
     checks.append(health.gradients(history, moved, training.clip))
-    checks += _of_predictions(subject, high)
+    if rows is not None:
+        checks += _of_predictions(task, labels, rows.scores.columns, high, split)
     checks = _one_cause(checks)
     findings = [Finding("health", len(history.losses), check.message, ()) for check in checks if check.cause]
-    heart = by_heart(subject.course.evaluations, sorted(subject.test.scores.lower))
+    heart = by_heart(course.evaluations, sorted(lower))
     if heart is not None:
         learned = not high.cause and history.end < history.losses[0]
         follows = "follows from the rate" if heart.cause and high.cause else ""
@@ -57,40 +69,38 @@ def _one_cause(checks: list[Check]) -> list[Check]:
     ]
 
 
-def _history(subject: Subject) -> History:
-    points = subject.course.evaluations
+def _history(task: Task, labels: Labels, course: Course, lower: Collection[str]) -> History:
+    points = course.evaluations
     return History(
-        [point.loss for point in subject.course.losses],
-        [point.norm for point in subject.course.losses],
+        [point.loss for point in course.losses],
+        [point.norm for point in course.losses],
         [Held(point.step, point.epoch, point.value, point.error, point.loss) for point in points],
         metric_title(points[0].metric) if points else "",
-        bool(points) and points[0].metric in subject.test.scores.lower,
-        _decay(subject),
-        _chance(subject),
+        bool(points) and points[0].metric in lower,
+        _decay(course),
+        _chance(task, labels),
     )
 
 
-def _decay(subject: Subject) -> float:
+def _decay(course: Course) -> float:
     """Of a weight that no gradient moves; 0 for plain steps, which may be smaller than the decay."""
-    training = subject.course.training
+    training = course.training
     return (
-        0.0
-        if training.optimizer == "sgd"
-        else training.weight_decay * math.fsum(item.rate for item in subject.course.losses)
+        0.0 if training.optimizer == "sgd" else training.weight_decay * math.fsum(item.rate for item in course.losses)
     )
 
 
-def _chance(subject: Subject) -> float:
+def _chance(task: Task, labels: Labels) -> float:
     """The entropy of the classes in nats: the loss of who knows how frequent each is, and no more."""
-    counts = subject.labels.counts
-    if "per_class" not in subject.task.views or not sum(counts):
+    counts = labels.counts
+    if "per_class" not in task.views or not sum(counts):
         return 0.0
     shares = [count / sum(counts) for count in counts if count > 0]
     return -math.fsum(share * math.log(share) for share in shares)
 
 
-def _moved(subject: Subject) -> list[Moved]:
-    usual = subject.course.usual
+def _moved(course: Course) -> list[Moved]:
+    usual = course.usual
     return [
         Moved(
             item.part,
@@ -99,28 +109,27 @@ def _moved(subject: Subject) -> list[Moved]:
             item.rate,
             0.0 if usual is None else usual.base if item.part == "base" else usual.head,
         )
-        for item in subject.course.travel
+        for item in course.travel
     ]
 
 
-def _of_predictions(subject: Subject, high: Check) -> list[Check]:
+def _of_predictions(task: Task, labels: Labels, columns: dict[str, np.ndarray], high: Check, split: str) -> list[Check]:
     """Of classes, labels, entity types and numbers; of what else is predicted none."""
     import numpy as np
 
-    columns, task = subject.test.scores.columns, subject.task
     if "numbers" in task.views:
         true, said = (np.asarray(columns[name], dtype=np.float64) for name in ("truth", "predicted"))
         true, said = true.reshape(len(true), -1), said.reshape(len(said), -1)
         spread = [(float(a), float(b)) for a, b in zip(true.std(0), said.std(0), strict=True)]
-        return [constant(dict(zip(subject.labels.names, spread, strict=False)))] if len(true) > 1 else []
-    classes = _classes(subject, columns)
-    return [collapsed(classes, high.fix if high.cause else "")] if classes else []
+        return [constant(dict(zip(labels.names, spread, strict=False)))] if len(true) > 1 else []
+    classes = _classes(task, labels, columns)
+    return [collapsed(classes, high.fix if high.cause else "", split)] if classes else []
 
 
-def _classes(subject: Subject, columns: dict[str, np.ndarray]) -> list[Said]:
+def _classes(task: Task, labels: Labels, columns: dict[str, np.ndarray]) -> list[Said]:
     import numpy as np
 
-    views, names, counts = subject.task.views, subject.labels.names, subject.labels.counts
+    views, names, counts = task.views, labels.names, labels.counts
     true, said = columns.get("truth"), columns.get("predicted")
     if true is None or said is None:
         return []
