@@ -116,7 +116,7 @@ def _figures(found: Mapping[str, Any]) -> str:
         + cell(memory(run["cost"]["peak_memory_mb"]), "n")
         for run in found["runs"]
     ]
-    titles = (f"#{sentence_case(metricsentence_case(name, found['lower']))}" for name in names)
+    titles = (f"#{sentence_case(metric_title(name, found['lower']))}" for name in names)
     table = long_table(("Run", "Method", *titles, "#Spent in all", "#On this model alone", "#Memory"), lines, "runs")
     lead = f"On {rows_of(found['rows'], 'test row')}. Brackets are {100 * found['confidence']:g} % intervals over them."
     return section("figures", sentence_case(metric_title(primary)), text(lead), f"{drawn}{table}")
@@ -185,7 +185,7 @@ def _cost(found: Mapping[str, Any]) -> str:
     )
     unlike = "the same" if best_alone == best else f"another answer: {', '.join(best_alone)}"
     lead += f"By what the delivered models took alone, at the left ends of the lines, it is {unlike}."
-    drawn = cost_and_quality(sentence_case(metricsentence_case(primary, found["lower"])), "CPU seconds", spots)
+    drawn = cost_and_quality(sentence_case(metric_title(primary, found["lower"])), "CPU seconds", spots)
     return section("cost", "Cost against quality", text(lead), legend([run["name"] for run in runs]) + drawn)
 
 
