@@ -9,6 +9,7 @@ from typing import Protocol, cast
 from tunesmith.data.findings import Finding
 from tunesmith.evaluation.panels import PANELS
 from tunesmith.evidence.base import Found, Subject
+from tunesmith.seeds import torch_seed
 
 
 class Examination(Protocol):
@@ -22,7 +23,10 @@ class Examination(Protocol):
 def gather(subject: Subject) -> dict[str, Found]:
     """By name; of a recipe that asks for the quick report only what it asks for by name."""
     wanted = ("folds", "seeds") if subject.recipe.evaluation.quick else PANELS
-    found = {name: guarded(name, lambda name=name: _examination(name).gather(subject)) for name in wanted}
+    with torch_seed(
+        subject.recipe.seed, "evidence"
+    ):  # a layer that is made draws its weights, of a generator of their own
+        found = {name: guarded(name, lambda name=name: _examination(name).gather(subject)) for name in wanted}
     return {name: item for name, item in found.items() if item is not None}
 
 
