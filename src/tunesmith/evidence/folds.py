@@ -67,8 +67,8 @@ def gather(subject: Subject) -> Found | None:
     line = (
         f"The verdict is over {'all ' if every else ''}{rows_of(rows, 'row')}, each tested by one of {len(parts)} models "
         f"that did not see it{which}. Delivered is the model of fold {first}, which learned from "
-        f"{rows_of(len(subject.train), 'row')} and is what the rest of the report is about: it is not trained again on all rows, "
-        "which would be a model that nothing was measured of (data.test=0 without folds gives that)."
+        f"{rows_of(len(subject.train), 'row')} and is what the rest of the report is about: it is not trained again on all "
+        "rows, which would be a model that nothing was measured of (data.test=0 without folds gives that)."
     )
     return Found(data, said=(line,))
 
