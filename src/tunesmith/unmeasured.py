@@ -65,7 +65,11 @@ def report_unmeasured(
         "model": recipe.model,
         "method": recipe.method.part_name(),
         "seed": recipe.seed,
-        "data": {"path": recipe.data.path, "splits": [asdict(split) for split in splits]},
+        "data": {
+            "path": recipe.data.path,
+            "splits": [asdict(split) for split in splits],
+            "unexamined": list(built.unexamined),
+        },
         "derived": [asdict(item) for item in built.derived],
         "findings": [asdict(item) for item in findings],
         "lower": [] if held is None else sorted(held.scores.lower),
