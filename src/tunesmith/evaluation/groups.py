@@ -10,7 +10,7 @@ from tunesmith.evaluation.wording import rows_of
 if TYPE_CHECKING:
     from tunesmith.tasks.base import Scores
 
-FEW = 10  # below which a 95 % interval covers 83 to 93 % where rows of a group are alike (docs/log.md)
+FEW = 10  # below which a 95 % interval covers 83 to 92 % where rows of a group are quite alike (docs/log.md)
 
 
 def groups_tested(scores: Scores) -> int | None:
