@@ -37,7 +37,7 @@ def too_few(groups: int | None) -> str:
     if groups == 1:
         return "all test rows are of one group, so nothing can be told of rows of other groups"
     return (
-        f"the test rows are of {groups} groups only, too few to tell how much groups differ: intervals may be too narrow; "
+        f"the test rows are of only {groups} groups, too few to tell how much groups differ: intervals may be too narrow; "
         f"hold out {FEW} groups or more (data.test, or --folds to test all of them)"
     )
 
@@ -47,9 +47,8 @@ def grouped(scores: Scores, column: str | None) -> list[Finding]:
     groups, rows = groups_tested(scores), len(scores.columns["truth"])
     if groups is None:
         return []
-    few = too_few(groups)
     message = (
         f'{rows_of(rows, "test row")} are of {rows_of(groups, "group")} of "{column}": rows of one group may be alike, so '
-        f"intervals and p draw and swap whole groups{'; ' if few else ''}{few}"
+        "intervals and p draw and swap whole groups"
     )
     return [Finding("grouped", rows, message, ())]

@@ -39,6 +39,7 @@ RESAMPLES = 100  # of the test rows
 MOST_WORK = 2e9  # units times width times outputs, over all fits: about four CPU seconds
 AHEAD = (2, 4)  # times the training rows
 DRAWN = 24  # places of the line in the chart
+NO_WIDTH = 1e-6  # of a gain, below which only rounding moves it
 HARDLY = 0.005  # of a metric from 0 to 1, below which more rows are not worth their labels
 HARDLY_OF = 0.02  # of one without bounds, as a share of what it is
 
@@ -256,7 +257,7 @@ def _flipped(error: Interval, metric: str, lower: bool) -> Interval:
 
 def _says(gain: Interval, value: float, lower: bool) -> str:
     hardly = HARDLY_OF * value if lower else HARDLY
-    if gain.low == gain.high:
+    if gain.high - gain.low < NO_WIDTH:
         return "unclear"  # no resample differs: too few rows, or none right
     if gain.high < hardly:
         return "hardly"
