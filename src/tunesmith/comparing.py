@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, DataError
+from tunesmith.evaluation.groups import groups_tested
 from tunesmith.evaluation.intervals import Interval, bootstrap, paired_difference
 from tunesmith.evaluation.kept_scores import SCORES, read_scores
-from tunesmith.evaluation.significance import discordant, holm, mcnemar, permutation
+from tunesmith.evaluation.significance import holm, luck
 from tunesmith.predictor import Card
 from tunesmith.runs import Run, check_there
 from tunesmith.tasks._tokens import TOKEN_METRICS
@@ -45,7 +46,8 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
     """Plain data: the runs' figures on the test rows that all have, and each pair's difference with interval and p.
 
     Intervals cover what the first run's do; p is by McNemar's exact test for metrics that count hits, else by
-    permutation, both paired, and corrected by Holm for the number of pairs. Raises ArtifactError for what is no finished
+    permutation, both paired, and corrected by Holm for the number of pairs. Where a run kept which test rows are of one
+    group, whole groups are drawn and swapped for all runs. Raises ArtifactError for what is no finished
     run, and DataError where the runs cannot be compared: fewer than two, another task's metric or labels, no common row.
     """
     sides = _read(folders)
@@ -72,6 +74,7 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
         "lower": sorted(first.scores.lower),
         "confidence": confidence,
         "rows": shared,
+        "groups": groups_tested(first.scores),
         "rows_of": {side.name: side.report["rows_tested"] for side in sides},
         "runs": [_of_run(side, found[side.name], found, primary) for side in sides],
         "pairs": _pairs(sides, metrics, resamples, confidence, seed),
@@ -163,6 +166,7 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
         )
     order = [key for key in sides[0].keys if key in common]
     first = [row for row, key in enumerate(sides[0].keys) if key in common]
+    groups = next((_of_keys(side, order) for side in sides if side.scores.groups is not None), None)
     taken = []
     for side in sides:
         place = {key: row for row, key in enumerate(side.keys)}
@@ -170,7 +174,9 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
         taken.append(
             replace(
                 side,
-                scores=_with_truth(side.scores.take(np.array(rows)), sides[0].scores.take(np.array(first))),
+                scores=replace(
+                    _with_truth(side.scores.take(np.array(rows)), sides[0].scores.take(np.array(first))), groups=groups
+                ),
                 keys=order,
                 texts=[side.texts[row] for row in rows],
                 truth=[side.truth[row] for row in rows],
@@ -178,6 +184,14 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
             )
         )
     return taken, len(order)
+
+
+def _of_keys(side: Side, order: Sequence[str]) -> np.ndarray | None:
+    """[rows] the groups of a side's rows with these keys; not every run kept them, although the rows are the same."""
+    import numpy as np
+
+    place = {key: row for row, key in enumerate(side.keys)}
+    return side.scores.take(np.array([place[key] for key in order])).groups
 
 
 def _comparable(metric: str, sides: Sequence[Side]) -> bool:
@@ -221,7 +235,7 @@ def _pairs(
 ) -> list[dict[str, Any]]:
     """Every two runs: the later less the earlier in each metric, more being better whatever the metric."""
     primary, pairs = sides[0].scores.primary, list(itertools.combinations(sides, 2))
-    ps = {f"{a.name}\x1f{b.name}": _p(a.scores, b.scores, primary, resamples, seed) for a, b in pairs}
+    ps = {f"{a.name}\x1f{b.name}": luck(b.scores, a.scores, primary, resamples, seed) for a, b in pairs}
     adjusted = holm(ps)
     return [
         {
@@ -250,12 +264,6 @@ def _differing(a: Side, b: Side) -> int:
         one, other = (np.asarray(side.scores.each[name]) for side in (a, b))
         unlike |= ~np.isclose(one, other, rtol=0, atol=0, equal_nan=True)
     return int(unlike.sum())
-
-
-def _p(a: Scores, b: Scores, metric: str, permutations: int, seed: int) -> float:
-    if metric in a.shares:
-        return mcnemar(*discordant(b, a, metric))
-    return permutation(b, a, metric, permutations, seed)
 
 
 def _disagreements(sides: Sequence[Side]) -> dict[str, Any]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
 from tunesmith.auditing.running import leaked
 from tunesmith.data.findings import Finding
-from tunesmith.data.passages import PART
 from tunesmith.data.split import strata_of_test
 from tunesmith.data.stored import StoredExamples
+from tunesmith.data.units import groups_of_rows
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.cost import (
     Cost,
@@ -26,6 +26,7 @@ from tunesmith.evaluation.cost import (
     money_of,
     phases_of,
 )
+from tunesmith.evaluation.groups import grouped, groups_tested
 from tunesmith.evaluation.intervals import Comparison, compare
 from tunesmith.evaluation.kept_scores import RIVALS, write_scores
 from tunesmith.evaluation.overfitting import gap_between, overfitting
@@ -104,7 +105,7 @@ def measure_result(
     best = None if built.delivered else best
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*leaked(recipe, prepared, scores), *learned, *_retained(recipe, built, predictor)]
-    retained += [*_nearer(scores, baselines), *_surer(scores, baselines), *_grouped(prepared)]
+    retained += [*_nearer(scores, baselines), *_surer(scores, baselines), *grouped(scores, prepared.columns.group)]
     course = _course(built, losses, evaluations, best)
     subject = _subject(recipe, prepared, built, labels, test, held, baselines, course)
     gathered = gather(subject)
@@ -215,6 +216,7 @@ def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str
         counted=metric in scores.shares,
         lower=metric in scores.lower,
         unchanged=unchanged,
+        groups=groups_tested(scores),
     )
 
 
@@ -293,19 +295,6 @@ def _nearer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
     return [Finding("nearer", rows, message, ())]
 
 
-def _grouped(prepared: Prepared) -> list[Finding]:
-    """That intervals and p take rows as independent, where whole groups of them were held out."""
-    column, test = prepared.columns.group, prepared.splits.test
-    if column is None or column == PART or "test" in prepared.splits.given or column not in test.columns:
-        return []
-    groups = len({str(value) for value in test.columns[column]})
-    message = (
-        f'whole groups of "{column}" were held out, {groups} of them in test: intervals and p take rows as independent, so '
-        "that they are too narrow, and p too small, where the rows of a group are alike"
-    )
-    return [Finding("grouped", len(test), message, ())]
-
-
 def _surer(scores: Scores, baselines: list[Baseline]) -> list[Finding]:
     """Rivals that expect the right tokens more than the model does, where the verdict is about how many are foretold."""
     if LOSS not in scores.lower or scores.primary in scores.lower:
@@ -369,12 +358,17 @@ def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Pa
 
     Cut texts were counted when the rows were encoded.
     """
+    import numpy as np
+
     table, texts, truth = prepared.table(split), prepared.texts(split), prepared.truth(split)
     found = predictor.judged(texts, truth, answers=split == "test")
     said = predictor.card.task.columns(found, predictor.card.labels)
     names = [prepared.target.name(target) for target in truth]
     path = run / "predictions" / f"{split}.parquet"
     scores = predictor.card.task.score(found, truth, predictor.card.labels) if found else None
+    groups = groups_of_rows(table, prepared.columns)
+    if scores is not None and groups is not None:
+        scores = replace(scores, groups=np.array(groups))
     each = {} if scores is None else scores.each
     write_predictions(path, table, prepared.columns.texts, names, found, said, each)
     if scores is not None:

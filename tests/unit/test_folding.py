@@ -15,7 +15,7 @@ from shortruns import noted, recipe_for, rows, stopped_when, write_rows
 from tunesmith import finetune
 from tunesmith.errors import DataError, RecipeError
 from tunesmith.folding import fold_recipe
-from tunesmith.pipeline import resume
+from tunesmith.pipeline import resume, start
 from tunesmith.repeating import repeat_recipe
 from tunesmith.tasks._metrics import accuracy
 from tunesmith.tasks.base import Scores
@@ -96,3 +96,16 @@ def test_pooled_scores_count_the_rows_that_the_metric_counts() -> None:
 
     whole = pooled([part([0, 1], [0, 0], [True, False]), part([1, 1, 0], [1, 0, 0], [True, True, True])])
     assert whole.value() == pytest.approx(3 / 4) and whole.shares == {"accuracy"}
+
+
+def test_groups_stay_whole_over_folds_and_in_the_intervals(model_folder: Folder, tmp_path: Path) -> None:
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as out:
+        made = [[text, label, f"a{place % 37}"] for place, (text, label) in enumerate(rows(200))]
+        csv.writer(out).writerows([["text", "label", "author"], *made])
+    recipe = recipe_for(
+        model_folder("sentence"), tmp_path / "rows.csv", "head", {**SHORT, "data.folds": 2, "data.group": "author"}
+    )
+    list(start(recipe, tmp_path / "run").events())
+    report = read(tmp_path / "run")
+    assert report["evidence"]["folds"]["rows"] == 200 and report["groups_tested"] < 37
+    assert "drawn in their 37 groups" in report["verdict"]["paragraph"], "those of all folds, none in two"

@@ -13,7 +13,7 @@ from scipy import stats
 from tunesmith.data.answer_columns import Answer
 from tunesmith.data.conversation import Conversation, Turn
 from tunesmith.evaluation.intervals import Interval, bootstrap, compare, paired_difference, standard_error
-from tunesmith.tasks._metrics import accuracy, macro_f1
+from tunesmith.tasks._metrics import accuracy, correlation, macro_f1, rank_correlation, root_mean_square_error
 from tunesmith.tasks.base import Labels, Metric, Prediction, Scores
 from tunesmith.tasks.instruction import Instruction
 from tunesmith.tasks.question_answering import QuestionAnswering, Reply
@@ -178,3 +178,25 @@ def test_what_is_no_share_of_the_rows_has_no_bound_of_a_share() -> None:
     assert bootstrap(scores, "bleu", 100, 0.95, 0) == Interval(0.0, 0.0, 0.0)
     alone = Scores(columns, metrics, "bleu", other_scale=frozenset({"bleu"}))
     assert paired_difference(alone, alone, "bleu", 100, 0.95, 0) == Interval(0.0, 0.0, 0.0)
+
+
+def test_a_correlation_at_its_bound_is_no_point_but_a_root_of_no_error_says_nothing() -> None:
+    ranks = np.arange(20.0)[:, None]
+    metrics: dict[str, Metric] = {
+        "spearman": rank_correlation,
+        "pearson": correlation,
+        "rmse": root_mean_square_error(np.ones(1)),
+    }
+    same = Scores(
+        {"truth": ranks, "predicted": ranks},
+        metrics,
+        "spearman",
+        lower=frozenset({"rmse"}),
+        other_scale=frozenset({"spearman", "pearson"}),
+    )
+    unseen = 1 - 0.025 ** (1 / 20)
+    for metric in ("spearman", "pearson"):
+        found = bootstrap(same, metric, 200, 0.95, 0)
+        assert (found.low, found.high) == pytest.approx((1 - 2 * unseen, 1.0))
+    found = bootstrap(same, "rmse", 200, 0.95, 0)
+    assert found.low == found.high == 0, "no bound tells how large an error may be: the verdict warns of it"

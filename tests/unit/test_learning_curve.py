@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,10 +19,13 @@ from shortruns import recipe_for, rows, stopped_when, write_rows
 from tunesmith.data.nested import nested_order
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import gain_in_words
-from tunesmith.evidence.learning_curve import _flipped, _says, sentence
+from tunesmith.evidence.base import CurvePoint, Subject
+from tunesmith.evidence.learning_curve import _flipped, _found, _resampled, _says, sentence
 from tunesmith.evidence.power_law import Points, extrapolate
 from tunesmith.pipeline import resume, start
 from tunesmith.preparing import prepare
+from tunesmith.tasks import _metrics
+from tunesmith.tasks.base import Scores
 from tunesmith.training.events import Event, Note, Warned
 
 Folder = Callable[[str], Path]
@@ -290,3 +294,46 @@ def test_a_part_that_fails_leaves_the_run_its_report(
     events = list(start(recipe, tmp_path / "run").events())
     assert any(isinstance(event, Warned) and "came to nothing: it broke" in event.message for event in events)
     assert (tmp_path / "run" / "report.json").exists()
+
+
+def of_hits(right: np.ndarray, groups: np.ndarray | None = None) -> Scores:
+    columns = {"truth": np.zeros(len(right), int), "predicted": 1 - right.astype(int)}
+    metrics: Any = {"accuracy": _metrics.accuracy}
+    return Scores(columns, metrics, "accuracy", shares=frozenset(metrics), groups=groups)
+
+
+def curve_of(rights: list[np.ndarray], groups: np.ndarray | None = None) -> dict[str, Any]:
+    points = [CurvePoint(100 * 2**place, of_hits(right)) for place, right in enumerate(rights)]
+    subject = SimpleNamespace(
+        train=range(points[-1].rows),
+        recipe=SimpleNamespace(seed=0, evaluation=SimpleNamespace(confidence=0.95)),
+        test=SimpleNamespace(scores=of_hits(rights[-1], groups)),
+    )
+    found = _found(cast("Subject", subject), points, "frozen")
+    assert found is not None
+    return dict(found.data)
+
+
+def test_where_no_mistake_is_seen_as_much_may_be_gained_as_could_have_gone_unseen() -> None:
+    """Not nothing, as resamples without a mistake would have it."""
+    for rows_tested, says in ((20, "unclear"), (2000, "hardly")):
+        found = curve_of([np.ones(rows_tested, bool)] * 4)
+        unseen = 1 - 0.025 ** (1 / rows_tested)
+        gain = found["ahead"][0]["gain"]
+        assert gain["low"] == gain["value"] == 0 and gain["high"] == pytest.approx(unseen)
+        assert found["line"][-1]["low"] == pytest.approx(1 - unseen) and found["says"] == says
+    grouped = curve_of([np.ones(2000, bool)] * 4, np.repeat(np.arange(20), 100))
+    assert grouped["ahead"][0]["gain"]["high"] == pytest.approx(1 - 0.025 ** (1 / 20)) and grouped["says"] == "unclear"
+    none_right = curve_of([np.zeros(2000, bool)] * 4)
+    assert none_right["says"] == "unclear", "nothing was learned, which tells nothing of more rows"
+    few_wrong = [np.arange(100) >= wrong for wrong in (8, 4, 2, 0)]
+    assert curve_of(few_wrong)["ahead"][0]["gain"]["high"] >= 1 - 0.025 ** (1 / 100)
+
+
+def test_test_rows_of_a_curve_are_drawn_in_whole_groups() -> None:
+    right = np.repeat(np.arange(30) % 3 > 0, 20)
+    spreads = [
+        np.std(_resampled(of_hits(right), "accuracy", 0, group)) for group in (None, np.repeat(np.arange(30), 20))
+    ]
+    assert spreads[0] == pytest.approx(np.sqrt(2 / 9 / 600), rel=0.25)
+    assert spreads[1] == pytest.approx(np.sqrt(2 / 9 / 30), rel=0.25)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tunesmith.data.audit import either_order, row_key
 from tunesmith.data.columns import Columns
 from tunesmith.data.near import grouped
+from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.targets.base import Target
 from tunesmith.seeds import seed_of
@@ -89,6 +90,18 @@ def group_names(table: Table, columns: Columns) -> list[str]:
     if columns.group is None:
         return [""] * len(table)
     return ["" if value is None else f"{value}" for value in table.columns[columns.group]]
+
+
+def groups_of_rows(table: Table, columns: Columns) -> list[int] | None:
+    """The group of each row, numbered; None where there are none. A row of no group is one by itself.
+
+    Parts of texts that nobody grouped (`PART`) are no groups, nor are rows that say nearly the same.
+    """
+    if columns.group in (None, PART) or columns.group not in table.columns:
+        return None
+    number: dict[str | int, int] = {}
+    names = [name or row for row, name in enumerate(group_names(table, columns))]
+    return [number.setdefault(name, len(number)) for name in names]
 
 
 class _Joined:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.intervals import Interval, unseen_share
+from tunesmith.evaluation.resampling import drawn_groups
 from tunesmith.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class Units(NamedTuple):
     right: np.ndarray  # [units] bool
     row: np.ndarray  # [units] int
     rows: int
+    groups: np.ndarray | None = None  # [rows] of whole numbers, where rows of one group are no draws of their own
 
 
 class Bin(NamedTuple):
@@ -72,25 +75,40 @@ def error_interval(units: Units, resamples: int, confidence: float, seed: int) -
     percentile interval would add: it may therefore lie wholly below the measured value, and then is widened to hold it.
     It reaches down to 0 where calibrated probabilities like these would show as large an error often enough (Broecker and
     Smith 2007, on consistency): near 0, where sizes of sums bend, no bootstrap is to be trusted.
+
+    Where all units are right, or none, resamples hold no mistake either: each side is then as wide as the share that could
+    have gone unseen (`unseen_share`), by which a mistake that does not show can move the error at most. Rows in groups are
+    drawn in whole groups, and the ends lie as much further away as the t quantile of so many groups is beyond the normal's.
     """
     import numpy as np
+    from scipy.stats import norm, t
 
     value = calibration_error(units)
-    by_row = np.zeros((units.rows, BINS))
-    np.add.at(by_row, (units.row, equal_mass(units.probability)), units.probability - units.right)
+    drawn = drawn_groups(units.groups)
+    draws, place = (units.rows, units.row) if drawn is None else (drawn.groups, drawn.place[units.row])
+    by_draw = np.zeros((draws, BINS))
+    np.add.at(by_draw, (place, equal_mass(units.probability)), units.probability - units.right)
     draw = np.random.default_rng(seed_of(seed, "calibration"))
-    even = np.full(units.rows, 1 / units.rows)
+    even = np.full(draws, 1 / draws)
     errors = []
     for first in range(0, resamples, 100):
-        counts = draw.multinomial(units.rows, even, size=min(100, resamples - first))  # [resamples, rows]
-        errors.append(np.abs(counts @ by_row).sum(axis=1) / len(units.probability))
+        counts = draw.multinomial(draws, even, size=min(100, resamples - first))  # [resamples, draws]
+        errors.append(np.abs(counts @ by_draw).sum(axis=1) / len(units.probability))
     tail = (1 - confidence) / 2
     high, low = (2 * value - float(edge) for edge in np.quantile(np.concatenate(errors), [tail, 1 - tail]))
-    spread = np.sqrt(_variances(units))
+    variances = _variances(units)
+    if drawn is not None:
+        further = float(t.ppf(tail, drawn.freedom) / norm.ppf(tail)) * math.sqrt(draws / (draws - 1))
+        low, high = (value + further * (edge - value) for edge in (low, high))
+        variances = np.maximum(variances, (by_draw**2).sum(axis=0))  # rows of a group go astray together
+    spread = np.sqrt(variances)
     chance = np.abs(draw.normal(size=(DRAWS, BINS)) * spread).sum(axis=1) / len(units.probability)
     if value <= np.quantile(chance, 1 - tail):
         low = 0.0
-    return Interval(value, max(0.0, min(low, value)), max(high, value))
+    if len(np.unique(units.right)) < 2:
+        unseen = unseen_share(draws, confidence)
+        low, high = min(low, value - unseen), max(high, value + unseen)
+    return Interval(value, max(0.0, min(low, value)), min(1.0, max(high, value)))
 
 
 def _variances(units: Units) -> np.ndarray:
@@ -137,8 +155,6 @@ def covered_range(rows: int, tested: int, coverage: float, confidence: float) ->
     rows covered are beta-binomial (Vovk 2012; Angelopoulos and Bates 2021, arXiv 2107.07511, section 3.2). Ties, rounding
     up and sets that are never empty only add to it, so that the upper end may be passed.
     """
-    import math
-
     from scipy.stats import betabinom
 
     rank = math.ceil((rows + 1) * coverage - 1e-9)

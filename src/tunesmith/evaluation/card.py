@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunesmith.evaluation.groups import drawn_in
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import metric_title, with_interval
 
@@ -97,7 +98,8 @@ def _table(report: Mapping[str, Any]) -> list[str]:
         "|---" * (len(names) + 1) + "|",
         *(f"| {what} | " + " | ".join(_cell(found[name]) for name in names) + " |" for what, found in models),
         "",
-        f"Brackets are {100 * report['confidence']:g} % intervals over {report['rows_tested']:,} test rows.",
+        f"Brackets are {100 * report['confidence']:g} % intervals over {report['rows_tested']:,} test rows"
+        f"{drawn_in(report.get('groups_tested'))}.",
         "",
     ]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith.evaluation.charts import Whisker, minus, scale_of, text, whiskers
 from tunesmith.evaluation.document import document
+from tunesmith.evaluation.groups import drawn_in, too_few
 from tunesmith.evaluation.intervals import Interval, interval_of
 from tunesmith.evaluation.overlays import Line, Spot, cost_and_quality, legend, overlaid
 from tunesmith.evaluation.sections import cell, head_row, long_table, row_head, section
@@ -52,6 +53,8 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
         f"{' and '.join(alike)} {'has' if len(alike) == 1 else 'have'} the best {metric_title(primary)}: "
         f"{with_interval(interval_of(best['metrics'][primary]))} on {rows_of(found['rows'], 'test row')} that all runs have."
     ]
+    if few := too_few(found["groups"]):
+        lines.append(f"{sentence_case(few)}.")
     if found["rows"] < SMALL:
         lines.append(f"Only {rows_of(found['rows'], 'row')} to compare on: take every figure as rough.")
     apart = [f"{name} {count(rows)}" for name, rows in found["rows_of"].items() if rows != found["rows"]]
@@ -118,7 +121,8 @@ def _figures(found: Mapping[str, Any]) -> str:
     ]
     titles = (f"#{sentence_case(metric_title(name, found['lower']))}" for name in names)
     table = long_table(("Run", "Method", *titles, "#Spent in all", "#On this model alone", "#Memory"), lines, "runs")
-    lead = f"On {rows_of(found['rows'], 'test row')}. Brackets are {100 * found['confidence']:g} % intervals over them."
+    lead = f"On {rows_of(found['rows'], 'test row')}. Brackets are {100 * found['confidence']:g} % intervals over them"
+    lead += f"{drawn_in(found['groups'])}."
     return section("figures", sentence_case(metric_title(primary)), text(lead), f"{drawn}{table}")
 
 

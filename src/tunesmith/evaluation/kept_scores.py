@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 SCORES = Path("predictions") / "test.safetensors"  # in a run's folder: the model's on the test rows
 RIVALS = Path("predictions") / "rivals"  # and those of each baseline, a file by its name
-COLUMN, COUNTED, EACH = "column:", "counted:", "each:"
+COLUMN, COUNTED, EACH, GROUPS = "column:", "counted:", "each:", "groups"
 SETS = ("shares", "lower", "other_scale")
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """One safetensors file, whole or not at all: every column, which rows each metric counts, and measures of each row."""
+    """One safetensors file, whole or not at all: every column, which rows each metric counts, measures of each row, and
+    the group of each where they are in groups."""
     import numpy as np
     from safetensors.numpy import save
 
@@ -29,6 +30,7 @@ def write_scores(path: Path, scores: Scores) -> None:
         **{f"{COLUMN}{name}": values for name, values in scores.columns.items()},
         **{f"{COUNTED}{name}": rows for name, rows in scores.rows_of.items()},
         **{f"{EACH}{name}": values for name, values in scores.each.items()},
+        **({} if scores.groups is None else {GROUPS: scores.groups}),
     }
     about = {
         "primary": scores.primary,
@@ -69,5 +71,6 @@ def read_scores(path: Path, functions: Callable[[Mapping[str, np.ndarray]], Mapp
     shares, lower, other_scale = (frozenset(about[name]) for name in SETS)
     metrics = {name: known[name] for name in about["metrics"]}
     return Scores(
-        columns, metrics, about["primary"], shares, lower, about["written"], of(COUNTED), other_scale, of(EACH)
-    )
+        columns, metrics, about["primary"], shares, lower, about["written"], of(COUNTED), other_scale, of(EACH),
+        values.get(GROUPS),
+    )  # fmt: skip

@@ -19,6 +19,7 @@ from tunesmith.evaluation.charts import (
     whiskers,
 )
 from tunesmith.evaluation.document import document
+from tunesmith.evaluation.groups import drawn_in
 from tunesmith.evaluation.intervals import Interval, interval_of
 from tunesmith.evaluation.panels import PANELS, panel
 from tunesmith.evaluation.sections import (
@@ -153,7 +154,8 @@ def _result(report: Mapping[str, Any]) -> str:
     tested = report["rows_tested"]
     lead = (
         f"Measured on {rows_of(tested, 'test row')}. Lines and brackets are {share:g}\N{NO-BREAK SPACE}% intervals over "
-        "test rows; they say nothing of how another seed would have done. An arrow points at what lies off the scale."
+        f"test rows{drawn_in(report.get('groups_tested'))}; they say nothing of how another seed would have done. An arrow "
+        "points at what lies off the scale."
     )
     return section("result", "Result", text(lead), body + _metrics(report, own))
 

@@ -13,6 +13,7 @@ from tunesmith.data.encode import Text
 from tunesmith.data.images import Picture
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.card import render_card
+from tunesmith.evaluation.groups import groups_tested
 from tunesmith.evaluation.intervals import Comparison
 from tunesmith.evaluation.page import render
 from tunesmith.evaluation.verdict import Cost, Verdict
@@ -132,6 +133,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "lower": sorted(outcome.scores.lower),
         "metrics": {name: asdict(interval) for name, interval in comparison.metrics.items()},
         "rows_tested": rows,
+        "groups_tested": groups_tested(outcome.scores),
         "views": list(outcome.views),
         **{name: view(name).build(outcome.scores, outcome.labels) for name in outcome.views},
         "baselines": [_baseline(item, comparison) for item in outcome.baselines],

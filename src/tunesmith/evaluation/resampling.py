@@ -1,4 +1,4 @@
-"""Samples of the test rows: drawn again with replacement, within strata or not, and with some rows left out."""
+"""Samples of the test rows: drawn again with replacement, alone or in whole groups, and with some rows left out."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ class Measured:
     resampled: np.ndarray  # [resamples]; nan where a resample has no value
     left_out: np.ndarray  # [groups]
     group_strata: np.ndarray  # [groups] the stratum of each group that was left out
+    drawn: Drawn | None = None  # where whole groups of rows were drawn
+
+    @property
+    def draws(self) -> int:
+        """How many were drawn independently of each other: rows, or groups of them."""
+        return self.rows if self.drawn is None else self.drawn.groups
 
     def less(self, other: Measured, sign: float) -> Measured:
         """sign * (this - other), resample by resample; both must be of the same rows and draws."""
@@ -36,7 +42,38 @@ class Measured:
             sign * (self.resampled - other.resampled),
             sign * (self.left_out - other.left_out),
             self.group_strata,
+            self.drawn,
         )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Groups of rows that are drawn whole, since rows of one group are no draws of their own."""
+
+    place: np.ndarray  # [rows] the group of each, from 0
+    groups: int  # two at least, and fewer than rows
+
+    @property
+    def freedom(self) -> float:
+        """Of the t that takes the normal's place: as many groups of equal size as these are worth, less one.
+
+        (sum of sizes)^2 / sum of squared sizes (Kish 1965, section 11.7; as the effective number of clusters of Carter,
+        Schnepel and Steigerwald 2017, where the rows of a group are quite alike); 1 at least.
+        """
+        import numpy as np
+
+        sizes = np.bincount(self.place).astype(np.float64)
+        return max(1.0, float(sizes.sum() ** 2 / (sizes @ sizes)) - 1)
+
+
+def drawn_groups(groups: np.ndarray | None) -> Drawn | None:
+    """None where rows are drawn alone: each is of a group of its own, or all are of one, of which nothing can be drawn."""
+    import numpy as np
+
+    if groups is None:
+        return None
+    names, place = np.unique(groups, return_inverse=True)
+    return Drawn(place, len(names)) if 1 < len(names) < len(place) else None
 
 
 def measure(
@@ -44,7 +81,8 @@ def measure(
 ) -> list[dict[str, Measured]]:
     """For each of the models, each metric: on all rows, and on resamples that are the same for all models.
 
-    strata: [rows] of whole numbers, as `weights_of` takes them. Raises ValueError when there are no examples.
+    strata: [rows] of whole numbers, as `weights_of` takes them; where the first model's examples are in groups
+    (`Scores.groups`), whole groups are drawn instead. Raises ValueError when there are no examples.
     """
     import numpy as np
 
@@ -60,17 +98,19 @@ def measure(
         rows = len(models[place].of(metric)["truth"])
         if rows == 0:
             raise ValueError("no examples to score")
-        if strata is None:
+        groups, counted = models[0].groups, models[place].rows_of.get(metric)
+        drawn = drawn_groups(groups if groups is None or counted is None else groups[counted])
+        if strata is None or drawn is not None:
             alike = np.zeros(rows, np.int64)
         else:
             of_rows = np.asarray(strata)
             alike = pooled_strata(of_rows if key is None else of_rows[models[place].rows_of[metric]])
-        groups = left_out_groups(rows, alike)
-        group_strata = np.array([alike[group[0]] for group in groups])
-        resampled = _values(parts, weights_of(rows, resamples, seed, alike))
-        left_out = _values(parts, _left_out(rows, groups))
-        for (place, metric), drawn, less in zip(pairs, resampled, left_out, strict=True):
-            found[place][metric] = Measured(rows, models[place].value(metric), drawn, less, group_strata)
+        apart = left_out_groups(rows, alike, drawn)
+        group_strata = np.array([alike[some[0]] for some in apart])
+        resampled = _values(parts, weights_of(rows, resamples, seed, alike, drawn))
+        left_out = _values(parts, _left_out(rows, apart))
+        for (place, metric), again, less in zip(pairs, resampled, left_out, strict=True):
+            found[place][metric] = Measured(rows, models[place].value(metric), again, less, group_strata, drawn)
     return found
 
 
@@ -82,18 +122,25 @@ def _values(parts: Sequence[Weighed], weights: Iterable[np.ndarray]) -> list[np.
     return [np.concatenate(values) for values in found]
 
 
-def weights_of(rows: int, resamples: int, seed: int, strata: np.ndarray) -> Iterator[np.ndarray]:
+def weights_of(
+    rows: int, resamples: int, seed: int, strata: np.ndarray, groups: Drawn | None = None
+) -> Iterator[np.ndarray]:
     """[rows, some] in turn, `resamples` columns in all: how often each row is drawn. The same for as many rows.
 
     Without strata (all of one) as many rows are drawn as there are (Efron 1979). Within each of several strata one row
     fewer than it has, each counting n / (n - 1): drawing all n would take the spread within a stratum for smaller than
-    it is, by 1 / n (Rao and Wu 1988), which adds up where strata are small. The strata keep their shares so.
+    it is, by 1 / n (Rao and Wu 1988), which adds up where strata are small. The strata keep their shares so. Of `groups` as
+    many are drawn as there are, each with all its rows (the cluster bootstrap: Davison and Hinkley 1997, section 3.8; Field
+    and Welsh 2007), without strata.
     """
     import numpy as np
 
     draw = np.random.default_rng(seed_of(seed, "bootstrap"))
     parts = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     for count in _chunks(rows, resamples):
+        if groups is not None:
+            yield _counts(draw, groups.groups, groups.groups, count)[groups.place]
+            continue
         if len(parts) == 1:
             yield _counts(draw, rows, rows, count)
             continue
@@ -133,10 +180,17 @@ def pooled_strata(strata: np.ndarray) -> np.ndarray:
     return named[inverse]
 
 
-def left_out_groups(rows: int, strata: np.ndarray) -> list[np.ndarray]:
-    """The rows that the jackknife leaves out together: one each, or of more than 1,000 rows groups of one stratum."""
+def left_out_groups(rows: int, strata: np.ndarray, drawn: Drawn | None = None) -> list[np.ndarray]:
+    """The rows that the jackknife leaves out together: one each, or of more than 1,000 rows groups of one stratum.
+
+    Of rows that are drawn in groups whole ones, or several of more than 1,000.
+    """
     import numpy as np
 
+    if drawn is not None:
+        apart = left_out_groups(drawn.groups, np.zeros(drawn.groups, np.int64))
+        rows_of = np.split(np.argsort(drawn.place, kind="stable"), np.bincount(drawn.place).cumsum()[:-1])
+        return [np.concatenate([rows_of[group] for group in together]) for together in apart]
     mixed = np.random.default_rng(seed_of(0, "jackknife")).permutation(rows)  # rows that stand together may be alike
     return np.array_split(mixed[np.argsort(strata[mixed], kind="stable")], min(rows, GROUPS))
 
@@ -160,3 +214,11 @@ def spread(values: np.ndarray) -> float:
 
     known = values[~np.isnan(values)]
     return float(np.std(known, ddof=1)) if len(known) > 1 else 0.0
+
+
+def jackknife_error(measured: Measured) -> float:
+    """Standard error by leaving out each group in turn (Efron and Tibshirani 1993, equation 11.5); 0 of fewer than two."""
+    import numpy as np
+
+    known = measured.left_out[~np.isnan(measured.left_out)]
+    return float(np.sqrt((len(known) - 1) ** 2 / len(known)) * spread(known)) if len(known) > 1 else 0.0

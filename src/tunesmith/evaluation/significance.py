@@ -14,7 +14,7 @@ from tunesmith.tasks.base import Scores
 if TYPE_CHECKING:
     import numpy as np
 
-MCNEMAR, PERMUTATION = "mcnemar", "permutation"
+MCNEMAR, PERMUTATION, OF_GROUPS = "mcnemar", "permutation", "permutation_of_groups"
 TIED = 1e-9  # share of a difference by which another may be smaller and count as equal: rounding errors
 
 
@@ -23,7 +23,7 @@ class Significance:
     """How likely a difference at least this large is, either way, were the two models equally good."""
 
     p: float
-    test: str  # "mcnemar" or "permutation"
+    test: str  # "mcnemar", "permutation" or "permutation_of_groups"
     adjusted: float  # p by Holm's correction for the number of baselines
 
 
@@ -65,6 +65,10 @@ def permutation(a: Scores, b: Scores, metric: str, permutations: int, seed: int)
     Were the models equally good, what they say of an example might as well be swapped; so each example's is, with chance
     1/2, and both are measured again. Correlations, which know no unit, are swapped in one that both models share (ranks,
     or standard deviations): the cosines of two bases lie on different scales. 1 where the metric is undefined.
+
+    The examples of one group (`Scores.groups` of `a`) are swapped together: they are no independent draws, and only whole
+    groups are exchangeable (Winkler 2015, "Multi-level block permutation"; of signs Canay, Romano and Shaikh 2017). So n
+    groups give no p below 2 / 2^n, and one group a p of 1.
     Raises ValueError as `check_paired`.
     """
     import numpy as np
@@ -82,16 +86,41 @@ def permutation(a: Scores, b: Scores, metric: str, permutations: int, seed: int)
         return weighed(np.vstack([kept, 1 - kept])) - weighed(np.vstack([1 - kept, kept]))
 
     (measured,) = np.abs(differences(np.ones((rows, 1))))
+    swapped = swapped_together(a, metric)
     if np.isnan(measured):
         return 1.0
     draw = np.random.default_rng(seed_of(seed, "permutation"))
     most, as_large, known = max(1, CELLS // (2 * rows)), 0, 0
     for done in range(0, permutations, most):
-        size = (rows, min(most, permutations - done))
-        found = np.abs(differences(draw.integers(2, size=size, dtype=np.int8).astype(np.float64)))
+        size = (swapped.max() + 1, min(most, permutations - done))
+        kept = draw.integers(2, size=size, dtype=np.int8).astype(np.float64)
+        found = np.abs(differences(kept if len(kept) == rows else kept[swapped]))
         as_large += int((found >= measured * (1 - TIED)).sum())
         known += int((~np.isnan(found)).sum())
     return (1 + as_large) / (1 + known)
+
+
+def swapped_together(scores: Scores, metric: str) -> np.ndarray:
+    """[examples] that the metric counts: the number, from 0, of those that are one draw."""
+    import numpy as np
+
+    groups = scores.groups_of(metric)
+    return np.arange(rows_in(scores.of(metric))) if groups is None else np.unique(groups, return_inverse=True)[1]
+
+
+def test_of(scores: Scores, metric: str) -> str:
+    """Which test of a difference is made: McNemar's where single examples are hits and misses, else by permutation."""
+    swapped = swapped_together(scores, metric)
+    if swapped.max(initial=0) + 1 < len(swapped):
+        return OF_GROUPS
+    return MCNEMAR if metric in scores.shares else PERMUTATION
+
+
+def luck(a: Scores, b: Scores, metric: str, permutations: int, seed: int) -> float:
+    """p by the test that `test_of` names."""
+    if test_of(a, metric) == MCNEMAR:
+        return mcnemar(*discordant(a, b, metric))
+    return permutation(a, b, metric, permutations, seed)
 
 
 def holm(ps: Mapping[str, float]) -> dict[str, float]:
@@ -110,12 +139,7 @@ def significances(
 ) -> dict[str, Significance]:
     """Of the model against each baseline, in the primary metric: McNemar's test where it counts hits, else permutations."""
     metric = scores.primary
-    test = MCNEMAR if metric in scores.shares else PERMUTATION
-    ps = {
-        name: mcnemar(*discordant(scores, other, metric))
-        if test == MCNEMAR
-        else permutation(scores, other, metric, permutations, seed)
-        for name, other in baselines.items()
-    }
+    test = test_of(scores, metric)
+    ps = {name: luck(scores, other, metric, permutations, seed) for name, other in baselines.items()}
     adjusted = holm(ps)
     return {name: Significance(p, test, adjusted[name]) for name, p in ps.items()}

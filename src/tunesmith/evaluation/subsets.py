@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.evaluation import significance
 from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.resampling import Drawn, drawn_groups
 from tunesmith.seeds import seed_of
-from tunesmith.tasks.base import Scores
+from tunesmith.tasks.base import CORRELATIONS, Scores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,6 @@ MOST_LEFT_OUT = 4_000  # rows that a metric is taken without, one by one
 DRAWS = (2_000, 10_000)  # fewest and most random parts that one is compared with
 SHUFFLED = 20_000_000  # values that are shuffled in all, between these
 BATCH = 100  # shuffles at once
-CORRELATIONS = ("spearman", "pearson")
 
 
 def comparable(scores: Scores) -> Scores:
@@ -45,6 +45,7 @@ def comparable(scores: Scores) -> Scores:
         "rank_shift",
         lower=frozenset({"rank_shift"}),
         each={"rank_shift": off},
+        groups=scores.groups,
     )
 
 
@@ -55,8 +56,8 @@ def narrowed(scores: Scores) -> Scores:
     kept = {name: values for name, values in read.items() if name in read.seen or name == "truth"}
     counted = scores.rows_of.get(scores.primary)
     each = {name: values if counted is None else values[counted] for name, values in scores.each.items()}
-    metrics = {scores.primary: scores.metrics[scores.primary]}
-    return replace(scores, columns=kept, metrics=metrics, written={}, rows_of={}, each=each)
+    metrics, groups = {scores.primary: scores.metrics[scores.primary]}, scores.groups_of(scores.primary)
+    return replace(scores, columns=kept, metrics=metrics, written={}, rows_of={}, each=each, groups=groups)
 
 
 class _Read(dict[str, Any]):
@@ -98,12 +99,16 @@ def by_row(scores: Scores, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return sign * np.nan_to_num(np.array(values)), taken
 
 
-def chances(values: np.ndarray, parts: Sequence[np.ndarray], seed: int) -> list[float]:
+def chances(
+    values: np.ndarray, parts: Sequence[np.ndarray], seed: int, groups: np.ndarray | None = None
+) -> list[float]:
     """For each part the chance that as many rows drawn at random have a sum of `values` as low or lower.
 
     `values` [rows]; a part holds indices into them. Of hits and misses it is exact (the hypergeometric distribution, as in
     Fisher's test, one-sided); else from up to 10,000 random orders of the rows (a permutation test), whose first n rows are
     the random part of size n, the part itself counted as one more draw (Phipson and Smyth 2010).
+
+    groups: [rows] of whole numbers, where rows of one group are no draws of their own: then by `_by_groups`.
     """
     import numpy as np
 
@@ -112,6 +117,9 @@ def chances(values: np.ndarray, parts: Sequence[np.ndarray], seed: int) -> list[
     rows, steps = len(values), np.unique(values)
     if len(steps) < 2:
         return [1.0] * len(parts)
+    drawn = drawn_groups(groups)
+    if drawn is not None:
+        return _by_groups(values, parts, drawn, seed)
     if len(steps) == 2:
         from scipy.stats import hypergeom
 
@@ -127,6 +135,30 @@ def chances(values: np.ndarray, parts: Sequence[np.ndarray], seed: int) -> list[
     for start in range(0, draws, BATCH):
         orders = draw.permuted(np.tile(centred, (min(BATCH, draws - start), 1)), axis=1)
         lower += (orders.cumsum(axis=1)[:, ends] <= found).sum(axis=0)
+    return ((lower + 1) / (draws + 1)).tolist()
+
+
+def _by_groups(values: np.ndarray, parts: Sequence[np.ndarray], drawn: Drawn, seed: int) -> list[float]:
+    """The same of rows in groups, by turning the signs of whole groups: what a group adds to a part's sum, beyond what the
+    means over all rows let expect, is as likely above as below 0 where the part is like the rest.
+
+    The wild bootstrap of scores (Kline and Santos 2012; Cameron, Gelbach and Miller 2008), which draws no group anew and so
+    holds with few of them. A part is then seldom told from the rest where fewer than five or so groups have rows of it.
+    """
+    import numpy as np
+
+    inside = np.zeros((len(values), len(parts)))
+    for place, part in enumerate(parts):
+        inside[part, place] = 1.0
+    off = (inside - inside.mean(axis=0)) * (values - values.mean())[:, None]
+    added = np.zeros((drawn.groups, len(parts)))
+    np.add.at(added, drawn.place, off)
+    found = added.sum(axis=0) + 1e-9 * np.abs(added).sum(axis=0)
+    draw = np.random.default_rng(seed_of(seed, "slices"))
+    draws, lower = int(np.clip(SHUFFLED // drawn.groups, *DRAWS)), np.zeros(len(parts))
+    for start in range(0, draws, BATCH):
+        signs = 2.0 * draw.integers(2, size=(min(BATCH, draws - start), drawn.groups)) - 1
+        lower += (signs @ added <= found).sum(axis=0)
     return ((lower + 1) / (draws + 1)).tolist()
 
 

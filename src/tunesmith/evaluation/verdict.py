@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 from tunesmith.evaluation.cost import Cost, beside_said, watt_hours
+from tunesmith.evaluation.groups import drawn_in, too_few
 from tunesmith.evaluation.intervals import Interval
-from tunesmith.evaluation.significance import MCNEMAR, PERMUTATION, Significance
+from tunesmith.evaluation.significance import MCNEMAR, OF_GROUPS, PERMUTATION, Significance
 from tunesmith.evaluation.wording import (
     count,
     duration,
@@ -89,7 +90,11 @@ CHEAPER = {  # after "For now the cheaper choice is"
     SLIDING_WINDOW: "to take the words that stand nearest to the question's, without a pretrained model",
     PIXELS: "logistic regression on small pixels, without a pretrained model",
 }
-TESTS = {MCNEMAR: "McNemar's exact test", PERMUTATION: "a paired permutation test"}
+TESTS = {
+    MCNEMAR: "McNemar's exact test",
+    PERMUTATION: "a paired permutation test",
+    OF_GROUPS: "a paired permutation test of whole groups",
+}
 SMALL = 100  # test rows below which a single row moves the metric by more than 0.01
 POWER = 0.8  # customary chance of seeing a difference that is there (Cohen 1988)
 UNREACHABLE = 10_000_000  # test rows beyond which a number would be of no use to anyone
@@ -132,6 +137,7 @@ def judge(
     counted: bool = True,
     lower: bool = False,
     unchanged: str = "",
+    groups: int | None = None,
 ) -> Verdict:
     """The verdict against the best baseline.
 
@@ -143,6 +149,7 @@ def judge(
     counted: whether the metric is a share of the test rows, each a hit or a miss.
     lower: whether less of the metric is better; `gains` are then how much less.
     unchanged: why what is delivered is the state before the first step; "" where steps changed it.
+    groups: into how many groups the test rows fall, where whole groups were drawn and swapped (`Scores.groups`).
 
     It helped, or did not pay, only when two agree: the paired interval leaves out 0, and p is below 1 - confidence. The
     bootstrap alone is too sure of a few rows, of which a test counts every way they could have fallen. Where they do not
@@ -153,8 +160,8 @@ def judge(
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
     closing = [
         _cost(cost),
-        *_warnings(result, rivals, gains, tests, rows_tested, floor, counted, lower, confidence),
-        _brackets(confidence, [tests[name].test for name in rivals]),
+        *_warnings(result, rivals, gains, tests, rows_tested, floor, counted, lower, confidence, groups),
+        _brackets(confidence, [tests[name].test for name in rivals], groups),
     ]
     if not rivals:
         opening = f"There is nothing to compare with: {measured}, and no baseline was run."
@@ -185,8 +192,9 @@ def judge(
         opening = f"{words.no}: {measured}, {against} ({told})."
         return Verdict(False, " ".join([opening, *frozen, _advice(best), *closing]))
     opening = f"{words.unclear}: {measured}, {against} ({told})."
-    reason = _reason(gain, test, sure, rows_tested, needed)
-    more = _rows_to_tell(gain, rows_tested, needed / abs(gain.value) if counted and gain.value else needed, confidence)
+    reason = _reason(gain, test, sure, rows_tested if groups is None else groups, needed, groups is not None)
+    least = needed / abs(gain.value) if counted and gain.value and groups is None else needed
+    more = _rows_to_tell(gain, rows_tested, least, confidence, groups)
     return Verdict(None, " ".join([opening, *frozen, reason, more, _advice(best), *closing]))
 
 
@@ -208,27 +216,29 @@ def _gain_said(gain: Interval, test: Significance, lower: bool) -> str:
     return f"{gain_with_interval(gain, lower)}, {p_value(test.p)}"
 
 
-def _reason(gain: Interval, test: Significance, sure: bool, rows_tested: int, needed: int) -> str:
-    if rows_tested < needed:
-        return f"Fewer than {needed} test rows can all go one way by luck."
+def _reason(gain: Interval, test: Significance, sure: bool, drawn: int, needed: int, grouped: bool) -> str:
+    """`drawn`: how many rows, or groups of them, were drawn."""
+    if drawn < needed:
+        return f"Fewer than {needed} {'groups of test rows' if grouped else 'test rows'} can all go one way by luck."
     if gain.low <= 0 <= gain.high:
         but = f", although {TESTS[test.test]} would call it no luck: only where both agree it is taken for one"
         return f"The interval of the difference holds 0{but if sure else ''}."
     return f"The interval of the difference leaves out 0, but by {TESTS[test.test]} it can still be luck."
 
 
-def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: float) -> str:
+def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: float, groups: int | None) -> str:
+    tested, of = (rows_tested, "test rows") if groups is None else (groups, "groups of test rows")
     if gain.value <= 0 and rows_tested < SMALL:
         return "No gain was seen, on few test rows: more of them could still show one."
     if gain.value <= 0:
-        return "There is no sign of a gain, so more test rows would hardly show one."
-    rows = max(rows_needed(gain, rows_tested, confidence), least)
-    if rows > UNREACHABLE:
-        return "A difference this small cannot be settled by more test rows."
-    target = _rounded(max(rows, rows_tested + 1))
+        return f"There is no sign of a gain, so more {of} would hardly show one."
+    wanted = max(rows_needed(gain, tested, confidence), least)
+    if wanted > UNREACHABLE:
+        return f"A difference this small cannot be settled by more {of}."
+    target = _rounded(max(wanted, tested + 1))
     return (
-        f"If the true difference is the one measured, it takes about {count(target)} test rows "
-        f"({count(target - rows_tested)} more) to show it."
+        f"If the true difference is the one measured, it takes about {count(target)} {of} "
+        f"({count(target - tested)} more) to show it."
     )
 
 
@@ -281,6 +291,7 @@ def _warnings(
     counted: bool,
     lower: bool,
     confidence: float,
+    groups: int | None,
 ) -> list[str]:
     lines = []
     name = next((name for name in FLOORS if name in rivals), MAJORITY)
@@ -293,17 +304,22 @@ def _warnings(
         lines.append(
             f"Warning: it has not been shown to do better than {PHRASES[name]} ({figures(least.value)[0]}); do not use it."
         )
-    if result.value == 1.0 and not lower:
+    if result.value == (0.0 if lower else 1.0):
         lines.append(
             "Warning: not one mistake in the test rows; make sure that they are new to the model and that the text "
             "does not hold the label."
         )
+    if result.low == result.high:
+        lines.append(
+            "Warning: its interval has no width, since all test rows say the same; how far it is off is not known."
+        )
     if rows_tested < SMALL:
         worth = f", one row is worth {1 / rows_tested:.3f}" if counted else " only"
         lines.append(f"Warning: with {rows_of(rows_tested, 'test row')}{worth}; take every figure as rough.")
-    return lines
+    few = too_few(groups)
+    return [*lines, f"Warning: {few}."] if few else lines
 
 
-def _brackets(confidence: float, tests: Sequence[str]) -> str:
+def _brackets(confidence: float, tests: Sequence[str], groups: int | None) -> str:
     by = f"; p is by {TESTS[tests[0]]}" if tests else ""
-    return f"Brackets are {100 * confidence:g} % intervals over test rows{by}."
+    return f"Brackets are {100 * confidence:g} % intervals over test rows{drawn_in(groups)}{by}."

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 
 from tunesmith.evaluation.intervals import Interval
+from tunesmith.tasks.base import CORRELATIONS
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
@@ -32,9 +33,6 @@ METRIC_TITLES = {
     "mrr_at_10": "MRR@10",
     "ndcg_at_10": "nDCG@10",
 }
-
-
-CORRELATIONS = ("spearman", "pearson")  # from -1 to 1, which nobody counts in points
 
 
 def metric_title(name: str, lower: Collection[str] = ()) -> str:

@@ -76,14 +76,14 @@ def _read(subject: Subject, shares: np.ndarray) -> tuple[Units, np.ndarray, np.n
     """The probabilities that are judged, and of each row the loss and the Brier score (Brier 1950), both [rows]."""
     import numpy as np
 
-    truth, rows = subject.test.truth, np.arange(len(shares))
+    truth, rows, groups = subject.test.truth, np.arange(len(shares)), subject.test.scores.groups
     if subject.task.certainty == "classes":
         places = class_places(truth, subject.labels)
-        units = Units(shares.max(axis=1), shares.argmax(axis=1) == places, rows, len(rows))
+        units = Units(shares.max(axis=1), shares.argmax(axis=1) == places, rows, len(rows), groups)
         squares = (shares**2).sum(axis=1) - 2 * shares[rows, places] + 1
         return units, class_losses(shares, places)(rows)(1.0), squares
     table = label_table(truth, subject.labels)
-    units = Units(shares.ravel(), table.ravel(), np.repeat(rows, shares.shape[1]), len(rows))
+    units = Units(shares.ravel(), table.ravel(), np.repeat(rows, shares.shape[1]), len(rows), groups)
     losses = label_losses(shares, table)(rows)(1.0) / shares.shape[1]
     return units, losses, ((shares - table) ** 2).mean(axis=1)
 
@@ -94,7 +94,7 @@ def _measures(subject: Subject, units: Units, losses: np.ndarray, squares: np.nd
     asked, seed = subject.recipe.evaluation, subject.recipe.seed
     columns = {"truth": np.zeros(units.rows), "loss": losses, "brier": squares}
     metrics: dict[str, Metric] = {name: mean_of(name) for name in ("loss", "brier")}
-    means = Scores(columns, metrics, "loss", lower=frozenset(metrics))
+    means = Scores(columns, metrics, "loss", lower=frozenset(metrics), groups=units.groups)
     found = {"error": error_interval(units, asked.resamples, asked.confidence, seed)}
     for name in metrics:
         found[name] = bootstrap(means, name, asked.resamples, asked.confidence, seed)

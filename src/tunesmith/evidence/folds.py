@@ -13,6 +13,8 @@ from tunesmith.tasks._weighted import Weighted
 from tunesmith.tasks.base import Scores
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tunesmith.evaluation.baselines.base import Baseline
     from tunesmith.folding import Fold
     from tunesmith.recipe import Recipe
@@ -22,7 +24,8 @@ def over_folds(recipe: Recipe, own: Scores, baselines: Sequence[Baseline], folds
     """What the run's own fold and the others measured, as one; None without folds.
 
     The intervals are over rows. That the folds' models learned from many of the same rows is not in them (Bengio and
-    Grandvalet 2004): they are a little too narrow, as every interval of cross-validation.
+    Grandvalet 2004): they are a little too narrow, as every interval of cross-validation. Where folds hold whole groups, so
+    do the resamples.
     """
     if not folds:
         return None
@@ -94,4 +97,18 @@ def pooled(parts: Sequence[Scores]) -> Scores:
         first.lower & {first.primary},
         rows_of={first.primary: rows} if first.primary in first.rows_of else {},
         other_scale=first.other_scale & {first.primary},
+        groups=_apart(parts),
     )
+
+
+def _apart(parts: Sequence[Scores]) -> np.ndarray | None:
+    """[rows] the groups of all parts, each of one part alone: folds hold whole groups."""
+    import numpy as np
+
+    found, used = [], 0
+    for part in parts:
+        if part.groups is None:
+            return None
+        found.append(part.groups + used)
+        used += int(part.groups.max()) + 1
+    return np.concatenate(found)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Example, unit_targets
 from tunesmith.data.nested import nested_order
-from tunesmith.evaluation.intervals import Interval
-from tunesmith.evaluation.wording import CORRELATIONS, gain_in_words
+from tunesmith.evaluation.intervals import Interval, unseen_share
+from tunesmith.evaluation.resampling import drawn_groups
+from tunesmith.evaluation.wording import gain_in_words
 from tunesmith.evidence.base import CurvePoint, Found, Frozen, Subject
 from tunesmith.evidence.power_law import Points, extrapolate
 from tunesmith.seeds import seed_of
+from tunesmith.tasks.base import CORRELATIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,7 @@ RESAMPLES = 100  # of the test rows
 MOST_WORK = 2e9  # units times width times outputs, over all fits: about four CPU seconds
 AHEAD = (2, 4)  # times the training rows
 DRAWN = 24  # places of the line in the chart
+NO_WIDTH = 1e-6  # of a gain, below which only rounding moves it
 HARDLY = 0.005  # of a metric from 0 to 1, below which more rows are not worth their labels
 HARDLY_OF = 0.02  # of one without bounds, as a share of what it is
 
@@ -157,7 +160,8 @@ def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found |
         return None
     lower, rows, confidence = metric in scores.lower, len(subject.train), subject.recipe.evaluation.confidence
     seed = seed_of(subject.recipe.seed, "curve")
-    points = _points(measured, metric, seed)
+    groups = subject.test.scores.groups_of(metric)
+    points = _points(measured, metric, seed, groups)
     smallest = min(point.rows for point in measured)
     line = [smallest * (max(AHEAD) * rows / smallest) ** (place / (DRAWN - 1)) for place in range(DRAWN)]
     law = extrapolate(points, [*(times * rows for times in AHEAD), *line], rows, confidence, seed)
@@ -177,37 +181,63 @@ def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found |
     }
     if law is None:
         return Found(data)
-    told = [asdict(_flipped(item, metric, lower)) for item in law.errors]
+    unseen = 0.0 if lower else _unseen(points, measured[0].scores, metric, groups, confidence)
+    gains = [_at_least(gain, unseen) for gain in law.gains]
+    told = [asdict(_flipped(_at_least(item, unseen), metric, lower)) for item in law.errors]
     data["ahead"] = [
         {"times": times, "rows": times * rows, **value, "gain": asdict(gain)}
-        for times, value, gain in zip(AHEAD, told, law.gains, strict=False)
+        for times, value, gain in zip(AHEAD, told, gains, strict=False)
     ]
     data["line"] = [{"rows": size, **value} for size, value in zip(line, told[len(AHEAD) :], strict=True)]
-    data["says"] = _says(law.gains[0], _value(law.law.at(rows), lower), lower)
+    data["says"] = _says(gains[0], _value(law.law.at(rows), lower), lower)
     return Found(data, said=(sentence(data),))
 
 
-def _points(measured: Sequence[CurvePoint], metric: str, seed: int) -> Points:
+def _unseen(points: Points, scores: Scores, metric: str, groups: np.ndarray | None, confidence: float) -> float:
+    """What the error of all training rows may be at most where not one mistake was seen; 0 where there was one.
+
+    No resample of rows without a mistake holds one, and nothing can be gained beyond the error that there is: so that share
+    of rows, or groups of them, is as much as more training rows may bring (`unseen_share`; twice that of a correlation).
+    """
+    least, most = scores.bounds(metric) or (0.0, 0.0)
+    if points.errors[points.rows == points.rows.max()].any():
+        return 0.0
+    drawn = drawn_groups(groups)
+    draws = len(scores.of(metric)["truth"]) if drawn is None else drawn.groups
+    return (most - least) * unseen_share(draws, confidence)
+
+
+def _at_least(error: Interval, unseen: float) -> Interval:
+    return Interval(error.value, error.low, max(error.high, unseen))
+
+
+def _points(measured: Sequence[CurvePoint], metric: str, seed: int, groups: np.ndarray | None) -> Points:
     import numpy as np
 
     lower = metric in measured[0].scores.lower
     values = [point.scores.value(metric) for point in measured]
     kept = [place for place, value in enumerate(values) if value == value]  # undefined of what says one thing only
     rows = np.array([measured[place].rows for place in kept])
-    drawn = np.stack([_resampled(measured[place].scores, metric, seed) for place in kept], axis=1)
+    drawn = np.stack([_resampled(measured[place].scores, metric, seed, groups) for place in kept], axis=1)
     here = np.array([values[place] for place in kept])
     drawn = np.where(np.isnan(drawn), here, drawn)
     return Points(rows, here, drawn) if lower else Points(rows, 1 - here, 1 - drawn)
 
 
-def _resampled(scores: Scores, metric: str, seed: int) -> np.ndarray:
-    """[resamples] the metric on test rows drawn again; the same draws for all scores of as many rows."""
+def _resampled(scores: Scores, metric: str, seed: int, groups: np.ndarray | None) -> np.ndarray:
+    """[resamples] the metric on test rows drawn again, in whole groups; the same draws for all scores of as many rows."""
     import numpy as np
 
     columns, function = scores.of(metric), scores.metrics[metric]
     count = len(columns["truth"])
     draw = np.random.default_rng(seed)
-    picked = [draw.integers(count, size=count) for _ in range(RESAMPLES)]
+    together = drawn_groups(groups)
+    if together is None:
+        picked = [draw.integers(count, size=count) for _ in range(RESAMPLES)]
+    else:
+        rows_of = [np.flatnonzero(together.place == group) for group in range(together.groups)]
+        taken = (draw.integers(together.groups, size=together.groups) for _ in range(RESAMPLES))
+        picked = [np.concatenate([rows_of[group] for group in some]) for some in taken]
     if metric in scores.shares and metric in scores.each:
         return np.array([scores.each[metric][rows].mean() for rows in picked])
     return np.array([function({name: values[rows] for name, values in columns.items()}) for rows in picked])
@@ -227,8 +257,8 @@ def _flipped(error: Interval, metric: str, lower: bool) -> Interval:
 
 def _says(gain: Interval, value: float, lower: bool) -> str:
     hardly = HARDLY_OF * value if lower else HARDLY
-    if gain.low == gain.high:
-        return "unclear"  # no resample differs: too few rows, or all of them right
+    if gain.high - gain.low < NO_WIDTH:
+        return "unclear"  # no resample differs: too few rows, or none right
     if gain.high < hardly:
         return "hardly"
     return "helps" if gain.low > 0 and gain.value >= hardly else "unclear"

@@ -106,7 +106,8 @@ def _weighed(
     parts = [_inside(item.rows, rows) for _, item in every]
     tested = [place for place, part in enumerate(parts) if FEWEST <= len(part) <= len(rows) - FEWEST]
     seen = [_inside(parts[place], taken) for place in tested]
-    chance = dict(zip(tested, holm(chances(values, seen, subject.recipe.seed)), strict=True))
+    groups = None if scores.groups is None else scores.groups[taken]
+    chance = dict(zip(tested, holm(chances(values, seen, subject.recipe.seed, groups)), strict=True))
 
     def measured(some: np.ndarray) -> Interval:
         resamples = min(asked.resamples, RESAMPLES)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tunesmith.models.processor import Processor
 
 WIDE = 50  # outputs up to which each gets a column of its own
+CORRELATIONS = ("spearman", "pearson")  # from -1 to 1, which nobody counts in points
 
 
 class LossSum(NamedTuple):
@@ -111,10 +112,19 @@ class Scores:
     each: Mapping[str, np.ndarray] = field(
         default_factory=dict
     )  # measures of each example by itself; NaN where none is
+    groups: np.ndarray | None = (
+        None  # [examples] of whole numbers, where examples of one group are no draws of their own
+    )
 
     def free(self, metric: str) -> bool:
         """Whether a metric may lie outside 0 to 1, or says something else of an example than how far it is a hit."""
         return metric in self.lower or metric in self.other_scale
+
+    def bounds(self, metric: str) -> tuple[float, float] | None:
+        """Between which numbers a metric lies, where it speaks of an example as being good or bad; None where it is free."""
+        if metric in CORRELATIONS:
+            return -1.0, 1.0
+        return None if self.free(metric) else (0.0, 1.0)
 
     def of(self, metric: str) -> dict[str, np.ndarray]:
         """The columns of the examples that a metric counts."""
@@ -122,6 +132,10 @@ class Scores:
             return self.columns
         counted = self.rows_of[metric]
         return {name: values[counted] for name, values in self.columns.items()}
+
+    def groups_of(self, metric: str) -> np.ndarray | None:
+        """`groups` of the examples that a metric counts."""
+        return self.groups if self.groups is None or metric not in self.rows_of else self.groups[self.rows_of[metric]]
 
     def take(self, rows: np.ndarray) -> Scores:
         """The scores of the examples at `rows` alone, indices into the columns."""
@@ -132,6 +146,7 @@ class Scores:
             written={name: int(counted[name].sum()) if name in counted else len(rows) for name in self.written},
             rows_of=counted,
             each={name: values[rows] for name, values in self.each.items()},
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     def value(self, metric: str | None = None) -> float:
