@@ -139,6 +139,7 @@ def measure_result(
         findings=[*prepared.findings, *encoded.findings, *built.audit, *retained, *evidence],
         evidence={name: item.data for name, item in gathered.items()},
         beside=beside,
+        beside_of=[name for name, item in gathered.items() for _ in item.said],
         recipe=ledger.recipe().to_plain(),
         manifest=ledger.manifest(),
         losses=losses,
@@ -397,7 +398,7 @@ def _unmeasured(recipe: Recipe, prepared: Prepared, opens: str, run: Path, cost:
         "data": {"path": recipe.data.path},
         "metrics": {},
         "baselines": [],
-        "verdict": {"helped": None, "paragraph": said},
+        "verdict": asdict(Verdict(None, said, lead=said)),
         "cost": asdict(cost),
         "opens": opens,
     }
