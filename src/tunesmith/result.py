@@ -377,7 +377,8 @@ def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Pa
     each = {} if scores is None else scores.each
     write_predictions(path, table, prepared.columns.texts, names, found, said, each)
     if scores is not None:
-        write_scores(path.with_suffix(".safetensors"), scores)
+        apart = strata_of_test(prepared.splits, prepared.columns, prepared.target) if split == "test" else None
+        write_scores(path.with_suffix(".safetensors"), scores, apart)
     return None if scores is None else Measured(table, texts, truth, found, scores)
 
 
