@@ -185,11 +185,11 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
     return taken, len(order)
 
 
-def _strata(sides: Sequence[Side]) -> np.ndarray | None:
+def _strata(sides: Sequence[Side]) -> list[int] | None:
     """The class for which each row was drawn; None where some run has other rows: then those shared were not drawn so."""
     first = sides[0].strata
     whole = all(len(side.keys) == side.report["rows_tested"] and side.strata is not None for side in sides)
-    return first if whole else None
+    return first.tolist() if whole and first is not None else None
 
 
 def _comparable(metric: str, sides: Sequence[Side]) -> bool:

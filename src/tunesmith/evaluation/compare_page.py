@@ -93,14 +93,11 @@ def _against(found: Mapping[str, Any], rank: Sequence[Mapping[str, Any]]) -> lis
 
 
 def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, float, int]:
-    """What `best` is better by than `other`, and how likely that is luck (both corrected), and on how many rows they differ."""
+    """What `best` is better by than `other`, how likely that is luck (both corrected), and on how many rows they differ."""
     for pair in found["pairs"]:
         plain = pair["together"][found["primary"]]
-        if (pair["to"], pair["from"]) == (best, other):
-            return interval_of(plain), pair["adjusted"], pair["differing"]
-        if (pair["to"], pair["from"]) == (other, best):
-            turned = Interval(-plain["value"], -plain["high"], -plain["low"])
-            return turned, pair["adjusted"], pair["differing"]
+        if {pair["to"], pair["from"]} == {best, other}:
+            return _less(plain, pair["from"] == best), pair["adjusted"], pair["differing"]
     raise KeyError(f"{best} and {other}")
 
 
@@ -173,21 +170,16 @@ def _pairs(found: Mapping[str, Any]) -> str:
         for better, worse, gain in [_turned(pair, "together", primary)]
     ]
     scale = scale_of([0.0, *(edge for row in rows for edge in (row.low, row.high))])
-    corrected = (
-        f" Intervals and p are corrected for {len(rows)} pairs; strong: more than luck explains."
-        if len(rows) > 1
-        else ""
-    )
-    lead = f"On the same rows, so that what is easy or hard for both cancels out.{corrected}"
+    lead = "On the same rows, so that what is easy or hard for both cancels out. Coloured: more than luck explains."
+    if len(rows) > 1:
+        lead += f" Intervals and p are corrected for {len(rows)} pairs."
     others = [name for name in found["pairs"][0]["differences"] if name != primary]
-    lines = [
-        row_head(f"{pair['to']} over {pair['from']}")
-        + "".join(
-            cell(minus(gain_with_interval(interval_of(pair["together"][name]), name in found["lower"])), "n")
-            for name in others
-        )
-        for pair in found["pairs"]
-    ]
+    lines = []
+    for pair in found["pairs"]:
+        better, worse, _ = _turned(pair, "together", primary)
+        gains = [(name, _less(pair["together"][name], better == pair["from"])) for name in others]
+        cells = (cell(minus(gain_with_interval(gain, name in found["lower"])), "n") for name, gain in gains)
+        lines.append(row_head(f"{better} over {worse}") + "".join(cells))
     heads = ("Pair", *(f"#{sentence_case(metric_title(name))}" for name in others))
     table = long_table(heads, lines, "pairs", "several") if others else ""
     return section("pairs", "Differences", text(lead), whiskers(rows, scale, zero=True) + table)
@@ -195,10 +187,15 @@ def _pairs(found: Mapping[str, Any]) -> str:
 
 def _turned(pair: Mapping[str, Any], kind: str, metric: str) -> tuple[str, str, Interval]:
     """The better run, the worse, and by how much."""
-    gain = interval_of(pair[kind][metric])
-    if gain.value >= 0:
-        return pair["to"], pair["from"], gain
-    return pair["from"], pair["to"], Interval(-gain.value, -gain.high, -gain.low)
+    back = pair[kind][metric]["value"] < 0
+    gain = _less(pair[kind][metric], back)
+    return (pair["from"], pair["to"], gain) if back else (pair["to"], pair["from"], gain)
+
+
+def _less(plain: Mapping[str, float], back: bool) -> Interval:
+    """The difference as it is, or of the same two the other way round."""
+    gain = interval_of(plain)
+    return Interval(-gain.value, -gain.high, -gain.low) if back else gain
 
 
 def _cost(found: Mapping[str, Any]) -> str:
