@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, DataError
 from tunesmith.evaluation.groups import groups_tested
-from tunesmith.evaluation.intervals import Interval, bootstrap, paired_difference
-from tunesmith.evaluation.kept_scores import SCORES, read_scores
+from tunesmith.evaluation.intervals import Interval, Pairwise, compare_all
+from tunesmith.evaluation.kept_scores import SCORES, read_scores, read_strata
 from tunesmith.evaluation.significance import holm, luck
 from tunesmith.predictor import Card
 from tunesmith.runs import Run, check_there
@@ -40,15 +40,19 @@ class Side:
     truth: Sequence[str]
     said: Sequence[str]
     labels: tuple[str, ...]
+    strata: np.ndarray | None  # of each test row, where they were drawn by class
 
 
 def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
     """Plain data: the runs' figures on the test rows that all have, and each pair's difference with interval and p.
 
-    Intervals cover what the first run's do; p is by McNemar's exact test for metrics that count hits, else by
-    permutation, both paired, and corrected by Holm for the number of pairs. Where a run kept which test rows are of one
-    group, whole groups are drawn and swapped for all runs. Raises ArtifactError for what is no finished
-    run, and DataError where the runs cannot be compared: fewer than two, another task's metric or labels, no common row.
+    Intervals cover what the first run's do, and know as they do whether the rows were drawn by class. p is by McNemar's exact
+    test for metrics that count hits, else by permutation, both paired. Both are told alone and corrected for the number of
+    pairs: p by Holm ("adjusted"), intervals so that all of them hold at once ("together"; `intervals.compare_all`). Where a
+    run kept which test rows are of one group, whole groups are drawn and swapped for all runs.
+
+    Raises ArtifactError for what is no finished run, and DataError where the runs cannot be compared: fewer than two,
+    another task's metric or labels, no common row.
     """
     sides = _read(folders)
     first = sides[0]
@@ -63,21 +67,21 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
             f"{primary}: cannot be compared on these rows: the runs count other rows or other tokens, or none of them; "
             "compare runs of one base, measured on the same rows"
         )
-    found = {
-        side.name: {name: bootstrap(side.scores, name, resamples, confidence, seed) for name in metrics}
-        for side in sides
-    }
+    strata = _strata(sides)
+    found = compare_all({side.name: side.scores for side in sides}, metrics, resamples, confidence, seed, strata)
     return {
         "schema": SCHEMA,
         "primary": primary,
         "left_out": [name for name in first.scores.metrics if name not in metrics],
         "lower": sorted(first.scores.lower),
         "confidence": confidence,
+        "level": found.level,
+        "stratified": strata is not None,
         "rows": shared,
         "groups": groups_tested(first.scores),
         "rows_of": {side.name: side.report["rows_tested"] for side in sides},
-        "runs": [_of_run(side, found[side.name], found, primary) for side in sides],
-        "pairs": _pairs(sides, metrics, resamples, confidence, seed),
+        "runs": [_of_run(side, found.metrics[side.name]) for side in sides],
+        "pairs": _pairs(sides, found, resamples, seed),
         "disagreements": _disagreements(sides),
         "settings": _settings(sides),
     }
@@ -136,7 +140,7 @@ def _side(folder: Path, name: str) -> Side:
     for pair in zip(texts, truth, strict=True):
         seen[pair] += 1
         keys.append("\x1f".join((*pair, str(seen[pair]))))
-    return Side(name, report, scores, keys, texts, truth, said, card.labels.names)
+    return Side(name, report, scores, keys, texts, truth, said, card.labels.names, read_strata(folder / SCORES))
 
 
 def _check(sides: Sequence[Side]) -> None:
@@ -181,6 +185,7 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
                 texts=[side.texts[row] for row in rows],
                 truth=[side.truth[row] for row in rows],
                 said=[side.said[row] for row in rows],
+                strata=None if side.strata is None else side.strata[rows],
             )
         )
     return taken, len(order)
@@ -192,6 +197,16 @@ def _of_keys(side: Side, order: Sequence[str]) -> np.ndarray | None:
 
     place = {key: row for row, key in enumerate(side.keys)}
     return side.scores.take(np.array([place[key] for key in order])).groups
+
+
+def _strata(sides: Sequence[Side]) -> list[int] | None:
+    """The class for which each row was drawn; None where some run has other rows: then those shared were not drawn so.
+
+    And where whole groups are drawn, which knows no classes.
+    """
+    first = sides[0].strata
+    whole = all(len(side.keys) == side.report["rows_tested"] and side.strata is not None for side in sides)
+    return first.tolist() if whole and first is not None and sides[0].scores.groups is None else None
 
 
 def _comparable(metric: str, sides: Sequence[Side]) -> bool:
@@ -217,9 +232,7 @@ def _with_truth(scores: Scores, first: Scores) -> Scores:
     return replace(scores, columns={**scores.columns, "truth": first.columns["truth"]})
 
 
-def _of_run(
-    side: Side, found: Mapping[str, Interval], all_found: Mapping[str, Mapping[str, Interval]], primary: str
-) -> dict[str, Any]:
+def _of_run(side: Side, found: Mapping[str, Interval]) -> dict[str, Any]:
     report = side.report
     return {
         "name": side.name,
@@ -230,26 +243,23 @@ def _of_run(
     }
 
 
-def _pairs(
-    sides: Sequence[Side], metrics: Sequence[str], resamples: int, confidence: float, seed: int
-) -> list[dict[str, Any]]:
+def _pairs(sides: Sequence[Side], found: Pairwise, resamples: int, seed: int) -> list[dict[str, Any]]:
     """Every two runs: the later less the earlier in each metric, more being better whatever the metric."""
-    primary, pairs = sides[0].scores.primary, list(itertools.combinations(sides, 2))
-    ps = {f"{a.name}\x1f{b.name}": luck(b.scores, a.scores, primary, resamples, seed) for a, b in pairs}
+    primary, scores = sides[0].scores.primary, {side.name: side.scores for side in sides}
+    sides_of = {side.name: side for side in sides}
+    ps = {f"{a}\x1f{b}": luck(scores[b], scores[a], primary, resamples, seed) for b, a in found.differences}
     adjusted = holm(ps)
     return [
         {
-            "from": a.name,
-            "to": b.name,
-            "differing": _differing(a, b),
+            "from": a,
+            "to": b,
+            "differing": _differing(sides_of[a], sides_of[b]),
             "p": ps[key],
             "adjusted": adjusted[key],
-            "differences": {
-                name: asdict(paired_difference(b.scores, a.scores, name, resamples, confidence, seed))
-                for name in metrics
-            },
+            "differences": {name: asdict(item.alone) for name, item in of_pair.items()},
+            "together": {name: asdict(item.together) for name, item in of_pair.items()},
         }
-        for (a, b), key in zip(pairs, ps, strict=True)
+        for ((b, a), of_pair), key in zip(found.differences.items(), ps, strict=True)
     ]
 
 

@@ -142,6 +142,7 @@ def measure_result(
         findings=[*prepared.findings, *encoded.findings, *built.audit, *retained, *evidence],
         evidence={name: item.data for name, item in gathered.items()},
         beside=beside,
+        beside_of=[name for name, item in gathered.items() for _ in item.said],
         recipe=ledger.recipe().to_plain(),
         manifest=ledger.manifest(),
         losses=losses,
@@ -372,7 +373,8 @@ def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Pa
     each = {} if scores is None else scores.each
     write_predictions(path, table, prepared.columns.texts, names, found, said, each)
     if scores is not None:
-        write_scores(path.with_suffix(".safetensors"), scores)
+        apart = strata_of_test(prepared.splits, prepared.columns, prepared.target) if split == "test" else None
+        write_scores(path.with_suffix(".safetensors"), scores, apart)
     return None if scores is None else Measured(table, texts, truth, found, scores)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tunesmith import __version__
 from tunesmith.evaluation.cost import Cost, cost_lines
 from tunesmith.evaluation.report import SCHEMA, Split, plain, write_report
+from tunesmith.evaluation.verdict import Verdict
 from tunesmith.evidence import health
 from tunesmith.evidence.base import Course, Found, Measured
 from tunesmith.evidence.gathering import guarded
@@ -75,7 +76,7 @@ def report_unmeasured(
         "lower": [] if held is None else sorted(held.scores.lower),
         "metrics": {},
         "baselines": [],
-        "verdict": {"helped": None, "paragraph": SAID},
+        "verdict": asdict(Verdict(None, SAID, lead=SAID)),
         "cost": asdict(cost),
         "curves": {
             "losses": [asdict(point) for point in course.losses],

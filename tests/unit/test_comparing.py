@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 from shortruns import write_rows
-from tunesmith import finetune
+from tunesmith import comparing, finetune
 from tunesmith.catalog import build, names
 from tunesmith.cli.main import build_app
 from tunesmith.comparing import compare_runs
 from tunesmith.errors import ArtifactError, DataError
 from tunesmith.evaluation.compare_page import comparison_lines, render_comparison
-from tunesmith.evaluation.kept_scores import read_scores, write_scores
+from tunesmith.evaluation.intervals import bootstrap, paired_difference
+from tunesmith.evaluation.kept_scores import read_scores, read_strata, write_scores
 from tunesmith.predictor import Card
 from tunesmith.tasks.base import Task
 
@@ -51,7 +52,7 @@ def test_kept_scores_measure_as_they_did(runs: list[Path], tmp_path: Path) -> No
     assert {name: found.value(name) for name in found.metrics} == {
         name: item["value"] for name, item in report["metrics"].items()
     }
-    write_scores(tmp_path / "again.safetensors", found)
+    write_scores(tmp_path / "again.safetensors", found, read_strata(path))
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
     with pytest.raises(ArtifactError, match="holds accuracy, macro_f1, which"):
         read_scores(path, lambda columns: {})
@@ -115,7 +116,37 @@ def test_the_page_says_it_all_and_escapes_what_comes_from_outside(runs: list[Pat
     assert "<script>x" not in page and "<b>" not in page.partition("Where they disagree")[2]
     best = max(found["runs"], key=lambda run: run["metrics"]["accuracy"]["value"])
     assert best["name"] in comparison_lines(found)[0] and " the best accuracy: " in comparison_lines(found)[0]
-    assert len(comparison_lines(found)) == 4, "and that 72 rows are few"
+    assert len(comparison_lines(found)) == 5, "and that 72 rows are few, and what is corrected for how many pairs"
+    assert "hold at once with 95 % (Bonferroni: each has 98.33 %)" in comparison_lines(found)[-1]
+
+
+def test_intervals_of_pairs_hold_together_and_know_how_the_rows_were_drawn(runs: list[Path]) -> None:
+    found = compare_runs(runs)
+    assert found["level"] == pytest.approx(1 - 0.05 / 3) and found["stratified"]
+    sides = {side.name: side for side in comparing._read(runs)}
+    strata = sides["head"].strata
+    assert strata is not None and strata.tolist() == [
+        sorted(set(sides["head"].truth)).index(name) for name in sides["head"].truth
+    ]
+    for pair in found["pairs"]:
+        own, other = sides[pair["to"]].scores, sides[pair["from"]].scores
+        for name, alone in pair["differences"].items():
+            together = pair["together"][name]
+            assert together["low"] <= alone["low"] <= alone["value"] == together["value"]
+            assert alone["high"] <= together["high"]
+            assert together["high"] - together["low"] > alone["high"] - alone["low"]
+            assert asdict(paired_difference(own, other, name, 3000, 0.95, 0, strata)) == alone
+            assert asdict(paired_difference(own, other, name, 3000, 1 - 0.05 / 3, 0, strata)) == together
+    for run in found["runs"]:
+        scores = sides[run["name"]].scores
+        assert run["metrics"]["accuracy"] == asdict(bootstrap(scores, "accuracy", 3000, 0.95, 0, strata))
+
+
+def test_two_runs_have_the_same_intervals_alone_and_together(runs: list[Path]) -> None:
+    found = compare_runs(runs[:2])
+    assert found["level"] == pytest.approx(0.95)
+    assert found["pairs"][0]["differences"] == found["pairs"][0]["together"]
+    assert "Bonferroni" not in " ".join(comparison_lines(found))
 
 
 def test_rows_that_only_some_runs_have_do_not_count(runs: list[Path], model_folder: Folder, tmp_path: Path) -> None:
@@ -128,7 +159,7 @@ def test_rows_that_only_some_runs_have_do_not_count(runs: list[Path], model_fold
         out=tmp_path / "x",
     )
     found = compare_runs([runs[0], other.path])
-    assert 0 < found["rows"] < 72
+    assert 0 < found["rows"] < 72 and not found["stratified"]
     assert "Only the rows that all have count" in render_comparison(found)
 
 
@@ -143,8 +174,6 @@ def test_what_cannot_be_compared_is_said(runs: list[Path], tmp_path: Path) -> No
 
 
 def test_other_labels_or_metrics_are_refused(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunesmith import comparing
-
     sides = comparing._read(runs[:2])
     with pytest.raises(DataError, match="knows other labels"):
         comparing._check([sides[0], replace(sides[1], labels=("a", "b"))])

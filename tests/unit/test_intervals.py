@@ -12,7 +12,7 @@ from scipy import stats
 
 from tunesmith.data.answer_columns import Answer
 from tunesmith.data.conversation import Conversation, Turn
-from tunesmith.evaluation.intervals import Interval, bootstrap, compare, paired_difference, standard_error
+from tunesmith.evaluation.intervals import Interval, bootstrap, compare, compare_all, paired_difference, standard_error
 from tunesmith.tasks._metrics import accuracy, correlation, macro_f1, rank_correlation, root_mean_square_error
 from tunesmith.tasks.base import Labels, Metric, Prediction, Scores
 from tunesmith.tasks.instruction import Instruction
@@ -111,6 +111,33 @@ def test_compare_holds_every_metric_of_every_model() -> None:
     assert found.gains["majority"] == paired_difference(model, other, "accuracy", 200, 0.95, 3)
     assert found.tests["majority"].p == pytest.approx(stats.binomtest(15, 15).pvalue)
     assert found.of_baselines("accuracy") == {"majority": found.baselines["majority"]["accuracy"]}
+
+
+def test_intervals_of_all_pairs_hold_at_once() -> None:
+    """Five models that are equally good: by the intervals alone some pair differs in far more than 5 % of such tables."""
+    draw = np.random.default_rng(0)
+    wrong = {"alone": 0, "together": 0}
+    for _ in range(60):
+        easy = draw.random(200) * 0.4  # rows are as hard for all
+        models = {name: scores(np.zeros(200, int), draw.random(200) > 0.6 + easy) for name in "abcde"}
+        found = compare_all(models, ["accuracy"], 200, 0.95, seed=0)
+        assert found.level == pytest.approx(0.995) and len(found.differences) == 10
+        items = [of["accuracy"] for of in found.differences.values()]
+        wrong["alone"] += any(not item.alone.low <= 0 <= item.alone.high for item in items)
+        wrong["together"] += any(not item.together.low <= 0 <= item.together.high for item in items)
+    assert wrong["alone"] >= 6 and wrong["together"] <= 6, wrong
+
+
+def test_pairs_of_models_are_the_later_less_the_earlier() -> None:
+    found = compare_all({"a": right(30, 40), "b": right(34, 40)}, ["accuracy", "macro_f1"], 1000, 0.95, seed=0)
+    assert list(found.differences) == [("b", "a")] and found.level == pytest.approx(0.95)
+    of_both = found.differences["b", "a"]["accuracy"]
+    assert (
+        of_both.alone == of_both.together == paired_difference(right(34, 40), right(30, 40), "accuracy", 1000, 0.95, 0)
+    )
+    assert found.metrics["a"]["accuracy"] == bootstrap(right(30, 40), "accuracy", 1000, 0.95, 0)
+    with pytest.raises(ValueError, match="same examples"):
+        compare_all({"a": right(30, 40), "b": scores([1], [1])}, ["accuracy"], 100, 0.95, seed=0)
 
 
 def test_nearly_equal_resamples_are_no_point_either() -> None:

@@ -138,7 +138,13 @@ def test_nothing_from_outside_becomes_markup(classes: int) -> None:
         item["name"] = original["name"]  # a key that joins baselines and gains, never shown
     clean, dirty = Seen(render(report)), Seen(render(attacked))
     more = dirty.tags - clean.tags
-    assert set(more) <= {"p", "span"}  # the verdict's sentences and figures are counted by what is in them
+    assert set(more) <= {
+        "p",
+        "span",
+        "div",
+        "dt",
+        "dd",
+    }  # answers, sentences and figures of the verdict that were empty
     assert dirty.attributes == clean.attributes
     assert dirty.tags["script"] == 1
     assert any(HOSTILE in words for words in dirty.words)
@@ -221,6 +227,43 @@ def test_a_run_without_test_rows_has_a_page_that_says_so() -> None:
     dirty = Seen(render(poisoned(report)))
     assert dirty.attributes == seen.attributes and dirty.tags["script"] == 1
     assert any(HOSTILE in words for words in dirty.words)
+
+
+def long_outcome(classes: int) -> Outcome:
+    """10,000 test rows of long texts in an alphabet of two bytes, with all that is escaped, and long names of classes."""
+    given = outcome(classes, 10_000)
+    name = {
+        label: f"{label} of_a_long_name & more of it <{place}> {'x' * 30}"
+        for place, label in enumerate(given.labels.names)
+    }
+    text = 'Это длинный текст <с> знаками & многими словами, "он" не кончается. ' * 40
+    draw = np.random.default_rng(1)
+    truth = given.scores.columns["truth"]
+    columns = {
+        "truth": truth,
+        "predicted": draw.integers(classes, size=len(truth)),
+        "probability": draw.random(len(truth)),
+    }
+    return replace(
+        given,
+        scores=replace(given.scores, columns=columns),
+        labels=Labels(tuple(name.values()), given.labels.counts),
+        mistakes=[
+            Mistake(0.5, name[item.truth], name[item.said], item.detail) if item is not None else None
+            for item in given.mistakes
+        ],
+        texts=[text + str(row) for row in range(len(truth))],
+        findings=[Finding("conflict", 9, text[:300], tuple(f"data.csv:{row}" for row in range(20)))] * 20,
+        losses=[LossPoint(step, step / 100, 1 / step, 1e-4) for step in range(1, 20_001)],
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 12, 60, 120, 500])
+def test_the_page_of_ten_thousand_long_rows_is_below_a_megabyte(classes: int) -> None:
+    """Whatever the rows and the model: here it says anything of anything, so that every cell of a matrix holds mistakes."""
+    report = build_report(long_outcome(classes))
+    assert len(report["mistakes"]) == 100
+    assert len(render(report).encode()) < 1_000_000
 
 
 @pytest.mark.parametrize("classes", [2, 12, 13, 77, 150])

@@ -15,6 +15,9 @@ from itertools import pairwise
 BINS = 120  # points of a line; more would be finer than the screen
 NUMBERED = 12  # classes up to which a confusion matrix shows its numbers
 CHARTED = 120  # classes up to which a confusion matrix shows all of them
+SHEET = 700  # CSS pixels across a printed page, less its margins
+NAMES = 220  # likewise, at most, of the names beside a map
+CELLS = 3600  # cells that are not empty, up to which it does: 0.1 kB each
 MINUS = "\N{MINUS SIGN}"
 _OFF_LOW = '<path class="off" d="M8 50H40M8 50l14 -13M8 50l14 13"/>'
 _OFF_HIGH = '<path class="off" d="M992 50H960M992 50l-14 -13M992 50l-14 13"/>'
@@ -41,8 +44,14 @@ def minus(figures: str) -> str:
 
 
 def small(value: float) -> str:
-    """5e-05 -> "5e-5"; 0 -> "0"."""
-    return f"{value:.2g}".replace("e-0", "e-").replace("-", MINUS, 1 if value < 0 else 0)
+    """5e-05 -> "5e-5"; 1e-4 -> "1e-4"; 0.0123 -> "0.012"; 0 -> "0"."""
+    return power(value) if 0 < abs(value) < 1e-3 else f"{value:.2g}".replace("-", MINUS, 1 if value < 0 else 0)
+
+
+def power(value: float) -> str:
+    """Two digits and a power of ten: 0.001 -> "1e-3"."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits.removesuffix('.0').replace('-', MINUS)}e{int(exponent)}" if value else "0"
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
     step = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1.0)
     most = max(abs(tick) for tick in ticks)
     if step < 1e-3 and most < 0.01:
-        return small(value)
+        return power(value)
     if most >= 1e5:  # such as "1.5 M": a million's digits would run into those of its neighbour
         unit, name = next((unit, name) for unit, name in LARGE if most >= unit)
         shown = tick_text(value / unit, [tick / unit for tick in ticks])
@@ -116,20 +125,20 @@ def whiskers(rows: Sequence[Whisker], scale: Scale, zero: bool = False, line: fl
     for row in rows:
         strong = " strong" * row.strong + " bad" * row.bad
         lines.append(
-            f'<div class="w-label{strong}">{text(row.label)}</div>'
+            f'<div class="w-row"><div class="w-label{strong}">{text(row.label)}</div>'
             f'<div class="w-track" title="{text(row.label)}: {text(row.figure)}">'
             f'<svg viewBox="0 0 1000 100" preserveAspectRatio="none" aria-hidden="true">{grid}'
             f"{_mark(row, scale, strong)}</svg></div>"
-            f'<div class="w-figure{strong}">{text(row.figure)}</div>'
+            f'<div class="w-figure{strong}">{text(row.figure)}</div></div>'
         )
     axis = "".join(f'<span style="left:{scale.at(tick) / 10}%">{tick_text(tick, ticks)}</span>' for tick in ticks)
     return f'<div class="whiskers">{"".join(lines)}<div class="w-axis">{axis}</div></div>'
 
 
-def _read(across: Scale, up: Scale, names: tuple[str, str]) -> str:
+def read_by(across: Scale, up: Scale, names: tuple[str, str]) -> str:
     """Attributes of an SVG from which page.js reads the figures of the point that is pointed at."""
     scales = f'data-x="{across.low!r} {across.high!r}" data-y="{up.low!r} {up.high!r}"'
-    return f'{scales} data-names="{text("|".join(names))}" tabindex="0"'
+    return f'{scales} data-names="{text("|".join(names))}"'
 
 
 def _mark(row: Whisker, scale: Scale, strong: str) -> str:
@@ -164,7 +173,9 @@ def curve(drawn: Curve) -> str:
     across = Scale(0.0, max(max(x for x, _ in drawn.points), 1e-9))
     bins = _bins(drawn.points)
     values = [edge for _, low, _, high in bins for edge in (low, high)] + ([0.0] if drawn.from_zero else [])
-    up = scale_of(values, least=0.0 if min(values) >= 0 else -math.inf)
+    up = scale_of(
+        values, 0.0 if min(values) >= 0 else -math.inf, 1.0 if 0 <= min(values) <= max(values) <= 1 else math.inf
+    )
     ticks = up.ticks(4)
     body = "".join(f'<path class="grid" d="M0 {1000 - up.at(tick)}H1000"/>' for tick in ticks)
     if any(low < high for _, low, _, high in bins):
@@ -186,7 +197,7 @@ def curve(drawn: Curve) -> str:
     return (
         f'<figure class="curve"><figcaption><b>{text(drawn.title)}</b> {text(drawn.caption)}</figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
-        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" {_read(across, up, (drawn.across, ""))} '
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" {read_by(across, up, (drawn.across, ""))} '
         f'aria-label="{text(drawn.title)}">{body}</svg>'
         f'<div class="below">{below}</div></div></figure>'
     )
@@ -206,7 +217,7 @@ def scatter(title: str, points: Sequence[Sequence[float]]) -> str:
     return (
         f'<figure class="curve square"><figcaption><b dir="auto">{text(title)}</b></figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
-        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" {_read(scale, scale, ("true", "predicted"))} '
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" {read_by(scale, scale, ("true", "predicted"))} '
         f'aria-label="{text(title)}">{body}</svg>'
         f'<div class="below">{below}</div></div></figure>'
     )
@@ -241,7 +252,7 @@ def _cell_text(labels: Sequence[str], truth: int, said: int, cell: int, total: i
 def _numbered(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
     upright = " upright" if len(labels) > 4 else ""
     heads = "".join(
-        f'<th scope="col"><span dir="auto" title="{text(name)}">{text(name)}</span></th>' for name in labels
+        f'<th scope="col"><span dir="auto" title="{text(name)}">{breakable(name)}</span></th>' for name in labels
     )
     lines = []
     for truth, row in enumerate(matrix):
@@ -254,8 +265,9 @@ def _numbered(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
                 f'<td class="{kind}{" deep" if share > 62 else ""}" style="--share:{share}%" '
                 f'title="{_cell_text(labels, truth, said, cell, total)}">{cell if cell else "·"}</td>'
             )
-        name = text(labels[truth])
-        lines.append(f'<tr><th scope="row"><span dir="auto" title="{name}">{name}</span></th>{"".join(cells)}</tr>')
+        name = labels[truth]
+        head = f'<th scope="row"><span dir="auto" title="{text(name)}">{breakable(name)}</span></th>'
+        lines.append(f"<tr>{head}{''.join(cells)}</tr>")
     return (
         f'<div class="scroll"><table class="matrix{upright}"><thead><tr><td></td>{heads}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
@@ -263,10 +275,12 @@ def _numbered(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
 
 
 def _heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
+    """A cell holds its count alone, and page.js adds the names that stand beside it: in each cell they would be long."""
     shown = _most_mistaken(matrix)
     size = 22 if len(shown) <= 30 else 16 if len(shown) <= 50 else 12
     side = size * len(shown)
     longest = max(len(labels[place]) for place in shown)
+    fit = min(1.0, SHEET / (side + NAMES))
     cells, names, heads = [], [], []
     for down, truth in enumerate(shown):
         total = sum(matrix[truth])
@@ -279,7 +293,7 @@ def _heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
                 cells.append(
                     f'<rect class="{kind}" x="{across * size}" y="{down * size}" '
                     f'width="{size - 1}" height="{size - 1}" fill-opacity="{0.28 + 0.72 * _shade(cell, total):.2f}">'
-                    f"<title>{_cell_text(labels, truth, said, cell, total)}</title></rect>"
+                    f"<title>{cell} of {total}</title></rect>"
                 )
     guides = "".join(f"M0 {at - 0.5}H{side}M{at - 0.5} 0V{side}" for at in range(5 * size, side, 5 * size))
     cells.insert(0, f'<path class="guide" d="{guides}"/>')
@@ -288,19 +302,20 @@ def _heat_map(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
         if len(shown) < len(labels)
         else ""
     )
+    sizes = f"--cell:{size}px;--side:{side}px;--longest:{longest};--paper-fit:{fit:.2f}"
     return (
-        f'{note}<div class="scroll wide"><div class="heat" style="--cell:{size}px;--side:{side}px;--longest:{longest}">'
+        f'{note}<div class="scroll wide"><div class="heat" style="{sizes}">'
         f'<div class="heat-heads">{"".join(heads)}</div><div class="heat-names">{"".join(names)}</div>'
         f'<svg class="heat-map" width="{side}" height="{side}" viewBox="0 0 {side} {side}" role="img" '
-        f'aria-label="Confusion matrix">{"".join(cells)}</svg></div></div>'
-        '<p class="readout" aria-live="polite">Point at a cell to read it.</p>'
+        f'aria-label="Confusion matrix" data-cell="{size}">{"".join(cells)}</svg></div></div>'
+        '<p class="readout" aria-live="polite">Rows are true classes, columns what was said.</p>'
     )
 
 
 def _most_mistaken(matrix: Sequence[Sequence[int]]) -> list[int]:
     """Indices of the classes to show, in label order."""
     classes = range(len(matrix))
-    if len(matrix) <= CHARTED:
+    if len(matrix) <= CHARTED and sum(cell > 0 for row in matrix for cell in row) <= CELLS:
         return list(classes)
     wrong = [sum(matrix[c]) - matrix[c][c] + sum(row[c] for row in matrix) - matrix[c][c] for c in classes]
-    return sorted(sorted(classes, key=lambda c: (-wrong[c], c))[: CHARTED // 2])
+    return sorted(sorted(classes, key=lambda c: (-wrong[c], c))[: math.isqrt(CELLS)])

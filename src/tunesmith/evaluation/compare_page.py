@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.evaluation.charts import Whisker, minus, scale_of, text, whiskers
+from tunesmith.evaluation.charts import Whisker, breakable, minus, scale_of, text, whiskers
 from tunesmith.evaluation.document import document
 from tunesmith.evaluation.groups import drawn_in, too_few
 from tunesmith.evaluation.intervals import Interval, interval_of
+from tunesmith.evaluation.opening import kept_together
 from tunesmith.evaluation.overlays import Line, Spot, cost_and_quality, legend, overlaid
-from tunesmith.evaluation.sections import cell, head_row, long_table, row_head, section
+from tunesmith.evaluation.sections import MISTAKES_FIRST, cell, head_row, long_table, row_head, section
 from tunesmith.evaluation.verdict import SMALL
 from tunesmith.evaluation.wording import (
     count,
@@ -24,6 +25,8 @@ from tunesmith.evaluation.wording import (
     sentence_case,
     with_interval,
 )
+
+SEVERAL = 4  # other runs up to which each is told in a line of its own
 
 
 def render_comparison(found: Mapping[str, Any]) -> str:
@@ -40,7 +43,10 @@ def render_comparison(found: Mapping[str, Any]) -> str:
             _settings(found, names),
         )
     )
-    return document(f"{' against '.join(names)}", f"{body}<footer>the same figures: tunesmith compare --json</footer>")
+    return document(
+        f"{' against '.join(names)}",
+        f"{body}<footer>The same figures as data: tunesmith compare RUN RUN --json</footer>",
+    )
 
 
 def comparison_lines(found: Mapping[str, Any]) -> list[str]:
@@ -61,47 +67,75 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     if apart:
         lines.append(f"Only the rows that all have count; tested were: {', '.join(apart)}.")
     pairs = len(found["pairs"])
-    corrected = f" (corrected for {pairs} pairs)" if pairs > 1 else ""
-    for other in rank[1:]:
-        gain, adjusted, differing = _gain(found, best["name"], other["name"])
-        if differing == 0:
-            lines.append(f"{best['name']} against {other['name']}: the same on every row; nothing tells them apart.")
-            continue
-        told = _told(gain, adjusted, found["confidence"])
-        lines.append(
-            f"{best['name']} against {other['name']} ({figures(other['metrics'][primary]['value'])[0]}): "
-            f"{gain_with_interval(gain, lower)}, {p_value(adjusted)}{corrected}: {told}."
-        )
+    lines += _against(found, rank)
+    if pairs > 1:
+        lines.append(f"{_corrected(found)}.")
     return lines
 
 
+def _against(found: Mapping[str, Any], rank: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The best run against each other one; of many others only against which the difference can be luck."""
+    primary, lower, (best, *others) = found["primary"], found["primary"] in found["lower"], rank
+    gains = [(other, *_gain(found, best["name"], other["name"])) for other in others]
+    named = [f"{other['name']} ({figures(other['metrics'][primary]['value'])[0]})" for other in others]
+    if len(others) <= SEVERAL:
+        return [
+            f"{best['name']} against {other['name']}: the same on every row; nothing tells them apart."
+            if differing == 0
+            else f"{best['name']} against {name}: {gain_with_interval(gain, lower)}, {p_value(adjusted)}: "
+            f"{'more than luck explains' if _sure(gain, adjusted, found['confidence']) else 'that can be luck'}."
+            for name, (other, gain, adjusted, differing) in zip(named, gains, strict=True)
+        ]
+    sure = [_sure(gain, adjusted, found["confidence"]) for _, gain, adjusted, _ in gains]
+    behind = ", ".join(name for name, clear in zip(named, sure, strict=True) if clear)
+    open_ = ", ".join(name for name, clear in zip(named, sure, strict=True) if not clear)
+    return [
+        *([f"It is better than these by more than luck explains: {behind}."] if behind else []),
+        *([f"Against these the difference can be luck: {open_}."] if open_ else []),
+    ]
+
+
 def _gain(found: Mapping[str, Any], best: str, other: str) -> tuple[Interval, float, int]:
-    """What `best` is better by than `other`, how likely that is luck, corrected, and on how many rows they differ."""
+    """What `best` is better by than `other`, how likely that is luck (both corrected), and on how many rows they differ."""
     for pair in found["pairs"]:
-        plain = pair["differences"][found["primary"]]
-        if (pair["to"], pair["from"]) == (best, other):
-            return interval_of(plain), pair["adjusted"], pair["differing"]
-        if (pair["to"], pair["from"]) == (other, best):
-            turned = Interval(-plain["value"], -plain["high"], -plain["low"])
-            return turned, pair["adjusted"], pair["differing"]
+        plain = pair["together"][found["primary"]]
+        if {pair["to"], pair["from"]} == {best, other}:
+            return _less(plain, pair["from"] == best), pair["adjusted"], pair["differing"]
     raise KeyError(f"{best} and {other}")
 
 
-def _told(gain: Interval, adjusted: float, confidence: float) -> str:
-    sure = adjusted < 1 - confidence and (gain.low > 0 or gain.high < 0)
-    return "more than luck explains" if sure else "that can be luck"
+def _corrected(found: Mapping[str, Any]) -> str:
+    pairs, level = len(found["pairs"]), 100 * found["level"]
+    return (
+        f"Both are corrected for {pairs} pairs: the intervals of all differences hold at once with "
+        f"{100 * found['confidence']:g} % (Bonferroni: each has {level:.4g} %), and p is adjusted by Holm"
+    )
+
+
+def _sure(gain: Interval, adjusted: float, confidence: float) -> bool:
+    return adjusted < 1 - confidence and (gain.low > 0 or gain.high < 0)
 
 
 def _head(found: Mapping[str, Any]) -> str:
     first, *rest = comparison_lines(found)
-    quiet = "".join(f"<p>{text(line)}</p>" for line in rest)
+    quiet = "".join(f"<p>{kept_together(line)}</p>" for line in rest)
     if found["left_out"]:
         names = ", ".join(metric_title(name) for name in found["left_out"])
         quiet += f'<p class="warning">Not of the same rows or tokens in all runs, so not compared: {text(names)}.</p>'
     return (
-        f'<header><h1>{len(found["runs"])} runs</h1></header><section class="verdict"><p class="lead">{text(first)}</p>'
+        f'<header><h1>{len(found["runs"])} runs</h1></header><section class="verdict">{_status(found)}'
+        f'<p class="lead">{kept_together(first)}</p>'
         f'<div class="quiet">{quiet}</div></section>'
     )
+
+
+def _status(found: Mapping[str, Any]) -> str:
+    """Whether one run is better than every other beyond luck."""
+    primary, lower, runs = found["primary"], found["primary"] in found["lower"], found["runs"]
+    best = (min if lower else max)(runs, key=lambda run: run["metrics"][primary]["value"])["name"]
+    clear = all(_sure(*_gain(found, best, run["name"])[:2], found["confidence"]) for run in runs if run["name"] != best)
+    kind, said = ("yes", f"{best} is the best") if clear else ("open", "No run is better than all others beyond luck")
+    return f'<p class="status {kind}"><span dir="auto">{text(said)}</span></p>'
 
 
 def _figures(found: Mapping[str, Any]) -> str:
@@ -113,14 +147,16 @@ def _figures(found: Mapping[str, Any]) -> str:
     lines = [
         row_head(run["name"])
         + cell(run["method"])
-        + "".join(cell(with_interval(interval_of(run["metrics"][name])), "n") for name in names)
+        + "".join(_with_small_interval(run["metrics"][name]) for name in names)
         + cell(duration(run["cost"]["cpu_seconds"], "CPU"), "n")
         + cell(duration(_alone(run["cost"]), "CPU"), "n")
         + cell(memory(run["cost"]["peak_memory_mb"]), "n")
         for run in found["runs"]
     ]
     titles = (f"#{sentence_case(metric_title(name, found['lower']))}" for name in names)
-    table = long_table(("Run", "Method", *titles, "#Spent in all", "#On this model alone", "#Memory"), lines, "runs")
+    table = long_table(
+        ("Run", "Method", *titles, "#Spent in all", "#On this model alone", "#Memory"), lines, "runs", "several"
+    )
     lead = f"On {rows_of(found['rows'], 'test row')}. Brackets are {100 * found['confidence']:g} % intervals over them"
     lead += f"{drawn_in(found['groups'])}."
     return section("figures", sentence_case(metric_title(primary)), text(lead), f"{drawn}{table}")
@@ -128,32 +164,45 @@ def _figures(found: Mapping[str, Any]) -> str:
 
 def _pairs(found: Mapping[str, Any]) -> str:
     primary, lower = found["primary"], found["primary"] in found["lower"]
-    gains = [(pair, interval_of(pair["differences"][primary])) for pair in found["pairs"]]
     rows = [
         Whisker(
-            f"{pair['to']} over {pair['from']}",
+            f"{better} over {worse}",
             gain.value,
             gain.low,
             gain.high,
             f"{minus(gain_with_interval(gain, lower))}, {p_value(pair['adjusted'])}",
+            strong=_sure(gain, pair["adjusted"], found["confidence"]),
         )
-        for pair, gain in gains
+        for pair in found["pairs"]
+        for better, worse, gain in [_turned(pair, "together", primary)]
     ]
-    scale = scale_of([0.0, *(edge for _, gain in gains for edge in (gain.low, gain.high))])
-    corrected = ", corrected for the number of pairs (Holm)" if len(rows) > 1 else ""
-    lead = f"On the same rows, so that what is easy or hard for both cancels out; p is paired{corrected}."
+    scale = scale_of([0.0, *(edge for row in rows for edge in (row.low, row.high))])
+    lead = "On the same rows, so that what is easy or hard for both cancels out. Coloured: more than luck explains."
+    if len(rows) > 1:
+        lead += f" Intervals and p are corrected for {len(rows)} pairs."
     others = [name for name in found["pairs"][0]["differences"] if name != primary]
-    lines = [
-        row_head(f"{pair['to']} over {pair['from']}")
-        + "".join(
-            cell(minus(gain_with_interval(interval_of(pair["differences"][name]), name in found["lower"])), "n")
-            for name in others
-        )
-        for pair, _ in gains
-    ]
+    lines = []
+    for pair in found["pairs"]:
+        better, worse, _ = _turned(pair, "together", primary)
+        gains = [(name, _less(pair["together"][name], better == pair["from"])) for name in others]
+        cells = (cell(minus(gain_with_interval(gain, name in found["lower"])), "n") for name, gain in gains)
+        lines.append(row_head(f"{better} over {worse}") + "".join(cells))
     heads = ("Pair", *(f"#{sentence_case(metric_title(name))}" for name in others))
-    table = long_table(heads, lines, "pairs") if others else ""
+    table = long_table(heads, lines, "pairs", "several") if others else ""
     return section("pairs", "Differences", text(lead), whiskers(rows, scale, zero=True) + table)
+
+
+def _turned(pair: Mapping[str, Any], kind: str, metric: str) -> tuple[str, str, Interval]:
+    """The better run, the worse, and by how much."""
+    back = pair[kind][metric]["value"] < 0
+    gain = _less(pair[kind][metric], back)
+    return (pair["from"], pair["to"], gain) if back else (pair["to"], pair["from"], gain)
+
+
+def _less(plain: Mapping[str, float], back: bool) -> Interval:
+    """The difference as it is, or of the same two the other way round."""
+    gain = interval_of(plain)
+    return Interval(-gain.value, -gain.high, -gain.low) if back else gain
 
 
 def _alone(cost: Mapping[str, Any]) -> float:
@@ -217,15 +266,33 @@ def _disagreements(found: Mapping[str, Any], names: Sequence[str]) -> str:
     lead = f"{rows_of(told['count'], 'row')} of {count(found['rows'])} get different answers."
     if not told["examples"]:
         return section("disagreements", "Where they disagree", lead, "")
-    lines = [
-        f'<td class="said" dir="auto">{text(item["text"])}</td>{cell(item["truth"])}'
-        + "".join(
-            f'<td dir="auto"{"" if item["said"][name] == item["truth"] else " class=off"}>{text(item["said"][name])}</td>'
-            for name in names
-        )
-        for item in told["examples"]
-    ]
-    return section("disagreements", "Where they disagree", lead, long_table(("Text", "Truth", *names), lines, "rows"))
+    length = len(told["examples"])
+    more = f' data-first="{MISTAKES_FIRST}" data-what="{length} examples"' if length > MISTAKES_FIRST else ""
+    items = "".join(_example(item, names) for item in told["examples"])
+    body = f'<ol class="mistakes" data-truth-is="truth"{more}>{items}</ol>'
+    return section("disagreements", "Where they disagree", lead, body)
+
+
+def _example(item: Mapping[str, Any], names: Sequence[str]) -> str:
+    """A row with its truth, and each answer with the runs that gave it."""
+    said: dict[str, list[str]] = {}
+    for name in names:
+        said.setdefault(item["said"][name], []).append(name)
+    answers = "".join(
+        f'<span class="{"right" if answer == item["truth"] else "wrong"}">{text(", ".join(runs))}: '
+        f'<b dir="auto">{breakable(answer)}</b></span>'
+        for answer, runs in said.items()
+    )
+    truth = f'<span class="truth">truth <b dir="auto">{breakable(item["truth"])}</b></span>'
+    return (
+        f'<li data-truth="{text(item["truth"])}"><p class="said" dir="auto">{text(item["text"])}</p>'
+        f'<p class="gloss answered">{truth}{answers}</p></li>'
+    )
+
+
+def _with_small_interval(plain: Mapping[str, float]) -> str:
+    value, low, high = figures(plain["value"], plain["low"], plain["high"])
+    return f'<td class="n" data-value="{plain["value"]!r}">{value} <small>[{low}, {high}]</small></td>'
 
 
 def _settings(found: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -264,4 +264,4 @@ def cost_lines(cost: Cost) -> tuple[str, ...]:
 
 def two_digits(value: float) -> str:
     """0.31, 3.1, 31, 314; 0 as it is."""
-    return f"{value:.0f}" if value >= 9.95 or value == 0 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 9.95 or value == 0 else f"{value:.2g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from tunesmith.evaluation.resampling import Measured, drawn_groups, jackknife_error, measure, spread, weights_of
@@ -19,6 +20,9 @@ RESAMPLES = 10_000  # ends that move by less than a hundredth of the width from 
 ERROR_RESAMPLES = 200  # enough for a standard error (Efron and Tibshirani 1993, section 6.4)
 LEAST_SEEN = (
     10  # hits and misses, from which on the spread of groups tells enough of a share (Cochran 1977, section 3.9)
+)
+BEYOND = (
+    25  # resamples that lie beyond each end of an interval, at least: an end that rests on fewer is a matter of luck
 )
 SAME = 1e-12  # share of their size by which values may differ and count as equal: rounding errors
 
@@ -48,6 +52,23 @@ class Comparison:
 
     def of_baselines(self, metric: str) -> dict[str, Interval]:
         return {name: metrics[metric] for name, metrics in self.baselines.items()}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two models in one metric, paired; more is better for the first, whatever the metric."""
+
+    alone: Interval  # at the confidence asked for
+    together: Interval  # wider, so that those of all pairs hold at once with that confidence
+
+
+@dataclass(frozen=True)
+class Pairwise:
+    """Several models, none of which is more than another, all on the same examples."""
+
+    metrics: dict[str, dict[str, Interval]]  # model -> metric -> interval
+    differences: dict[tuple[str, str], dict[str, Difference]]  # (a, b) -> metric -> a less b
+    level: float  # confidence of each of the intervals that hold together
 
 
 def bootstrap(
@@ -178,6 +199,46 @@ def compare(
     }
     return Comparison(
         own, dict(zip(baselines, others, strict=True)), gains, significances(scores, baselines, resamples, seed)
+    )
+
+
+def compare_all(
+    models: Mapping[str, Scores],
+    metrics: Sequence[str],
+    resamples: int,
+    confidence: float,
+    seed: int,
+    strata: Sequence[int] | None = None,
+) -> Pairwise:
+    """Intervals of each model, and of the difference of each two (the later less the earlier), paired.
+
+    Of m pairs the intervals that hold together have confidence 1 - (1 - confidence) / m each (Bonferroni; Dunn 1961,
+    "Multiple comparisons among means"), in each metric by itself. That asks nothing of how the pairs depend on each other,
+    serves the bootstrap and McNemar's exact test alike, and is hardly wider than what is made for all pairs of equal models
+    (Tukey's studentized range): by 2 % for 3 models, 3 % for 8. There are more resamples than asked for where the ends
+    would rest on fewer than 25 of them. `strata` as for `bootstrap`.
+
+    Raises ValueError unless all score the same examples in the same order, and count the same of them.
+    """
+    pairs = [(b, a) for a, b in combinations(models, 2)]
+    level = 1 - (1 - confidence) / max(1, len(pairs))
+    needed = max(resamples, math.ceil(2 * BEYOND / (1 - level)))
+    for a, b in pairs:
+        for metric in metrics:
+            check_paired(models[a], models[b], metric)
+    measured = dict(zip(models, measure(list(models.values()), metrics, needed, seed, strata), strict=True))
+
+    def less(a: str, b: str, metric: str) -> Difference:
+        sides = (models[a], models[b], metric, measured[a][metric], measured[b][metric])
+        return Difference(_gain(*sides, confidence), _gain(*sides, level))
+
+    return Pairwise(
+        {
+            name: {metric: _alone(of, metric, measured[name][metric], confidence) for metric in metrics}
+            for name, of in models.items()
+        },
+        {(a, b): {metric: less(a, b, metric) for metric in metrics} for a, b in pairs},
+        level,
     )
 
 

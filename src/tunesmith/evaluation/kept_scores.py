@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 SCORES = Path("predictions") / "test.safetensors"  # in a run's folder: the model's on the test rows
 RIVALS = Path("predictions") / "rivals"  # and those of each baseline, a file by its name
 COLUMN, COUNTED, EACH, GROUPS = "column:", "counted:", "each:", "groups"
+STRATA = "strata"
 SETS = ("shares", "lower", "other_scale")
 
 
-def write_scores(path: Path, scores: Scores) -> None:
+def write_scores(path: Path, scores: Scores, strata: Sequence[int] | None = None) -> None:
     """One safetensors file, whole or not at all: every column, which rows each metric counts, measures of each row, and
-    the group of each where they are in groups."""
+    the group of each where they are in groups.
+
+    strata: [examples] the class for which each was drawn, where they were drawn by class (`intervals.bootstrap`).
+    """
     import numpy as np
     from safetensors.numpy import save
 
@@ -32,6 +36,8 @@ def write_scores(path: Path, scores: Scores) -> None:
         **{f"{EACH}{name}": values for name, values in scores.each.items()},
         **({} if scores.groups is None else {GROUPS: scores.groups}),
     }
+    if strata is not None:
+        named[STRATA] = np.asarray(strata, np.int64)
     about = {
         "primary": scores.primary,
         "metrics": list(scores.metrics),
@@ -74,3 +80,14 @@ def read_scores(path: Path, functions: Callable[[Mapping[str, np.ndarray]], Mapp
         columns, metrics, about["primary"], shares, lower, about["written"], of(COUNTED), other_scale, of(EACH),
         values.get(GROUPS),
     )  # fmt: skip
+
+
+def read_strata(path: Path) -> np.ndarray | None:
+    """[examples] the strata that were written with the scores; None where they were not drawn by class.
+
+    Of a file that `read_scores` has read.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        return file.get_tensor(STRATA) if STRATA in file.keys() else None  # noqa: SIM118

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tunesmith.evaluation.charts import Scale, number, scale_of, text
+from tunesmith.evaluation.charts import Scale, number, read_by, scale_of, text
 
 COLOURS = 6  # that can be told apart; further runs take them again, dashed
 
@@ -51,7 +51,7 @@ def overlaid(title: str, across: str, lines: Sequence[Line]) -> str:
         f"<title>{text(line.name)}</title></polyline>"
         for place, line in drawn
     )
-    return _figure(title, across, body, along, up)
+    return _figure(title, across, body, along, up, read_by(along, up, ("epoch", "")))
 
 
 def cost_and_quality(title: str, across: str, spots: Sequence[Spot]) -> str:
@@ -80,22 +80,32 @@ def cost_and_quality(title: str, across: str, spots: Sequence[Spot]) -> str:
     return _figure(title, across, body, along, up, powers=True)
 
 
-def _figure(title: str, across: str, body: str, along: Scale, up: Scale, powers: bool = False) -> str:
+def _figure(title: str, across: str, body: str, along: Scale, up: Scale, read: str = "", powers: bool = False) -> str:
     ticks = up.ticks(4)
     step = min((abs(b - a) for a, b in pairwise(ticks)), default=0.1)
     digits = min(6, max(0, -math.floor(math.log10(step) + 1e-9)))
     grid = "".join(f'<path class="grid" d="M0 {1000 - up.at(tick)}H1000"/>' for tick in ticks)
     left = "".join(f'<span style="top:{100 - up.at(t) / 10}%">{number(t, digits)}</span>' for t in ticks)
-    below = "".join(
-        f'<span style="left:{along.at(t) / 10}%">{f"{10**t:.2g}" if powers else f"{t:g}"}</span>'
-        for t in along.ticks(5)
-    )
+    marks = _powers(along) if powers else [(tick, f"{tick:g}") for tick in along.ticks(5)]
+    below = "".join(f'<span style="left:{along.at(tick) / 10}%">{said}</span>' for tick, said in marks)
     return (
         f'<figure class="curve"><figcaption><b>{text(title)}</b> {text(across)}</figcaption>'
         f'<div class="plot"><div class="left">{left}</div>'
-        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" aria-label="{text(title)}">{grid}{body}</svg>'
+        f'<svg viewBox="0 0 1000 1000" preserveAspectRatio="none" role="img" {read} '
+        f'aria-label="{text(title)}">{grid}{body}</svg>'
         f'<div class="below">{below}</div></div></figure>'
     )
+
+
+def _powers(along: Scale) -> list[tuple[float, str]]:
+    """Round numbers on a scale of powers of ten: 1, 2, 5 and 10; more of them where these are fewer than three."""
+    low, high = math.floor(along.low), math.ceil(along.high)
+    for digits in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(place / 10 for place in range(10, 100))):
+        numbers = [digit * 10.0**power for power in range(low, high + 1) for digit in digits]
+        inside = [(math.log10(one), f"{one:,.6g}") for one in numbers if along.low <= math.log10(one) <= along.high]
+        if len(inside) >= 3:
+            break
+    return inside[:: math.ceil(len(inside) / 8)]
 
 
 def legend(names: Sequence[str]) -> str:

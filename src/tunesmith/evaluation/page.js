@@ -8,13 +8,20 @@ for (const list of document.querySelectorAll("[data-first]")) {
   button.className = "more";
   button.type = "button";
   button.textContent = `Show all ${list.dataset.what}`;
-  button.addEventListener("click", () => { list.removeAttribute("data-folded"); fold(false); button.remove(); });
+  button.addEventListener("click", () => {
+    list.removeAttribute("data-folded");
+    fold(false);
+    button.remove();
+    items()[first].tabIndex = -1;
+    items()[first].focus();
+  });
   list.setAttribute("data-folded", "");
   list.addEventListener("sorted", () => fold(list.hasAttribute("data-folded")));
   fold(true);
   (list.closest(".scroll") || list).after(button);
   addEventListener("beforeprint", () => fold(false));
 }
+addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details.part")) part.open = true; });
 for (const table of document.querySelectorAll("table.sortable")) {
   [...table.tHead.rows[0].cells].forEach((head, column) => {
     const button = document.createElement("button");
@@ -37,15 +44,36 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 for (const map of document.querySelectorAll(".heat-map")) {
   const readout = map.closest("section").querySelector(".readout");
-  const read = (event) => {
-    const cell = event.target.closest("rect");
-    if (!cell) return;
+  const names = [...map.parentElement.querySelectorAll(".heat-names span")].map((name) => name.textContent);
+  const side = Number(map.dataset.cell);
+  const cells = [...map.querySelectorAll("rect")];
+  const at = (cell) => ({ down: cell.y.baseVal.value / side, across: cell.x.baseVal.value / side });
+  const read = (cell) => {
     map.querySelector(".chosen")?.classList.remove("chosen");
     cell.classList.add("chosen");
-    readout.textContent = cell.querySelector("title").textContent;
+    const { down, across } = at(cell);
+    const called = down === across ? "rightly called" : "called";
+    readout.textContent = `${names[down]} ${called} ${names[across]}: ${cell.querySelector("title").textContent}`;
   };
-  map.addEventListener("pointerover", read);
-  map.addEventListener("click", read);
+  const pointed = (event) => { const cell = event.target.closest("rect"); if (cell) read(cell); };
+  map.addEventListener("pointerover", pointed);
+  map.addEventListener("click", pointed);
+  map.tabIndex = 0;
+  readout.textContent = "Point at a cell to read it, or move with the arrow keys.";
+  map.addEventListener("keydown", (event) => {
+    if (!/^Arrow(Left|Right|Up|Down)$/.test(event.key) || !cells.length) return;
+    event.preventDefault();
+    const now = map.querySelector(".chosen");
+    const place = cells.indexOf(now);
+    const forth = /Right|Down/.test(event.key) ? 1 : -1;
+    if (!now) return read(cells[0]);
+    if (/Left|Right/.test(event.key)) return read(cells[Math.max(0, Math.min(cells.length - 1, place + forth))]);
+    const { down, across } = at(now);
+    const beyond = cells.filter((cell) => forth * (at(cell).down - down) > 0);
+    const far = (cell) => [Math.abs(at(cell).down - down), Math.abs(at(cell).across - across)];
+    const nearest = beyond.sort((a, b) => far(a)[0] - far(b)[0] || far(a)[1] - far(b)[1])[0];
+    if (nearest) read(nearest);
+  });
 }
 for (const list of document.querySelectorAll("ol.mistakes")) {
   const items = [...list.children];
@@ -96,22 +124,26 @@ tip.className = "tip";
 tip.setAttribute("role", "status");
 tip.hidden = true;
 document.body.append(tip);
-for (const chart of document.querySelectorAll("svg[data-x]")) {
-  const [left, right] = chart.dataset.x.split(" ").map(Number);
-  const [low, high] = chart.dataset.y.split(" ").map(Number);
-  const [across, up] = chart.dataset.names.split("|");
-  const line = chart.querySelector("polyline.line");
-  const at = (path) => path.getAttribute("d").slice(1, -2).split(" ").map(Number);
-  const dots = [...chart.querySelectorAll(".point, .speck")].map((dot) => [...at(dot), dot.querySelector("title")?.textContent]);
-  const points = dots.length || !line ? dots : [...line.points].map((point) => [point.x, point.y]);
-  if (!points.length) continue;
+for (const chart of document.querySelectorAll('.plot svg[role="img"]')) {
+  const [left, right] = (chart.dataset.x ?? "0 1").split(" ").map(Number);
+  const [low, high] = (chart.dataset.y ?? "0 1").split(" ").map(Number);
+  const [across, up] = (chart.dataset.names ?? "|").split("|");
+  const lines = [...chart.querySelectorAll("polyline.line")];
+  const at = (path) => path.getAttribute("d").slice(1, -2).split(/[ ,]/).map(Number);
+  const told = (part) => part.querySelector("title")?.textContent;
+  const dots = [...chart.querySelectorAll(".point, .speck, .dot")].map((dot) => [...at(dot), told(dot)]);
   const figure = (value) => String(Number(value.toPrecision(4)));
-  let place = -1;
+  const read = (x, y) => `${across} ${figure(left + (x / 1000) * (right - left))}: ${`${up} ${figure(high - (y / 1000) * (high - low))}`.trim()}`;
+  const named = (line, { x, y }) => [x, y, told(line) ? `${told(line)}, ${read(x, y)}` : undefined];
+  const along = chart.dataset.x ? lines.flatMap((line) => [...line.points].map((point) => named(line, point))) : [];
+  const points = dots.length ? dots : along;
+  if (!points.length) continue;
+  const oneLine = lines.length === 1;
+  let place = 0;
   const show = (next) => {
     place = next;
     const [x, y, said] = points[place];
-    const value = `${up} ${figure(high - (y / 1000) * (high - low))}`.trim();
-    tip.textContent = said ?? `${across} ${figure(left + (x / 1000) * (right - left))}: ${value}`;
+    tip.textContent = said ?? read(x, y);
     tip.hidden = false;
     const box = chart.getBoundingClientRect();
     const spot = box.left + (x / 1000) * box.width - tip.offsetWidth / 2;
@@ -119,14 +151,18 @@ for (const chart of document.querySelectorAll("svg[data-x]")) {
     tip.style.top = `${box.top + (y / 1000) * box.height - tip.offsetHeight - 10 + scrollY}px`;
   };
   const hide = () => { tip.hidden = true; };
-  chart.addEventListener("pointermove", (event) => {
+  const point = (event) => {
     const box = chart.getBoundingClientRect();
     const x = (1000 * (event.clientX - box.left)) / box.width;
     const y = (1000 * (event.clientY - box.top)) / box.height;
-    const far = ([px, py]) => (px - x) ** 2 + (line ? 0 : (py - y) ** 2);
-    show(points.reduce((best, point, index) => (far(point) < far(points[best]) ? index : best), 0));
-  });
-  chart.addEventListener("pointerleave", hide);
+    const far = ([px, py]) => (px - x) ** 2 + (oneLine ? 1e-3 : 1) * (py - y) ** 2;
+    show(points.reduce((best, one, index) => (far(one) < far(points[best]) ? index : best), 0));
+  };
+  chart.tabIndex = 0;
+  chart.addEventListener("pointermove", point);
+  chart.addEventListener("pointerdown", point);
+  chart.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") hide(); });
+  chart.addEventListener("focus", () => { if (chart.matches(":focus-visible")) show(place); });
   chart.addEventListener("blur", hide);
   chart.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];

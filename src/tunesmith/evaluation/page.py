@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ from tunesmith.evaluation.charts import (
 from tunesmith.evaluation.document import document
 from tunesmith.evaluation.groups import drawn_in
 from tunesmith.evaluation.intervals import Interval, interval_of
+from tunesmith.evaluation.opening import kept_together, opening
 from tunesmith.evaluation.panels import PANELS, panel
 from tunesmith.evaluation.sections import (
     cell,
@@ -33,10 +33,11 @@ from tunesmith.evaluation.sections import (
     section,
     settings_section,
 )
-from tunesmith.evaluation.verdict import TESTS
+from tunesmith.evaluation.verdict import PROBE, TESTS
 from tunesmith.evaluation.views import view
 from tunesmith.evaluation.wording import (
     count,
+    digits_of,
     duration,
     figures,
     gain_with_interval,
@@ -47,13 +48,10 @@ from tunesmith.evaluation.wording import (
     with_interval,
 )
 
-STATUS = {True: ("yes", "It helped"), False: ("no", "It did not pay"), None: ("open", "Cannot tell")}
 MANY = 3  # metrics that fit beside each other with their intervals
-# Findings of the result, told with the verdict as in the terminal.
-BESIDE = ("grouped", "leak_effect", "overfitting", "retention", "unkept", "nearer", "surer")
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
-TIMES = 6  # likewise for gains: beyond so many times the smallest gain's reach
+TIMES = 6  # likewise for gains: beyond so many times the reach of that over the best rival, which decides
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -63,7 +61,7 @@ def render(report: Mapping[str, Any]) -> str:
     """
     sections = _sections(report) if report["metrics"] else _unmeasured(report)
     shown = "".join(section for section in sections if section)
-    return document(report["name"], f"{_head(report)}\n{shown}{_foot(report)}")
+    return document(report["name"], f"{opening(report)}\n{shown}{_foot(report)}")
 
 
 def _sections(report: Mapping[str, Any]) -> list[str]:
@@ -104,42 +102,6 @@ def _panel(name: str, report: Mapping[str, Any]) -> str:
         return section(name, text(sentence_case(name.replace("_", " "))), text(said), "")
 
 
-def _head(report: Mapping[str, Any]) -> str:
-    verdict = report["verdict"]
-    kind, word = STATUS[verdict["helped"]]
-    if not report["baselines"]:
-        word = "Not compared" if report["metrics"] else "Not measured"
-    first, *rest = re.split(r"(?<=\.) (?=[A-Z])", verdict["paragraph"])
-    warnings = [sentence for sentence in rest if sentence.startswith("Warning:")]
-    plain = " ".join(sentence for sentence in rest if sentence not in warnings)
-    quiet = f"<p>{_kept_together(plain)}</p>"
-    quiet += "".join(f'<p class="warning">{_kept_together(sentence)}</p>' for sentence in warnings)
-    for item in _beside(report):
-        marked = ' class="warning"' if item["kind"] == "unkept" else ""
-        quiet += f"<p{marked}>{_kept_together(sentence_case(item['message']))}.</p>"
-    quiet += "".join(f"<p>{_kept_together(sentence_case(line))}</p>" for line in report.get("beside", ()))
-    facts = [("Model", "model"), ("Method", "method"), ("Task", "task")]
-    listed = "".join(f"<div><dt>{name}</dt><dd>{text(report[key])}</dd></div>" for name, key in facts)
-    return (
-        f'<header><h1 dir="auto">{text(report["name"])}</h1>'
-        f'<dl class="facts">{listed}<div><dt>Data</dt><dd>{text(report["data"]["path"])}</dd></div></dl></header>'
-        f'<section class="verdict"><p class="status {kind}">{word}</p><p class="lead">{_kept_together(first)}</p>'
-        f'<div class="quiet">{quiet}</div></section>'
-    )
-
-
-def _beside(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What stands beside the verdict: how much of the base is left, and in what a rival does better."""
-    return [item for item in report.get("findings", ()) if item["kind"] in BESIDE]
-
-
-def _kept_together(sentence: str) -> str:
-    """Escaped, with no line break inside a figure and its interval or unit."""
-    words = re.sub(r"(?<=\d) (?=(?:[kMG]|MB|GB|%) )", "\N{NO-BREAK SPACE}", text(sentence))
-    figures_with_p = r"\(?[+-]?[\d.]+ \[[-+\d., ]+\](?:, p (?:=|&lt;) [\d.]+\d)?\)?\.?"
-    return re.sub(figures_with_p, r'<span class="kept-together">\g<0></span>', words)
-
-
 def _result(report: Mapping[str, Any]) -> str:
     primary, baselines = report["primary"], report["baselines"]
     own = f"This model ({report['method']})"
@@ -175,9 +137,13 @@ def _near(marks: list[Interval], lower: bool) -> list[Interval]:
 
 
 def _gains(report: Mapping[str, Any]) -> str:
+    lower = report["primary"] in report["lower"]
     named = {item["name"]: item["what"] for item in report["baselines"]}
     gains = {name: interval_of(plain) for name, plain in report["gains"].items() if name in named}
-    reach = min(max(abs(i.low), abs(i.high)) for i in gains.values())
+    known = [item for item in report["baselines"] if item["name"] in gains]
+    rivals = [item for item in known if (report["method"], item["name"]) != ("head", PROBE)] or known
+    best = (min if lower else max)(rivals, key=lambda item: item["metrics"][report["primary"]]["value"])["name"]
+    reach = max(abs(gains[best].low), abs(gains[best].high))
     near = [edge for i in gains.values() if abs(i.value) <= TIMES * reach for edge in (i.low, i.high)]
     tests = report.get("tests", {})  # which reports of earlier versions have not
     rows = [
@@ -186,8 +152,7 @@ def _gains(report: Mapping[str, Any]) -> str:
             i.value,
             i.low,
             i.high,
-            minus(gain_with_interval(i, report["primary"] in report["lower"]))
-            + (f", {p_value(tests[name]['p'])}" if name in tests else ""),
+            minus(gain_with_interval(i, lower)) + (f", {p_value(tests[name]['p'])}" if name in tests else ""),
         )
         for name, i in gains.items()
     ]
@@ -206,7 +171,7 @@ def _tests_note(tests: Sequence[Mapping[str, Any]]) -> str:
     if len(tests) > 1:
         largest = p_value(max(test["adjusted"] for test in tests))
         said += f", each comparison by itself; adjusted for {len(tests)} of them (Holm) the largest is {largest}"
-    return f'<p class="note">{text(said)}.</p>'
+    return f'<p class="note">{kept_together(said)}.</p>'
 
 
 def _metrics(report: Mapping[str, Any], own: str) -> str:
@@ -217,19 +182,26 @@ def _metrics(report: Mapping[str, Any], own: str) -> str:
     models += [(sentence_case(item["what"]), item["metrics"], item["seconds"]) for item in report["baselines"]]
     lines = []
     for what, metrics, seconds in models:
-        cells = "".join(f'<td class="n">{_with_small_interval(metrics[name])}</td>' for name in names)
+        of_names = (_with_small_interval(metrics[name], report["metrics"][name]) for name in names)
+        cells = "".join(f'<td class="n">{shown}</td>' for shown in of_names)
         lines.append(f"<tr>{row_head(what)}{cells}{cell(duration(seconds), 'n')}</tr>")
     heads = head_row("Model", *(f"#{sentence_case(metric_title(name, report['lower']))}" for name in names), "#Took")
     many = " many" if len(names) > MANY else ""
     return f'<div class="scroll"><table class="metrics{many}">{heads}<tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def _with_small_interval(plain: Mapping[str, float | None]) -> str:
+def _with_small_interval(plain: Mapping[str, float | None], own: Mapping[str, float | None]) -> str:
+    """With no more digits than this model's own figure has: those of a rival that is nearly 0 would not be read."""
     edges = [plain[key] for key in ("value", "low", "high")]
     known = [edge for edge in edges if edge is not None]
     if len(known) < len(edges):
         return number(None)
-    value, low, high = map(minus, figures(*known))
+    most = digits_of([edge for edge in own.values() if edge is not None])
+    digits = digits_of(known)
+    shown = (
+        figures(*known) if most is None or digits is None or digits <= most else [f"{edge:,.{most}f}" for edge in known]
+    )
+    value, low, high = map(minus, shown)
     return f"{value} <small>[{low}, {high}]</small>"
 
 

@@ -98,6 +98,7 @@ class Outcome:
     shares: Mapping[str, Any] | None = None  # of the base's own weights, that were tried
     evidence: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by panel
     beside: Sequence[str] = ()  # what the evidence has to say beside the verdict
+    beside_of: Sequence[str] = ()  # the panel of each of these
     recipe: Mapping[str, Any] = field(default_factory=dict)  # as asked
     manifest: Mapping[str, Any] = field(default_factory=dict)  # what the run stands on: base, rows, versions, machine
 
@@ -149,6 +150,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "shares": outcome.shares,
         "evidence": outcome.evidence,
         "beside": outcome.beside,
+        "beside_of": outcome.beside_of,
         "recipe": outcome.recipe,
         "manifest": outcome.manifest,
         "worst": outcome.worst,

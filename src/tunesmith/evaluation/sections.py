@@ -9,10 +9,20 @@ from typing import Any
 from tunesmith.energy import ESTIMATE
 from tunesmith.evaluation.charts import breakable, text
 from tunesmith.evaluation.cost import amount, money_amount, took_said, two_digits, watt_hours
-from tunesmith.evaluation.wording import count, duration, further_models, memory, short_count, times_of
+from tunesmith.evaluation.opening import beside
+from tunesmith.evaluation.wording import (
+    count,
+    duration,
+    further_models,
+    memory,
+    sentence_case,
+    short_count,
+    times_of,
+)
 from tunesmith.recipe import yaml_text
 
 ROWS_FIRST = 12  # rows of a long table shown before "show all"
+ROWS_MOST = 500  # rows of a table: thousands of classes would not fit in a page of 1 MB, nor would anyone read them
 MISTAKES_FIRST = 8
 WEIGHTS = (".safetensors", ".npz")
 MARKED = {"right": "\N{CHECK MARK}", "wrong": "(wrong)", "missed": "(missed)"}
@@ -44,12 +54,15 @@ def head_row(*heads: str) -> str:
     return f"<thead><tr>{''.join(cells)}</tr></thead>"
 
 
-def long_table(heads: Sequence[str], rows: Sequence[str], what: str) -> str:
-    """A sortable table of rows of cells; of a long one the first rows show, and the others on demand."""
-    lines = "".join(f"<tr>{row}</tr>" for row in rows)
-    more = f' data-first="{ROWS_FIRST}" data-what="{len(rows)} {what}"' if len(rows) > ROWS_FIRST else ""
-    table = f'<table class="sortable"{more}>{head_row(*heads)}<tbody>{lines}</tbody></table>'
-    return f'<div class="scroll">{table}</div>'
+def long_table(heads: Sequence[str], rows: Sequence[str], what: str, kind: str = "") -> str:
+    """A sortable table of rows of cells; of a long one the first rows show, and the others on demand, up to 500."""
+    shown = rows[:ROWS_MOST]
+    lines = "".join(f"<tr>{row}</tr>" for row in shown)
+    more = f' data-first="{ROWS_FIRST}" data-what="{len(shown)} {what}"' if len(shown) > ROWS_FIRST else ""
+    table = f'<table class="{f"sortable {kind}".rstrip()}"{more}>{head_row(*heads)}<tbody>{lines}</tbody></table>'
+    said = f"The first {len(shown)} of {count(len(rows))} {what}; report.json holds all."
+    note = f'<p class="note">{text(said)}</p>' if len(shown) < len(rows) else ""
+    return f'<div class="scroll">{table}</div>{note}'
 
 
 def mistakes_section(report: Mapping[str, Any]) -> str:
@@ -95,7 +108,8 @@ def data_section(report: Mapping[str, Any]) -> str:
         f"<tr>{row_head(split['name'])}{cell(count(split['rows']), 'n')}{cell(split['why'])}</tr>"
         for split in report["data"]["splits"]
     )
-    listed = "".join(_finding(item) for item in report["findings"])
+    told = beside(report)
+    listed = "".join(_finding(item) for item in report["findings"] if item not in told)
     found = (
         f'<ul class="findings">{listed}</ul>' if listed else '<p class="note">The audit found nothing to report.</p>'
     )
@@ -106,8 +120,8 @@ def data_section(report: Mapping[str, Any]) -> str:
 
 def _finding(item: Mapping[str, Any]) -> str:
     """What was found, what can be done, three examples, and behind a fold where."""
-    said = text(item["message"])
-    advice = f'<p class="advice">{text(item["advice"])}</p>' if item.get("advice") else ""
+    said = text(sentence_case(item["message"]))
+    advice = f'<p class="advice">{text(sentence_case(item["advice"]))}</p>' if item.get("advice") else ""
     shown = "".join(
         f'<li><span class="place">{text(one["place"])}</span> <span dir="auto">{text(one["text"])}</span> '
         f"<i>{text(one['detail'])}</i></li>"
@@ -143,9 +157,10 @@ def cost_section(report: Mapping[str, Any]) -> str:
         for phase in cost["phases"]
     )
     heads = head_row("Phase", "#By the clock", "#Processor", "#Share")
-    shown = f'<div class="scroll"><table>{heads}<tbody>{phases}</tbody></table></div>'
+    shown = f'<div class="scroll"><table class="tight">{heads}<tbody>{phases}</tbody></table></div>'
     table = f"<h3>Where the time went</h3>{shown}" if phases else ""
-    opens = f"<h3>Use it</h3><pre><code>{text(report['opens'])}</code></pre>"
+    opens = "<h3>Use it</h3><pre><code>tunesmith predict RUN FILE</code></pre>"
+    opens += f'<p class="note">model/ {text(report["opens"])}</p>'
     sessions = "" if cost["sessions"] == 1 else f", in {cost['sessions']} sessions"
     lead = f"What the run took{sessions}, up to the writing of this page."
     return section("cost", "Cost", lead, f'<dl class="cost">{listed}</dl>{_reckoned(cost)}{table}{opens}')
@@ -221,7 +236,7 @@ def _reckoned(cost: Mapping[str, Any]) -> str:
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.3g} %" if whole else "–"
+    return f"{100 * part / whole:.3g}\N{NO-BREAK SPACE}%" if whole else "–"
 
 
 def _tenths(part: float, whole: float) -> str:

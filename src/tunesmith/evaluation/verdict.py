@@ -103,7 +103,20 @@ UNREACHABLE = 10_000_000  # test rows beyond which a number would be of no use t
 @dataclass(frozen=True)
 class Verdict:
     helped: bool | None  # None: cannot tell
-    paragraph: str
+    paragraph: str  # all of what follows, in this order
+    lead: str = ""  # what came of it, how good it is, and against what
+    base: str = ""  # what it is against the base alone, where another rival decides
+    advice: str = ""  # what follows from it
+    cost: str = ""
+    warnings: tuple[str, ...] = ()
+    brackets: str = ""  # what the figures in brackets are
+
+
+def verdict_of(
+    helped: bool | None, lead: str, base: str, advice: str, cost: str, warnings: Sequence[str], brackets: str
+) -> Verdict:
+    told = " ".join(part for part in (lead, base, advice, cost, *warnings, brackets) if part)
+    return Verdict(helped, told, lead, base, advice, cost, tuple(warnings), brackets)
 
 
 @dataclass(frozen=True)
@@ -158,15 +171,15 @@ def judge(
     """
     rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
-    closing = [
+    closing = (
         _cost(cost),
-        *_warnings(result, rivals, gains, tests, rows_tested, floor, counted, lower, confidence, groups),
+        _warnings(result, rivals, gains, tests, rows_tested, floor, counted, lower, confidence, groups),
         _brackets(confidence, [tests[name].test for name in rivals], groups),
-    ]
+    )
     if not rivals:
         opening = f"There is nothing to compare with: {measured}, and no baseline was run."
         advice = "Set evaluation.baselines to true to learn whether it was worth it."
-        return Verdict(None, " ".join([opening, advice, *closing]))
+        return verdict_of(None, opening, "", advice, *closing)
     best = (min if lower else max)(rivals, key=lambda name: rivals[name].value)
     gain, test = gains[best], tests[best]
     sure, told = test.p < 1 - confidence, _gain_said(gain, test, lower)
@@ -174,28 +187,27 @@ def judge(
     against = f"against {figures(rivals[best].value)[0]} for {PHRASES.get(best, best)}"
     # What changing the base brought is a question of its own where a model without any base is the best rival.
     frozen = (
-        [f"Against {PHRASES[PROBE]} it is {_gain_said(gains[PROBE], tests[PROBE], lower)}."]
+        f"Against {PHRASES[PROBE]} it is {_gain_said(gains[PROBE], tests[PROBE], lower)}."
         if PROBE in rivals and best != PROBE
-        else []
+        else ""
     )
     needed = _sign_test_rows(confidence)
     if unchanged and method != "head":
         opening = f"{words.no}: {unchanged}, so what is delivered is the base as it was pretrained."
         says = f"This model: {measured}, {against} ({told})."
-        return Verdict(
-            False, " ".join([opening, says, _advice(next((own for own in OF_BASE if own in rivals), best)), *closing])
-        )
+        advice = _advice(next((own for own in OF_BASE if own in rivals), best))
+        return verdict_of(False, opening, says, advice, *closing)
     if gain.low > 0 and sure:
         opening = f"{words.yes}: {measured}, {against} ({told})."
-        return Verdict(True, " ".join([opening, *frozen, *closing]))
+        return verdict_of(True, opening, frozen, "", *closing)
     if gain.high < 0 and sure:
         opening = f"{words.no}: {measured}, {against} ({told})."
-        return Verdict(False, " ".join([opening, *frozen, _advice(best), *closing]))
+        return verdict_of(False, opening, frozen, _advice(best), *closing)
     opening = f"{words.unclear}: {measured}, {against} ({told})."
     reason = _reason(gain, test, sure, rows_tested if groups is None else groups, needed, groups is not None)
     least = needed / abs(gain.value) if counted and gain.value and groups is None else needed
     more = _rows_to_tell(gain, rows_tested, least, confidence, groups)
-    return Verdict(None, " ".join([opening, *frozen, reason, more, _advice(best), *closing]))
+    return verdict_of(None, opening, frozen, f"{reason} {more} {_advice(best)}", *closing)
 
 
 def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.tasks.base import CORRELATIONS
@@ -80,13 +80,18 @@ def digits_for(*values: float) -> int:
 
 def figures(*values: float) -> tuple[str, ...]:
     """Each with the digits that suit the largest: 0.942; 74,714 of 1000 and more; 0.0000214 and 2.14e-07 of small units."""
+    digits = digits_of(values)
+    return tuple(f"{value:.2e}" if digits is None else f"{value:,.{digits}f}" for value in values)
+
+
+def digits_of(values: Sequence[float]) -> int | None:
+    """Decimals that suit the largest of them; None where only powers of ten do."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if 0 < largest < 1e-6:
-        return tuple(f"{value:.2e}" for value in values)
-    digits = 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 10 else 3
+        return None
     if 0 < largest < 1e-3:
-        digits = 2 - math.floor(math.log10(largest))
-    return tuple(f"{value:,.{digits}f}" for value in values)
+        return 2 - math.floor(math.log10(largest))
+    return 0 if largest >= 1000 else 1 if largest >= 100 else 2 if largest >= 10 else 3
 
 
 def with_interval(interval: Interval) -> str:
@@ -145,6 +150,8 @@ def short_count(number: int) -> str:
 def duration(seconds: float, kind: str = "") -> str:
     """(41.3, "CPU") -> "41 CPU seconds"; (600, "") -> "10 minutes"."""
     of = f"{kind} " if kind else ""
+    if 0 < seconds < 0.05:
+        return f"under 0.1 {of}seconds"
     if seconds < 119.5:
         return f"{_brief(seconds)} {of}seconds"
     if seconds < 119.5 * 60:
