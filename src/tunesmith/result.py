@@ -86,27 +86,23 @@ def measure_result(
     """Writes predictions/, report.json and report.html, and gives the verdict."""
     run, labels, task = ledger.folder, predictor.card.labels, prepared.task
     write_seen(run, prepared.texts("train"))
-    if len(prepared.splits.test) == 0:
-        held = _predict_split("validation", prepared, predictor, run) if len(prepared.splits.validation) > 0 else None
-        losses, evaluations, best = _curves(ledger)
-        best = None if built.delivered else best
-        course, cost = _course(built, losses, evaluations, best), _cost(recipe, prepared, built, predictor, spending)
-        yield from report_unmeasured(recipe, prepared, encoded, built, ledger, opens, cost, course, held)
-        return
     held = _predict_split("validation", prepared, predictor, run)
     test = _predict_split("test", prepared, predictor, run)
-    assert test is not None, "there are test rows"
+    losses, evaluations, best = _curves(ledger)
+    best = None if built.delivered else best
+    course = _course(built, losses, evaluations, best)
+    if test is None:
+        cost = _cost(recipe, prepared, built, predictor, spending)
+        yield from report_unmeasured(recipe, prepared, encoded, built, ledger, opens, cost, course, held)
+        return
     found, scores, truth = test.predictions, test.scores, test.truth
     baselines = baselines_of(recipe, prepared, encoded, built, spending.phases)
     for item in baselines:
         write_scores(run / RIVALS / f"{item.name}.safetensors", item.scores)
     comparison = _compared(recipe, prepared, scores, baselines)
-    losses, evaluations, best = _curves(ledger)
-    best = None if built.delivered else best
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
     retained = [*leaked(recipe, prepared, scores), *learned, *_retained(recipe, built, predictor)]
     retained += [*_nearer(scores, baselines), *_surer(scores, baselines), *grouped(scores, prepared.columns.group)]
-    course = _course(built, losses, evaluations, best)
     subject = _subject(recipe, prepared, built, labels, test, held, baselines, course)
     gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]
@@ -362,20 +358,20 @@ def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Pa
     import numpy as np
 
     table, texts, truth = prepared.table(split), prepared.texts(split), prepared.truth(split)
+    if not texts:
+        return None
     found = predictor.judged(texts, truth, answers=split == "test")
     said = predictor.card.task.columns(found, predictor.card.labels)
     names = [prepared.target.name(target) for target in truth]
     path = run / "predictions" / f"{split}.parquet"
-    scores = predictor.card.task.score(found, truth, predictor.card.labels) if found else None
+    scores = predictor.card.task.score(found, truth, predictor.card.labels)
     groups = groups_of_rows(table, prepared.columns)
-    if scores is not None and groups is not None:
+    if groups is not None:
         scores = replace(scores, groups=np.array(groups))
-    each = {} if scores is None else scores.each
-    write_predictions(path, table, prepared.columns.texts, names, found, said, each)
-    if scores is not None:
-        apart = strata_of_test(prepared.splits, prepared.columns, prepared.target) if split == "test" else None
-        write_scores(path.with_suffix(".safetensors"), scores, apart)
-    return None if scores is None else Measured(table, texts, truth, found, scores)
+    write_predictions(path, table, prepared.columns.texts, names, found, said, scores.each)
+    apart = strata_of_test(prepared.splits, prepared.columns, prepared.target) if split == "test" else None
+    write_scores(path.with_suffix(".safetensors"), scores, apart)
+    return Measured(table, texts, truth, found, scores)
 
 
 def _curves(ledger: Ledger) -> tuple[list[LossPoint], list[EvaluationPoint], int | None]:

@@ -85,6 +85,7 @@ def report_unmeasured(
         },
         "evidence": {name: of.data for name, of in found.items()},
         "beside": beside,
+        "beside_of": [name for name, of in found.items() for _ in of.said],
         "recipe": ledger.recipe().to_plain(),
         "manifest": ledger.manifest(),
         "opens": opens,

@@ -188,7 +188,7 @@ def test_a_run_by_groups_says_what_its_intervals_are_over(model_folder: Folder, 
     draw, lines = np.random.default_rng(0), ["text,label,author"]
     lines += [f"{text},{label},a{draw.integers(40)}" for text, label in rows(300)]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    settings = {"training.epochs": 1, "evaluation.resamples": 200, "data.test": 0.3, "evaluation.quick": True}
+    settings = {"training.epochs": 1, "evaluation.resamples": 1000, "data.test": 0.3, "evaluation.quick": True}
     made = [
         finetune(
             str(model_folder("sentence")), tmp_path / "rows.csv", method, group="author", settings=settings,
