@@ -262,6 +262,8 @@ def _overfitting(
     recipe: Recipe, prepared: Prepared, predictor: Predictor, tested: Scores, points: list[EvaluationPoint]
 ) -> list[Finding]:
     """The model on some of the rows that it learned from, beside the test rows, and the course of the validation loss."""
+    if recipe.evaluation.quick:
+        return []
     texts, truth = prepared.texts("train"), prepared.truth("train")
     count = min(len(texts), len(prepared.splits.test), MOST_COMPARED)
     rows = sorted(random.Random(seed_of(recipe.seed, "overfitting")).sample(range(len(texts)), count))

@@ -72,7 +72,7 @@ def report_unmeasured(
             "unexamined": list(built.unexamined),
         },
         "derived": [asdict(item) for item in built.derived],
-        "findings": [asdict(item) for item in findings],
+        "findings": [item.brief() for item in findings],
         "lower": [] if held is None else sorted(held.scores.lower),
         "metrics": {},
         "baselines": [],

@@ -270,7 +270,7 @@ def test_a_column_that_gives_the_label_away_is_found_behind_flipped_labels(name:
     finding = one(giveaway.examine(material({"train": train})), "giveaway")
     assert finding.count == 1
     assert f'"{name}" tells' in finding.message
-    assert flipped < 0.1 or "looks like wrong labels" in finding.message
+    assert flipped < 0.1 or "could be wrong labels" in finding.message
 
 
 def test_a_column_that_is_itself_wrong_in_some_rows_is_not_found() -> None:

@@ -115,7 +115,7 @@ def _how(
         if _clearly(hits, truth, CLEARLY):
             return hits, how
         if by_flips_alone(keys, guesses, truth, read):
-            return hits, f"{how}, and what it misses looks like wrong labels"
+            return hits, f"{how}, and what it misses could be wrong labels"
     return None
 
 

@@ -174,7 +174,7 @@ def _pairs(found: Mapping[str, Any]) -> str:
             strong=_sure(gain, pair["adjusted"], found["confidence"]),
         )
         for pair in found["pairs"]
-        for better, worse, gain in [_turned(pair, "together", primary)]
+        for better, worse, gain in [_turned(pair, primary)]
     ]
     scale = scale_of([0.0, *(edge for row in rows for edge in (row.low, row.high))])
     lead = "On the same rows, so that what is easy or hard for both cancels out. Coloured: more than luck explains."
@@ -183,7 +183,7 @@ def _pairs(found: Mapping[str, Any]) -> str:
     others = [name for name in found["pairs"][0]["differences"] if name != primary]
     lines = []
     for pair in found["pairs"]:
-        better, worse, _ = _turned(pair, "together", primary)
+        better, worse, _ = _turned(pair, primary)
         gains = [(name, _less(pair["together"][name], better == pair["from"])) for name in others]
         cells = (cell(minus(gain_with_interval(gain, name in found["lower"])), "n") for name, gain in gains)
         lines.append(row_head(f"{better} over {worse}") + "".join(cells))
@@ -192,10 +192,10 @@ def _pairs(found: Mapping[str, Any]) -> str:
     return section("pairs", "Differences", text(lead), whiskers(rows, scale, zero=True) + table)
 
 
-def _turned(pair: Mapping[str, Any], kind: str, metric: str) -> tuple[str, str, Interval]:
-    """The better run, the worse, and by how much."""
-    back = pair[kind][metric]["value"] < 0
-    gain = _less(pair[kind][metric], back)
+def _turned(pair: Mapping[str, Any], metric: str) -> tuple[str, str, Interval]:
+    """The better run, the worse, and by how much, so that all pairs hold at once."""
+    back = pair["together"][metric]["value"] < 0
+    gain = _less(pair["together"][metric], back)
     return (pair["from"], pair["to"], gain) if back else (pair["to"], pair["from"], gain)
 
 

@@ -29,6 +29,8 @@ EXAMINED = {
     "slices": "Where is it worse?",
     "health": "Was training in order?",
 }
+# Findings of the data and of the proof by which a figure may be better, or worse, than what is to come.
+DOUBTS = ("near_leak", "giveaway", "word_tells", "drift", "precision", "coverage", "unexamined")
 TRUST, ADVICE, COST, ELSE = "Can it be trusted?", "What now?", "What did it cost?", "Also"
 ORDER = ("The base alone", TRUST, COST, "Would more data help?", ADVICE)  # first of all; the others as they come
 WARNING = "Warning: "
@@ -36,7 +38,7 @@ WARNING = "Warning: "
 
 def opening(report: Mapping[str, Any]) -> str:
     """Header and verdict: its first sentence large, then an answer a line."""
-    verdict = _verdict(report)
+    verdict = report["verdict"]
     kind, word = STATUS[verdict["helped"]]
     if not report["baselines"]:
         word = "Not compared" if report["metrics"] else "Not measured"
@@ -53,7 +55,7 @@ def opening(report: Mapping[str, Any]) -> str:
 
 def beside(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Findings that stand with the verdict: they are about the model, and not about the data."""
-    return [item for item in report.get("findings", ()) if item["kind"] in BESIDE]
+    return [item for item in report["findings"] if item["kind"] in BESIDE]
 
 
 def kept_together(sentence: str) -> str:
@@ -62,12 +64,6 @@ def kept_together(sentence: str) -> str:
     figures_with_p = r"\(?[+-]?[\d.]+ \[[-+\d., ]+\](?:, p (?:=|&lt;) [\d.]+\d)?\)?\.?"
     words = re.sub(r"(?<!\], )\bp (=|&lt;) (?=[\d.])", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", words)
     return re.sub(figures_with_p, r'<span class="kept-together">\g<0></span>', words)
-
-
-def _verdict(report: Mapping[str, Any]) -> dict[str, Any]:
-    """With the parts that a verdict in one sentence, or of an earlier version, has not."""
-    whole = report["verdict"]
-    return {"lead": whole["paragraph"], "base": "", "advice": "", "cost": "", "warnings": [], "brackets": "", **whole}
 
 
 def _answers(report: Mapping[str, Any]) -> str:
@@ -88,7 +84,7 @@ def _answer(name: str, said: Sequence[str]) -> str:
 
 
 def _told(report: Mapping[str, Any]) -> dict[str, list[str]]:
-    verdict = _verdict(report)
+    verdict = report["verdict"]
     told: dict[str, list[str]] = {}
 
     def add(name: str, *lines: str) -> None:
@@ -97,14 +93,17 @@ def _told(report: Mapping[str, Any]) -> dict[str, list[str]]:
     if verdict["base"]:
         add(ORDER[0], verdict["base"])
     if report["metrics"]:
-        add(TRUST, *(verdict["warnings"] or [_unwarned(report)]))
+        doubts = [item for item in report["findings"] if item["kind"] in DOUBTS]
+        own = [item for item in beside(report) if BESIDE[item["kind"]] == TRUST]
+        add(TRUST, *verdict["warnings"], *(f"{WARNING}{item['message']}." for item in doubts))
+        add(TRUST, *([] if verdict["warnings"] or doubts or own else [_unwarned(report)]))
     if verdict["cost"]:
         add(COST, verdict["cost"])
     if verdict["advice"]:
         add(ADVICE, verdict["advice"])
     for item in beside(report):
         add(BESIDE[item["kind"]], f"{WARNING if item['kind'] == 'unkept' else ''}{sentence_case(item['message'])}.")
-    for name, line in zip(report.get("beside_of", ()), report.get("beside", ()), strict=True):
+    for name, line in zip(report["beside_of"], report["beside"], strict=True):
         add(EXAMINED.get(name, ELSE), line)
     return told
 

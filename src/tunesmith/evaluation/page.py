@@ -80,9 +80,7 @@ def _sections(report: Mapping[str, Any]) -> list[str]:
 
 
 def _unmeasured(report: Mapping[str, Any]) -> list[str]:
-    """Of a run without test rows; reports of earlier versions have its cost alone, or nothing."""
-    if "curves" not in report:
-        return [cost_section(report)] if "cost" in report else []
+    """Of a run without test rows."""
     return [
         _learning(report),
         *(_panel(name, report) for name in PANELS if report["evidence"].get(name)),
@@ -145,7 +143,7 @@ def _gains(report: Mapping[str, Any]) -> str:
     best = (min if lower else max)(rivals, key=lambda item: item["metrics"][report["primary"]]["value"])["name"]
     reach = max(abs(gains[best].low), abs(gains[best].high))
     near = [edge for i in gains.values() if abs(i.value) <= TIMES * reach for edge in (i.low, i.high)]
-    tests = report.get("tests", {})  # which reports of earlier versions have not
+    tests = report["tests"]
     rows = [
         Whisker(
             f"over {named[name]}",

@@ -190,7 +190,7 @@ def _cost_facts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _cost_parts(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the one model took, and what others did that were trained to tell its worth."""
-    own, beside = cost.get("delivered"), cost.get("beside")  # which reports of earlier versions have not
+    own, beside = cost["delivered"], cost["beside"]
     if own is None:
         return []
     parts = [("The delivered model alone", _spent(own))]
@@ -224,7 +224,7 @@ def _reckoned(cost: Mapping[str, Any]) -> str:
     if proof is not None:
         share, what = (
             proof["of_training"],
-            "audit, rivals and measuring" + (", and further models" if cost.get("beside") else ""),
+            "audit, rivals and measuring" + (", and further models" if cost["beside"] else ""),
         )
         why = what if share is None else f"{what}: {times_of(share)} what training took"
         lines.append(("The proof", duration(proof["cpu_seconds"], "CPU"), why))
