@@ -419,7 +419,16 @@ def test_groups_stand_where_their_newest_row_does() -> None:
     splits = make_splits({"train": whole}, replace(TIMED, group="group"), CLASSES, 0.1, 0.2, 0)
     assert set(splits.test.columns["group"]) == {"g8", "g9"}
     assert set(splits.validation.columns["group"]) == {"g7"}
-    assert 'whole groups of "group" by their newest row' in splits.why["test"]
+    assert 'whole groups of "group" by their newest row: 38.0 to 39.0' in splits.why["test"]
+
+
+def test_held_out_rows_of_newer_groups_are_left_out_where_older_than_what_is_learned() -> None:
+    groups = [f"g{place % 10}" for place in range(40)]
+    whole = timed([float(place) for place in range(40)], group=groups)
+    splits = make_splits({"train": whole}, replace(TIMED, group="group"), CLASSES, 0.1, 0.2, 0)
+    train, validation, test = ([*map(float, found.columns["when"])] for found in sides(splits))
+    assert max(train) == 36.0 and (validation, test) == ([37.0], [38.0, 39.0])
+    assert [finding.count for finding in splits.findings if finding.kind == "time_past"] == [3, 6]
 
 
 def test_copies_new_classes_and_rows_without_a_time_are_left_out_and_counted() -> None:

@@ -144,7 +144,8 @@ def make_fold(
 def _by_time(tables: dict[str, Table], columns: Columns, target: Target, asked: dict[str, float]) -> Splits:
     """The newest rows test, those before them validation, the oldest train; rows of one instant stay together.
 
-    A group stands where its newest row does. Nothing is stratified. Rows without a time are left out, as they could be newer
+    A group stands where its newest row does, and its rows that are not newer than all of the sides before are left out: they
+    would test on the past. Nothing is stratified. Rows without a time are left out, as they could be newer
     than any. So are held-out rows of the same or nearly the same text as a row of a side before (training rows, and for test
     validation rows too), which the model was shown or chosen by; and those of a class that no training row has, which no
     model could name. Each is counted.
@@ -158,9 +159,10 @@ def _by_time(tables: dict[str, Table], columns: Columns, target: Target, asked: 
         gone = [row for row, rank in enumerate(times.ranks) if rank is None]
         findings.append(_finding("missing_time", whole, gone, f'"{columns.time}" is empty; dropped'))
     train = whole.take(dated)
-    ranks = _newest_of_group(train, columns, [rank for rank in times.ranks if rank is not None])
-    side_of = newest(ranks, asked)
+    ranks = [rank for rank in times.ranks if rank is not None]
+    side_of = newest(_newest_of_group(train, columns, ranks), asked)
     parts = {side: [row for row, its in enumerate(side_of) if its == side] for side in ("train", *asked)}
+    findings += _leave_out_past(train, columns, ranks, parts)
     edges = {
         side: (min(ranks[row] for row in rows), max(ranks[row] for row in rows)) for side, rows in parts.items() if rows
     }
@@ -182,6 +184,19 @@ def _newest_of_group(train: Table, columns: Columns, ranks: list[int]) -> list[i
     for name, rank in zip(groups, ranks, strict=True):
         latest[name] = max(rank, latest.get(name, rank))
     return [latest[name] if name else rank for name, rank in zip(groups, ranks, strict=True)]
+
+
+def _leave_out_past(train: Table, columns: Columns, ranks: list[int], parts: dict[str, list[int]]) -> list[Finding]:
+    """Takes held-out rows away that are not newer than every row of the sides before; only rows of groups can be."""
+    latest, findings = -1, []
+    for side in ("train", *(side for side in reversed(SIDES) if side in parts)):
+        past = [row for row in parts[side] if ranks[row] <= latest]
+        if past:
+            what = f'older than rows that the model learns from or is chosen by, though of a newer "{columns.group}"; dropped'
+            findings.append(_finding("time_past", train, past, f"{what} from {side}"))
+            parts[side] = sorted(set(parts[side]) - set(past))
+        latest = max((ranks[row] for row in parts[side]), default=latest)
+    return findings
 
 
 def _leave_out_copies(train: Table, columns: Columns, target: Target, parts: dict[str, list[int]]) -> list[Finding]:
