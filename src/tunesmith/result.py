@@ -41,7 +41,7 @@ from tunesmith.evaluation.report import (
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
 from tunesmith.evaluation.verdict import SCRATCH, Verdict, judge
-from tunesmith.evaluation.wording import cut_answers, figures, metric_title
+from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of
 from tunesmith.evidence.base import Course, Measured, Subject
 from tunesmith.evidence.folds import over_folds
 from tunesmith.evidence.gathering import gather
@@ -149,7 +149,8 @@ def measure_result(
     report = build_report(outcome)
     write_report(report, run)
     yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained), *beside))
-    yield Note("result", (*result_lines(report)[2:], *_of_a_sample(scores, len(found))), result_table(report))
+    beneath = (*_of_a_sample(scores, len(found)), *_of_one_fold(subject))
+    yield Note("result", (*result_lines(report)[2:], *beneath), result_table(report))
     yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)))
 
 
@@ -224,6 +225,16 @@ def _unchanged(built: Built, recipe: Recipe, steps: int, best: int | None) -> st
     if steps == 0:
         return "no step was done"
     return "no later state was better on the validation rows than the one before the first step" if best == 0 else ""
+
+
+def _of_one_fold(subject: Subject) -> list[str]:
+    """That the table is not what the verdict is over."""
+    if subject.pooled is None:
+        return []
+    own, whole = (len(scores.columns["truth"]) for scores in (subject.test.scores, subject.pooled.scores))
+    return [
+        f"of the delivered model on its own {rows_of(own, 'test row')}; the verdict is over all {whole:,} rows of the folds"
+    ]
 
 
 def _of_a_sample(scores: Scores, rows: int) -> list[str]:

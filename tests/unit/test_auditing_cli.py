@@ -99,6 +99,15 @@ def test_json_is_an_object_a_line_with_the_same_findings(dirty: Path, capsys: py
     assert said[-1] == {"event": "summary", "findings": 5, "said": said[-1]["said"]}
 
 
+def test_fix_takes_off_spaces_around_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(text, f" {label} " if row in ("3", "8") else label, row) for text, label, row in good()]
+    path, out = write(tmp_path / "spaces.csv", rows), tmp_path / "fixed.csv"
+    assert audit(str(path), "--fix", str(out)) == 0
+    assert "2 rows with spaces around the label, taken off" in " ".join(capsys.readouterr().out.split())
+    with out.open(encoding="utf-8", newline="") as lines:
+        assert {row["label"] for row in csv.DictReader(lines)} == {"hot", "cold"}
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_fix_writes_the_rows_without_what_is_surely_of_no_use(
     dirty: Path, suffix: str, capsys: pytest.CaptureFixture[str]

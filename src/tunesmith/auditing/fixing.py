@@ -1,4 +1,4 @@
-"""Cleaned rows: what is surely of no use is left out, what is doubtful is marked, and nothing is changed."""
+"""Cleaned rows: what is surely of no use is left out, what is doubtful is marked, and labels lose the spaces around them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,11 @@ def fixed(raw: Mapping[str, Table], material: Material, examined: Iterable[Exami
         name: [raw[split].columns[name][place] if name in raw[split].columns else None for split, place in source]
         for name in names
     }
+    bared = _bare(columns, material.columns.parts or (material.columns.label,))
     dropped = sum(map(len, raw.values())) - len(material.rows)
     said = [
         f"{counted(len(kept))} of {sum(map(len, raw.values())):,} written, as they were",
+        f"{counted(bared)} with spaces around the label, taken off",
         f"{counted(dropped)} left out: without text or label, or also in validation or test",
         f"{counted(len(repeats))} left out that repeat the text and label of an earlier row",
     ]
@@ -58,6 +60,17 @@ def fixed(raw: Mapping[str, Table], material: Material, examined: Iterable[Exami
             columns[column] = found
             said.append(f'{counted(sum(map(bool, found)))} {what}: see the column "{column}"')
     return Fixed(columns, tuple(line for line in said if not line.startswith("0 rows")))
+
+
+def _bare(columns: dict[str, list[Any]], labels: Iterable[str]) -> int:
+    """Takes the spaces around labels off, as training does, so that other tools see the same classes; gives how many rows."""
+    changed: set[int] = set()
+    for name in labels:
+        for row, value in enumerate(columns.get(name, [])):
+            if isinstance(value, str) and value != value.strip():
+                columns[name][row] = value.strip()
+                changed.add(row)
+    return len(changed)
 
 
 def _rows_of(raw: Mapping[str, Table], material: Material) -> dict[Row, int]:

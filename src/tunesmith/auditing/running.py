@@ -47,7 +47,10 @@ def audited(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Back
     left = [f"{part.name.replace('_', ' ')} ({part.said})" for part in parts if part.applies and not part.done]
     built.unexamined = (f"not examined: {'; '.join(left)}",) if left else ()
     lines = [f"{item.message}{f'; {item.advice}' if item.advice else ''}" for item in built.audit]
-    yield Note("audit", (*(lines or ["nothing to report"]), *built.unexamined))
+    yield Note(
+        "audit",
+        (*(lines or ["nothing more to report" if prepared.findings else "nothing to report"]), *built.unexamined),
+    )
 
 
 def leaked(recipe: Recipe, prepared: Prepared, scores: Scores) -> list[Finding]:

@@ -48,6 +48,7 @@ from tunesmith.evaluation.wording import (
     with_interval,
 )
 
+FOLDS = "folds"  # the panel of the result over all of them
 MANY = 3  # metrics that fit beside each other with their intervals
 NEAR = 0.25  # a baseline further below the best is an arrow, so that the others can be told apart
 FOLD = 4  # likewise of a metric without bounds: of perplexities beyond so many times the best one is an arrow
@@ -65,12 +66,14 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _sections(report: Mapping[str, Any]) -> list[str]:
+    first = [name for name in (FOLDS,) if report["evidence"].get(name)]  # the verdict is over these
     return [
+        *(_panel(name, report) for name in first),
         _result(report),
         _shares(report),
         _learning(report),
         *(view(name).show(report[name], report["rows_tested"]) for name in report["views"]),
-        *(_panel(name, report) for name in PANELS if report["evidence"].get(name)),
+        *(_panel(name, report) for name in PANELS if report["evidence"].get(name) and name not in first),
         mistakes_section(report),
         data_section(report),
         settings_section(report),
@@ -112,12 +115,17 @@ def _result(report: Mapping[str, Any]) -> str:
     if report["gains"]:
         body += f"<h3>Gain over each baseline, on the same test rows</h3>{_gains(report)}"
     tested = report["rows_tested"]
-    lead = (
-        f"Measured on {rows_of(tested, 'test row')}. Lines and brackets are {share:g}\N{NO-BREAK SPACE}% intervals over "
-        f"test rows{drawn_in(report.get('groups_tested'))}; they say nothing of how another seed would have done. An arrow "
-        "points at what lies off the scale."
+    whole = report["evidence"].get(FOLDS)
+    alone = (
+        f", one fold of {len(whole['folds'])}: the verdict is over all {whole['rows']:,} rows, above" if whole else ""
     )
-    return section("result", "Result", text(lead), body + _metrics(report, own))
+    lead = (
+        f"Measured on {rows_of(tested, 'test row')}{alone}. Lines and brackets are {share:g}\N{NO-BREAK SPACE}% intervals "
+        f"over test rows{drawn_in(report.get('groups_tested'))}; they say nothing of how another seed would have done. An "
+        "arrow points at what lies off the scale."
+    )
+    title = "The delivered model, on its own test rows" if whole else "Result"
+    return section("result", title, text(lead), body + _metrics(report, own))
 
 
 def _bounds(marks: list[tuple[str, Interval]]) -> tuple[float, float]:
