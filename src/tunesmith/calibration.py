@@ -58,6 +58,10 @@ class Calibration:
         all of them together where surer rows are not less often right. The first threshold tested is one that twice
         `fewest` rows pass, so that it may forgive a mistake; `fewest` where that is over a quarter of all.
         """
+        return self._tested(precision)[0]
+
+    def _tested(self, precision: float) -> tuple[Step | None, Step | None]:
+        """The last threshold that passed, and the one that failed; None where there is none."""
         from scipy.stats import binom
 
         found, fewest = None, self.fewest(precision)
@@ -66,9 +70,9 @@ class Calibration:
             if step.rows < first:
                 continue
             if binom.sf(step.right - 1, step.rows, precision) > 1 - self.confidence:
-                break
+                return found, step
             found = step
-        return found
+        return found, None
 
     def fewest(self, precision: float) -> int:
         """Answered validation rows that it takes at least to prove a threshold, all of them right."""
@@ -79,7 +83,13 @@ class Calibration:
         fewest = self.fewest(precision)
         if fewest > self.rows:
             return f"it takes {fewest:,} validation rows even if all are right, and there were {self.rows:,}"
-        return f"on its {self.rows:,} validation rows too many of the surest answers are wrong for that"
+        _, failed = self._tested(precision)
+        if failed is None:
+            return f"too few of its {self.rows:,} validation rows have a probability of their own"
+        return (
+            f"{failed.rows - failed.right:,} of the {failed.rows:,} surest of its {self.rows:,} validation rows are wrong, "
+            "which is too many for that; look whether their labels are right"
+        )
 
     def highest(self) -> tuple[float, Step] | None:
         """The highest precision in whole percent that a threshold is proven for, with the lowest such threshold."""

@@ -299,6 +299,15 @@ def test_a_threshold_passes_the_exact_test_and_the_first_failure_ends_it() -> No
     assert late.threshold(0.95) == (0.8, 150, 149), "of many rows the first test is one that forgives a mistake"
 
 
+def test_where_nothing_is_proven_the_wrong_ones_among_the_surest_are_counted() -> None:
+    right = np.ones(120, dtype=bool)
+    right[[3, 5]] = False
+    known = Calibration(120, steps=steps(np.linspace(0.99, 0.5, 120), right))
+    assert known.threshold(0.9) is None
+    failed = next(step for step in known.steps if step.rows >= known.fewest(0.9))
+    assert known.unproven(0.9).startswith(f"2 of the {failed.rows} surest of its 120 validation rows are wrong")
+
+
 def test_steps_count_rows_strictly_above_their_threshold() -> None:
     sure = np.array([1.0] * 30 + [0.9] * 40 + list(np.linspace(0.5, 0.8, 30)))
     right = np.array([True] * 70 + [False] * 30)
