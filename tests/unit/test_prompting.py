@@ -197,8 +197,10 @@ def _table(path: Path, count: int = 120, pair: bool = False, several: bool = Fal
     return path
 
 
-def _run(model: Path, data: Path, out: Path, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    list(start(recipe_for(model, data, "head", {**WITH, **(more or {})}), out).events())
+def _run(
+    model: Path, data: Path, out: Path, more: dict[str, Any] | None = None, method: str = "head"
+) -> dict[str, Any]:
+    list(start(recipe_for(model, data, method, {**WITH, **(more or {})}), out).events())
     found = json.loads((out / "report.json").read_text())["baselines"]
     return {item["name"]: item for item in found}
 
@@ -266,14 +268,69 @@ def test_a_base_without_a_head_is_not_asked_and_nothing_is_said(
     assert "asked in words" not in _said(tmp_path / "run")
 
 
+def test_what_prompts_share_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.models import likelihood
+
+    asked = []
+    monkeypatch.setattr(likelihood, "_shared", lambda prompts: asked.append(len(prompts)) or 1)
+    assert tokens_read([[5, place, 7] for place in range(50)], [[1], [2, 3]]) == 1 + 50 * 3
+    assert asked == [50], "once, and not once a prompt"
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize(("method", "epochs"), [("head", 9), ("full", 1), ("full", 9)])
+def test_it_reads_a_tenth_of_what_training_reads_at_most(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, method: str, epochs: int
+) -> None:
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder(family), tmp_path / "base"), _table(tmp_path / "rows.csv", 700)
+    monkeypatch.setattr(prompting, "CPU_WORK", 1.0)
+    rooms, afford = list[int](), prompting._affordable
+    monkeypatch.setattr(prompting, "_affordable", lambda *given: (rooms.append(given[1]), afford(*given)))
+    run = tmp_path / "run"
+    rivals = _run(folder, data, run, {"training.epochs": epochs, "data.test": 0.05}, method)
+    (own,) = [split["rows"] for split in json.loads((run / "report.json").read_text())["data"]["splits"][:1]]
+    reads = 3 * epochs if method == "full" else 1
+    assert 3 * own * reads / 10 < rooms[0] < 20 * own * reads / 10, "rows of 3 to 20 tokens"
+    assert (PROMPT in rivals) == (epochs * (method == "full") == 9), _said(run)
+    assert ("where a rival may read" in _said(run)) == (PROMPT not in rivals)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_one_that_reads_too_much_is_refused_before_texts_are_tokenised(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder(family), tmp_path / "base"), _table(tmp_path / "rows.csv")
+    made = list[str]()
+    for name in ("prompts_of", "masked_of"):
+        whole = getattr(prompting, name)
+        monkeypatch.setattr(prompting, name, lambda *given, whole=whole: (made.append("texts"), whole(*given))[1])
+    assert PROMPT in _run(folder, data, tmp_path / "read")
+    assert made, "the control"
+    made.clear()
+    monkeypatch.setattr(prompting, "CPU_WORK", 1.0)
+    assert PROMPT not in _run(folder, data, tmp_path / "dear")
+    assert not made and "tokens to read or more" in _said(tmp_path / "dear")
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_bound_before_tokenising_is_no_more_than_what_is_read(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, pair: bool
+) -> None:
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder(family), tmp_path / "base"), _table(tmp_path / "rows.csv", pair=pair)
+    told = list[int]()
+    monkeypatch.setattr(prompting, "_affordable", lambda tokens, *given: told.append(tokens))
+    assert PROMPT in _run(folder, data, tmp_path / "run", {"data.pair": "other"} if pair else {})
+    assert told[0] <= told[1]
+    assert told[0] > 120, "and says more than how many rows there are"
+
+
 def test_why_a_base_is_not_asked(model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "base").mkdir()
     folder, data = with_head(model_folder("llama"), tmp_path / "base"), _table(tmp_path / "rows.csv", 700)
-    monkeypatch.setattr(prompting, "CPU_WORK", 1.0)
-    assert PROMPT in _run(folder, data, tmp_path / "read", {"data.test": 0.05}), "no more than the training rows"
-    assert PROMPT not in _run(folder, data, tmp_path / "dear", {"data.test": 0.5})
-    assert "tokens to read, where the training rows" in _said(tmp_path / "dear")
-    monkeypatch.undo()
     monkeypatch.setattr(prompting, "MEMORY_SHARE", 0.0)
     assert PROMPT not in _run(folder, data, tmp_path / "large")
     assert "GB of memory" in _said(tmp_path / "large")

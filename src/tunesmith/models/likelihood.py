@@ -35,10 +35,16 @@ class _Tree(NamedTuple):
 def tokens_read(prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]], kept: bool = True) -> int:
     """Tokens that `ending_likelihoods` reads, all in all."""
     starts = _tree(endings).starts
-    after = sum(len(start) for start in starts)
+    after = sum(map(len, starts))
     if kept:
-        return _shared(prompts) + sum(len(prompt) - _shared(prompts) + after for prompt in prompts)
+        shared = _shared(prompts)
+        return shared + sum(len(prompt) - shared + after for prompt in prompts)
     return sum(max(1, len(starts)) * len(prompt) + after for prompt in prompts)
+
+
+def tokens_after(endings: Sequence[Sequence[int]]) -> int:
+    """Tokens that `ending_likelihoods` reads after each prompt, at the least."""
+    return sum(map(len, _tree(endings).starts))
 
 
 def ending_likelihoods(
