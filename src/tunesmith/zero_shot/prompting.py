@@ -12,13 +12,13 @@ from tunesmith.data.stored import measures
 from tunesmith.errors import ModelError
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, PROMPT
-from tunesmith.memory import free_memory
 from tunesmith.models.resolve import kind_of
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.seeds import seed_of
 from tunesmith.tasks._classes import ClassTask
 from tunesmith.tasks.few_shot import spoken_name
 from tunesmith.tasks.multilabel import Multilabel
+from tunesmith.zero_shot.common import check_room, scored, unspoken
 from tunesmith.zero_shot.questions import content_free, endings_of, masked_of, names_at_masks, prompts_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ CPU_WORK, GPU_WORK = (
     7.5e10,
     1e15,
 )  # floating-point operations it may take anyway: some five seconds of a CPU core, or a GPU
-MEMORY_SHARE = 0.5  # of the free memory that the base, read once more, may take
 TRIED = 3  # prompts and endings by which is seen whether kept keys and values tell the same
 USUAL = 100  # training texts, without their labels, by which is seen what the base says whatever it reads
 
@@ -68,7 +67,7 @@ def prompted(
     several = isinstance(task, Multilabel)
     begun = time.perf_counter()
     try:
-        _check_room(backbone)
+        check_room(backbone)
         network = _language_model(backbone, kind, seed_of(seed, "asked"))
         if network is None:
             return None, ""
@@ -80,10 +79,8 @@ def prompted(
         return None, f"the base is not asked in words: {'; '.join(error.problems)}"
     evidence, tested = (informed if several else calibrated)(likely).tolist(), len(prepared.splits.test)
     found = task.predictions(evidence[-tested:], range(tested), labels)
-    if several:
-        held = task.predictions(evidence[:-tested], range(len(evidence) - tested), labels)
-        labels = task.settle(held, prepared.truth("validation"), labels)
-    scores = task.score(task.restate(found, labels), prepared.truth("test"), labels)
+    held = task.predictions(evidence[:-tested], range(len(evidence) - tested), labels) if several else None
+    scores = scored(prepared, labels, found, held)
     return Baseline(PROMPT, PHRASES[PROMPT], scores, time.perf_counter() - begun), ""
 
 
@@ -117,18 +114,10 @@ def _mean(likely: Tensor) -> Tensor:
     return likely.logsumexp(0) - math.log(len(likely))
 
 
-def _check_room(backbone: Backbone) -> None:
-    """Raises ModelError where the base, read once more, would take too much of this machine's memory."""
-    needed, free = 4 * sum(value.numel() for value in backbone.module.parameters()), free_memory()
-    if needed > MEMORY_SHARE * free:
-        raise ModelError(f"read once more it takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free")
-
-
 def _check(prepared: Prepared, several: bool) -> None:
     """Raises ModelError where the question cannot be put."""
-    strange = [name for name in prepared.labels.names if not spoken_name(name)]
-    if strange:
-        raise ModelError(f'not all labels are words, such as "{strange[0]}"')
+    if why := unspoken(prepared.labels.names):
+        raise ModelError(why)
     if several and len(prepared.splits.validation) == 0:
         raise ModelError("there are no validation rows to settle thresholds on")
 
