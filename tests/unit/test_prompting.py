@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from families import DECODERS_WITH_HEADS, ENCODERS_WITH_HEADS, with_head
 from shortruns import HINTS, recipe_for, rows
 from tunesmith.errors import ModelError
-from tunesmith.evaluation.verdict import CHEAPER, OF_BASE, PHRASES, PROMPT
+from tunesmith.evaluation.verdict import CHEAPER, OF_BASE, PHRASES, PROMPT, ZERO_SHOT
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.language import causal_network, masked_network
 from tunesmith.models.likelihood import (
@@ -31,7 +31,7 @@ from tunesmith.models.likelihood import (
 )
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import start
-from tunesmith.zero_shot import prompting, questions
+from tunesmith.zero_shot import common, prompting, questions
 from tunesmith.zero_shot.prompting import Likely, calibrated, informed
 
 Folder = Callable[[str], Path]
@@ -120,6 +120,12 @@ def test_what_prompts_share_is_counted_once(prompts: list[list[int]]) -> None:
     assert len(longer) > 1 or any(len(prompt) == shared + 1 for prompt in prompts), "and no more could be"
     assert tokens_read(prompts, [[1], [2]]) == shared + sum(len(prompt) - shared for prompt in prompts)
     assert tokens_read(prompts, [[1, 2], [3, 4]], kept=False) == sum(2 * len(prompt) + 2 for prompt in prompts)
+
+
+def test_what_it_costs_is_told_truly_of_several_labels_too() -> None:
+    """Whose thresholds are settled on labelled validation rows."""
+    for rival in (PROMPT, ZERO_SHOT):
+        assert "labelled" not in CHEAPER[rival] and CHEAPER[rival].endswith("without any training")
 
 
 def test_what_is_likely_anyway_is_taken_out() -> None:
@@ -331,9 +337,14 @@ def test_the_bound_before_tokenising_is_no_more_than_what_is_read(
 def test_why_a_base_is_not_asked(model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "base").mkdir()
     folder, data = with_head(model_folder("llama"), tmp_path / "base"), _table(tmp_path / "rows.csv", 700)
-    monkeypatch.setattr(prompting, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(common, "MEMORY_SHARE", 0.0)
     assert PROMPT not in _run(folder, data, tmp_path / "large")
     assert "GB of memory" in _said(tmp_path / "large")
+    (told,) = json.loads((tmp_path / "large" / "report.json").read_text())["uncompared"][
+        1:
+    ]  # the first: of its vectors
+    assert told.startswith("the base is not asked in words: read once more") and told in _said(tmp_path / "large")
+    assert told.removeprefix("the base") in (tmp_path / "large" / "report.html").read_text()
     monkeypatch.undo()
     numbered = tmp_path / "numbered.csv"
     numbered.write_text(data.read_text().replace("bank_card", "class 7"))

@@ -28,6 +28,7 @@ from tunesmith.evaluation.sections import (
     data_section,
     head_row,
     mistakes_section,
+    notes,
     reproduce_section,
     row_head,
     section,
@@ -119,7 +120,7 @@ def _result(report: Mapping[str, Any]) -> str:
         f"test rows{drawn_in(report.get('groups_tested'))}; they say nothing of how another seed would have done. An arrow "
         "points at what lies off the scale."
     )
-    return section("result", "Result", text(lead), body + _metrics(report, own))
+    return section("result", "Result", text(lead), body + _metrics(report, own) + notes(report.get("uncompared", ())))
 
 
 def _bounds(marks: list[tuple[str, Interval]]) -> tuple[float, float]:

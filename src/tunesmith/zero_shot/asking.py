@@ -42,6 +42,7 @@ def ask_base(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Bac
             rival, why = None, f"{what}: could not be measured ({type(error).__name__}: {first}); please report it"
         built.base = built.base if rival is None else (*built.base, rival)
         said += [why] if why else []
+    built.uncompared = (*built.uncompared, *said)
     if said:
         yield Note("base", tuple(said))
 
