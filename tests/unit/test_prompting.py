@@ -367,6 +367,83 @@ def test_one_that_fails_costs_the_run_nothing_else(
     assert "the base asked in words: could not be measured (KeyError" in _said(tmp_path / "run")
 
 
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 32}
+JAMBA = {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False, "num_experts": 2}
+
+
+def _as_network(family: str, own: dict[str, Any]) -> Any:
+    """As much of a network as is asked, of any of transformers' families."""
+    from types import SimpleNamespace
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.for_model(family, **{**sizes, **own})
+        whole = transformers.AutoModelForCausalLM.from_config(config).eval()
+    layout = SimpleNamespace(blocks=("one", "two"), width=32)
+    return SimpleNamespace(
+        body=whole.base_model,
+        sample=next(whole.parameters()),
+        layout=layout,
+        vocabulary=64,
+        project=whole.get_output_embeddings(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "own", "keeps"),
+    [
+        ("mistral", HEADS, True),
+        ("mamba", {"state_size": 4}, False),
+        ("openai-gpt", {"n_embd": 32, "n_layer": 2, "n_head": 4}, False),
+        ("jamba", {**HEADS, **JAMBA, "mamba_d_state": 4}, False),
+    ],
+)
+def test_families_that_keep_nothing_are_known_by_what_they_give(family: str, own: dict[str, Any], keeps: bool) -> None:
+    prompts = [[5, 9, 4, *range(20, 20 + count)] for count in (2, 7)]
+    assert keeps_exactly(_as_network(family, own), prompts, [[7], [7, 8], [11, 12, 13]]) == keeps
+
+
+def test_a_window_that_only_long_prompts_leave_is_tried_by_the_longest(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import likelihood
+
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder("llama"), tmp_path / "base"), _table(tmp_path / "rows.csv")
+    tried, exactly = list[list[int]](), likelihood.keeps_exactly
+    read = list[int]()
+
+    def watched(network: Any, prompts: Any, endings: Any) -> bool:
+        tried.append(sorted(map(len, prompts)))
+        return exactly(network, prompts, endings)
+
+    whole = likelihood.ending_likelihoods
+    monkeypatch.setattr(likelihood, "keeps_exactly", watched)
+    monkeypatch.setattr(
+        likelihood,
+        "ending_likelihoods",
+        lambda network, prompts, *more: (read.extend(map(len, prompts)), whole(network, prompts, *more))[1],
+    )
+    _run(folder, data, tmp_path / "run")
+    assert tried == [[min(read), max(read)]]
+
+
+@pytest.mark.parametrize("error", [KeyError, RuntimeError, TypeError, ValueError])
+def test_a_bug_is_not_taken_for_a_family_that_keeps_nothing(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    from tunesmith.models import likelihood
+
+    def broken(self: Any, ids: Any, past: Any) -> Any:
+        raise error("a bug")
+
+    network = causal_network(load_backbone(resolve(str(with_head(model_folder("llama"), tmp_path)))), 0)
+    monkeypatch.setattr(likelihood._Kept, "_run", broken)
+    with pytest.raises(error, match="a bug"):
+        keeps_exactly(network, [[5, 9], [5, 7]], [[7]])
+
+
 def test_a_family_whose_cache_is_another_is_read_anew(
     model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -377,7 +454,7 @@ def test_a_family_whose_cache_is_another_is_read_anew(
     usual = _run(folder, data, tmp_path / "kept")[PROMPT]
 
     def broken(self: Any, ids: Any, past: Any) -> Any:
-        raise TypeError("no past_key_values")
+        raise likelihood.NotKept
 
     monkeypatch.setattr(likelihood._Kept, "_run", broken)
     assert _run(folder, data, tmp_path / "anew")[PROMPT]["metrics"] == usual["metrics"]

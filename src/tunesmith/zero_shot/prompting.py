@@ -36,7 +36,7 @@ CPU_WORK, GPU_WORK = (
     7.5e10,
     1e15,
 )  # floating-point operations it may take anyway: some five seconds of a CPU core, or a GPU
-TRIED = 3  # prompts and endings by which is seen whether kept keys and values tell the same
+TRIED = 3  # endings by which is seen, with two prompts, whether kept keys and values tell the same
 USUAL = 100  # training texts, without their labels, by which is seen what the base says whatever it reads
 
 
@@ -199,7 +199,8 @@ def _endings(
     asked = prompts_of(network.text, texts, names, limit)
     _affordable(tokens_read(asked.prompts, asked.endings), room, len(texts), len(names))
     longest = sorted(asked.endings, key=len)[-TRIED:]
-    kept = keeps_exactly(network, asked.prompts[:TRIED], longest)
+    by_length = sorted(asked.prompts, key=len)  # what is kept may be another beyond so many tokens: sliding windows
+    kept = keeps_exactly(network, [by_length[0], by_length[-1]], longest)
     _affordable(tokens_read(asked.prompts, asked.endings, kept), room, len(texts), len(names))
     put_beside(network, device)
     return ending_likelihoods(network, asked.prompts, asked.endings, kept)
