@@ -80,6 +80,7 @@ class Built:
     base: tuple[
         Baseline, ...
     ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
+    uncompared: tuple[str, ...] = ()  # why rivals that could be expected are missing
     audit: Sequence[Finding] = ()  # what was found of the rows before training
     unexamined: tuple[str, ...] = ()  # what was not looked at, and why
     frozen: Frozen | None = None  # the features that the head was fitted on

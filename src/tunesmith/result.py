@@ -131,6 +131,7 @@ def measure_result(
         places=[prepared.splits.test.place(row) for row in range(len(found))],
         comparison=comparison,
         baselines=baselines,
+        uncompared=built.uncompared,
         verdict=verdict,
         cost=cost,
         opens=opens,

@@ -76,6 +76,7 @@ def report_unmeasured(
         "lower": [] if held is None else sorted(held.scores.lower),
         "metrics": {},
         "baselines": [],
+        "uncompared": [],
         "verdict": asdict(Verdict(None, SAID, lead=SAID)),
         "cost": asdict(cost),
         "curves": {

@@ -83,6 +83,7 @@ def fit_probe(
         near, unsearched = neighbours(prepared, features, splits, recipe.seed)
         built.base = (*built.base, *(rival for rival in (near, named) if rival is not None))
         unmeasured = [line for line in (unsearched, why) if line]
+        built.uncompared = (*built.uncompared, *unmeasured)
     if not recipe.evaluation.quick:
         built.frozen = Frozen(features, splits, strength)
     said = f"head fitted on frozen features in {seconds:.1f} s: penalty C = {fitted.best.strength:g}, {fitted.why}"

@@ -182,6 +182,48 @@ def test_a_head_whose_weights_are_not_there_is_told(model_folder: Folder, tmp_pa
     assert "own head is not compared with" in _said(tmp_path / "run")
 
 
+def test_a_base_too_large_to_be_read_once_more_is_not(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.zero_shot import common
+
+    (tmp_path / "base").mkdir()
+    names = tuple(sorted(HINTS))
+    base = with_head(model_folder("bert"), tmp_path / "base", "AutoModelForSequenceClassification", names)
+    data = _table(tmp_path / "rows.csv", lambda text, kind, place: kind)
+    monkeypatch.setattr(common, "MEMORY_SHARE", 0.0)
+    assert OWN_HEAD not in _rivals(_run(base, data, tmp_path / "run", method="head"))
+    assert "the base's own head is not compared with: read once more it takes" in _said(tmp_path / "run")
+    assert "own head is not compared with: read once more it takes" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_validation_row_of_which_it_says_nothing_finite_is_named_by_its_own_place(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import loading
+    from tunesmith.preparing import prepare
+
+    (tmp_path / "base").mkdir()
+    names = tuple(sorted(HINTS))
+    base = with_head(model_folder("bert"), tmp_path / "base", "AutoModelForSequenceClassification", names)
+    data = _table(tmp_path / "rows.csv", lambda text, kind, place: kind)
+    whole = loading.load_network
+
+    def broken(folder: Path) -> Any:
+        network, card = whole(folder)
+        if folder == base:  # and not the model that the run delivers
+            network.last.weight.data.fill_(float("nan"))
+        return network, card
+
+    monkeypatch.setattr(loading, "load_network", broken)
+    more = {"data.validation": 0.2, "data.test": 0.1}
+    rows_of = prepare(recipe_for(base, data, "head", {**WITH, **more})).splits
+    assert OWN_HEAD not in _rivals(_run(base, data, tmp_path / "run", more, "head"))
+    count = len(rows_of.validation)
+    assert count > len(rows_of.test), "more than could be looked up among test rows"
+    assert f"not finite for {count} of {count} rows: {rows_of.validation.place(0)}, " in _said(tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{", '{"id2label": {"a": "b"}, "architectures": ["XForTokenClassification"]}']
 )

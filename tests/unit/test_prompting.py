@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from families import DECODERS_WITH_HEADS, ENCODERS_WITH_HEADS, with_head
 from shortruns import HINTS, recipe_for, rows
 from tunesmith.errors import ModelError
-from tunesmith.evaluation.verdict import CHEAPER, OF_BASE, PHRASES, PROMPT
+from tunesmith.evaluation.verdict import CHEAPER, OF_BASE, PHRASES, PROMPT, ZERO_SHOT
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.language import causal_network, masked_network
 from tunesmith.models.likelihood import (
@@ -31,7 +31,7 @@ from tunesmith.models.likelihood import (
 )
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import start
-from tunesmith.zero_shot import prompting, questions
+from tunesmith.zero_shot import common, prompting, questions
 from tunesmith.zero_shot.prompting import Likely, calibrated, informed
 
 Folder = Callable[[str], Path]
@@ -122,6 +122,12 @@ def test_what_prompts_share_is_counted_once(prompts: list[list[int]]) -> None:
     assert tokens_read(prompts, [[1, 2], [3, 4]], kept=False) == sum(2 * len(prompt) + 2 for prompt in prompts)
 
 
+def test_what_it_costs_is_told_truly_of_several_labels_too() -> None:
+    """Whose thresholds are settled on labelled validation rows."""
+    for rival in (PROMPT, ZERO_SHOT):
+        assert "labelled" not in CHEAPER[rival] and CHEAPER[rival].endswith("without any training")
+
+
 def test_what_is_likely_anyway_is_taken_out() -> None:
     draw = np.random.default_rng(0)
     asked, usual, free = (torch.tensor(draw.normal(size=(count, 4)) * 5 - 20) for count in (6, 30, 3))
@@ -197,8 +203,10 @@ def _table(path: Path, count: int = 120, pair: bool = False, several: bool = Fal
     return path
 
 
-def _run(model: Path, data: Path, out: Path, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    list(start(recipe_for(model, data, "head", {**WITH, **(more or {})}), out).events())
+def _run(
+    model: Path, data: Path, out: Path, more: dict[str, Any] | None = None, method: str = "head"
+) -> dict[str, Any]:
+    list(start(recipe_for(model, data, method, {**WITH, **(more or {})}), out).events())
     found = json.loads((out / "report.json").read_text())["baselines"]
     return {item["name"]: item for item in found}
 
@@ -266,17 +274,77 @@ def test_a_base_without_a_head_is_not_asked_and_nothing_is_said(
     assert "asked in words" not in _said(tmp_path / "run")
 
 
+def test_what_prompts_share_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.models import likelihood
+
+    asked = []
+    monkeypatch.setattr(likelihood, "_shared", lambda prompts: asked.append(len(prompts)) or 1)
+    assert tokens_read([[5, place, 7] for place in range(50)], [[1], [2, 3]]) == 1 + 50 * 3
+    assert asked == [50], "once, and not once a prompt"
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize(("method", "epochs"), [("head", 9), ("full", 1), ("full", 9)])
+def test_it_reads_a_tenth_of_what_training_reads_at_most(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, method: str, epochs: int
+) -> None:
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder(family), tmp_path / "base"), _table(tmp_path / "rows.csv", 700)
+    monkeypatch.setattr(prompting, "CPU_WORK", 1.0)
+    rooms, afford = list[int](), prompting._affordable
+    monkeypatch.setattr(prompting, "_affordable", lambda *given: (rooms.append(given[1]), afford(*given)))
+    run = tmp_path / "run"
+    rivals = _run(folder, data, run, {"training.epochs": epochs, "data.test": 0.05}, method)
+    (own,) = [split["rows"] for split in json.loads((run / "report.json").read_text())["data"]["splits"][:1]]
+    reads = 3 * epochs if method == "full" else 1
+    assert 3 * own * reads / 10 < rooms[0] < 20 * own * reads / 10, "rows of 3 to 20 tokens"
+    assert (PROMPT in rivals) == (epochs * (method == "full") == 9), _said(run)
+    assert ("where a rival may read" in _said(run)) == (PROMPT not in rivals)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_one_that_reads_too_much_is_refused_before_texts_are_tokenised(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder(family), tmp_path / "base"), _table(tmp_path / "rows.csv")
+    made = list[str]()
+    for name in ("prompts_of", "masked_of"):
+        whole = getattr(prompting, name)
+        monkeypatch.setattr(prompting, name, lambda *given, whole=whole: (made.append("texts"), whole(*given))[1])
+    assert PROMPT in _run(folder, data, tmp_path / "read")
+    assert made, "the control"
+    made.clear()
+    monkeypatch.setattr(prompting, "CPU_WORK", 1.0)
+    assert PROMPT not in _run(folder, data, tmp_path / "dear")
+    assert not made and "tokens to read or more" in _said(tmp_path / "dear")
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_bound_before_tokenising_is_no_more_than_what_is_read(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, pair: bool
+) -> None:
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder(family), tmp_path / "base"), _table(tmp_path / "rows.csv", pair=pair)
+    told = list[int]()
+    monkeypatch.setattr(prompting, "_affordable", lambda tokens, *given: told.append(tokens))
+    assert PROMPT in _run(folder, data, tmp_path / "run", {"data.pair": "other"} if pair else {})
+    assert told[0] <= told[1]
+    assert told[0] > 120, "and says more than how many rows there are"
+
+
 def test_why_a_base_is_not_asked(model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "base").mkdir()
     folder, data = with_head(model_folder("llama"), tmp_path / "base"), _table(tmp_path / "rows.csv", 700)
-    monkeypatch.setattr(prompting, "CPU_WORK", 1.0)
-    assert PROMPT in _run(folder, data, tmp_path / "read", {"data.test": 0.05}), "no more than the training rows"
-    assert PROMPT not in _run(folder, data, tmp_path / "dear", {"data.test": 0.5})
-    assert "tokens to read, where the training rows" in _said(tmp_path / "dear")
-    monkeypatch.undo()
-    monkeypatch.setattr(prompting, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(common, "MEMORY_SHARE", 0.0)
     assert PROMPT not in _run(folder, data, tmp_path / "large")
     assert "GB of memory" in _said(tmp_path / "large")
+    (told,) = json.loads((tmp_path / "large" / "report.json").read_text())["uncompared"][
+        1:
+    ]  # the first: of its vectors
+    assert told.startswith("the base is not asked in words: read once more") and told in _said(tmp_path / "large")
+    assert told.removeprefix("the base") in (tmp_path / "large" / "report.html").read_text()
     monkeypatch.undo()
     numbered = tmp_path / "numbered.csv"
     numbered.write_text(data.read_text().replace("bank_card", "class 7"))
@@ -299,6 +367,83 @@ def test_one_that_fails_costs_the_run_nothing_else(
     assert "the base asked in words: could not be measured (KeyError" in _said(tmp_path / "run")
 
 
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 32}
+JAMBA = {"attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False, "num_experts": 2}
+
+
+def _as_network(family: str, own: dict[str, Any]) -> Any:
+    """As much of a network as is asked, of any of transformers' families."""
+    from types import SimpleNamespace
+
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = transformers.AutoConfig.for_model(family, **{**sizes, **own})
+        whole = transformers.AutoModelForCausalLM.from_config(config).eval()
+    layout = SimpleNamespace(blocks=("one", "two"), width=32)
+    return SimpleNamespace(
+        body=whole.base_model,
+        sample=next(whole.parameters()),
+        layout=layout,
+        vocabulary=64,
+        project=whole.get_output_embeddings(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "own", "keeps"),
+    [
+        ("mistral", HEADS, True),
+        ("mamba", {"state_size": 4}, False),
+        ("openai-gpt", {"n_embd": 32, "n_layer": 2, "n_head": 4}, False),
+        ("jamba", {**HEADS, **JAMBA, "mamba_d_state": 4}, False),
+    ],
+)
+def test_families_that_keep_nothing_are_known_by_what_they_give(family: str, own: dict[str, Any], keeps: bool) -> None:
+    prompts = [[5, 9, 4, *range(20, 20 + count)] for count in (2, 7)]
+    assert keeps_exactly(_as_network(family, own), prompts, [[7], [7, 8], [11, 12, 13]]) == keeps
+
+
+def test_a_window_that_only_long_prompts_leave_is_tried_by_the_longest(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import likelihood
+
+    (tmp_path / "base").mkdir()
+    folder, data = with_head(model_folder("llama"), tmp_path / "base"), _table(tmp_path / "rows.csv")
+    tried, exactly = list[list[int]](), likelihood.keeps_exactly
+    read = list[int]()
+
+    def watched(network: Any, prompts: Any, endings: Any) -> bool:
+        tried.append(sorted(map(len, prompts)))
+        return exactly(network, prompts, endings)
+
+    whole = likelihood.ending_likelihoods
+    monkeypatch.setattr(likelihood, "keeps_exactly", watched)
+    monkeypatch.setattr(
+        likelihood,
+        "ending_likelihoods",
+        lambda network, prompts, *more: (read.extend(map(len, prompts)), whole(network, prompts, *more))[1],
+    )
+    _run(folder, data, tmp_path / "run")
+    assert tried == [[min(read), max(read)]]
+
+
+@pytest.mark.parametrize("error", [KeyError, RuntimeError, TypeError, ValueError])
+def test_a_bug_is_not_taken_for_a_family_that_keeps_nothing(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    from tunesmith.models import likelihood
+
+    def broken(self: Any, ids: Any, past: Any) -> Any:
+        raise error("a bug")
+
+    network = causal_network(load_backbone(resolve(str(with_head(model_folder("llama"), tmp_path)))), 0)
+    monkeypatch.setattr(likelihood._Kept, "_run", broken)
+    with pytest.raises(error, match="a bug"):
+        keeps_exactly(network, [[5, 9], [5, 7]], [[7]])
+
+
 def test_a_family_whose_cache_is_another_is_read_anew(
     model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,7 +454,7 @@ def test_a_family_whose_cache_is_another_is_read_anew(
     usual = _run(folder, data, tmp_path / "kept")[PROMPT]
 
     def broken(self: Any, ids: Any, past: Any) -> Any:
-        raise TypeError("no past_key_values")
+        raise likelihood.NotKept
 
     monkeypatch.setattr(likelihood._Kept, "_run", broken)
     assert _run(folder, data, tmp_path / "anew")[PROMPT]["metrics"] == usual["metrics"]

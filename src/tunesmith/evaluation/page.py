@@ -28,6 +28,7 @@ from tunesmith.evaluation.sections import (
     data_section,
     head_row,
     mistakes_section,
+    notes,
     reproduce_section,
     row_head,
     section,
@@ -125,7 +126,7 @@ def _result(report: Mapping[str, Any]) -> str:
         "arrow points at what lies off the scale."
     )
     title = "The delivered model, on its own test rows" if whole else "Result"
-    return section("result", title, text(lead), body + _metrics(report, own))
+    return section("result", title, text(lead), body + _metrics(report, own) + notes(report["uncompared"]))
 
 
 def _bounds(marks: list[tuple[str, Interval]]) -> tuple[float, float]:

@@ -92,6 +92,7 @@ class Outcome:
     derived: Sequence[Derived] = ()
     findings: Sequence[Finding] = ()
     unexamined: Sequence[str] = ()  # what the audit did not look at, and why
+    uncompared: Sequence[str] = ()  # why rivals that could be expected are missing
     losses: Sequence[LossPoint] = ()
     evaluations: Sequence[EvaluationPoint] = ()
     best_step: int | None = None  # of the checkpoint that was kept
@@ -138,6 +139,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "views": list(outcome.views),
         **{name: view(name).build(outcome.scores, outcome.labels) for name in outcome.views},
         "baselines": [_baseline(item, comparison) for item in outcome.baselines],
+        "uncompared": list(outcome.uncompared),
         "gains": {name: asdict(interval) for name, interval in comparison.gains.items()},
         "tests": {name: asdict(test) for name, test in comparison.tests.items()},
         "verdict": asdict(outcome.verdict),

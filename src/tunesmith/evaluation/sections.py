@@ -114,8 +114,13 @@ def data_section(report: Mapping[str, Any]) -> str:
         f'<ul class="findings">{listed}</ul>' if listed else '<p class="note">The audit found nothing to report.</p>'
     )
     table = f"<table>{head_row('Part', '#Rows', 'How it came about')}<tbody>{splits}</tbody></table>"
-    left = "".join(f'<p class="note">{text(line[:1].upper() + line[1:])}.</p>' for line in report["data"]["unexamined"])
+    left = notes(report["data"]["unexamined"])
     return section("data", "Data", text(report["data"]["path"]), f"{table}<h3>Findings</h3>{found}{left}")
+
+
+def notes(lines: Sequence[str]) -> str:
+    """What was not done, and why, each as a sentence."""
+    return "".join(f'<p class="note">{text(line[:1].upper() + line[1:])}.</p>' for line in lines)
 
 
 def _finding(item: Mapping[str, Any]) -> str:

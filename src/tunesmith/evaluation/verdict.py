@@ -80,8 +80,8 @@ CHEAPER = {  # after "For now the cheaper choice is"
     BASE: "the base as it is, without any training",
     NEIGHBOURS: "to look up the most similar training rows with the untouched base and copy what they have, without any "
     "training",
-    ZERO_SHOT: "to take the label whose name the untouched base finds most similar, without any labelled rows",
-    PROMPT: "to ask the untouched base in words, without any labelled rows",
+    ZERO_SHOT: "to take the label whose name the untouched base finds most similar, without any training",
+    PROMPT: "to ask the untouched base in words, without any training",
     OWN_HEAD: "the base as it is, with the head that it came with",
     TFIDF: "TF-IDF with logistic regression, without a pretrained model",
     TFIDF_LABELS: "TF-IDF with logistic regression, without a pretrained model",

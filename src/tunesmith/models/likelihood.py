@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import Cache
 
 from tunesmith.models.language import CausalNetwork, MaskedNetwork
 from tunesmith.models.lazy_logits import lazy_fits
@@ -25,6 +26,10 @@ class Masked(NamedTuple):
     masks: tuple[int, ...]  # places of the tokens to be told
 
 
+class NotKept(Exception):
+    """A family keeps no keys and values, or none that can be copied for several rows."""
+
+
 class _Tree(NamedTuple):
     """What has to be read after a prompt so that every ending is told."""
 
@@ -35,10 +40,16 @@ class _Tree(NamedTuple):
 def tokens_read(prompts: Sequence[Sequence[int]], endings: Sequence[Sequence[int]], kept: bool = True) -> int:
     """Tokens that `ending_likelihoods` reads, all in all."""
     starts = _tree(endings).starts
-    after = sum(len(start) for start in starts)
+    after = sum(map(len, starts))
     if kept:
-        return _shared(prompts) + sum(len(prompt) - _shared(prompts) + after for prompt in prompts)
+        shared = _shared(prompts)
+        return shared + sum(len(prompt) - shared + after for prompt in prompts)
     return sum(max(1, len(starts)) * len(prompt) + after for prompt in prompts)
+
+
+def tokens_after(endings: Sequence[Sequence[int]]) -> int:
+    """Tokens that `ending_likelihoods` reads after each prompt, at the least."""
+    return sum(map(len, _tree(endings).starts))
 
 
 def ending_likelihoods(
@@ -48,7 +59,7 @@ def ending_likelihoods(
 
     kept: what all prompts begin with is read once, and each prompt once for all endings, by keeping keys and values; else
     each prompt is read again for every ending, which any decoder can do. The network is in evaluation mode. Raises
-    ValueError for an empty prompt or ending.
+    ValueError for an empty prompt or ending, and NotKept where `kept` is asked of a family that cannot.
     """
     if not all(len(item) > 0 for item in (*prompts, *endings)):
         raise ValueError("a prompt and an ending need a token each")
@@ -77,7 +88,7 @@ def keeps_exactly(network: CausalNetwork, prompts: Sequence[Sequence[int]], endi
     """Whether kept keys and values tell what reading everything again does: tried, since families differ."""
     try:
         one = ending_likelihoods(network, prompts, endings)
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, NotImplementedError):
+    except NotKept:
         return False
     other = ending_likelihoods(network, prompts, endings, kept=False)
     return bool((one - other).abs().max() <= CLOSE)
@@ -136,7 +147,7 @@ class _Kept:
         self._rows, self._length = ids.shape
         past = copy.deepcopy(self._first)
         if past is not None:
-            past.batch_repeat_interleave(self._rows)
+            _repeat(past, self._rows)
         given = self._run(ids[:, self._shared :], past)
         self._past = given.past_key_values
         return given.last_hidden_state[:, -1]
@@ -147,13 +158,23 @@ class _Kept:
         each = 2 * len(layout.blocks) * layout.width * self._network.sample.element_size() * self._length * self._rows
         for places in _parts(starts, self._rows, self._network.sample.device.type, max(1, KEPT_BYTES // max(1, each))):
             past = copy.deepcopy(self._past)
-            past.batch_repeat_interleave(len(places))
+            _repeat(past, len(places))
             ids = _padded([starts[place] for place in places]).to(self._network.sample.device)
             hidden = self._run(ids.repeat(self._rows, 1), past).last_hidden_state
             yield places, hidden.unflatten(0, (self._rows, len(places)))
 
     def _run(self, ids: Tensor, past: Any) -> Any:
-        return self._network.body(input_ids=ids, past_key_values=past, use_cache=True)
+        given = self._network.body(input_ids=ids, past_key_values=past, use_cache=True)
+        if not isinstance(given.get("past_key_values"), Cache):  # mamba and rwkv give a state of their own
+            raise NotKept
+        return given
+
+
+def _repeat(past: Cache, times: int) -> None:
+    try:
+        past.batch_repeat_interleave(times)
+    except AttributeError:  # of a layer that keeps a state and no keys, as half of jamba's
+        raise NotKept from None
 
 
 class _Anew:

@@ -15,6 +15,7 @@ from tunesmith.tasks.base import Prediction
 from tunesmith.tasks.few_shot import spoken_name
 from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.training.trunk import pooled_features
+from tunesmith.zero_shot.common import scored, unspoken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,11 +54,7 @@ def zero_shot(
         evidence = (1 + cosines) / 2 if isinstance(task, Multilabel) else torch.softmax(SHARPNESS * cosines, dim=1)
         return task.predictions(evidence.tolist(), range(len(evidence)), labels)
 
-    found = told("test")
-    if "validation" in features:
-        labels = task.settle(told("validation"), prepared.truth("validation"), labels)
-        found = task.restate(found, labels)
-    scores = task.score(found, prepared.truth("test"), labels)
+    scores = scored(prepared, labels, told("test"), told("validation") if "validation" in features else None)
     return Baseline(ZERO_SHOT, PHRASES[ZERO_SHOT], scores, time.perf_counter() - begun), ""
 
 
@@ -66,9 +63,8 @@ def _refused(prepared: Prepared, backbone: Backbone, features: Mapping[str, Tens
         return "the base is no sentence encoder, so that its vectors of texts and of names are not made to be compared"
     if prepared.columns.pair is not None:
         return "a row has two texts"
-    strange = [name for name in prepared.labels.names if not spoken_name(name)]
-    if strange:
-        return f'not all labels are words, such as "{strange[0]}"'
+    if why := unspoken(prepared.labels.names):
+        return why
     if isinstance(prepared.task, Multilabel) and "validation" not in features:
         return "there are no validation rows to settle thresholds on"
     return None

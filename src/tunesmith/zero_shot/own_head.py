@@ -21,6 +21,7 @@ from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.tasks.question_answering import QuestionAnswering
 from tunesmith.tasks.regression import Regression
 from tunesmith.tasks.token_classification import TokenClassification
+from tunesmith.zero_shot.common import check_room, scored
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,7 @@ def own_head(
             f'"{missed[0]}"'
         )
     try:
+        check_room(backbone)
         network, _ = load_network(backbone.source.folder)
     except TunesmithError as error:
         return None, f"the base's own head is not compared with: {error.problems[0]}"
@@ -64,13 +66,12 @@ def own_head(
     labels, on, pad = replace(prepared.labels, standardised=False), str(network.sample.device), backbone.processor.pad
 
     def told(split: str) -> list[Prediction]:
-        examples, place = encoded.examples[split], prepared.splits.test.place
+        examples, place = encoded.examples[split], prepared.table(split).place
         return infer(lambda batch: network(batch.inputs)[..., places], task, examples, labels, pad, on, place)[0]
 
-    if encoded.examples["validation"]:
-        labels = task.settle(told("validation"), prepared.truth("validation"), labels)
-    found = task.restate(task.answered(told("test"), encoded.examples["test"], network), labels)
-    scores = task.score(found, prepared.truth("test"), labels)
+    held = told("validation") if encoded.examples["validation"] else None
+    found = task.answered(told("test"), encoded.examples["test"], network)
+    scores = scored(prepared, labels, found, held)
     return Baseline(OWN_HEAD, PHRASES[OWN_HEAD], scores, time.perf_counter() - begun), ""
 
 

@@ -12,14 +12,14 @@ from tunesmith.data.stored import measures
 from tunesmith.errors import ModelError
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.verdict import PHRASES, PROMPT
-from tunesmith.memory import free_memory
 from tunesmith.models.resolve import kind_of
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.seeds import seed_of
 from tunesmith.tasks._classes import ClassTask
 from tunesmith.tasks.few_shot import spoken_name
 from tunesmith.tasks.multilabel import Multilabel
-from tunesmith.zero_shot.questions import content_free, masked_of, names_at_masks, prompts_of
+from tunesmith.zero_shot.common import check_room, scored, unspoken
+from tunesmith.zero_shot.questions import content_free, endings_of, masked_of, names_at_masks, prompts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.language import CausalNetwork, MaskedNetwork
 
-CPU_WORK, GPU_WORK = 3e11, 1e15  # floating-point operations: some twenty seconds of a CPU core, a few of a GPU
-MEMORY_SHARE = 0.5  # of the free memory that the base, read once more, may take
-TRIED = 3  # prompts and endings by which is seen whether kept keys and values tell the same
+SHARE = 0.1  # of what training reads, that a rival may read: all evidence together is to stay within a quarter
+CPU_WORK, GPU_WORK = (
+    7.5e10,
+    1e15,
+)  # floating-point operations it may take anyway: some five seconds of a CPU core, or a GPU
+TRIED = 3  # endings by which is seen, with two prompts, whether kept keys and values tell the same
 USUAL = 100  # training texts, without their labels, by which is seen what the base says whatever it reads
 
 
@@ -46,10 +49,11 @@ class Likely(NamedTuple):
 
 
 def prompted(
-    prepared: Prepared, encoded: Encoded, backbone: Backbone, device: torch.device, seed: int
+    prepared: Prepared, encoded: Encoded, backbone: Backbone, device: torch.device, seed: int, training: float
 ) -> tuple[Baseline | None, str]:
     """The rival on the test rows, or why there is none; "" where there is nothing to say.
 
+    training: what training is expected to cost, in tokens that the whole base reads once.
     A causal language model is asked how likely each label's name is behind the text, a masked one how likely its tokens
     are at masks there (Schick and Schuetze 2021, "Exploiting Cloze Questions"). What is likely whatever the text says is
     taken out: see `calibrated`. Only a base whose checkpoint holds the head is asked. Of several labels the thresholds are
@@ -63,20 +67,20 @@ def prompted(
     several = isinstance(task, Multilabel)
     begun = time.perf_counter()
     try:
-        _check_room(backbone)
+        check_room(backbone)
         network = _language_model(backbone, kind, seed_of(seed, "asked"))
         if network is None:
             return None, ""
         _check(prepared, several)
-        likely = _asked(network, prepared, encoded, ("validation", "test") if several else ("test",), device, seed)
+        likely = _asked(
+            network, prepared, encoded, ("validation", "test") if several else ("test",), device, seed, training
+        )
     except ModelError as error:
         return None, f"the base is not asked in words: {'; '.join(error.problems)}"
     evidence, tested = (informed if several else calibrated)(likely).tolist(), len(prepared.splits.test)
     found = task.predictions(evidence[-tested:], range(tested), labels)
-    if several:
-        held = task.predictions(evidence[:-tested], range(len(evidence) - tested), labels)
-        labels = task.settle(held, prepared.truth("validation"), labels)
-    scores = task.score(task.restate(found, labels), prepared.truth("test"), labels)
+    held = task.predictions(evidence[:-tested], range(len(evidence) - tested), labels) if several else None
+    scores = scored(prepared, labels, found, held)
     return Baseline(PROMPT, PHRASES[PROMPT], scores, time.perf_counter() - begun), ""
 
 
@@ -110,18 +114,10 @@ def _mean(likely: Tensor) -> Tensor:
     return likely.logsumexp(0) - math.log(len(likely))
 
 
-def _check_room(backbone: Backbone) -> None:
-    """Raises ModelError where the base, read once more, would take too much of this machine's memory."""
-    needed, free = 4 * sum(value.numel() for value in backbone.module.parameters()), free_memory()
-    if needed > MEMORY_SHARE * free:
-        raise ModelError(f"read once more it takes {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free")
-
-
 def _check(prepared: Prepared, several: bool) -> None:
     """Raises ModelError where the question cannot be put."""
-    strange = [name for name in prepared.labels.names if not spoken_name(name)]
-    if strange:
-        raise ModelError(f'not all labels are words, such as "{strange[0]}"')
+    if why := unspoken(prepared.labels.names):
+        raise ModelError(why)
     if several and len(prepared.splits.validation) == 0:
         raise ModelError("there are no validation rows to settle thresholds on")
 
@@ -141,6 +137,7 @@ def _asked(
     splits: Sequence[str],
     device: torch.device,
     seed: int,
+    training: float,
 ) -> Likely:
     """Of the rows of `splits`, one after another. Raises ModelError where the base cannot be asked at a fair cost."""
     from tunesmith.models.language import CausalNetwork, MaskedNetwork
@@ -150,16 +147,25 @@ def _asked(
     drawn = random.Random(seed_of(seed, "usual")).sample(range(len(train)), min(USUAL, len(train)))
     usual, free = [train[row] for row in drawn], content_free(texts, isinstance(network, MaskedNetwork))
     work = CPU_WORK if device.type == "cpu" else GPU_WORK
-    trained_on = int(sum(measures(encoded.examples["train"]).lengths.tolist()))
-    room = max(trained_on, int(work / (2 * _read_by(network))))
+    room = max(int(SHARE * training), int(work / (2 * _read_by(network))))
     every = [*texts, *usual, *free]
+    lengths = [length for split in splits for length in _lengths(prepared, encoded, split)]
+    of_train = _lengths(prepared, encoded, "train")
+    lengths += [*(of_train[row] for row in drawn), *[0] * len(free)]
+    known = [max(0, length - network.text.special) for length in lengths]
     if isinstance(network, CausalNetwork):
-        found = _endings(network, every, names, encoded.limit, room, device)
+        found = _endings(network, every, known, names, encoded.limit, room, device)
     else:
-        found = _masks(network, every, names, encoded.limit, room, device)
+        found = _masks(network, every, known, names, encoded.limit, room, device)
     if not bool(found.isfinite().all()):
         raise ModelError("what it says is not finite")
     return Likely(found[: len(texts)], found[len(texts) : -len(free)], found[-len(free) :])
+
+
+def _lengths(prepared: Prepared, encoded: Encoded, split: str) -> list[int]:
+    """Tokens of each row as it was encoded; 0 where a row is no single example."""
+    rows, found = len(prepared.table(split)), measures(encoded.examples[split]).lengths.tolist()
+    return found if len(found) == rows else [0] * rows
 
 
 def _read_by(network: CausalNetwork | MaskedNetwork) -> int:
@@ -172,31 +178,53 @@ def _read_by(network: CausalNetwork | MaskedNetwork) -> int:
 
 
 def _endings(
-    network: CausalNetwork, texts: Sequence[Text], names: Sequence[str], limit: int, room: int, device: torch.device
+    network: CausalNetwork,
+    texts: Sequence[Text],
+    known: Sequence[int],
+    names: Sequence[str],
+    limit: int,
+    room: int,
+    device: torch.device,
 ) -> Tensor:
+    """known: tokens of each text, as far as they are known before it is written into a prompt."""
     from tunesmith.models.lazy_logits import lazy_fits
-    from tunesmith.models.likelihood import ending_likelihoods, keeps_exactly, tokens_read
+    from tunesmith.models.likelihood import ending_likelihoods, keeps_exactly, tokens_after, tokens_read
 
-    asked = prompts_of(network.text, texts, names, limit)
-    _affordable(tokens_read(asked.prompts, asked.endings), room, len(texts), len(names))
     if why := lazy_fits(network):
         raise ModelError(why)
+    endings = endings_of(network.text, names)
+    after, longest = tokens_after(endings), max(map(len, endings))  # a prompt leaves room for its longest ending
+    # Text that says nothing is asked about too, so that all prompts share the marks before them, and next to no text.
+    _affordable(sum(max(1, own - longest) + after for own in known), room, len(texts), len(names))
+    asked = prompts_of(network.text, texts, names, limit)
+    _affordable(tokens_read(asked.prompts, asked.endings), room, len(texts), len(names))
     longest = sorted(asked.endings, key=len)[-TRIED:]
-    kept = keeps_exactly(network, asked.prompts[:TRIED], longest)
+    by_length = sorted(asked.prompts, key=len)  # what is kept may be another beyond so many tokens: sliding windows
+    kept = keeps_exactly(network, [by_length[0], by_length[-1]], longest)
     _affordable(tokens_read(asked.prompts, asked.endings, kept), room, len(texts), len(names))
     put_beside(network, device)
     return ending_likelihoods(network, asked.prompts, asked.endings, kept)
 
 
 def _masks(
-    network: MaskedNetwork, texts: Sequence[Text], names: Sequence[str], limit: int, room: int, device: torch.device
+    network: MaskedNetwork,
+    texts: Sequence[Text],
+    known: Sequence[int],
+    names: Sequence[str],
+    limit: int,
+    room: int,
+    device: torch.device,
 ) -> Tensor:
+    """known: as of `_endings`."""
     import torch
 
     from tunesmith.models.likelihood import masked_likelihoods
 
     words = names_at_masks(network.text, names)
-    asked = {count: masked_of(network.text, texts, count, limit) for count in sorted({len(word) for word in words})}
+    counts = sorted({len(word) for word in words})
+    around = network.text.special + counts[-1]  # masks take at most so much of a text's room
+    _affordable(sum(max(count, own - around) for count in counts for own in known), room, len(texts), len(names))
+    asked = {count: masked_of(network.text, texts, count, limit) for count in counts}
     read = sum(len(item.inputs["input_ids"]) for items in asked.values() for item in items)
     _affordable(read, room, len(texts), len(names))
     put_beside(network, device)
@@ -211,6 +239,6 @@ def _affordable(tokens: int, room: int, rows: int, names: int) -> None:
     """Raises ModelError where more would be read than a cheap rival may cost."""
     if tokens > room:
         raise ModelError(
-            f"{rows:,} rows and {names} labels are {tokens:,} tokens to read, where the training rows, or what a rival may "
-            f"cost, are {room:,}"
+            f"{rows:,} rows and {names} labels are {tokens:,} tokens to read or more, where a rival may read {room:,}: a "
+            "tenth of what training is expected to read, or a few seconds' worth"
         )

@@ -29,7 +29,7 @@ class Prompts(NamedTuple):
 
 def prompts_of(processor: TextProcessor, texts: Sequence[Text], names: Sequence[str], limit: int) -> Prompts:
     """For a causal language model; `limit` tokens of a text at most. Raises ModelError where there is no room for a text."""
-    endings = _after(processor, names)
+    endings = endings_of(processor, names)
     before, _ = processor.marks()
     most = min(processor.max_length, processor.positions) - len(before) - max(map(len, endings))
 
@@ -83,8 +83,11 @@ def _as_one(text: tuple[str, ...], between: str) -> str:
     return text[0] if len(text) == 1 else between.join(f"Text {number}: {side}" for number, side in enumerate(text, 1))
 
 
-def _after(processor: TextProcessor, names: Sequence[str]) -> list[list[int]]:
-    """The tokens of each name behind what asks for it: those that come more where both are read together."""
+def endings_of(processor: TextProcessor, names: Sequence[str]) -> list[list[int]]:
+    """The tokens of each name behind what asks for it: those that come more where both are read together.
+
+    Raises ModelError where two names are the same.
+    """
     alone, *together = processor.bare([ASKED, *(f"{ASKED} {name}" for name in names)])
     apart = processor.pieces([f" {name}" for name in names])
     found = [
