@@ -69,6 +69,7 @@ class Pairwise:
     metrics: dict[str, dict[str, Interval]]  # model -> metric -> interval
     differences: dict[tuple[str, str], dict[str, Difference]]  # (a, b) -> metric -> a less b
     level: float  # confidence of each of the intervals that hold together
+    resamples: int  # how many there were, and permutations should be: more where there are more pairs
 
 
 def bootstrap(
@@ -239,6 +240,7 @@ def compare_all(
         },
         {(a, b): {metric: less(a, b, metric) for metric in metrics} for a, b in pairs},
         level,
+        needed,
     )
 
 
