@@ -251,7 +251,7 @@ def _keep_rows(run: Path, rows: range) -> None:
 
 def test_permutations_are_enough_for_as_many_pairs(runs: list[Path], tmp_path: Path) -> None:
     """Of 200 asked for no p of three pairs could be below 3 / 201."""
-    groups = list(range(71)) + [70]
+    groups = [*range(71), 70]
     folders = [_in_groups(run, tmp_path, groups) for run in runs]
     for folder, side in zip(
         folders, comparing._read(folders), strict=True

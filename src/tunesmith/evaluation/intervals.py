@@ -135,6 +135,26 @@ def worth(measured: Measured, confidence: float) -> float:
     return min(measured.rows, share * (1 - share) * (reach / error) ** 2)
 
 
+def share_of(hits: np.ndarray, groups: np.ndarray | None, confidence: float) -> Interval:
+    """The exact interval of a share of rows, of as many as rows in groups are worth (`worth`; Korn and Graubard 1998).
+
+    hits: [rows] bool; groups: [rows] of whole numbers. Rows that are all of one group are worth one: nothing tells how far
+    another group is off. Without resamples, for shares of which many are told. Raises ZeroDivisionError of no rows.
+    """
+    import numpy as np
+
+    count, hit = len(hits), int(hits.sum())
+    drawn = drawn_groups(groups)
+    if drawn is None:
+        alone = groups is None or len(np.unique(groups)) == count
+        return binomial(hit, count, confidence) if alone else binomial(hit / count, 1, confidence)
+    left, kept = hit - np.bincount(drawn.place, hits), count - np.bincount(drawn.place)
+    measured = Measured(count, hit / count, np.empty(0), left / kept, np.zeros(drawn.groups, np.int64), drawn)
+    rows = worth(measured, confidence)
+    exact = binomial(measured.value * rows, rows, confidence)
+    return Interval(measured.value, exact.low, exact.high)
+
+
 def binomial(hits: float, rows: float, confidence: float) -> Interval:
     """The exact interval of a share of `rows` (Clopper and Pearson 1934)."""
     from scipy.stats import beta
