@@ -107,6 +107,23 @@ def bootstrap(
     return _alone(scores, metric, measured[metric], confidence)
 
 
+def stretched(scores: Scores, metric: str, resamples: int, confidence: float, seed: int) -> np.ndarray:
+    """[resamples] of the metric, each side of the value stretched, so that their percentiles are the ends of `bootstrap`.
+
+    For what is reckoned from resamples, where plain ones of few groups lie too close together.
+    """
+    import numpy as np
+
+    (found,) = measure([scores], [metric], resamples, seed)
+    measured = found[metric]
+    end, tail = _alone(scores, metric, measured, confidence), (1 - confidence) / 2
+    off = measured.resampled - measured.value
+    low, high = np.nanquantile(off, [tail, 1 - tail]) if (off == off).any() else (0.0, 0.0)
+    below = (end.low - measured.value) / low if low < 0 else 1.0
+    above = (end.high - measured.value) / high if high > 0 else 1.0
+    return measured.value + np.where(off < 0, below, above) * off
+
+
 def _alone(scores: Scores, metric: str, measured: Measured, confidence: float) -> Interval:
     found = _interval(measured, confidence, scores.bounds(metric))
     if metric not in scores.shares:

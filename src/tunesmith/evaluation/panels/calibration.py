@@ -164,8 +164,9 @@ def _sets(data: Mapping[str, Any], known: str) -> str:
     heads = ("Coverage wanted", "#Truth in the set", "#Expected", "#Mean size", "#One class", "#Largest")
     lead = (
         f"All classes whose probability is not too low: split conformal prediction on {known}. The promise holds on average "
-        f"for new rows of the same kind, whatever the model is{_expected_said(data)}. No set is empty, so that a coverage below the accuracy gives more than asked for. The validation rows also "
-        "chose the checkpoint, which can make sets a little too small: hence the check."
+        f"for new rows of the same kind, whatever the model is{_expected_said(data)}. No set is empty, so that a coverage "
+        "below the accuracy gives more than asked for. The validation rows also chose the checkpoint, which can "
+        "make sets a little too small: hence the check."
     )
     lead += _of_groups(data, "but the promise takes rows as drawn alone")
     note = f"{text(lead)} {_use('--sets 0.9')}"
