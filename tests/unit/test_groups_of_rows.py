@@ -20,13 +20,15 @@ from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.units import groups_of_rows
 from tunesmith.evaluation.calibrating import Units, error_interval
-from tunesmith.evaluation.groups import grouped, groups_tested, too_few
+from tunesmith.evaluation.cost import Cost
+from tunesmith.evaluation.groups import drawn_in, grouped, groups_tested, too_few
 from tunesmith.evaluation.intervals import Interval, bootstrap, compare, paired_difference, standard_error
 from tunesmith.evaluation.kept_scores import read_scores, write_scores
 from tunesmith.evaluation.overfitting import gap_between
 from tunesmith.evaluation.resampling import drawn_groups, jackknife_error, left_out_groups, measure, weights_of
-from tunesmith.evaluation.significance import MCNEMAR, OF_GROUPS, permutation, significances
+from tunesmith.evaluation.significance import MCNEMAR, OF_GROUPS, Significance, permutation, significances
 from tunesmith.evaluation.subsets import chances
+from tunesmith.evaluation.verdict import judge
 from tunesmith.evidence.folds import pooled
 from tunesmith.tasks import _metrics
 from tunesmith.tasks.base import Scores
@@ -109,6 +111,33 @@ def test_one_group_tells_nothing_of_others() -> None:
     assert significances(of, {"b": other}, 100, 0)["b"].p == 1.0
     assert groups_tested(of) == 1 and "all test rows are of one group" in too_few(1)
     assert bootstrap(of, "accuracy", 100, 0.95, 0).high <= 1
+
+
+def test_of_one_group_it_is_not_said_that_groups_are_drawn() -> None:
+    right = np.arange(50) % 10 > 0
+    (finding,) = grouped(of_hits(right, np.zeros(50, int)), "author")
+    assert 'all of one group of "author"' in finding.message and "draw and swap" not in finding.message
+    assert drawn_in(1) == ", and these are all of one group, which says nothing of other groups"
+    assert drawn_in(None) == "" and drawn_in(12) == ", drawn in their 12 groups"
+    gain, told = Interval(0.3, 0.1, 0.5), Significance(1.0, OF_GROUPS, 1.0)
+    cost = Cost(1.0, 1.0, 1.0, 1, 1, 1)
+    said = judge(
+        "accuracy", Interval(0.9, 0.8, 1.0), {"tfidf": Interval(0.6, 0.5, 0.7)}, {"tfidf": gain}, {"tfidf": told}, cost,
+        50, "full", groups=1,
+    )  # fmt: skip
+    assert said.helped is None and "which says nothing of other groups" in said.brackets
+    assert "drawn in their" not in said.paragraph and "groups of test rows (" not in said.paragraph
+
+
+@pytest.mark.parametrize(("astray", "said"), [(0, False), (1, True), (4, True), (5, False), (40, False)])
+def test_rare_mistakes_in_few_of_many_groups_are_warned_of(astray: int, said: bool) -> None:
+    right = (np.arange(400) % 10 > 0) | (np.arange(400) // 10 >= astray)
+    for hits, rare in ((right, "mistakes"), (~right, "right answers")):
+        (finding,) = grouped(of_hits(hits, np.repeat(np.arange(40), 10)), "author")
+        assert (f"all {rare} are in {astray} group" in finding.message) == said
+        assert said or "too narrow" not in finding.message
+    (by_f1,) = grouped(of_hits(right, np.repeat(np.arange(40), 10), "macro_f1"), "author")
+    assert "too narrow" not in by_f1.message, "of no share a mistake is no row"
 
 
 def test_whole_groups_are_swapped_as_by_hand() -> None:

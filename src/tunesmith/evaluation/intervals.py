@@ -99,7 +99,8 @@ def bootstrap(
     fewer (`Drawn.freedom`). Of shares near 0 or 1 the exact binomial interval is of as many rows as the groups are worth
     (Korn and Graubard 1998); and what could have gone unseen is a share of the groups, for where hardly a resample differs,
     nothing tells how alike the rows of a group are. From 10 groups on 95 % intervals cover 93 to 98 % where rows of a group
-    correlate by 0.3 or less; with fewer that are quite alike within (0.5) 83 to 92 % (docs/log.md).
+    correlate by 0.3 or less; with fewer that are quite alike within (0.5) 83 to 92 %, and where mistakes are rare and all in
+    a few of many groups (accuracy 0.98 on 40 groups, correlation 0.3) 90 % (docs/log.md).
 
     Raises ValueError when there are no examples.
     """

@@ -239,6 +239,8 @@ def _reason(gain: Interval, test: Significance, sure: bool, drawn: int, needed: 
 
 
 def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: float, groups: int | None) -> str:
+    if groups == 1:
+        return "One group says nothing of how much groups differ, so it cannot be said how many it takes."
     tested, of = (rows_tested, "test rows") if groups is None else (groups, "groups of test rows")
     if gain.value <= 0 and rows_tested < SMALL:
         return "No gain was seen, on few test rows: more of them could still show one."
