@@ -13,12 +13,13 @@ import pytest
 from scipy import stats
 
 from shortruns import rows
-from tunesmith import finetune
+from tunesmith import finetune, load
 from tunesmith.comparing import compare_runs
 from tunesmith.data.columns import Columns
 from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.units import groups_of_rows
+from tunesmith.evaluating import evaluate_run
 from tunesmith.evaluation.calibrating import Units, error_interval
 from tunesmith.evaluation.cost import Cost
 from tunesmith.evaluation.groups import drawn_in, grouped, groups_tested, too_few
@@ -218,6 +219,7 @@ def test_a_run_by_groups_says_what_its_intervals_are_over(model_folder: Folder, 
     lines += [f"{text},{label},a{draw.integers(40)}" for text, label in rows(300)]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = {"training.epochs": 1, "evaluation.resamples": 1000, "data.test": 0.3, "evaluation.quick": True}
+    settings["evaluation.confidence"] = 0.9
     made = [
         finetune(
             str(model_folder("sentence")), tmp_path / "rows.csv", method, group="author", settings=settings,
@@ -239,3 +241,28 @@ def test_a_run_by_groups_says_what_its_intervals_are_over(model_folder: Folder, 
     assert found["groups"] == groups
     own = Interval(**report["metrics"]["accuracy"])
     assert Interval(**found["runs"][0]["metrics"]["accuracy"]) == own
+    further_rows_are_drawn_as_the_run_s(made[0], lines, report["rows_tested"], tmp_path)
+
+
+def further_rows_are_drawn_as_the_run_s(run: Path, lines: list[str], many: int, folder: Path) -> None:
+    """In whole groups where they have the column, and with the run's confidence."""
+    (folder / "more.csv").write_text("\n".join(lines[: many + 1]) + "\n", encoding="utf-8")
+    (folder / "bare.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines[: many + 1]) + "\n")
+    (folder / "one.csv").write_text("\n".join([lines[0], *(f"{line}1" for line in _bare(lines[1:30]))]) + "\n")
+    by_groups, alone, one = (evaluate_run(run, str(folder / name)) for name in ("more.csv", "bare.csv", "one.csv"))
+    authors = [line.rpartition(",")[2] for line in lines[1 : many + 1]]
+    assert by_groups["groups"] == len(set(authors)) and alone["groups"] is None and one["groups"] == 1
+    assert by_groups["confidence"] == alone["confidence"] == 0.9
+    assert any(f'{len(set(authors))} groups of "author"' in said for said in by_groups["findings"])
+    assert any('bare.csv: has no column "author"' in said and "drawn alone" in said for said in alone["findings"])
+    assert any("which says nothing of other groups" in said for said in one["findings"])
+    texts, labels = zip(*(line.rpartition(",")[0].rpartition(",")[::2] for line in lines[1 : many + 1]), strict=True)
+    right = np.array([said == label for said, label in zip(load(run).predict(texts), labels, strict=True)])
+    places = np.unique(authors, return_inverse=True)[1]
+    for found, groups in ((by_groups, places), (alone, None)):
+        expected = bootstrap(of_hits(right, groups), "accuracy", 10_000, 0.9, 0)
+        assert Interval(**found["metrics"]["accuracy"]) == expected
+
+
+def _bare(lines: list[str]) -> list[str]:
+    return [f"{line.rpartition(',')[0]},a" for line in lines]
