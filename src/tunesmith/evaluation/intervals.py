@@ -41,6 +41,12 @@ def interval_of(plain: Mapping[str, float]) -> Interval:
     return Interval(plain["value"], plain["low"], plain["high"])
 
 
+def best_of(values: Mapping[str, float], lower: bool) -> str | None:
+    """The name of the best value, the first of equal ones. Undefined ones (nan) are none; None where there is no other."""
+    known = {name: value for name, value in values.items() if not math.isnan(value)}
+    return (min if lower else max)(known, key=lambda name: known[name]) if known else None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A model's test scores beside those of its baselines, all on the same examples."""
