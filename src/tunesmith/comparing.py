@@ -55,9 +55,9 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
     another task's metric or labels, no common row.
     """
     sides = _read(folders)
-    first = sides[0]
     _check(sides)
     sides, shared = _on_common_rows(sides)
+    first = sides[0]
     confidence = first.report["confidence"]
     resamples = first.report["recipe"]["evaluation"]["resamples"]
     primary = first.scores.primary
@@ -81,7 +81,7 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
         "groups": groups_tested(first.scores),
         "rows_of": {side.name: side.report["rows_tested"] for side in sides},
         "runs": [_of_run(side, found.metrics[side.name]) for side in sides],
-        "pairs": _pairs(sides, found, resamples, seed),
+        "pairs": _pairs(sides, found, seed),
         "disagreements": _disagreements(sides),
         "settings": _settings(sides),
     }
@@ -243,11 +243,14 @@ def _of_run(side: Side, found: Mapping[str, Interval]) -> dict[str, Any]:
     }
 
 
-def _pairs(sides: Sequence[Side], found: Pairwise, resamples: int, seed: int) -> list[dict[str, Any]]:
-    """Every two runs: the later less the earlier in each metric, more being better whatever the metric."""
+def _pairs(sides: Sequence[Side], found: Pairwise, seed: int) -> list[dict[str, Any]]:
+    """Every two runs: the later less the earlier in each metric, more being better whatever the metric.
+
+    There are as many permutations as resamples: with fewer the least p that there can be, times the pairs, is no small one.
+    """
     primary, scores = sides[0].scores.primary, {side.name: side.scores for side in sides}
     sides_of = {side.name: side for side in sides}
-    ps = {f"{a}\x1f{b}": luck(scores[b], scores[a], primary, resamples, seed) for b, a in found.differences}
+    ps = {f"{a}\x1f{b}": luck(scores[b], scores[a], primary, found.resamples, seed) for b, a in found.differences}
     adjusted = holm(ps)
     return [
         {

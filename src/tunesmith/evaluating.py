@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.audit import clean
 from tunesmith.data.columns import Asked
 from tunesmith.data.readers import read_data
 from tunesmith.data.table import Table, table_of
+from tunesmith.data.units import groups_of_rows
 from tunesmith.errors import DataError
+from tunesmith.evaluation.groups import grouped, groups_tested, too_few
 from tunesmith.evaluation.intervals import RESAMPLES, compare
 from tunesmith.evaluation.wording import metric_title, rows_of, with_interval
 from tunesmith.predictor import load
 from tunesmith.preparing import texts_of
+from tunesmith.recipe import EvaluationSpec, Recipe, read_recipe_file
+from tunesmith.runs import RECIPE
 from tunesmith.seen import seen_line
+
+if TYPE_CHECKING:
+    from tunesmith.tasks.base import Scores
 
 
 def evaluate_run(
     run: Path, data: Any, text: str | None = None, label: str | tuple[str, ...] | None = None
 ) -> dict[str, Any]:
-    """A finished run's model on labelled rows: {"metrics": {name: {value, low, high}}, "rows", "lines", "findings"}.
+    """A finished run's model on labelled rows: {"metrics": {name: {value, low, high}}, "confidence", "rows", "groups",
+    "lines", "findings"}.
 
+    Intervals are as sure as the run's recipe asks for (95 % of a model without its run), and draw whole groups where the
+    run's rows are grouped by a column that these have too; a finding says so, or that they have none.
     Of data in splits only the test rows are taken, or the first split where there is no test; a finding says which.
     Warns with a TunesmithWarning when texts were cut. Raises DataError when the columns cannot be found, or hold
     labels that the model does not know.
     """
+    import numpy as np
+
     predictor = load(run)
     table, chosen = _rows_of(data)
-    card = predictor.card
+    card, recipe = predictor.card, _recipe_of(run)
+    confidence = EvaluationSpec().confidence if recipe is None else recipe.evaluation.confidence
+    group = None if recipe is None else recipe.data.group
     asked = Asked(
         _of_the_run(text, card.text_column, table),
         _of_the_run(label, card.label_column, table),
-        None,
+        group if group in table.columns else None,
         card.pair_column,
     )
     columns = card.task.find(table, asked)
@@ -49,7 +64,10 @@ def evaluate_run(
     found = predictor.judged(texts, truth, answers=True) if judged else predictor.predictions(texts)
     trained_on = seen_line(run, texts, target.swaps)
     scores = card.task.score(found, truth, card.labels)
-    intervals = compare(scores, {}, RESAMPLES, 0.95, 0).metrics
+    groups = groups_of_rows(rows, columns)
+    if groups is not None:
+        scores = replace(scores, groups=np.array(groups))
+    intervals = compare(scores, {}, RESAMPLES, confidence, 0).metrics
     lines = [
         f"{metric_title(name)} {with_interval(interval)} on "
         + rows_of(len(scores.of(name)["truth"]), "written answer" if name in scores.written else "row")
@@ -59,10 +77,36 @@ def evaluate_run(
         "metrics": {
             name: {"value": item.value, "low": item.low, "high": item.high} for name, item in intervals.items()
         },
+        "confidence": confidence,
         "rows": len(found),
+        "groups": groups_tested(scores),
         "lines": lines,
-        "findings": [*chosen, *([trained_on] if trained_on else []), *(finding.message for finding in findings)],
+        "findings": [
+            *chosen,
+            *([trained_on] if trained_on else []),
+            *(finding.message for finding in findings),
+            *_of_groups(scores, group, table),
+        ],
     }
+
+
+def _recipe_of(run: Path) -> Recipe | None:
+    """The recipe of a run; None of a model without its run."""
+    path = run / RECIPE
+    return Recipe.parse(read_recipe_file(path)) if path.is_file() else None
+
+
+def _of_groups(scores: Scores, group: str | None, table: Table) -> list[str]:
+    """How the rows are drawn, where those of the run are in groups."""
+    if group is None:
+        return []
+    if group not in table.columns:
+        return [
+            f'{table.path}: has no column "{group}", by which the run\'s rows are grouped, so that rows are drawn alone: '
+            "where rows of one group are alike, intervals are too narrow"
+        ]
+    few = too_few(groups_tested(scores))
+    return [*(finding.message for finding in grouped(scores, group)), *([few] if few else [])]
 
 
 def _of_the_run(asked: Any, trained: str | tuple[str, ...], table: Table) -> Any:

@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -52,16 +53,23 @@ from tunesmith.evaluation.calibrating import (
     reliability,
     risk_coverage,
 )
+from tunesmith.evaluation.intervals import binomial, share_of
 from tunesmith.evaluation.page import render
+from tunesmith.evaluation.panels.calibration import show
+from tunesmith.evidence.calibration import gather
 from tunesmith.models.seal import seal
 from tunesmith.pipeline import start
 from tunesmith.predictor import Card
 from tunesmith.recipe import Recipe
 from tunesmith.tasks import _certainty
-from tunesmith.tasks.base import Labels, Prediction
+from tunesmith.tasks._metrics import accuracy
+from tunesmith.tasks.base import Labels, Prediction, Scores
 from tunesmith.tasks.classification import Classification
 from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.tasks.regression import Regression
+
+if TYPE_CHECKING:
+    from tunesmith.evidence.base import Subject
 
 Folder = Callable[[str], Path]
 World = tuple[np.ndarray, np.ndarray]
@@ -333,7 +341,7 @@ def test_the_error_is_that_of_bins_made_by_scikit_learn() -> None:
     assert calibration_error(units) == pytest.approx(np.abs(shares - means).mean(), abs=2e-3)
     bins = reliability(units)
     shares, means = calibration_curve(right, probability, n_bins=10)
-    assert [item.right / item.units for item in bins] == pytest.approx(shares)
+    assert [item.right.mean() for item in bins] == pytest.approx(shares)
     assert [item.probability for item in bins] == pytest.approx(means)
     assert sum(item.units for item in bins) == 3000
 
@@ -376,6 +384,73 @@ def test_the_interval_of_an_error_holds_the_true_one_where_hardly_a_mistake_is_s
         if right.all():
             assert interval.high == pytest.approx(1 - said + 1 - 0.025 ** (1 / rows_tested))
     assert held / 300 >= 0.93
+
+
+def in_groups(seed: int, share: float, groups: int, size: int, alike: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """[rows] whether each is a hit, and its group; rows of a group correlate by `alike`."""
+    draw = np.random.default_rng([17, seed])
+    chance = draw.beta(share * (1 - alike) / alike, (1 - share) * (1 - alike) / alike, size=groups)
+    group = np.repeat(np.arange(groups), size)
+    return draw.random(len(group)) < chance[group], group
+
+
+def test_a_share_of_rows_in_groups_is_as_sure_as_the_groups_are() -> None:
+    hits, group = in_groups(0, 0.9, 24, 20)
+    assert share_of(hits, None, 0.95) == share_of(hits, np.arange(480), 0.95) == binomial(int(hits.sum()), 480, 0.95)
+    one = share_of(hits, np.zeros(480, int), 0.95)
+    assert one.value == hits.mean() and one.low < 0.05 and one.high > 0.99, "one group tells of no other"
+    held = {"groups": 0, "rows": 0}
+    for seed in range(400):
+        hits, group = in_groups(seed, 0.9, 24, 20)
+        for name, of in (("groups", group), ("rows", None)):
+            found = share_of(hits, of, 0.95)
+            held[name] += found.low <= 0.9 <= found.high
+    assert held["groups"] / 400 >= 0.93 and held["rows"] / 400 < 0.75, held
+
+
+def told_of(seed: int, grouped: bool) -> tuple[list[str], dict[str, Any]]:
+    """Findings of validation and test rows of one kind, 24 groups of 20 rows each, and the report."""
+    wrong, group = in_groups(seed, 0.15, 48, 20)
+    draw = np.random.default_rng([18, seed])
+    top = 0.75 + 0.2 * draw.random(len(wrong))
+    truth = draw.integers(3, size=len(wrong))
+    shares = np.repeat(((1 - top) / 2)[:, None], 3, axis=1)
+    shares[np.arange(len(wrong)), (truth + wrong) % 3] = top
+    held, tested = slice(0, 480), slice(480, 960)
+    names, labels = LABELS.names, LABELS
+    known = _certainty.calibrate_classes(predictions(shares[held]), [names[at] for at in truth[held]], labels, 0.95)
+    metrics: Any = {"accuracy": accuracy}
+    columns = {"truth": truth[tested], "predicted": shares[tested].argmax(1)}
+    scores = Scores(columns, metrics, "accuracy", frozenset(metrics), groups=group[tested] if grouped else None)
+    subject = SimpleNamespace(
+        task=SimpleNamespace(certainty="classes"),
+        labels=known,
+        recipe=SimpleNamespace(seed=0, evaluation=SimpleNamespace(confidence=0.95, resamples=200, precision=None)),
+        test=SimpleNamespace(
+            predictions=predictions(shares[tested]), truth=[names[at] for at in truth[tested]], scores=scores
+        ),
+    )
+    found = gather(cast("Subject", subject))
+    assert found is not None
+    return [item.kind for item in found.findings], dict(found.data)
+
+
+def test_rows_in_groups_are_not_called_unlike_by_what_takes_them_as_drawn_alone() -> None:
+    alone = [told_of(seed, grouped=False)[0] for seed in range(25)]
+    assert sum(map(bool, alone)) > 2, "the control: too often for rows of one kind"
+    both = [told_of(seed, grouped=True) for seed in range(25)]
+    assert not any(kinds for kinds, _ in both)
+    data, before = both[0][1], told_of(0, grouped=False)[1]
+    assert data["grouped"] and not before["grouped"]
+    for of in ("precision", "sets"):
+        assert [row["wanted"] for row in data[of]] == [row["wanted"] for row in before[of]]
+    assert all(row["expected"] is None for row in data["sets"]) and data["sets"]
+    wide, narrow = (item["bins"][0]["right_high"] - item["bins"][0]["right_low"] for item in (data, before))
+    assert wide > 1.3 * narrow
+    assert data["calibrated_error"] > before["calibrated_error"]
+    page = show(data, {"confidence": 0.95})
+    assert "takes validation rows as drawn alone" in page and "expected is where" not in page
+    assert "drawn alone" not in show(before, {"confidence": 0.95})
 
 
 def test_risk_and_coverage_by_hand() -> None:

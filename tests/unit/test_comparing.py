@@ -210,3 +210,60 @@ def test_the_command_writes_a_page_and_never_over_another(
     assert "is a folder" in str(found.exception)
     found = CliRunner().invoke(build_app(), ["compare", *map(str, runs), "--json"])
     assert json.loads(found.stdout)["primary"] == "accuracy"
+
+
+def _in_groups(run: Path, folder: Path, groups: list[int]) -> Path:
+    """The run again, with groups of its test rows."""
+    copied = folder / f"{run.name}-grouped"
+    shutil.copytree(run, copied)
+    path = copied / "predictions" / "test.safetensors"
+    card = Card.read(copied / "model")
+    scores = read_scores(path, lambda columns: card.task.functions(columns, card.labels))
+    write_scores(path, replace(scores, groups=np.array(groups)), None)
+    return copied
+
+
+def test_groups_told_are_those_of_the_rows_compared(runs: list[Path], tmp_path: Path) -> None:
+    grouped = _in_groups(runs[1], tmp_path, [row // 6 for row in range(72)])
+    for folders in ([runs[0], grouped], [grouped, runs[0]]):
+        found = compare_runs(folders)
+        assert found["groups"] == 12 and not found["stratified"], "whichever of them kept the groups"
+        assert "drawn in their 12 groups" in render_comparison(found)
+    some = tmp_path / "some"
+    shutil.copytree(runs[0], some)
+    _keep_rows(some, range(36))
+    found = compare_runs([grouped, some])
+    assert (found["rows"], found["groups"]) == (36, 6)
+    assert "of only 6 groups" in " ".join(comparison_lines(found))
+
+
+def _keep_rows(run: Path, rows: range) -> None:
+    """Of the test rows of a run, in its files."""
+    from pyarrow import parquet
+
+    path = run / "predictions" / "test.safetensors"
+    card = Card.read(run / "model")
+    scores = read_scores(path, lambda columns: card.task.functions(columns, card.labels))
+    write_scores(path, scores.take(np.array(rows)), None)
+    table = parquet.read_table(path.with_suffix(".parquet"))
+    parquet.write_table(table.take(list(rows)), path.with_suffix(".parquet"))
+
+
+def test_permutations_are_enough_for_as_many_pairs(runs: list[Path], tmp_path: Path) -> None:
+    """Of 200 asked for no p of three pairs could be below 3 / 201."""
+    groups = [*range(71), 70]
+    folders = [_in_groups(run, tmp_path, groups) for run in runs]
+    for folder, side in zip(
+        folders, comparing._read(folders), strict=True
+    ):  # one right everywhere, one half, one never
+        share = {"head": 2, "full": 1, "lora": 0}[folder.name.split("-")[0]]
+        right = np.arange(72) % 2 < share
+        truth = np.asarray(side.scores.columns["truth"])
+        said = np.where(right, truth, (truth + 1) % 3)
+        columns = {**side.scores.columns, "predicted": said}
+        each = {name: right.astype(np.float64) for name in side.scores.each}
+        write_scores(
+            folder / "predictions" / "test.safetensors", replace(side.scores, columns=columns, each=each), None
+        )
+    found = compare_runs(folders)
+    assert found["groups"] == 71 and max(pair["adjusted"] for pair in found["pairs"]) < 0.002

@@ -13,20 +13,23 @@ import pytest
 from scipy import stats
 
 from shortruns import rows
-from tunesmith import finetune
+from tunesmith import finetune, load
 from tunesmith.comparing import compare_runs
 from tunesmith.data.columns import Columns
 from tunesmith.data.passages import PART
 from tunesmith.data.table import Table
 from tunesmith.data.units import groups_of_rows
+from tunesmith.evaluating import evaluate_run
 from tunesmith.evaluation.calibrating import Units, error_interval
-from tunesmith.evaluation.groups import grouped, groups_tested, too_few
+from tunesmith.evaluation.cost import Cost
+from tunesmith.evaluation.groups import drawn_in, grouped, groups_tested, too_few
 from tunesmith.evaluation.intervals import Interval, bootstrap, compare, paired_difference, standard_error
 from tunesmith.evaluation.kept_scores import read_scores, write_scores
 from tunesmith.evaluation.overfitting import gap_between
 from tunesmith.evaluation.resampling import drawn_groups, jackknife_error, left_out_groups, measure, weights_of
-from tunesmith.evaluation.significance import MCNEMAR, OF_GROUPS, permutation, significances
+from tunesmith.evaluation.significance import MCNEMAR, OF_GROUPS, Significance, permutation, significances
 from tunesmith.evaluation.subsets import chances
+from tunesmith.evaluation.verdict import judge
 from tunesmith.evidence.folds import pooled
 from tunesmith.tasks import _metrics
 from tunesmith.tasks.base import Scores
@@ -111,6 +114,33 @@ def test_one_group_tells_nothing_of_others() -> None:
     assert bootstrap(of, "accuracy", 100, 0.95, 0).high <= 1
 
 
+def test_of_one_group_it_is_not_said_that_groups_are_drawn() -> None:
+    right = np.arange(50) % 10 > 0
+    (finding,) = grouped(of_hits(right, np.zeros(50, int)), "author")
+    assert 'all of one group of "author"' in finding.message and "draw and swap" not in finding.message
+    assert drawn_in(1) == ", and these are all of one group, which says nothing of other groups"
+    assert drawn_in(None) == "" and drawn_in(12) == ", drawn in their 12 groups"
+    gain, told = Interval(0.3, 0.1, 0.5), Significance(1.0, OF_GROUPS, 1.0)
+    cost = Cost(1.0, 1.0, 1.0, 1, 1, 1)
+    said = judge(
+        "accuracy", Interval(0.9, 0.8, 1.0), {"tfidf": Interval(0.6, 0.5, 0.7)}, {"tfidf": gain}, {"tfidf": told}, cost,
+        50, "full", groups=1,
+    )  # fmt: skip
+    assert said.helped is None and "which says nothing of other groups" in said.brackets
+    assert "drawn in their" not in said.paragraph and "groups of test rows (" not in said.paragraph
+
+
+@pytest.mark.parametrize(("astray", "said"), [(0, False), (1, True), (4, True), (5, False), (40, False)])
+def test_rare_mistakes_in_few_of_many_groups_are_warned_of(astray: int, said: bool) -> None:
+    right = (np.arange(400) % 10 > 0) | (np.arange(400) // 10 >= astray)
+    for hits, rare in ((right, "mistakes"), (~right, "right answers")):
+        (finding,) = grouped(of_hits(hits, np.repeat(np.arange(40), 10)), "author")
+        assert (f"all {rare} are in {astray} group" in finding.message) == said
+        assert said or "too narrow" not in finding.message
+    (by_f1,) = grouped(of_hits(right, np.repeat(np.arange(40), 10), "macro_f1"), "author")
+    assert "too narrow" not in by_f1.message, "of no share a mistake is no row"
+
+
 def test_whole_groups_are_swapped_as_by_hand() -> None:
     draw = np.random.default_rng(3)
     group = np.repeat(np.arange(7), [3, 5, 2, 4, 6, 3, 2])
@@ -189,6 +219,7 @@ def test_a_run_by_groups_says_what_its_intervals_are_over(model_folder: Folder, 
     lines += [f"{text},{label},a{draw.integers(40)}" for text, label in rows(300)]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = {"training.epochs": 1, "evaluation.resamples": 1000, "data.test": 0.3, "evaluation.quick": True}
+    settings["evaluation.confidence"] = 0.9
     made = [
         finetune(
             str(model_folder("sentence")), tmp_path / "rows.csv", method, group="author", settings=settings,
@@ -210,3 +241,28 @@ def test_a_run_by_groups_says_what_its_intervals_are_over(model_folder: Folder, 
     assert found["groups"] == groups
     own = Interval(**report["metrics"]["accuracy"])
     assert Interval(**found["runs"][0]["metrics"]["accuracy"]) == own
+    further_rows_are_drawn_as_the_run_s(made[0], lines, report["rows_tested"], tmp_path)
+
+
+def further_rows_are_drawn_as_the_run_s(run: Path, lines: list[str], many: int, folder: Path) -> None:
+    """In whole groups where they have the column, and with the run's confidence."""
+    (folder / "more.csv").write_text("\n".join(lines[: many + 1]) + "\n", encoding="utf-8")
+    (folder / "bare.csv").write_text("\n".join(line.rpartition(",")[0] for line in lines[: many + 1]) + "\n")
+    (folder / "one.csv").write_text("\n".join([lines[0], *(f"{line}1" for line in _bare(lines[1:30]))]) + "\n")
+    by_groups, alone, one = (evaluate_run(run, str(folder / name)) for name in ("more.csv", "bare.csv", "one.csv"))
+    authors = [line.rpartition(",")[2] for line in lines[1 : many + 1]]
+    assert by_groups["groups"] == len(set(authors)) and alone["groups"] is None and one["groups"] == 1
+    assert by_groups["confidence"] == alone["confidence"] == 0.9
+    assert any(f'{len(set(authors))} groups of "author"' in said for said in by_groups["findings"])
+    assert any('bare.csv: has no column "author"' in said and "drawn alone" in said for said in alone["findings"])
+    assert any("which says nothing of other groups" in said for said in one["findings"])
+    texts, labels = zip(*(line.rpartition(",")[0].rpartition(",")[::2] for line in lines[1 : many + 1]), strict=True)
+    right = np.array([said == label for said, label in zip(load(run).predict(texts), labels, strict=True)])
+    places = np.unique(authors, return_inverse=True)[1]
+    for found, groups in ((by_groups, places), (alone, None)):
+        expected = bootstrap(of_hits(right, groups), "accuracy", 10_000, 0.9, 0)
+        assert Interval(**found["metrics"]["accuracy"]) == expected
+
+
+def _bare(lines: list[str]) -> list[str]:
+    return [f"{line.rpartition(',')[0]},a" for line in lines]

@@ -260,3 +260,29 @@ def test_few_rows_tell_nothing_whatever_the_metric() -> None:
     assert one.helped is None and six.helped is True
     assert "Fewer than 6 test rows can all go one way by luck." in one.paragraph
     assert "it takes about 6 test rows (5 more) to show it" in one.paragraph
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_rival_without_a_value_is_none(first: bool) -> None:
+    """Always the median has no correlation; before or after the others it is not the best, nor a floor."""
+    undefined = Interval(math.nan, math.nan, math.nan)
+    known = {"tfidf": Interval(0.5, 0.4, 0.6)}
+    rivals = {"median": undefined, **known} if first else {**known, "median": undefined}
+    gained = {"tfidf": Interval(0.3, 0.2, 0.4), "median": undefined}
+    tests = {"tfidf": Significance(0.001, "permutation", 0.002), "median": Significance(1.0, "permutation", 1.0)}
+    found = judge("spearman", Interval(0.8, 0.7, 0.9), rivals, gained, tests, COST, 300, "full", counted=False)
+    assert found.helped is True
+    assert "against 0.500 for" in found.lead and "nan" not in found.paragraph and not found.warnings
+    only = judge(
+        "spearman", Interval(0.8, 0.7, 0.9), {"median": undefined}, gained, tests, COST, 300, "full", counted=False
+    )
+    assert only.helped is None and "undefined of always the median" in only.lead and "nan" not in only.paragraph
+
+
+def test_a_model_without_a_value_is_not_judged() -> None:
+    undefined = Interval(math.nan, math.nan, math.nan)
+    tests = {"tfidf": Significance(1.0, "permutation", 1.0)}
+    rivals = {"tfidf": Interval(0.5, 0.4, 0.6)}
+    found = judge("spearman", undefined, rivals, {"tfidf": undefined}, tests, COST, 300, "full", counted=False)
+    assert found.helped is None and "Spearman correlation is undefined" in found.lead
+    assert "nan" not in found.paragraph

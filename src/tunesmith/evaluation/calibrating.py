@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from tunesmith.evaluation.intervals import Interval, unseen_share
+from tunesmith.evaluation.intervals import Interval, share_of, unseen_share
 from tunesmith.evaluation.resampling import drawn_groups
 from tunesmith.seeds import seed_of
 
@@ -36,7 +36,8 @@ class Bin(NamedTuple):
     high: float
     units: int
     probability: float  # mean
-    right: int
+    right: np.ndarray  # [units] bool
+    groups: np.ndarray | None  # [units], as `Units.groups`
 
 
 def equal_mass(probability: np.ndarray) -> np.ndarray:
@@ -61,7 +62,7 @@ def error_of_the_calibrated(units: Units) -> float:
     """What the calibration error of perfectly calibrated probabilities like these would be, on so many rows.
 
     Never 0: a bin's share of right ones varies (Roelofs 2022, arXiv 2012.08668). In a bin the sum of what varies is about
-    normal, so that its mean size is sqrt(2 / pi) standard deviations.
+    normal, so that its mean size is sqrt(2 / pi) standard deviations. Rows of a group vary together, by as much as is seen.
     """
     import numpy as np
 
@@ -84,10 +85,8 @@ def error_interval(units: Units, resamples: int, confidence: float, seed: int) -
     from scipy.stats import norm, t
 
     value = calibration_error(units)
-    drawn = drawn_groups(units.groups)
-    draws, place = (units.rows, units.row) if drawn is None else (drawn.groups, drawn.place[units.row])
-    by_draw = np.zeros((draws, BINS))
-    np.add.at(by_draw, (place, equal_mass(units.probability)), units.probability - units.right)
+    drawn, by_draw = drawn_groups(units.groups), _by_draw(units)
+    draws = len(by_draw)
     draw = np.random.default_rng(seed_of(seed, "calibration"))
     even = np.full(draws, 1 / draws)
     errors = []
@@ -96,12 +95,10 @@ def error_interval(units: Units, resamples: int, confidence: float, seed: int) -
         errors.append(np.abs(counts @ by_draw).sum(axis=1) / len(units.probability))
     tail = (1 - confidence) / 2
     high, low = (2 * value - float(edge) for edge in np.quantile(np.concatenate(errors), [tail, 1 - tail]))
-    variances = _variances(units)
     if drawn is not None:
         further = float(t.ppf(tail, drawn.freedom) / norm.ppf(tail)) * math.sqrt(draws / (draws - 1))
         low, high = (value + further * (edge - value) for edge in (low, high))
-        variances = np.maximum(variances, (by_draw**2).sum(axis=0))  # rows of a group go astray together
-    spread = np.sqrt(variances)
+    spread = np.sqrt(_variances(units))
     chance = np.abs(draw.normal(size=(DRAWS, BINS)) * spread).sum(axis=1) / len(units.probability)
     if value <= np.quantile(chance, 1 - tail):
         low = 0.0
@@ -111,11 +108,25 @@ def error_interval(units: Units, resamples: int, confidence: float, seed: int) -
     return Interval(value, max(0.0, min(low, value)), min(1.0, max(high, value)))
 
 
+def _by_draw(units: Units) -> np.ndarray:
+    """[draws, bins] the sum of what is off in each bin, of each row, or each group of rows."""
+    import numpy as np
+
+    drawn = drawn_groups(units.groups)
+    draws, place = (units.rows, units.row) if drawn is None else (drawn.groups, drawn.place[units.row])
+    found = np.zeros((draws, BINS))
+    np.add.at(found, (place, equal_mass(units.probability)), units.probability - units.right)
+    return found
+
+
 def _variances(units: Units) -> np.ndarray:
     """[bins] of the sum of what is off in each, were the probabilities calibrated."""
     import numpy as np
 
-    return np.bincount(equal_mass(units.probability), units.probability * (1 - units.probability), BINS)
+    alone = np.bincount(equal_mass(units.probability), units.probability * (1 - units.probability), BINS)
+    if drawn_groups(units.groups) is None:
+        return alone
+    return np.maximum(alone, (_by_draw(units) ** 2).sum(axis=0))  # rows of a group go astray together
 
 
 def reliability(units: Units) -> list[Bin]:
@@ -125,9 +136,16 @@ def reliability(units: Units) -> list[Bin]:
     place = np.minimum((units.probability * DRAWN).astype(np.int64), DRAWN - 1)
     count = np.bincount(place, minlength=DRAWN)
     total = np.bincount(place, units.probability, DRAWN)
-    right = np.bincount(place, units.right, DRAWN)
+    groups = None if units.groups is None else units.groups[units.row]
     return [
-        Bin(at / DRAWN, (at + 1) / DRAWN, int(count[at]), float(total[at] / count[at]), int(right[at]))
+        Bin(
+            at / DRAWN,
+            (at + 1) / DRAWN,
+            int(count[at]),
+            float(total[at] / count[at]),
+            units.right[place == at],
+            None if groups is None else groups[place == at],
+        )
         for at in range(DRAWN)
         if count[at]
     ]
@@ -164,12 +182,10 @@ def covered_range(rows: int, tested: int, coverage: float, confidence: float) ->
 
 
 def plain_bins(bins: Sequence[Bin], confidence: float) -> list[dict[str, float]]:
-    """Bins as plain data, with the exact interval of the share that is right."""
-    from tunesmith.evaluation.intervals import binomial
-
+    """Bins as plain data, with the exact interval of the share that is right (`share_of`)."""
     plain = []
     for item in bins:
-        share = binomial(item.right, item.units, confidence)
+        share = share_of(item.right, item.groups, confidence)
         plain.append(
             {
                 "from": item.low, "to": item.high, "units": item.units, "probability": item.probability,

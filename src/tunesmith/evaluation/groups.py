@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.findings import Finding
 from tunesmith.evaluation.wording import rows_of
+from tunesmith.tasks._weighted import each_of
 
 if TYPE_CHECKING:
     from tunesmith.tasks.base import Scores
 
 FEW = 10  # below which a 95 % interval covers 83 to 92 % where rows of a group are quite alike (docs/log.md)
+FEW_ASTRAY = 5  # groups with mistakes, below which it covers about 90 %, however many groups there are (docs/log.md)
+ONE = "these are all of one group, which says nothing of other groups"
 
 
 def groups_tested(scores: Scores) -> int | None:
@@ -27,6 +30,8 @@ def groups_tested(scores: Scores) -> int | None:
 
 def drawn_in(groups: int | None) -> str:
     """What follows "intervals over test rows"."""
+    if groups == 1:
+        return f", and {ONE}"
     return "" if groups is None else f", drawn in their {rows_of(groups, 'group')}"
 
 
@@ -47,8 +52,30 @@ def grouped(scores: Scores, column: str | None) -> list[Finding]:
     groups, rows = groups_tested(scores), len(scores.columns["truth"])
     if groups is None:
         return []
+    if groups == 1:
+        message = (
+            f'{rows_of(rows, "test row")} are all of one group of "{column}", which says nothing of other groups: intervals '
+            "are those of rows drawn alone, and p is 1"
+        )
+        return [Finding("grouped", rows, message, ())]
     message = (
         f'{rows_of(rows, "test row")} are of {rows_of(groups, "group")} of "{column}": rows of one group may be alike, so '
-        "intervals and p draw and swap whole groups"
+        f"intervals and p draw and swap whole groups{_astray(scores, groups)}"
     )
     return [Finding("grouped", rows, message, ())]
+
+
+def _astray(scores: Scores, groups: int) -> str:
+    """That the rarer of hits and misses sit in too few groups, whose spread then tells little; "" where they do not."""
+    import numpy as np
+
+    name = scores.primary
+    of = scores.groups_of(name)
+    if of is None or name not in scores.shares or groups < FEW:  # of few groups `too_few` warns
+        return ""
+    hits = each_of(scores.metrics[name], scores.of(name)) > 0.5
+    count, rare = min((len(np.unique(of[some])), what) for some, what in ((~hits, "mistakes"), (hits, "right answers")))
+    if not 0 < count < FEW_ASTRAY:  # where there are none, the share that could have gone unseen is one of groups
+        return ""
+    few = rows_of(count, "group")
+    return f"; all {rare} are in {few}, too few to tell how much groups differ: intervals may be too narrow"

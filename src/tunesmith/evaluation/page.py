@@ -19,7 +19,7 @@ from tunesmith.evaluation.charts import (
 )
 from tunesmith.evaluation.document import document
 from tunesmith.evaluation.groups import drawn_in
-from tunesmith.evaluation.intervals import Interval, interval_of
+from tunesmith.evaluation.intervals import Interval, best_of, interval_of
 from tunesmith.evaluation.opening import kept_together, opening
 from tunesmith.evaluation.panels import PANELS, panel
 from tunesmith.evaluation.sections import (
@@ -149,8 +149,8 @@ def _gains(report: Mapping[str, Any]) -> str:
     gains = {name: interval_of(plain) for name, plain in report["gains"].items() if name in named}
     known = [item for item in report["baselines"] if item["name"] in gains]
     rivals = [item for item in known if (report["method"], item["name"]) != ("head", PROBE)] or known
-    best = (min if lower else max)(rivals, key=lambda item: item["metrics"][report["primary"]]["value"])["name"]
-    reach = max(abs(gains[best].low), abs(gains[best].high))
+    best = best_of({item["name"]: item["metrics"][report["primary"]]["value"] for item in rivals}, lower)
+    reach = 0.0 if best is None else max(abs(gains[best].low), abs(gains[best].high))
     near = [edge for i in gains.values() if abs(i.value) <= TIMES * reach for edge in (i.low, i.high)]
     tests = report["tests"]
     rows = [

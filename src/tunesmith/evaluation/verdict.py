@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from tunesmith.evaluation.cost import Cost, beside_said, watt_hours
 from tunesmith.evaluation.groups import drawn_in, too_few
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.intervals import Interval, best_of
 from tunesmith.evaluation.significance import MCNEMAR, OF_GROUPS, PERMUTATION, Significance
 from tunesmith.evaluation.wording import (
     count,
@@ -155,7 +155,8 @@ def judge(
     """The verdict against the best baseline.
 
     metric: name of the metric that `result`, `baselines` (by name) and `gains` (result less baseline, paired) are in.
-    tests: of each baseline whether its gain could be luck.
+    tests: of each baseline whether its gain could be luck. A baseline of which the metric is undefined (nan: one answer for
+    all rows has no correlation) is no rival.
     method: "head" is itself the probe, so a baseline called "probe" is then left out.
     floor: the majority class where it was not run as a baseline; a result that does not clear it is said to.
     confidence: coverage of the intervals.
@@ -169,18 +170,17 @@ def judge(
     agree, it cannot be told, and the paragraph says which of them holds back. One comparison decides, that with the best
     baseline, so its p is the plain one; `Significance.adjusted` is for who reads all of them.
     """
-    rivals = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
+    others = {name: interval for name, interval in baselines.items() if not (method == "head" and name == PROBE)}
+    rivals = {name: interval for name, interval in others.items() if not math.isnan(gains[name].value)}
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
     closing = (
         _cost(cost),
         _warnings(result, rivals, gains, tests, rows_tested, floor, counted, lower, confidence, groups),
         _brackets(confidence, [tests[name].test for name in rivals], groups),
     )
-    if not rivals:
-        opening = f"There is nothing to compare with: {measured}, and no baseline was run."
-        advice = "Set evaluation.baselines to true to learn whether it was worth it."
-        return verdict_of(None, opening, "", advice, *closing)
-    best = (min if lower else max)(rivals, key=lambda name: rivals[name].value)
+    best = best_of({name: interval.value for name, interval in rivals.items()}, lower)
+    if best is None:
+        return verdict_of(None, *_alone(metric, measured, result, others), *closing)
     gain, test = gains[best], tests[best]
     sure, told = test.p < 1 - confidence, _gain_said(gain, test, lower)
     words = _FROZEN if method == "head" else _CHANGED
@@ -208,6 +208,18 @@ def judge(
     least = needed / abs(gain.value) if counted and gain.value and groups is None else needed
     more = _rows_to_tell(gain, rows_tested, least, confidence, groups)
     return verdict_of(None, opening, frozen, f"{reason} {more} {_advice(best)}", *closing)
+
+
+def _alone(metric: str, measured: str, result: Interval, others: Mapping[str, Interval]) -> tuple[str, str, str]:
+    """Lead, base and advice where nothing can be compared: no rival was run, or the metric is undefined of one side."""
+    if math.isnan(result.value):
+        said = f"{metric_title(metric)} is undefined of what the model says of the test rows"
+        return f"It cannot be told whether it helped: {said}.", "", "It may say the same of all rows: train longer."
+    if others:
+        names = ", ".join(PHRASES.get(name, name) for name in others)
+        return f"There is nothing to compare with: {measured}, which is undefined of {names}.", "", ""
+    opening = f"There is nothing to compare with: {measured}, and no baseline was run."
+    return opening, "", "Set evaluation.baselines to true to learn whether it was worth it."
 
 
 def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> float:
@@ -239,6 +251,8 @@ def _reason(gain: Interval, test: Significance, sure: bool, drawn: int, needed: 
 
 
 def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: float, groups: int | None) -> str:
+    if groups == 1:
+        return "One group says nothing of how much groups differ, so it cannot be said how many it takes."
     tested, of = (rows_tested, "test rows") if groups is None else (groups, "groups of test rows")
     if gain.value <= 0 and rows_tested < SMALL:
         return "No gain was seen, on few test rows: more of them could still show one."

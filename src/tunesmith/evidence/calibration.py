@@ -24,7 +24,8 @@ from tunesmith.evaluation.calibrating import (
     reliability,
     risk_coverage,
 )
-from tunesmith.evaluation.intervals import Interval, binomial, bootstrap, interval_of
+from tunesmith.evaluation.groups import groups_tested
+from tunesmith.evaluation.intervals import Interval, bootstrap, interval_of, share_of
 from tunesmith.evaluation.wording import rows_of, with_interval
 from tunesmith.evidence.base import Found, Subject
 from tunesmith.tasks._certainty import class_places, evidence_of, label_table
@@ -54,6 +55,7 @@ def gather(subject: Subject) -> Found | None:
         "kind": kind,
         "rows": units.rows,
         "units": len(units.probability),
+        "grouped": units.groups is not None,
         "validation_rows": 0 if known is None else known.rows,
         "temperature": temperature,
         "why": "none fitted: there are no validation rows" if known is None else known.why,
@@ -72,11 +74,17 @@ def gather(subject: Subject) -> Found | None:
     return Found(data, findings=[*broken, *missed], said=[*_asked(subject, data["precision"]), *_said(units)])
 
 
+def _groups(subject: Subject) -> np.ndarray | None:
+    """[rows] of whole numbers; None where each is a draw of its own."""
+    scores = subject.test.scores
+    return None if groups_tested(scores) is None else scores.groups
+
+
 def _read(subject: Subject, shares: np.ndarray) -> tuple[Units, np.ndarray, np.ndarray]:
     """The probabilities that are judged, and of each row the loss and the Brier score (Brier 1950), both [rows]."""
     import numpy as np
 
-    truth, rows, groups = subject.test.truth, np.arange(len(shares)), subject.test.scores.groups
+    truth, rows, groups = subject.test.truth, np.arange(len(shares)), _groups(subject)
     if subject.task.certainty == "classes":
         places = class_places(truth, subject.labels)
         units = Units(shares.max(axis=1), shares.argmax(axis=1) == places, rows, len(rows), groups)
@@ -106,7 +114,10 @@ def _plain(interval: Interval) -> dict[str, float]:
 
 
 def _precisions(subject: Subject, known: Calibration, units: Units) -> tuple[list[dict[str, Any]], list[Finding]]:
-    """Of each precision the threshold from the validation rows, and what it gives on the test rows."""
+    """Of each precision the threshold from the validation rows, and what it gives on the test rows.
+
+    Where rows are in groups no finding is made of it: validation rows of other groups prove less than as many rows alone.
+    """
     asked = subject.recipe.evaluation
     wanted = {*PRECISIONS} if asked.precision is None else {*PRECISIONS, asked.precision}
     rows, findings = [], []
@@ -119,13 +130,14 @@ def _precisions(subject: Subject, known: Calibration, units: Units) -> tuple[lis
                 row["instead"] = known.instead()
         else:
             passed = units.probability > step.above
-            answered, right = int(passed.sum()), int(units.right[passed].sum())
-            share = binomial(answered, units.rows, asked.confidence)
+            answered = int(passed.sum())
+            share = share_of(passed, units.groups, asked.confidence)
             row |= {"above": step.above, "answered": answered, "share": _plain(share), "precision": None}
             if answered:
-                found = binomial(right, answered, asked.confidence)
+                of_these = None if units.groups is None else units.groups[passed]
+                found = share_of(units.right[passed], of_these, asked.confidence)
                 row["precision"] = _plain(found)
-                if found.high < precision:
+                if found.high < precision and units.groups is None:
                     findings.append(Finding("precision", answered, _not_held(precision, found, answered), ()))
         rows.append(row)
     return rows, findings
@@ -157,6 +169,8 @@ def _asked(subject: Subject, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def _sets(subject: Subject, known: Calibration, shares: np.ndarray) -> tuple[list[dict[str, Any]], list[Finding]]:
     """Of each coverage how often the sets of classes hold the true one, and how large they are."""
+    import numpy as np
+
     places = class_places(subject.test.truth, subject.labels)
     rows, findings = [], []
     for coverage in COVERAGES:
@@ -164,9 +178,9 @@ def _sets(subject: Subject, known: Calibration, shares: np.ndarray) -> tuple[lis
         if quantile is None:
             continue
         sets = [class_set(row, quantile) for row in shares.tolist()]
-        held = sum(place in each for place, each in zip(places.tolist(), sets, strict=True))
+        held = np.array([place in each for place, each in zip(places.tolist(), sets, strict=True)])
         sizes = sorted(map(len, sets))
-        row, finding = _covered(subject, known, coverage, held, len(sets))
+        row, finding = _covered(subject, known, coverage, held)
         row |= {
             "mean": sum(sizes) / len(sizes),
             "single": sum(size == 1 for size in sizes) / len(sizes),
@@ -178,12 +192,18 @@ def _sets(subject: Subject, known: Calibration, shares: np.ndarray) -> tuple[lis
 
 
 def _covered(
-    subject: Subject, known: Calibration, coverage: float, held: int, tested: int
+    subject: Subject, known: Calibration, coverage: float, held: np.ndarray
 ) -> tuple[dict[str, Any], list[Finding]]:
-    confidence = subject.recipe.evaluation.confidence
-    low, high = covered_range(known.rows, tested, coverage, confidence)
-    found = binomial(held, tested, confidence)
-    row = {"wanted": coverage, "coverage": _plain(found), "expected": [low, high]}
+    """How many of the rows are `held` [rows], and within which shares that is chance.
+
+    The latter is None where rows are in groups: it would need to be known how unlike the groups are, and no finding is made.
+    """
+    confidence, tested, groups = subject.recipe.evaluation.confidence, len(held), _groups(subject)
+    found = share_of(held, groups, confidence)
+    row = {"wanted": coverage, "coverage": _plain(found), "expected": None}
+    if groups is not None:
+        return row, []
+    row["expected"] = list(covered_range(known.rows, tested, coverage, confidence))
     least, _ = covered_range(known.rows, tested, coverage, 1 - (1 - confidence) / len(COVERAGES))
     if found.value >= least:  # of several coverages some are out of their ranges by chance
         return row, []
@@ -209,12 +229,12 @@ def _of_numbers(subject: Subject) -> Found | None:
         quantile = known.quantile(coverage)
         if quantile is None:
             continue
-        row, finding = _covered(subject, known, coverage, int((off <= quantile).sum()), len(off))
+        row, finding = _covered(subject, known, coverage, off <= quantile)
         rows.append(row | {"reach": [quantile * unit for unit in subject.labels.scale]})
         findings += finding
     data = {
         "kind": "numbers", "rows": len(off), "validation_rows": known.rows, "names": list(subject.labels.names),
-        "sets": rows,
+        "sets": rows, "grouped": _groups(subject) is not None,
     }  # fmt: skip
     return Found(data, findings=findings)
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Example, unit_targets
 from tunesmith.data.nested import nested_order
-from tunesmith.evaluation.intervals import Interval, unseen_share
-from tunesmith.evaluation.resampling import drawn_groups
+from tunesmith.evaluation.intervals import Interval, stretched, unseen_share
+from tunesmith.evaluation.resampling import drawn_groups, weights_of
 from tunesmith.evaluation.wording import gain_in_words
 from tunesmith.evidence.base import CurvePoint, Found, Frozen, Subject
 from tunesmith.evidence.power_law import Points, extrapolate
 from tunesmith.seeds import seed_of
+from tunesmith.tasks._weighted import weigh
 from tunesmith.tasks.base import CORRELATIONS
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ REPEATS = 3  # parts of one size
 ITERATIONS = 24
 LEAST_ROWS, LEAST_A_CLASS = 24, 2  # of a part
 RESAMPLES = 100  # of the test rows
+OF_GROUPS = 600  # of test rows in groups: one for each law that an interval is read from
 MOST_WORK = 2e9  # units times width times outputs, over all fits: about four CPU seconds
 AHEAD = (2, 4)  # times the training rows
 DRAWN = 24  # places of the line in the chart
@@ -155,13 +157,13 @@ def _units(examples: Sequence[Example]) -> list[Tensor]:
 
 def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found | None:
     scores = measured[0].scores
-    metric = scores.primary
+    metric, groups = scores.primary, subject.test.scores.groups
     if metric in scores.other_scale and metric not in CORRELATIONS:  # 1 is not the most that it can be
         return None
     lower, rows, confidence = metric in scores.lower, len(subject.train), subject.recipe.evaluation.confidence
     seed = seed_of(subject.recipe.seed, "curve")
-    groups = subject.test.scores.groups_of(metric)
-    points = _points(measured, metric, seed, groups)
+    measured = [replace(point, scores=replace(point.scores, groups=groups)) for point in measured]  # rows are the same
+    points = _points(measured, metric, seed, confidence)
     smallest = min(point.rows for point in measured)
     line = [smallest * (max(AHEAD) * rows / smallest) ** (place / (DRAWN - 1)) for place in range(DRAWN)]
     law = extrapolate(points, [*(times * rows for times in AHEAD), *line], rows, confidence, seed)
@@ -181,7 +183,7 @@ def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found |
     }
     if law is None:
         return Found(data)
-    unseen = 0.0 if lower else _unseen(points, measured[0].scores, metric, groups, confidence)
+    unseen = 0.0 if lower else _unseen(points, measured[0].scores, metric, confidence)
     gains = [_at_least(gain, unseen) for gain in law.gains]
     told = [asdict(_flipped(_at_least(item, unseen), metric, lower)) for item in law.errors]
     data["ahead"] = [
@@ -193,7 +195,7 @@ def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found |
     return Found(data, said=(sentence(data),))
 
 
-def _unseen(points: Points, scores: Scores, metric: str, groups: np.ndarray | None, confidence: float) -> float:
+def _unseen(points: Points, scores: Scores, metric: str, confidence: float) -> float:
     """What the error of all training rows may be at most where not one mistake was seen; 0 where there was one.
 
     No resample of rows without a mistake holds one, and nothing can be gained beyond the error that there is: so that share
@@ -202,7 +204,7 @@ def _unseen(points: Points, scores: Scores, metric: str, groups: np.ndarray | No
     least, most = scores.bounds(metric) or (0.0, 0.0)
     if points.errors[points.rows == points.rows.max()].any():
         return 0.0
-    drawn = drawn_groups(groups)
+    drawn = drawn_groups(scores.groups_of(metric))
     draws = len(scores.of(metric)["truth"]) if drawn is None else drawn.groups
     return (most - least) * unseen_share(draws, confidence)
 
@@ -211,36 +213,31 @@ def _at_least(error: Interval, unseen: float) -> Interval:
     return Interval(error.value, error.low, max(error.high, unseen))
 
 
-def _points(measured: Sequence[CurvePoint], metric: str, seed: int, groups: np.ndarray | None) -> Points:
+def _points(measured: Sequence[CurvePoint], metric: str, seed: int, confidence: float) -> Points:
     import numpy as np
 
     lower = metric in measured[0].scores.lower
     values = [point.scores.value(metric) for point in measured]
     kept = [place for place, value in enumerate(values) if value == value]  # undefined of what says one thing only
     rows = np.array([measured[place].rows for place in kept])
-    drawn = np.stack([_resampled(measured[place].scores, metric, seed, groups) for place in kept], axis=1)
+    drawn = np.stack([_resampled(measured[place].scores, metric, seed, confidence) for place in kept], axis=1)
     here = np.array([values[place] for place in kept])
     drawn = np.where(np.isnan(drawn), here, drawn)
     return Points(rows, here, drawn) if lower else Points(rows, 1 - here, 1 - drawn)
 
 
-def _resampled(scores: Scores, metric: str, seed: int, groups: np.ndarray | None) -> np.ndarray:
-    """[resamples] the metric on test rows drawn again, in whole groups; the same draws for all scores of as many rows."""
+def _resampled(scores: Scores, metric: str, seed: int, confidence: float) -> np.ndarray:
+    """[resamples] the metric on test rows drawn again; the same draws for all scores of as many rows.
+
+    Of whole groups where they are in groups, and then as far apart as the interval of a metric is wide (`stretched`).
+    """
     import numpy as np
 
-    columns, function = scores.of(metric), scores.metrics[metric]
-    count = len(columns["truth"])
-    draw = np.random.default_rng(seed)
-    together = drawn_groups(groups)
-    if together is None:
-        picked = [draw.integers(count, size=count) for _ in range(RESAMPLES)]
-    else:
-        rows_of = [np.flatnonzero(together.place == group) for group in range(together.groups)]
-        taken = (draw.integers(together.groups, size=together.groups) for _ in range(RESAMPLES))
-        picked = [np.concatenate([rows_of[group] for group in some]) for some in taken]
-    if metric in scores.shares and metric in scores.each:
-        return np.array([scores.each[metric][rows].mean() for rows in picked])
-    return np.array([function({name: values[rows] for name, values in columns.items()}) for rows in picked])
+    if drawn_groups(scores.groups_of(metric)) is None:
+        columns = scores.of(metric)
+        weighed, rows = weigh(scores.metrics[metric], columns), len(columns["truth"])
+        return np.concatenate([weighed(some) for some in weights_of(rows, RESAMPLES, seed, np.zeros(rows, np.int64))])
+    return stretched(scores, metric, OF_GROUPS, confidence, seed)
 
 
 def _value(error: float, lower: bool) -> float:

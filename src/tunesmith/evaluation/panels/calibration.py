@@ -116,6 +116,20 @@ def _reliability(bins: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _expected(shares: Sequence[float] | None) -> str:
+    return cell("–" if shares is None else f"{shares[0]:.3f} to {shares[1]:.3f}", "n")
+
+
+def _of_groups(data: Mapping[str, Any], proven: str) -> str:
+    """What is `proven`, and takes rows to be draws of their own, where they are in groups."""
+    if not data.get("grouped"):
+        return ""
+    return (
+        f" The rows are in groups, and rows of one group may be alike: brackets know that, {proven}, and on other groups it "
+        "can be less."
+    )
+
+
 def _precision(data: Mapping[str, Any], known: str, confidence: float) -> str:
     rows = []
     for item in data["precision"]:
@@ -131,6 +145,7 @@ def _precision(data: Mapping[str, Any], known: str, confidence: float) -> str:
         "confidence, by exact binomial tests from the surest rows on until one fails. The other rows are left to a "
         "person."
     )
+    lead += _of_groups(data, "but the proof takes validation rows as drawn alone")
     return f'<h3>Answers held back</h3><p class="note">{text(lead)} {_use("--precision 0.95")}</p>{_table(heads, rows)}'
 
 
@@ -140,7 +155,7 @@ def _sets(data: Mapping[str, Any], known: str) -> str:
     rows = [
         row_head(f"{100 * item['wanted']:g} %")
         + _interval(item["coverage"])
-        + cell(f"{item['expected'][0]:.3f} to {item['expected'][1]:.3f}", "n")
+        + _expected(item["expected"])
         + cell(number(item["mean"], 2), "n")
         + cell(f"{100 * item['single']:.0f} %", "n")
         + cell(count(item["largest"]), "n")
@@ -149,12 +164,17 @@ def _sets(data: Mapping[str, Any], known: str) -> str:
     heads = ("Coverage wanted", "#Truth in the set", "#Expected", "#Mean size", "#One class", "#Largest")
     lead = (
         f"All classes whose probability is not too low: split conformal prediction on {known}. The promise holds on average "
-        "for new rows of the same kind, whatever the model is; expected is where these test rows should lie, by chance "
-        "alone. No set is empty, so that a coverage below the accuracy gives more than asked for. The validation rows also "
-        "chose the checkpoint, which can make sets a little too small: hence the check."
+        f"for new rows of the same kind, whatever the model is{_expected_said(data)}. No set is empty, so that a coverage "
+        "below the accuracy gives more than asked for. The validation rows also chose the checkpoint, which can "
+        "make sets a little too small: hence the check."
     )
+    lead += _of_groups(data, "but the promise takes rows as drawn alone")
     note = f"{text(lead)} {_use('--sets 0.9')}"
     return f'<h3>Sets that hold the true class</h3><p class="note">{note}</p>{_table(heads, rows)}'
+
+
+def _expected_said(data: Mapping[str, Any]) -> str:
+    return "" if data.get("grouped") else "; expected is where these test rows should lie, by chance alone"
 
 
 def _ranges(data: Mapping[str, Any]) -> str:
@@ -164,13 +184,14 @@ def _ranges(data: Mapping[str, Any]) -> str:
     rows = [
         row_head(f"{100 * item['wanted']:g} %")
         + _interval(item["coverage"])
-        + cell(f"{item['expected'][0]:.3f} to {item['expected'][1]:.3f}", "n")
+        + _expected(item["expected"])
         + "".join(cell(f"± {figures(reach)[0]}", "n") for reach in item["reach"][:NUMBERS])
         for item in data["sets"]
     ]
     reaches = ["#Range"] if len(names) == 1 else [f"#{name}" for name in names]
     heads = ("Coverage wanted", "#Truth in the range" if len(names) == 1 else "#All in their ranges", "#Expected")
-    return f'{_table((*heads, *reaches), rows)}<p class="note">{_use("--sets 0.9")}</p>'
+    groups = _of_groups(data, "but the promise takes rows as drawn alone").strip()
+    return f'{_table((*heads, *reaches), rows)}<p class="note">{text(groups)} {_use("--sets 0.9")}</p>'
 
 
 def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
