@@ -78,13 +78,18 @@ def resume(run: str | PathLike[str], *, listen: Callable[[Event], None] | None =
 
 
 def evaluate(
-    run: str | PathLike[str], data: Any, *, text: str | None = None, label: str | Sequence[str] | None = None
+    run: str | PathLike[str],
+    data: Any,
+    *,
+    text: str | None = None,
+    label: str | Sequence[str] | None = None,
+    pair: str | None = None,
 ) -> dict[str, Any]:
     """Metrics with intervals of a finished run's model on labelled rows: {"metrics": {...}, "rows": N, ...}."""
     from tunesmith.evaluating import evaluate_run
 
     columns = label if label is None or isinstance(label, str) else tuple(label)
-    return evaluate_run(Path(run), data, text, columns)
+    return evaluate_run(Path(run), data, text, columns, pair)
 
 
 def _path_of(function: Callable[[str, str], float]) -> str:

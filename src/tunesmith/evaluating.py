@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 
 def evaluate_run(
-    run: Path, data: Any, text: str | None = None, label: str | tuple[str, ...] | None = None
+    run: Path,
+    data: Any,
+    text: str | None = None,
+    label: str | tuple[str, ...] | None = None,
+    pair: str | None = None,
 ) -> dict[str, Any]:
     """A finished run's model on labelled rows: {"metrics": {name: {value, low, high}}, "confidence", "rows", "groups",
     "lines", "findings"}.
@@ -40,6 +44,8 @@ def evaluate_run(
     import numpy as np
 
     predictor = load(run)
+    if pair is not None and predictor.card.pair_column is None:
+        raise DataError("--pair: this model was trained on one text a row; leave it out")
     table, chosen = _rows_of(data)
     card, recipe = predictor.card, _recipe_of(run)
     confidence = EvaluationSpec().confidence if recipe is None else recipe.evaluation.confidence
@@ -48,7 +54,7 @@ def evaluate_run(
         _of_the_run(text, card.text_column, table),
         _of_the_run(label, card.label_column, table),
         group if group in table.columns else None,
-        card.pair_column,
+        card.pair_column if pair is None else pair,
     )
     columns = card.task.find(table, asked)
     table, names = card.task.read(table, columns), card.labels.names

@@ -32,7 +32,7 @@ OPTIONS = {
     "audit": "--fix --group --help --json --label --model --pair --task --text --time",
     "resume": "--help --json",
     "predict": "--force --help --json --out --pair --precision --sets --text",
-    "evaluate": "--help --json --label --text",
+    "evaluate": "--help --json --label --pair --text",
     "report": "--help --json --open",
     "compare": "--help --json --out",
     "demo": "--help --json --out",

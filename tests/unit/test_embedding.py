@@ -182,6 +182,8 @@ def test_triplets_and_scores_run_to_their_end(model_folder: Folder, tmp_path: Pa
     from tunesmith import evaluate
 
     assert set(evaluate(run, scored)["metrics"]) == {"spearman", "pearson"}
+    renamed = {"left": scored["sentence1"], "right": scored["sentence2"], "score": scored["score"]}
+    assert evaluate(run, renamed, text="left", pair="right")["metrics"] == evaluate(run, scored)["metrics"]
     with pytest.raises(DataError, match="trained on pairs with a score"):
         evaluate(run, {"sentence1": scored["sentence1"], "sentence2": scored["sentence2"]})
 

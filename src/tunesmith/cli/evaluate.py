@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.cli.options import Json, LabelColumns, TextColumn, label_of, plain_warnings
+from tunesmith.cli.options import Json, LabelColumns, PairColumn, TextColumn, label_of, plain_warnings
 from tunesmith.cli.progress import json_line
 
 
@@ -16,6 +16,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="A table with texts and true labels.")],
     text: TextColumn = None,
     label: LabelColumns = None,
+    pair: PairColumn = None,
     json_lines: Json = False,
 ) -> None:
     """Measure a finished run on other labelled rows, with intervals."""
@@ -25,7 +26,7 @@ def evaluate(
     from tunesmith.evaluating import evaluate_run
 
     with plain_warnings():
-        report = evaluate_run(run, data, text, label_of(label))
+        report = evaluate_run(run, data, text, label_of(label), pair)
     told = [*report["lines"], *(f"note: {finding}" for finding in report["findings"])]
     for line in [json_line(report)] if json_lines else told:
         print(line)

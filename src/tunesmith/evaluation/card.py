@@ -10,7 +10,7 @@ from tunesmith.evaluation.groups import drawn_in
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import metric_title, with_interval
 
-LIBRARY = "transformers"
+SENTENCES, LIBRARY = "sentence-transformers", "transformers"  # the names that the hub knows
 
 
 def render_card(report: Mapping[str, Any], run: Path) -> str:
@@ -36,7 +36,7 @@ def render_card(report: Mapping[str, Any], run: Path) -> str:
         "```python",
         "import tunesmith",
         "",
-        f'model = tunesmith.load("{report["name"]}")  # this folder',
+        f'model = tunesmith.load("{report["name"]}")  # the path of this folder',
         "```",
         "",
         f"`model/` {_plain(report['opens'].replace(f'{run}/', ''))}",
@@ -67,7 +67,7 @@ def _metadata(report: Mapping[str, Any]) -> str:
         if item["value"] is not None
     ]
     card = ModelCardData(
-        library_name=LIBRARY,
+        library_name=SENTENCES if "SentenceTransformer(" in report["opens"] else LIBRARY,
         pipeline_tag=tag or None,
         base_model=_base(report["model"]),
         tags=["tunesmith", report["method"]],

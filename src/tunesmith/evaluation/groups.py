@@ -43,7 +43,7 @@ def too_few(groups: int | None) -> str:
         return "all test rows are of one group, so nothing can be told of rows of other groups"
     return (
         f"the test rows are of only {groups} groups, too few to tell how much groups differ: intervals may be too narrow; "
-        f"hold out {FEW} groups or more (data.test, or --folds to test all of them)"
+        f"hold out {FEW} groups or more (data.test; --folds, where rows are not split by time, tests all of them)"
     )
 
 
