@@ -116,6 +116,11 @@ def pooled(parts: Sequence[Scores]) -> Scores:
         first.lower & {first.primary},
         rows_of={first.primary: rows} if first.primary in first.rows_of else {},
         other_scale=first.other_scale & {first.primary},
+        each={
+            name: np.concatenate([part.each[name] for part in parts])
+            for name in first.each
+            if all(name in part.each for part in parts)
+        },
         groups=_apart(parts),
     )
 
