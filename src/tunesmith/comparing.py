@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunesmith.errors import ArtifactError, DataError
 from tunesmith.evaluation.groups import groups_tested
 from tunesmith.evaluation.intervals import Interval, Pairwise, compare_all
 from tunesmith.evaluation.kept_scores import SCORES, read_scores, read_strata
 from tunesmith.evaluation.significance import holm, luck
+from tunesmith.evidence.folds import pooled
+from tunesmith.folding import FOLDER
 from tunesmith.predictor import Card
 from tunesmith.runs import Run, check_there
 from tunesmith.tasks._tokens import TOKEN_METRICS
@@ -41,6 +43,8 @@ class Side:
     said: Sequence[str]
     labels: tuple[str, ...]
     strata: np.ndarray | None  # of each test row, where they were drawn by class
+    tested: int  # rows, whether others have them or not
+    folds: tuple[int, int] | None  # of how many the rows are there, and of how many they should be; None without folds
 
 
 def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
@@ -49,7 +53,8 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
     Intervals cover what the first run's do, and know as they do whether the rows were drawn by class. p is by McNemar's exact
     test for metrics that count hits, else by permutation, both paired. Both are told alone and corrected for the number of
     pairs: p by Holm ("adjusted"), intervals so that all of them hold at once ("together"; `intervals.compare_all`). Where a
-    run kept which test rows are of one group, whole groups are drawn and swapped for all runs.
+    run kept which test rows are of one group, whole groups are drawn and swapped for all runs. Of runs with folds the rows of
+    all folds are compared, in the primary metric alone (`evidence.folds.pooled`).
 
     Raises ArtifactError for what is no finished run, and DataError where the runs cannot be compared: fewer than two,
     another task's metric or labels, no common row.
@@ -79,7 +84,8 @@ def compare_runs(folders: Sequence[Path], seed: int = 0) -> dict[str, Any]:
         "stratified": strata is not None,
         "rows": shared,
         "groups": groups_tested(first.scores),
-        "rows_of": {side.name: side.report["rows_tested"] for side in sides},
+        "rows_of": {side.name: side.tested for side in sides},
+        "folds": {side.name: list(side.folds) for side in sides if side.folds is not None},
         "runs": [_of_run(side, found.metrics[side.name]) for side in sides],
         "pairs": _pairs(sides, found, seed),
         "disagreements": _disagreements(sides),
@@ -116,8 +122,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
 
 
 def _side(folder: Path, name: str) -> Side:
-    from pyarrow import parquet
-
+    """One run; of one with folds all the rows that these tested, each as the model of its fold says it."""
     check_there(folder)
     report = Run(folder).report
     if not report["metrics"]:
@@ -125,8 +130,30 @@ def _side(folder: Path, name: str) -> Side:
     card = Card.read(folder / "model")
     if not (folder / SCORES).is_file():
         raise ArtifactError(f"{folder / SCORES}: is not there; a run of an earlier version has to be trained again")
-    scores = read_scores(folder / SCORES, lambda columns: card.task.functions(columns, card.labels))
-    rows = parquet.read_table(folder / ROWS).to_pydict()
+    numbers = [item["fold"] for item in report["evidence"].get("folds", {}).get("folds", ())]
+    others = [folder / FOLDER / str(number) for number in numbers]
+    parts = [folder, *(other for other in others if (other / SCORES).is_file())]
+    read = [read_scores(part / SCORES, lambda columns: card.task.functions(columns, card.labels)) for part in parts]
+    scores = pooled(read) if len(read) > 1 else read[0]
+    said = _joined([_rows(part / ROWS) for part in parts])
+    strata = read_strata(folder / SCORES) if len(parts) == 1 else None
+    folds = (len(parts), len(numbers)) if numbers else None
+    return Side(name, report, scores, *said, card.labels.names, strata, len(said.keys), folds)
+
+
+class _Said(NamedTuple):
+    """Of each test row; see `Side`."""
+
+    keys: list[str]
+    texts: list[str]
+    truth: list[str]
+    said: list[str]
+
+
+def _rows(path: Path) -> _Said:
+    from pyarrow import parquet
+
+    rows = parquet.read_table(path).to_pydict()
     texts = [
         text if pair is None else f"{text}  |  {pair}"
         for text, pair in zip(rows["text"], rows.get("pair", [None] * len(rows["text"])), strict=True)
@@ -135,12 +162,18 @@ def _side(folder: Path, name: str) -> Side:
     fixed = ("row", "line", "text", "pair", "truth")
     told = next((key for key in rows if key not in fixed and ":" not in key), None)
     said = [""] * len(texts) if told is None else [str(item) for item in rows[told]]
+    return _Said([], texts, truth, said)
+
+
+def _joined(parts: Sequence[_Said]) -> _Said:
+    """All parts one after the other, with keys."""
+    texts, truth, said = ([item for part in parts for item in part[place]] for place in (1, 2, 3))
     seen: Counter[tuple[str, str]] = Counter()
     keys = []
     for pair in zip(texts, truth, strict=True):
         seen[pair] += 1
         keys.append("\x1f".join((*pair, str(seen[pair]))))
-    return Side(name, report, scores, keys, texts, truth, said, card.labels.names, read_strata(folder / SCORES))
+    return _Said(keys, texts, truth, said)
 
 
 def _check(sides: Sequence[Side]) -> None:
@@ -205,7 +238,7 @@ def _strata(sides: Sequence[Side]) -> list[int] | None:
     And where whole groups are drawn, which knows no classes.
     """
     first = sides[0].strata
-    whole = all(len(side.keys) == side.report["rows_tested"] and side.strata is not None for side in sides)
+    whole = all(len(side.keys) == side.tested and side.strata is not None for side in sides)
     return first.tolist() if whole and first is not None and sides[0].scores.groups is None else None
 
 

@@ -210,7 +210,7 @@ def test_runs_are_compared_by_what_was_spent_and_by_what_the_model_took() -> Non
     apart = {"accuracy": {"value": 0.01, "low": -0.02, "high": 0.03}}
     pair = {"from": "a", "to": "b", "p": 0.5, "adjusted": 0.5, "differing": 20, "differences": apart, "together": apart}
     found = {"primary": "accuracy", "lower": [], "confidence": 0.95, "rows": 500, "rows_of": {"a": 500, "b": 500},
-             "left_out": [], "pairs": [pair], "settings": [], "disagreements": {"count": 0, "examples": []},
+             "left_out": [], "folds": {}, "pairs": [pair], "settings": [], "disagreements": {"count": 0, "examples": []},
              "groups": None, "level": 0.95, "stratified": False,
              "runs": [side("a", 0.90, {"cpu_seconds": 100.0, "delivered": {"cpu_seconds": 90.0}}),
                       side("b", 0.91, {"cpu_seconds": 300.0, "delivered": {"cpu_seconds": 60.0}})]}  # fmt: skip

@@ -267,3 +267,30 @@ def test_permutations_are_enough_for_as_many_pairs(runs: list[Path], tmp_path: P
         )
     found = compare_runs(folders)
     assert found["groups"] == 71 and max(pair["adjusted"] for pair in found["pairs"]) < 0.002
+
+
+def test_runs_with_folds_are_compared_on_the_rows_of_all_folds(model_folder: Folder, tmp_path: Path) -> None:
+    table = write_rows(tmp_path / "rows.csv", 120)
+    a, b = (
+        finetune(
+            str(model_folder("sentence")), table, method, settings={**SHORT, "data.folds": 3}, out=tmp_path / method
+        ).path
+        for method in ("head", "lora")
+    )
+    found = compare_runs([a, b])
+    assert found["rows"] == 120 and found["folds"] == {"head": [3, 3], "lora": [3, 3]} and not found["stratified"]
+    right = {
+        run.name: np.concatenate([_right(run), *(_right(run / "folds" / fold) for fold in "23")]) for run in (a, b)
+    }
+    values = {run["name"]: run["metrics"]["accuracy"]["value"] for run in found["runs"]}
+    assert values == {name: pytest.approx(hits.mean()) for name, hits in right.items()}
+    whole = json.loads((a / "report.json").read_text())["evidence"]["folds"]["metric"]
+    assert found["runs"][0]["metrics"]["accuracy"]["value"] == pytest.approx(whole["value"])
+    (line,) = (line for line in comparison_lines(found) if "of its 3 folds" in line)
+    assert line.startswith("Each row is compared as the model of its fold says it") and "not there" not in line
+    assert "head (3 of its 3 folds)" in render_comparison(found).replace("\N{NO-BREAK SPACE}", " ")
+    shutil.rmtree(b / "folds" / "3")
+    fewer = compare_runs([a, b])
+    left = 120 - len(_right(a / "folds" / "3"))
+    assert fewer["rows"] == left and fewer["rows_of"] == {"head": 120, "lora": left}
+    assert "lora (2 of its 3 folds: the folders of the others are not there)" in " ".join(comparison_lines(fewer))

@@ -14,7 +14,9 @@ from pyarrow import parquet
 from shortruns import noted, recipe_for, rows, stopped_when, write_rows
 from tunesmith import finetune
 from tunesmith.errors import DataError, RecipeError
-from tunesmith.folding import fold_recipe
+from tunesmith.evaluation.baselines.base import Baseline
+from tunesmith.evidence.folds import over_folds
+from tunesmith.folding import Fold, fold_recipe
 from tunesmith.pipeline import resume, start
 from tunesmith.repeating import repeat_recipe
 from tunesmith.tasks._metrics import accuracy
@@ -109,3 +111,33 @@ def test_groups_stay_whole_over_folds_and_in_the_intervals(model_folder: Folder,
     report = read(tmp_path / "run")
     assert report["evidence"]["folds"]["rows"] == 200 and report["groups_tested"] < 37
     assert "drawn in their 37 groups" in report["verdict"]["paragraph"], "those of all folds, none in two"
+
+
+def test_rivals_that_a_fold_lacks_are_named(model_folder: Folder, tmp_path: Path) -> None:
+    table = write_rows(tmp_path / "rows.csv", 90)
+    settings = {**SHORT, "data.folds": 2, "evaluation.scratch": True, "evaluation.baselines": True}
+    run = finetune(str(model_folder("bert")), table, "full", settings=settings, out=tmp_path / "run").path
+    report = read(run)
+    found = report["evidence"]["folds"]
+    assert [item["name"] for item in found["left_out"]] == ["scratch"]
+    assert "scratch" not in {item["name"] for item in found["rivals"]}
+    (said,) = (line for line in report["beside"] if line.startswith("Not among the rivals of this verdict"))
+    assert "from random weights, which is trained beside the delivered model alone" in said
+    assert "Not in the table: the same architecture from random weights" in (run / "report.html").read_text()
+
+
+def test_a_rival_of_some_folds_only_is_not_pooled_whichever_they_are() -> None:
+    def part(right: list[int]) -> Scores:
+        columns = {"truth": np.ones(len(right), int), "predicted": np.array(right)}
+        return Scores(columns, {"accuracy": accuracy}, "accuracy", frozenset({"accuracy"}))
+
+    recipe = recipe_for(Path("m"), Path("d.csv"), "lora", {**SHORT, "data.folds": 3})
+    own = [Baseline("majority", "m", part([1, 0]), 1.0), Baseline("tfidf", "t", part([1, 1]), 1.0)]
+    folds = [
+        Fold(2, part([1, 1]), {"majority": part([0, 0])}),
+        Fold(3, part([1, 0]), {"majority": part([0, 1]), "probe": part([1, 1])}),
+    ]
+    found = over_folds(recipe, part([1, 1]), own, folds)
+    assert found is not None and list(found.comparison.baselines) == ["majority"]
+    assert found.lacking == {"tfidf": [2, 3], "probe": [1, 2]}
+    assert found.comparison.baselines["majority"]["accuracy"].value == pytest.approx(2 / 6)

@@ -296,6 +296,32 @@ def test_a_part_that_fails_leaves_the_run_its_report(
     assert (tmp_path / "run" / "report.json").exists()
 
 
+def test_a_part_that_came_to_a_result_before_another_failed_is_kept_and_counted(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.errors import TrainingError
+    from tunesmith.pipeline import Session
+
+    data = write_rows(tmp_path / "rows.csv", 120)
+    recipe = recipe_for(
+        model_folder("sentence"), data, "head", {"training.epochs": 1, "evaluation.curve": "method", **WITH}
+    )
+    inner = Session._inner
+
+    class Broken(Session):
+        def events(self) -> Any:
+            raise TrainingError("it broke")
+
+    def of(self: Session, recipe: Any, folder: Path) -> Session:
+        return Broken(recipe, folder) if folder.name == "half" else inner(self, recipe, folder)
+
+    monkeypatch.setattr(Session, "_inner", of)
+    list(start(recipe, tmp_path / "run").events())
+    report = _report(tmp_path / "run")
+    assert report["cost"]["beside"]["models"] == 1
+    assert report["evidence"]["learning_curve"]["of"] == "frozen", "two sizes make no curve"
+
+
 def of_hits(right: np.ndarray, groups: np.ndarray | None = None) -> Scores:
     columns = {"truth": np.zeros(len(right), int), "predicted": 1 - right.astype(int)}
     metrics: Any = {"accuracy": _metrics.accuracy}

@@ -264,7 +264,7 @@ def test_few_rows_tell_nothing_whatever_the_metric() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_rival_without_a_value_is_none(first: bool) -> None:
-    """Always the median has no correlation; before or after the others it is not the best, nor a floor."""
+    """Before or after the others it is not the best, nor a floor."""
     undefined = Interval(math.nan, math.nan, math.nan)
     known = {"tfidf": Interval(0.5, 0.4, 0.6)}
     rivals = {"median": undefined, **known} if first else {**known, "median": undefined}

@@ -66,11 +66,26 @@ def comparison_lines(found: Mapping[str, Any]) -> list[str]:
     apart = [f"{name} {count(rows)}" for name, rows in found["rows_of"].items() if rows != found["rows"]]
     if apart:
         lines.append(f"Only the rows that all have count; tested were: {', '.join(apart)}.")
+    lines += _folded(found)
     pairs = len(found["pairs"])
     lines += _against(found, rank)
     if pairs > 1:
         lines.append(f"{_corrected(found)}.")
     return lines
+
+
+def _folded(found: Mapping[str, Any]) -> list[str]:
+    """Which rows of runs with folds are compared; and where folders of folds are gone, that theirs are not."""
+    if not found["folds"]:
+        return []
+    of = [
+        f"{name} ({there} of its {all_} folds{'' if there == all_ else ': the folders of the others are not there'})"
+        for name, (there, all_) in found["folds"].items()
+    ]
+    return [
+        f"Each row is compared as the model of its fold says it, which did not learn from it: {', '.join(of)}. Over folds "
+        f"only {metric_title(found['primary'])} can be told."
+    ]
 
 
 def _against(found: Mapping[str, Any], rank: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -155,8 +155,7 @@ def judge(
     """The verdict against the best baseline.
 
     metric: name of the metric that `result`, `baselines` (by name) and `gains` (result less baseline, paired) are in.
-    tests: of each baseline whether its gain could be luck. A baseline of which the metric is undefined (nan: one answer for
-    all rows has no correlation) is no rival.
+    tests: of each baseline whether its gain could be luck. A baseline of which the metric is undefined (nan) is no rival.
     method: "head" is itself the probe, so a baseline called "probe" is then left out.
     floor: the majority class where it was not run as a baseline; a result that does not clear it is said to.
     confidence: coverage of the intervals.

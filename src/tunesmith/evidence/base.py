@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Example, Text
@@ -66,6 +66,7 @@ class Pooled:
 
     scores: Scores
     comparison: Comparison
+    lacking: Mapping[str, Sequence[int]] = field(default_factory=dict)  # other rivals -> the folds that have them not
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.evaluation.intervals import compare
+from tunesmith.evaluation.verdict import PHRASES, SCRATCH
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.evidence.base import Found, Pooled, Subject
 from tunesmith.tasks._weighted import Weighted
@@ -30,13 +31,14 @@ def over_folds(recipe: Recipe, own: Scores, baselines: Sequence[Baseline], folds
     if not folds:
         return None
     asked = recipe.evaluation
-    rivals = {
-        item.name: pooled([item.scores, *(fold.rivals[item.name] for fold in folds)])
-        for item in baselines
-        if all(item.name in fold.rivals for fold in folds)
-    }
+    by_fold = {recipe.data.own_fold + 1: {item.name: item.scores for item in baselines}}
+    by_fold |= {fold.number: dict(fold.rivals) for fold in folds}
+    names = list(dict.fromkeys(name for of in by_fold.values() for name in of))
+    lacking = {name: [number for number, of in sorted(by_fold.items()) if name not in of] for name in names}
+    rivals = {name: pooled([of[name] for of in by_fold.values()]) for name in names if not lacking[name]}
     whole = pooled([own, *(fold.scores for fold in folds)])
-    return Pooled(whole, compare(whole, rivals, asked.resamples, asked.confidence, recipe.seed))
+    compared = compare(whole, rivals, asked.resamples, asked.confidence, recipe.seed)
+    return Pooled(whole, compared, {name: without for name, without in lacking.items() if without})
 
 
 def gather(subject: Subject) -> Found | None:
@@ -73,7 +75,24 @@ def gather(subject: Subject) -> Found | None:
         f"{rows_of(len(subject.train), 'row')} and is what the rest of the report is about: it is not trained again on all "
         "rows, which would be a model that nothing was measured of (data.test=0 without folds gives that)."
     )
-    return Found(data, said=(line,))
+    data["left_out"] = [
+        {"name": name, "what": what.get(name, PHRASES.get(name, name)), "why": _why(name, without)}
+        for name, without in subject.pooled.lacking.items()
+    ]
+    return Found(data, said=(line, *left_out(data)))
+
+
+def _why(name: str, without: Sequence[int]) -> str:
+    if name == SCRATCH:
+        return "is trained beside the delivered model alone, not in the other folds"
+    folds = ", ".join(map(str, without))
+    return f"was not measured in fold{'' if len(without) == 1 else 's'} {folds}"
+
+
+def left_out(data: Mapping[str, Any]) -> list[str]:
+    """Which rivals are not in the figures over all folds, and why: a sentence, or none."""
+    parts = [f"{item['what']}, which {item['why']}" for item in data.get("left_out", ())]
+    return [f"Not among the rivals of this verdict: {'; '.join(parts)}."] if parts else []
 
 
 def pooled(parts: Sequence[Scores]) -> Scores:
@@ -97,6 +116,11 @@ def pooled(parts: Sequence[Scores]) -> Scores:
         first.lower & {first.primary},
         rows_of={first.primary: rows} if first.primary in first.rows_of else {},
         other_scale=first.other_scale & {first.primary},
+        each={
+            name: np.concatenate([part.each[name] for part in parts])
+            for name in first.each
+            if all(name in part.each for part in parts)
+        },
         groups=_apart(parts),
     )
 

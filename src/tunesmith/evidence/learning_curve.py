@@ -19,7 +19,7 @@ from tunesmith.evaluation.intervals import Interval, stretched, unseen_share
 from tunesmith.evaluation.resampling import drawn_groups, weights_of
 from tunesmith.evaluation.wording import gain_in_words
 from tunesmith.evidence.base import CurvePoint, Found, Frozen, Subject
-from tunesmith.evidence.power_law import Points, extrapolate
+from tunesmith.evidence.power_law import LEAST_SIZES, Points, extrapolate
 from tunesmith.seeds import seed_of
 from tunesmith.tasks._weighted import weigh
 from tunesmith.tasks.base import CORRELATIONS
@@ -50,11 +50,12 @@ def gather(subject: Subject) -> Found | None:
     asked = subject.recipe.evaluation.curve
     if asked == "off":
         return None
-    if asked == "method" and subject.curve:
-        own = CurvePoint(len(subject.train), subject.test.scores)
-        return _found(subject, [*subject.curve, own], "method")
     frozen = subject.frozen
-    if frozen is None or "test" not in frozen.features or "train" not in frozen.features:
+    headed = frozen is not None and "test" in frozen.features and "train" in frozen.features
+    measured = [*subject.curve, CurvePoint(len(subject.train), subject.test.scores)]
+    if asked == "method" and subject.curve and (len(measured) >= LEAST_SIZES or not headed):
+        return _found(subject, measured, "method")
+    if frozen is None or not headed:
         return None
     measured = _with_heads(subject, frozen, frozen.strength)
     return _found(subject, measured, "frozen") if measured else None

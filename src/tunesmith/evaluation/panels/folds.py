@@ -43,4 +43,6 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         "from it. The model that is delivered is the one of this page. Intervals are over rows; that the models share "
         "training rows is not in them."
     )
+    lacking = "; ".join(f"{item['what']} {item['why']}" for item in data.get("left_out", ()))
+    lead += f" Not in the table: {lacking}." if lacking else ""
     return section("folds", "On every row", text(lead), whole + by_fold)
