@@ -135,8 +135,24 @@ def test_near_duplicates_within_and_across_splits_are_found_with_what_they_are_n
     assert details["train.csv:702"].endswith("the same as train.csv:12")
     assert details["test.csv:7"].endswith("the same as train.csv:22")
     assert len(found.marks) == 5
-    near = near_duplicates.near_in_train(material(tables), "test")
+    near, crowded = near_duplicates.near_in_train(material(tables), "test")
+    assert not crowded
     assert [row for row, is_near in enumerate(near) if is_near] == [5, 6]
+
+
+def test_where_not_all_rows_could_be_compared_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.data import near
+
+    tables = clean_tables(0)
+    for copy in range(40):
+        tables["train"]["text"][copy] = f"{tables['train']['text'][700]} {SYLLABLES[copy]}"
+    whole = near_duplicates.examine(material(tables))
+    assert near.CROWDED not in whole.said and "near_crowded" not in [item.kind for item in whole.findings]
+    assert not near_duplicates.near_in_train(material(tables), "test")[1]
+    monkeypatch.setattr(near, "MOST_IN_BUCKET", 8)
+    found = near_duplicates.examine(material(tables))
+    assert near.CROWDED in found.said and near.CROWDED in one(found, "near_crowded").message
+    assert near_duplicates.near_in_train(material(tables), "test")[1]
 
 
 def test_exact_copies_are_left_to_cleaning() -> None:

@@ -12,6 +12,7 @@ from tunesmith.auditing.drift import area_under
 from tunesmith.auditing.folds import cross_validated, cross_validated_words, folds_of, tempered
 from tunesmith.auditing.label_errors import search
 from tunesmith.auditing.leak import leak_effect, leak_finding
+from tunesmith.data.near import CROWDED
 
 
 def said_and_labels(seed: int, rows: int, classes: int, noise: float, sure: float) -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +205,9 @@ def test_a_leak_that_lifts_the_score_is_told_with_its_interval() -> None:
     error = 0.2 * np.sqrt(0.75 * 0.25 / 400)  # of 0.2 times a mean of 400
     assert effect.gain.high - effect.gain.low == pytest.approx(2 * 1.96 * error, rel=0.1)
     finding = leak_finding(effect, "accuracy", ["test.csv:2"])
-    assert finding is not None
+    crowded = leak_finding(effect, "accuracy", ["test.csv:2"], crowded=True)
+    assert finding is not None and crowded is not None and crowded.message.startswith(finding.message)
+    assert CROWDED in crowded.message and CROWDED not in finding.message
     assert (finding.kind, finding.count, finding.places) == ("leak_effect", 100, ("test.csv:2",))
     assert "0.800 over all 500 and 0.750 [" in finding.message
     assert leak_effect(hits, near) == effect

@@ -59,7 +59,7 @@ def test_the_pairs_are_those_of_all_pairs_compared(threshold: float) -> None:
     texts = list(dict.fromkeys(varied(300)))
     wanted = by_force(texts, threshold)
     assert len(wanted) > 30
-    found = {(pair.one, pair.other): pair.similarity for pair in near_pairs(texts, threshold)}
+    found = {(pair.one, pair.other): pair.similarity for pair in near_pairs(texts, threshold)[0]}
     assert found == pytest.approx(wanted)
 
 
@@ -67,7 +67,7 @@ def test_another_library_estimates_the_same_similarities() -> None:
     import datasketch
 
     texts = list(dict.fromkeys(varied(200, seed=1)))
-    pairs = near_pairs(texts)
+    pairs = near_pairs(texts)[0]
     assert len(pairs) > 10
     for pair in pairs:
         sketches = [datasketch.MinHash(512) for _ in range(2)]
@@ -106,31 +106,31 @@ def test_the_order_of_rows_changes_nothing_but_their_places(texts: list[str], dr
     ],
 )
 def test_what_says_the_same(one: str, other: str, near: bool) -> None:
-    assert (len(near_pairs([one, other])) == 1) == near
-    assert near_pairs([one, "something else altogether", other], threshold=1.0) == [
-        Pair(0, 2, 1.0) for _ in range(near and near_pairs([one, other])[0].similarity == 1)
+    assert (len(near_pairs([one, other])[0]) == 1) == near
+    assert near_pairs([one, "something else altogether", other], threshold=1.0)[0] == [
+        Pair(0, 2, 1.0) for _ in range(near and near_pairs([one, other])[0][0].similarity == 1)
     ]
 
 
 def test_one_number_in_a_long_text_is_little() -> None:
     long = " ".join(varied(40))
-    assert [pair.similarity > 0.95 for pair in near_pairs([f"{long} 17", f"{long} 18"])] == [True]
+    assert [pair.similarity > 0.95 for pair in near_pairs([f"{long} 17", f"{long} 18"])[0]] == [True]
 
 
 def test_every_text_of_a_row_must_be_near() -> None:
     premise = "A man in a blue shirt is standing on a ladder cleaning a window of a tall house"
-    assert near_pairs([(premise, "He is at work"), (premise, "He sleeps")]) == []
-    assert near_pairs([(premise, "He is at work."), (premise + "s", "he is at work")]) != []
-    assert near_pairs([(premise, "He is at work"), ("He is at work", premise)]) == []
-    assert near_pairs([(premise, ""), (premise, "")]) == []
-    assert near_pairs([(premise,), (premise, premise)]) == []
+    assert near_pairs([(premise, "He is at work"), (premise, "He sleeps")])[0] == []
+    assert near_pairs([(premise, "He is at work."), (premise + "s", "he is at work")])[0] != []
+    assert near_pairs([(premise, "He is at work"), ("He is at work", premise)])[0] == []
+    assert near_pairs([(premise, ""), (premise, "")])[0] == []
+    assert near_pairs([(premise,), (premise, premise)])[0] == []
 
 
 def test_pictures_are_near_where_their_pixels_are_the_same() -> None:
     pictures = [Picture(name) for name in ("a.png", "b.png", "c.png", "broken.png")]
     for picture, digest in zip(pictures, ("12", "12", "13", ""), strict=True):
         picture.__dict__["digest"] = digest
-    assert near_pairs(pictures) == [Pair(0, 1, 1.0)]
+    assert near_pairs(pictures)[0] == [Pair(0, 1, 1.0)]
 
 
 def test_groups_reach_through_chains_and_repeats() -> None:
@@ -144,11 +144,12 @@ def test_nearest_names_the_most_similar_row_of_another_table() -> None:
     base = "the quick brown fox jumps over the lazy dog near the old stone bridge"
     rows = [base, "alone", base + " today", base.upper()]
     among = ["unlike", base + " today at noon", base + " today", base + " today!"]
-    found = nearest(rows, among)
+    found, crowded = nearest(rows, among)
+    assert not crowded
     assert {row: there for row, (there, _) in found.items()} == {0: 2, 2: 2, 3: 2}
     assert found[2][1] == 1.0
     assert found[0][1] == found[3][1] == pytest.approx(jaccard(rows[0], among[2]))
-    assert nearest(rows, []) == nearest([], among) == {}
+    assert nearest(rows, []) == nearest([], among) == ({}, False)
 
 
 @settings(deadline=None, max_examples=15)
@@ -156,7 +157,8 @@ def test_nearest_names_the_most_similar_row_of_another_table() -> None:
 def test_nearest_is_the_best_of_all_pairs(seed: int, cut: int) -> None:
     texts = varied(60, seed)
     rows, among = texts[:cut], texts[cut:]
-    found = nearest(rows, among)
+    found, crowded = nearest(rows, among)
+    assert not crowded
     for row, text in enumerate(rows):
         best = max((jaccard(text, other), -there) for there, other in enumerate(among))
         if best[0] >= THRESHOLD:
@@ -186,7 +188,7 @@ ALIKE = [
 
 def test_pairs_are_the_same_however_little_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = near_pairs(ALIKE), near_groups(ALIKE), nearest(ALIKE[:40], ALIKE[40:])
-    assert whole[0] and len(whole[1]) < len(ALIKE), "the control: there is something to find"
+    assert whole[0][0] and len(whole[1]) < len(ALIKE), "the control: there is something to find"
     for letters, pairs in ((1, 1), (500, 7)):
         monkeypatch.setattr(near, "AT_ONCE", letters)
         monkeypatch.setattr(near, "ESTIMATED", pairs)
@@ -195,31 +197,73 @@ def test_pairs_are_the_same_however_little_is_in_memory(monkeypatch: pytest.Monk
 
 def test_groups_are_pairs_joined() -> None:
     parent = list(range(len(ALIKE)))
-    for pair in near_pairs(ALIKE):
+    for pair in near_pairs(ALIKE)[0]:
         one, other = parent[pair.one], parent[pair.other]
         parent = [min(one, other) if place in (one, other) else place for place in parent]
     groups = {place: tuple(row for row, its in enumerate(parent) if its == place) for place in parent}
     assert near_groups(ALIKE) == sorted(rows for rows in groups.values() if len(rows) > 1)
 
 
+FEW = ALIKE[:60]  # fewer than a bucket holds
+
+
 def test_where_too_many_are_alike_fewer_are_compared_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, crowded = grouped(ALIKE)
-    assert not crowded
+    whole, crowded = grouped(FEW)
+    known = {frozenset((pair.one, pair.other)) for pair in near_pairs(FEW)[0]}
+    assert not crowded and not near_pairs(FEW)[1] and not nearest(FEW[:9], FEW[9:])[1]
     monkeypatch.setattr(near, "MOST_PAIRS", 20)
-    fewer, crowded = grouped(ALIKE)
+    fewer, crowded = grouped(FEW)
     assert crowded and sum(map(len, fewer)) <= sum(map(len, whole))
-    known = {frozenset((pair.one, pair.other)) for pair in near_pairs(ALIKE)}
-    monkeypatch.undo()
-    assert known < {frozenset((pair.one, pair.other)) for pair in near_pairs(ALIKE)}, "none that is not one"
+    found, crowded = near_pairs(FEW)
+    assert crowded and nearest(FEW[:9], FEW[9:])[1]
+    assert {frozenset((pair.one, pair.other)) for pair in found} < known, "none that is not one"
     assert not grouped(["one text", "and quite another one of its own"])[1]
 
 
-def test_a_split_of_crowded_rows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def rows_of(texts: list[str], when: list[str] | None = None) -> Table:
+    columns = {"text": texts, "label": ["a", "b"] * (len(texts) // 2)} | ({} if when is None else {"when": when})
+    return Table("rows.csv", columns, tuple(range(2, len(texts) + 2)))
+
+
+def kinds_of(table: Table, columns: Columns, validation: float) -> list[str]:
     from tunesmith.data.split import make_splits
 
-    table = Table("rows.csv", {"text": ALIKE, "label": ["a", "b"] * (len(ALIKE) // 2)}, tuple(range(2, len(ALIKE) + 2)))
-    columns, target = Columns("text", "label"), OneClass()
-    kinds = [[item.kind for item in make_splits({"train": table}, columns, target, 0.1, 0.1, 0).findings]]
+    return [item.kind for item in make_splits({"train": table}, columns, OneClass(), validation, 0.1, 0).findings]
+
+
+def test_a_split_of_crowded_rows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, columns = rows_of(FEW), Columns("text", "label")
+    assert "near_crowded" not in kinds_of(table, columns, 0.1)
     monkeypatch.setattr(near, "MOST_PAIRS", 20)
-    kinds.append([item.kind for item in make_splits({"train": table}, columns, target, 0.1, 0.1, 0).findings])
-    assert "near_crowded" not in kinds[0] and "near_crowded" in kinds[1]
+    assert "near_crowded" in kinds_of(table, columns, 0.1)
+
+
+PATTERN = " ".join(WORDS)
+
+
+def filled(count: int) -> list[str]:
+    """Rows that are all alike, and fill whole buckets."""
+    return [f"{PATTERN} {chr(97 + row // 26)}{chr(97 + row % 26)}" for row in range(count)]
+
+
+def test_a_bucket_that_runs_over_is_told_by_all() -> None:
+    few, many = filled(near.MOST_IN_BUCKET), filled(2 * near.MOST_IN_BUCKET)
+    pairs, crowded = near_pairs(few)
+    assert not crowded and len(pairs) == len(few) * (len(few) - 1) // 2
+    assert not nearest(few[:9], few[9:])[1]
+    pairs, crowded = near_pairs(many)
+    assert crowded and len(pairs) < len(many) * (len(many) - 1) // 2, "some are missing"
+    assert nearest(many[:40], many[40:])[1]
+    assert grouped(many) == ([tuple(range(len(many)))], False), "joined all the same: none is missing"
+
+
+def test_groups_say_where_a_bucket_that_runs_over_may_have_torn_them() -> None:
+    _, crowded = grouped(ALIKE)
+    assert crowded, "rows of one pattern, in several groups: some were not compared"
+
+
+def test_a_split_by_time_says_where_not_all_were_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    when = [str(row) for row in range(len(ALIKE))]
+    columns = Columns("text", "label", time="when")
+    assert "near_crowded" not in kinds_of(rows_of(FEW, when[: len(FEW)]), columns, 0.1)
+    assert "near_crowded" in kinds_of(rows_of(ALIKE, when), columns, 0.1)

@@ -354,7 +354,7 @@ def test_near_duplicates_stay_on_one_side() -> None:
     texts = base.columns["text"] + [
         f"{text}{('!', ' a')[place % 2]}" for place, text in enumerate(base.columns["text"])
     ]
-    pairs = near_pairs(texts)
+    pairs, _ = near_pairs(texts)
     assert len(pairs) >= 600
     whole = table(texts, base.columns["label"] * 2)
     splits = make_splits({"train": whole}, COLUMNS, CLASSES, 0.1, 0.2, 0)

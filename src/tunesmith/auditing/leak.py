@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunesmith.data.findings import Finding, counted
+from tunesmith.data.near import CROWDED
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.seeds import seed_of
 
@@ -68,8 +69,13 @@ def leak_effect(
     )
 
 
-def leak_finding(effect: LeakEffect | None, metric: str, places: Sequence[str] = ()) -> Finding | None:
-    """What to say of it; None where it is not material. `metric`: the score's name; `places` of the rows that are near."""
+def leak_finding(
+    effect: LeakEffect | None, metric: str, places: Sequence[str] = (), crowded: bool = False
+) -> Finding | None:
+    """What to say of it; None where it is not material.
+
+    metric: the score's name; places: of the rows that are near; crowded: whether not all rows could be compared.
+    """
     if effect is None or not effect.material:
         return None
     message = (
@@ -77,6 +83,7 @@ def leak_finding(effect: LeakEffect | None, metric: str, places: Sequence[str] =
         f"{effect.rows:,} and {effect.unseen.value:.3f} [{effect.unseen.low:.3f}, {effect.unseen.high:.3f}] without them, "
         f"{effect.gain.value:.3f} [{effect.gain.low:.3f}, {effect.gain.high:.3f}] less"
     )
+    message += f"; {CROWDED}, so more may be near" if crowded else ""
     advice = (
         f"unless these rows are merely easier, new texts will see {effect.unseen.value:.3f}; take them out of train"
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tunesmith.auditing.base import Examined, Material, Row, not_done
 from tunesmith.data.audit import row_key
-from tunesmith.data.near import THRESHOLD, Pair, near_pairs
+from tunesmith.data.findings import Finding
+from tunesmith.data.near import CROWDED, THRESHOLD, Pair, near_pairs
 from tunesmith.data.table import shown
 
 NAME = "near_duplicates"
@@ -13,6 +14,7 @@ KEEP_ONE = "keep one of each, or name with --group the column that says which ro
 ACROSS = "nearly the text of a row of an earlier split, so the result may say more than is true; kept"
 KEEP_APART = "take one of the two out, or compare the score with and without these rows"
 TORN = "nearly the text of another row, with another label; kept"
+THIN = "keep a few rows of each pattern, or name with --group the column that says which rows belong together"
 READ_BOTH = "read both: one label may be wrong, or a small difference may matter"
 MOST_ROWS = 200_000  # whose shingles fit into 4 GB at 12 words a row
 
@@ -32,7 +34,8 @@ def examine(material: Material) -> Examined:
         return not_done(NAME, f"not looked for in more than {MOST_ROWS:,} rows: it would take too much memory")
     texts = material.texts
     keys = [row_key((text,) if isinstance(text, str) else text) for text in texts]
-    pairs = [pair for pair in near_pairs(texts, THRESHOLD, material.seed) if keys[pair.one] != keys[pair.other]]
+    near, crowded = near_pairs(texts, THRESHOLD, material.seed)
+    pairs = [pair for pair in near if keys[pair.one] != keys[pair.other]]
     pairs.sort(key=lambda pair: (-pair.similarity, pair.one, pair.other))
     within = _partners(material, [pair for pair in pairs if rows[pair.one].split == rows[pair.other].split])
     across = _partners(material, [pair for pair in pairs if rows[pair.one].split != rows[pair.other].split])
@@ -49,11 +52,15 @@ def examine(material: Material) -> Examined:
         )
         if found
     ]
+    if crowded:
+        what = f"{CROWDED}: there may be more that say nearly the same"
+        findings.append(Finding("near_crowded", len(rows), what, (), (), THIN))
     marks: dict[Row, str] = {}
     for found, what in ((within, "near duplicate"), (across, "near leak"), (torn, "near conflict")):
         for row, detail in found.items():
             marks[row] = f"{marks[row]}; {what}: {detail}" if row in marks else f"{what}: {detail}"
     said = f"{len(pairs):,} pairs of {len(rows):,} rows are at least {THRESHOLD:.0%} the same in their letters"
+    said += f"; {CROWDED}, so there may be more" if crowded else ""
     return Examined(NAME, said, tuple(findings), marks=marks)
 
 
@@ -78,13 +85,16 @@ def _conflicts(material: Material, pairs: list[Pair]) -> dict[Row, str]:
     return found
 
 
-def near_in_train(material: Material, split: str) -> list[bool]:
-    """Of each row of a split whether a training row says the same or nearly so: for `leak.leak_effect`."""
+def near_in_train(material: Material, split: str) -> tuple[list[bool], bool]:
+    """Of each row of a split whether a training row says the same or nearly so: for `leak.leak_effect`.
+
+    And whether so many rows are alike that not all could be compared.
+    """
     from tunesmith.data.near import nearest
 
     texts = {
         name: [text for row, text in zip(material.rows, material.texts, strict=True) if row.split == name]
         for name in ("train", split)
     }
-    found = nearest(texts[split], texts["train"], THRESHOLD, material.seed)
-    return [row in found for row in range(len(texts[split]))]
+    found, crowded = nearest(texts[split], texts["train"], THRESHOLD, material.seed)
+    return [row in found for row in range(len(texts[split]))], crowded

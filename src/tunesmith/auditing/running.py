@@ -63,9 +63,9 @@ def leaked(recipe: Recipe, prepared: Prepared, scores: Scores) -> list[Finding]:
         return []
     if len(prepared.table("train")) + len(hits) > MOST_ROWS_COMPARED:
         return []
-    near = near_in_train(Material.of(prepared), "test")
+    near, crowded = near_in_train(Material.of(prepared), "test")
     places = [prepared.splits.test.place(row) for row, alike in enumerate(near) if alike]
-    found = leak_finding(leak_effect(hits.tolist(), near, recipe.seed), scores.primary, places)
+    found = leak_finding(leak_effect(hits.tolist(), near, recipe.seed), scores.primary, places, crowded)
     return [] if found is None else [found]
 
 

@@ -30,6 +30,7 @@ DOUBT = 0.2  # five standard errors of a similarity that a signature estimates
 MOST_IN_BUCKET = 64  # rows that a row is compared with in each band
 MOST_PAIRS = 8_000_000  # candidates that are looked at, after which each row meets the next one in each band alone
 AT_ONCE = 2_000_000  # letters whose shingles are in memory: about 200 MB
+CROWDED = "so many rows are alike that not all of them were compared with each other"
 ESTIMATED = 100_000  # pairs whose signatures are compared at once: 80 MB
 
 
@@ -45,8 +46,8 @@ class Pair:
 Row = str | Sequence[str]
 
 
-def near_pairs(rows: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0) -> list[Pair]:
-    """Pairs of rows whose every text is at least `threshold` similar, in order of their places.
+def near_pairs(rows: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0) -> tuple[list[Pair], bool]:
+    """Pairs of rows whose every text is at least `threshold` similar, in order of their places; and whether some may lack.
 
     A row is one text, or several, each compared with the one in its place. Similarity is the Jaccard index of shingles:
     runs of 5 letters of the words in lower case, without punctuation (of 2 where a text has no spaces); a number that only
@@ -56,17 +57,18 @@ def near_pairs(rows: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0)
 
     Candidates come from MinHash signatures in bands (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets,
     section 3.4), and are then compared exactly: no pair is there that should not be. One that should be is missed twice in a
-    million times at 0.8, once in 1,000 at 0.7, where more than 64 rows share a band, and where 8 million pairs of rows are
-    alike (see `grouped`). A function of the rows' contents, the threshold and the seed: the order of rows changes nothing but
-    their places. Takes 0.3 s for the rows of Banking77; 16 s and 450 MB for 400,000 rows of 12 words. Raises ValueError where
-    the threshold is not above 0.5 and at most 1.
+    million times at 0.8, once in 1,000 at 0.7; and more often where more than 64 rows share a band, or 8 million pairs of
+    rows are alike, which the second result says (`CROWDED` in words). A function of the rows' contents, the threshold and
+    the seed: the order of rows changes nothing but their places. Takes 0.3 s for the rows of Banking77; 16 s and 450 MB for
+    400,000 rows of 12 words. Raises ValueError where the threshold is not above 0.5 and at most 1.
     """
     distinct = _distinct(rows)
     found = [Pair(same[0], row, 1.0) for same in distinct.places for row in same[1:]]
-    for one, other, similarity in _similar(distinct, _candidates(distinct.texts, threshold, seed), threshold):
+    candidates = _candidates(distinct.texts, threshold, seed)
+    for one, other, similarity in _similar(distinct, candidates, threshold):
         first, second = sorted((distinct.places[one][0], distinct.places[other][0]))
         found.append(Pair(first, second, similarity))
-    return sorted(found, key=lambda pair: (pair.one, pair.other))
+    return sorted(found, key=lambda pair: (pair.one, pair.other)), candidates.crowded
 
 
 def near_groups(rows: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0) -> list[tuple[int, ...]]:
@@ -78,7 +80,7 @@ def near_groups(rows: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0
 
 
 def grouped(rows: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0) -> tuple[list[tuple[int, ...]], bool]:
-    """`near_groups`, and whether so many rows are alike that not all could be compared: see `MOST_PAIRS`."""
+    """`near_groups`, and whether so many rows are alike that not all could be compared, and some may lack."""
     distinct = _distinct(rows)
     parent = list(range(len(distinct.places)))
 
@@ -96,19 +98,22 @@ def grouped(rows: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0) ->
     for place, same in enumerate(distinct.places):
         together.setdefault(root(place), []).extend(same)
     groups = [tuple(sorted(group)) for group in together.values() if len(group) > 1]
-    return sorted(groups), found.crowded
+    apart = (root(one) != root(other) for one, other in (divmod(pair, found.count) for pair in found.left.tolist()))
+    return sorted(groups), found.many or any(apart)
 
 
 def nearest(
     rows: Sequence[Row], among: Sequence[Row], threshold: float = THRESHOLD, seed: int = 0
-) -> dict[int, tuple[int, float]]:
+) -> tuple[dict[int, tuple[int, float]], bool]:
     """For each of `rows` that is near one of `among`: the place there of the most similar, and how similar it is.
 
-    Of equally similar ones the first is named. Equal rows count, at 1. Raises as `near_pairs` does.
+    The second result as that of `near_pairs`: a more similar one, or any at all, may then have been missed. Of equally
+    similar ones the first is named. Equal rows count, at 1. Raises as `near_pairs` does.
     """
     distinct = _distinct([*rows, *among])
     near: list[list[tuple[float, int]]] = [[(-1.0, index)] for index in range(len(distinct.places))]
-    for one, other, similarity in _similar(distinct, _candidates(distinct.texts, threshold, seed), threshold):
+    candidates = _candidates(distinct.texts, threshold, seed)
+    for one, other, similarity in _similar(distinct, candidates, threshold):
         near[one].append((-similarity, other))
         near[other].append((-similarity, one))
     first_among = [
@@ -120,7 +125,7 @@ def nearest(
         if reached:
             worth, there = min(reached)
             found |= {place: (there, -worth) for place in places if place < len(rows)}
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items())), candidates.crowded
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,13 @@ class _Candidates:
 
     pairs: np.ndarray  # int64, each the first place times `count` and the second, ascending
     count: int
-    crowded: bool  # whether there were more than `MOST_PAIRS`, so that some are missing
+    many: bool  # whether there were more than `MOST_PAIRS`, so that some are missing
+    left: np.ndarray  # int64, as `pairs`: the nearest of those that `MOST_IN_BUCKET` kept apart
+
+    @property
+    def crowded(self) -> bool:
+        """Whether some pairs were not looked at."""
+        return self.many or len(self.left) > 0
 
 
 def _similar(
@@ -219,8 +230,9 @@ def _candidates(rows: list[tuple[str, ...]], threshold: float, seed: int) -> _Ca
     if not 0.5 < threshold <= 1:
         raise ValueError(f"a threshold is above 0.5 and at most 1, not {threshold}")
     count, found, looked = len(rows), np.array([], np.int64), 0
+    left = [found]
     if count < 2:
-        return _Candidates(found, count, crowded=False)
+        return _Candidates(found, count, False, found)
     signatures = _signatures(rows, seed)
     least = (threshold - DOUBT) * PERMUTATIONS
     for start in range(0, PERMUTATIONS, BAND):
@@ -240,7 +252,10 @@ def _candidates(rows: list[tuple[str, ...]], threshold: float, seed: int) -> _Ca
             looked += len(pairs)
             alike.append(_alike(signatures, pairs, least))
         found = np.unique(np.concatenate(alike))
-    return _Candidates(found, count, looked > MOST_PAIRS)
+        beyond = np.flatnonzero(ranked[MOST_IN_BUCKET + 1 :] == ranked[: -MOST_IN_BUCKET - 1])
+        left.append(order[beyond] * count + order[beyond + MOST_IN_BUCKET + 1])
+    unmet = np.unique(np.concatenate(left))
+    return _Candidates(found, count, looked > MOST_PAIRS, unmet[~_within(found, unmet)])
 
 
 def _signatures(rows: list[tuple[str, ...]], seed: int) -> np.ndarray:

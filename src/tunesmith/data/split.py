@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunesmith.data.columns import Columns
 from tunesmith.data.findings import Finding, counted
-from tunesmith.data.near import MOST_PAIRS, nearest
+from tunesmith.data.near import CROWDED, nearest
 from tunesmith.data.passages import PART
 from tunesmith.data.shares import fill, folds_of, hold_out, hold_out_groups, return_lost_classes
 from tunesmith.data.table import Table, shown
@@ -202,18 +202,25 @@ def _leave_out_past(train: Table, columns: Columns, ranks: list[int], parts: dic
 def _leave_out_copies(train: Table, columns: Columns, target: Target, parts: dict[str, list[int]]) -> list[Finding]:
     texts, keys = read_texts(train, columns, target), text_keys(train, columns, target)
     before: list[int] = []
-    gone: dict[str, list[int]] = {}
+    gone, crowded = dict[str, list[int]](), False
     for side in ("train", *(side for side in reversed(SIDES) if side in parts)):
         rows = parts[side]
         known = {keys[row] for row in before}
-        near = nearest([texts[row] for row in rows], [texts[row] for row in before]) if before else {}
+        near, missed = nearest([texts[row] for row in rows], [texts[row] for row in before]) if before else ({}, False)
+        crowded = crowded or missed
         copies = [row for place, row in enumerate(rows) if place in near or (keys[row] and keys[row] in known)]
         if copies:
             gone[side] = copies
             parts[side] = sorted(set(rows) - set(copies))
         before += parts[side]
     what = "the text, or nearly the same, stands in older rows that the model learns from or is chosen by; dropped from"
-    return [_finding("time_copy", train, rows, f"{what} {side}") for side, rows in gone.items()]
+    found = [_finding("time_copy", train, rows, f"{what} {side}") for side, rows in gone.items()]
+    return [*found, _crowded(train)] if crowded else found
+
+
+def _crowded(train: Table) -> Finding:
+    what = f"{CROWDED}: some that say nearly the same may stand on two sides, which may flatter the result"
+    return Finding("near_crowded", len(train), what, ())
 
 
 def _leave_out_unknown(train: Table, columns: Columns, target: Target, parts: dict[str, list[int]]) -> list[Finding]:
@@ -256,11 +263,7 @@ def _finding(kind: str, table: Table, rows: list[int], what: str) -> Finding:
 def _apart(train: Table, units: Units) -> tuple[Finding, ...]:
     found = []
     if units.crowded:
-        what = (
-            f"so many rows are alike that not all pairs of them were compared (more than {MOST_PAIRS:,}): some that say "
-            "nearly the same may stand on two sides, which may flatter the result"
-        )
-        found.append(Finding("near_crowded", len(train), what, ()))
+        found.append(_crowded(train))
     if not units.apart:
         return tuple(found)
     most = _percent(MOST_NEAR)
