@@ -139,8 +139,8 @@ class AveragePrecision(Weighted):
 
         def weighed(weights: np.ndarray) -> np.ndarray:
             total, labels = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-            for order, starts, true, of_true in parts:
-                said = np.add.reduceat(weights[order], starts, axis=0).cumsum(axis=0)  # [steps, samples]
+            for within, true, of_true in parts:
+                said = (within @ weights).cumsum(axis=0)  # [steps, samples]
                 hits = np.add.reduceat(weights[true], of_true, axis=0)
                 reached = hits.cumsum(axis=0)
                 precision = ratio(reached, said, 0.0)
@@ -154,19 +154,24 @@ class AveragePrecision(Weighted):
         return columns  # ranks among the probabilities of one model already
 
 
-def _ranked(truth: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of one label: the examples by rank, where in them a step begins, the true ones by rank, where in these one begins.
+def _ranked(truth: np.ndarray, rank: np.ndarray) -> tuple[csr_array, np.ndarray, np.ndarray]:
+    """Of one label: [steps, examples] 1 for those within a step, the true ones by rank, where in these a step begins.
 
     A step ends with each rank at which an example is true: recall grows there alone. Both [examples] of one label; at
     least one is true.
     """
     import numpy as np
+    from scipy.sparse import csr_array
 
     order = np.argsort(rank, kind="stable")
     true = order[truth[order]]
     steps, of_true = np.unique(rank[true], return_index=True)
     ends = np.searchsorted(rank[order], steps, side="right")
-    return order[: ends[-1]], np.concatenate([[0], ends[:-1]]), true, of_true
+    borders = np.concatenate(
+        [[0], ends]
+    )  # of the rows of a sparse matrix: sums by it take a third of `reduceat`'s time
+    within = csr_array((np.ones(ends[-1]), order[: ends[-1]], borders), shape=(len(steps), len(truth)))
+    return within, true, of_true
 
 
 average_precision = AveragePrecision()
