@@ -203,7 +203,6 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
         )
     order = [key for key in sides[0].keys if key in common]
     first = [row for row, key in enumerate(sides[0].keys) if key in common]
-    groups = next((_of_keys(side, order) for side in sides if side.scores.groups is not None), None)
     taken = []
     for side in sides:
         place = {key: row for row, key in enumerate(side.keys)}
@@ -211,9 +210,7 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
         taken.append(
             replace(
                 side,
-                scores=replace(
-                    _with_truth(side.scores.take(np.array(rows)), sides[0].scores.take(np.array(first))), groups=groups
-                ),
+                scores=_with_truth(side.scores.take(np.array(rows)), sides[0].scores.take(np.array(first))),
                 keys=order,
                 texts=[side.texts[row] for row in rows],
                 truth=[side.truth[row] for row in rows],
@@ -221,15 +218,9 @@ def _on_common_rows(sides: Sequence[Side]) -> tuple[list[Side], int]:
                 strata=None if side.strata is None else side.strata[rows],
             )
         )
-    return taken, len(order)
-
-
-def _of_keys(side: Side, order: Sequence[str]) -> np.ndarray | None:
-    """[rows] the groups of a side's rows with these keys; not every run kept them, although the rows are the same."""
-    import numpy as np
-
-    place = {key: row for row, key in enumerate(side.keys)}
-    return side.scores.take(np.array([place[key] for key in order])).groups
+    # Not every run kept the groups of its rows, although the rows are the same.
+    groups = next((side.scores.groups for side in taken if side.scores.groups is not None), None)
+    return [replace(side, scores=replace(side.scores, groups=groups)) for side in taken], len(order)
 
 
 def _strata(sides: Sequence[Side]) -> list[int] | None:

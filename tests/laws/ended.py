@@ -9,11 +9,11 @@ itself; the program fails when one lives on.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+from forked import die, each_dies
 
 POINTS = (
     "before delivery",  # trained, and nothing written of it
@@ -25,25 +25,21 @@ POINTS = (
 )
 
 
-def _die(*_: object, **__: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _arm(point: str) -> None:
     """Puts the deadly stand-in in place."""
     from tunesmith import delivery, inner, result
     from tunesmith.training import loop
 
     if point == "before delivery":
-        delivery.deliver = _die  # type: ignore[assignment]
+        delivery.deliver = die  # type: ignore[assignment]
     elif point == "before the evidence":
-        result.gather = _die  # type: ignore[assignment]
+        result.gather = die  # type: ignore[assignment]
     elif point == "before the report":
-        result.write_report = _die  # type: ignore[assignment]
+        result.write_report = die  # type: ignore[assignment]
     elif point == "before its weights go":
-        inner.let_go = _die  # type: ignore[assignment]
+        inner.let_go = die  # type: ignore[assignment]
     elif point == "while its weights go":
-        Path.unlink = _die  # type: ignore[method-assign]
+        Path.unlink = die  # type: ignore[method-assign]
         live = inner.let_go
         inner.let_go = lambda folder: live(folder)
     else:
@@ -54,7 +50,7 @@ def _arm(point: str) -> None:
             inside = run.checkpoints.folder.parent.parent.name in ("seeds", "folds", "curve")
             seen += inside
             if inside and seen == 2:
-                _die()
+                die()
             yield from live_evaluate(run)
 
         loop._evaluate = evaluate
@@ -66,19 +62,13 @@ def main() -> None:
     from tunesmith.pipeline import start
     from tunesmith.recipe import Recipe
 
+    def work(job: dict[str, Any]) -> None:
+        _arm(job["point"])
+        for _ in start(Recipe.parse(job["recipe"]), Path(job["folder"])).events():
+            pass
+
     torch.set_num_threads(1)
-    for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
-        child = os.fork()
-        if child == 0:
-            try:
-                _arm(job["point"])
-                for _ in start(Recipe.parse(job["recipe"]), Path(job["folder"])).events():
-                    pass
-            finally:
-                os._exit(3)
-        _, status = os.waitpid(child, 0)
-        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
-            sys.exit(f"{job['point']}: the run was not killed (status {status})")
+    each_dies(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")), work)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from forked import die, each_dies
 
 POINTS = (
     "weights half written",  # the safetensors file is cut off in its middle
@@ -22,10 +23,6 @@ POINTS = (
     "old one moved aside",  # a second save of the same step: its first checkpoint has left its place
     "after the rename",  # in place, nothing cleaned up yet
 )
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _arm(point: str, save: int) -> None:
@@ -47,15 +44,15 @@ def _arm(point: str, save: int) -> None:
         if saves == save and point == "weights half written":
             with open(path, "rb+") as out:
                 out.truncate(Path(path).stat().st_size // 2)
-            _die()
+            die()
 
     def replace(source: Any, target: Any) -> None:
         aside = Path(target).name.startswith(".partial")
         if saves == save and point == "before the rename" and not aside:
-            _die()
+            die()
         live_replace(source, target)
         if saves == save and point == ("old one moved aside" if aside else "after the rename"):
-            _die()
+            die()
 
     Checkpoints.save = counted  # type: ignore[method-assign]
     safetensors.torch.save_file = save_file
@@ -80,17 +77,12 @@ def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with TemporaryDirectory() as spare:
         _work(jobs[0], Path(spare))  # so that every import is done here once, and not in every fork
-    for job in jobs:
-        child = os.fork()
-        if child == 0:
-            try:
-                _arm(job["point"], job["save"])
-                _work(job, Path(job["folder"]))
-            finally:
-                os._exit(3)
-        _, status = os.waitpid(child, 0)
-        if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
-            sys.exit(f"{job['point']}, save {job['save']}: the run was not killed (status {status})")
+
+    def work(job: dict[str, Any]) -> None:
+        _arm(job["point"], job["save"])
+        _work(job, Path(job["folder"]))
+
+    each_dies(jobs, work)
 
 
 if __name__ == "__main__":

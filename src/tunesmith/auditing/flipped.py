@@ -33,11 +33,17 @@ def by_flips_alone(keys: Sequence[str], guesses: Sequence[str], truth: Sequence[
     from tunesmith.evaluation.intervals import binomial
 
     hits = sum(map(str.__eq__, guesses, truth))
-    low = binomial(hits, len(truth), CONFIDENCE).low
-    most = Counter(truth).most_common(1)[0][1] / len(truth)
-    if most == 1 or low < RIGHT or (low - most) / (1 - most) < TAKEN:
+    if binomial(hits, len(truth), CONFIDENCE).low < RIGHT or not takes_away(hits, truth, TAKEN):
         return False
     return _even(keys, guesses, truth) and not _text_sides_with_label(guesses, truth, read())
+
+
+def takes_away(hits: int, truth: Sequence[str], share: float) -> bool:
+    """Whether so many hits take away that share of the mistakes that saying the most frequent class makes."""
+    from tunesmith.evaluation.intervals import binomial
+
+    most = Counter(truth).most_common(1)[0][1] / len(truth)
+    return most < 1 and (binomial(hits, len(truth), CONFIDENCE).low - most) / (1 - most) >= share
 
 
 def _even(keys: Sequence[str], guesses: Sequence[str], truth: Sequence[str]) -> bool:

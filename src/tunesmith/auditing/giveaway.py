@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from tunesmith.auditing.base import Examined, Material, Row, not_done
-from tunesmith.auditing.flipped import Reader, by_flips_alone, read_by_words
+from tunesmith.auditing.flipped import CONFIDENCE, Reader, by_flips_alone, read_by_words, takes_away
 from tunesmith.auditing.folds import folds_of
 from tunesmith.data.findings import Finding, Instance
 from tunesmith.data.table import shown
@@ -21,7 +21,6 @@ CLEARLY = 0.8
 HELD = 0.5  # share of the rows whose text must hold exactly one label's name
 RIGHT = 0.9  # share of these whose label it must be, at the low end of its interval
 ONE_WORD = 0.9  # as CLEARLY, of one word for each class
-CONFIDENCE = 0.99
 FEWEST_ROWS = 40
 VALUES, NAMED = "by its values", "it holds the label's name"
 BINS = 32  # that a column of many different numbers is cut into
@@ -112,7 +111,7 @@ def _how(
     """
     for keys, guesses, how in ways:
         hits = sum(map(str.__eq__, guesses, truth))
-        if _clearly(hits, truth, CLEARLY):
+        if takes_away(hits, truth, CLEARLY):
             return hits, how
         if by_flips_alone(keys, guesses, truth, read):
             return hits, f"{how}, and what it misses could be wrong labels"
@@ -164,14 +163,6 @@ def _looked_up(keys: Sequence[str], truth: Sequence[str], half: Sequence[int]) -
             if where == side:
                 said[row] = best.get(key, common)
     return said
-
-
-def _clearly(hits: int, truth: Sequence[str], share: float) -> bool:
-    """Whether so many hits take away that share of the mistakes that saying the most frequent class makes."""
-    from tunesmith.evaluation.intervals import binomial
-
-    most = Counter(truth).most_common(1)[0][1] / len(truth)
-    return most < 1 and (binomial(hits, len(truth), CONFIDENCE).low - most) / (1 - most) >= share
 
 
 def _named_in(text: str, labels: Sequence[str]) -> str | None:
@@ -241,7 +232,7 @@ def _by_word(material: Material, rows: Sequence[Row], truth: Sequence[str], half
         said = np.where(there.any(axis=1), there.argmax(axis=1), rest)
         hits += int(((said == target[held]) & (there.sum(axis=1) <= 1)).sum())
         chosen = [(labels[place], words_of[place]) for place in range(len(labels)) if place != rest]
-    if not _clearly(hits, truth, ONE_WORD):
+    if not takes_away(hits, truth, ONE_WORD):
         return []
     spelled = vectorizer.get_feature_names_out()
     named = ", ".join(f'"{shown(spelled[word], 20)}" = {shown(str(label), 20)}' for label, word in chosen[:5])

@@ -11,10 +11,9 @@ from torch import Tensor
 from transformers import Cache
 
 from tunesmith.models.language import CausalNetwork, MaskedNetwork
-from tunesmith.models.lazy_logits import lazy_fits
+from tunesmith.models.lazy_logits import AT_ONCE, lazy_fits
 
 CPU_TOKENS, GPU_TOKENS = 2_048, 32_768  # read in one forward
-AT_ONCE = 2**24  # outputs in memory at once: 64 MiB in float32
 KEPT_BYTES = 2**28  # of keys and values, at most, that are copied for the endings of a batch
 CLOSE = 1e-3  # nats that kept keys and values may change a likelihood by
 
