@@ -27,6 +27,7 @@ from tunesmith.data.readers import read_data
 from tunesmith.data.table import Table
 from tunesmith.models.backbone import load_backbone, quiet
 from tunesmith.models.resolve import resolve, weights_folder
+from tunesmith.phases import Phases
 from tunesmith.preparing import Encoded, Prepared, encode, prepare
 from tunesmith.recipe import Recipe
 from tunesmith.training.events import StepDone
@@ -97,7 +98,7 @@ class Tunesmith(Contender):
         clock.end("network, method, choice of number format")
         trunk = keep_frozen(recipe, prepared, encoded, backbone, built, {})
         clock.end("frozen outputs")
-        for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
+        for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk, Phases()):
             pass
         clock.end("head fitted first")
         run = make_run(recipe, prepared, encoded, backbone, built, trunk, Path("none"), lambda: False, {})

@@ -109,6 +109,7 @@ def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Ben
     from tunesmith.assembly import build, keep_frozen, make_run
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.resolve import resolve
+    from tunesmith.phases import Phases
     from tunesmith.preparing import encode, prepare
     from tunesmith.redrawing import redraw
     from tunesmith.untouched import fit_probe
@@ -118,7 +119,7 @@ def bench(recipe: Recipe, folder: Path, stop: Callable[[], bool] = never) -> Ben
     encoded = encode(prepared, backbone.processor, recipe.training.max_length)
     built = build(recipe, prepared, encoded, backbone, {})
     trunk = keep_frozen(recipe, prepared, encoded, backbone, built, {})
-    for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk):
+    for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk, Phases()):
         pass
     redraw(recipe, built.network, built.masters, built.redrawn)
     run = make_run(recipe, prepared, encoded, backbone, built, trunk, folder, stop, {})

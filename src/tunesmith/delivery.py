@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,13 @@ from tunesmith.data.words import Words
 from tunesmith.errors import ArtifactError, ModelError
 from tunesmith.evaluation.infer import infer
 from tunesmith.files import sync_folder, sync_tree, write_whole
-from tunesmith.predictor import Card, Predictor, load
+from tunesmith.predictor import BFLOAT16, CARD, FLOAT32, Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
 from tunesmith.saved import write_network
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.tasks._certainty import fold_temperature
-from tunesmith.tasks.base import Labels
+from tunesmith.tasks.base import Labels, Prediction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +40,16 @@ TOLERANCE = 1e-4  # largest difference of a probability, or a standardised numbe
 ROUNDING = 0.1  # and between a bfloat16 network and a float32 one: each layer rounds to 3 digits
 
 
+@dataclass(frozen=True)
+class Delivered:
+    """model/ as it was read back, and what was learnt on the way."""
+
+    predictor: Predictor  # in the number format that it is to be measured and used in
+    whole: Network  # in float32
+    opens: str  # how model/ opens
+    held: list[Prediction] | None  # what the predictor says of the validation rows, where it was asked
+
+
 def deliver(
     recipe: Recipe,
     prepared: Prepared,
@@ -49,8 +59,8 @@ def deliver(
     best: Mapping[str, Tensor],
     kept_rows: Mapping[str, Tensor],
     run: Path,
-) -> tuple[Predictor, str]:
-    """Writes model/ (and adapter/), reloads it and compares; gives the reloaded model and how model/ opens.
+) -> Delivered:
+    """Writes model/ (and adapter/), reloads it and compares.
 
     Compared twice: with the network that was trained, in its own number format, and with the float32 network that was
     written; adapter/ with the latter. Raises ArtifactError when what is read back does not predict what these do.
@@ -78,7 +88,9 @@ def deliver(
     settled = _settled(recipe, loop, prepared, encoded, backbone.processor.pad)
     labels = fold_temperature(network, settled)  # before anything is written: adapter/ and model/ both hold it
     columns = prepared.columns
-    card = Card(prepared.task, labels, columns.text, columns.pair, columns.asked_label, encoded.limit)
+    lowered = network.lowers and loop.training.precision == BFLOAT16
+    dtype = BFLOAT16 if lowered else FLOAT32
+    card = Card(prepared.task, labels, columns.text, columns.pair, columns.asked_label, encoded.limit, dtype)
     split = next(name for name in ("validation", "train") if prepared.texts(name))
     rows, texts = _probes(prepared, encoded, split, backbone.processor)
     expected = _evidence(Predictor(run, network, card), texts)
@@ -89,7 +101,7 @@ def deliver(
     shutil.rmtree(partial, ignore_errors=True)
     opens = write_network(method_of(recipe), network, plan, prepared.labels.names, encoded.limit, partial)
     opens = opens.replace(str(partial), str(final))
-    write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
+    write_whole(partial / CARD, json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
     probes = {
         "texts": [_stored(text) for text in texts],
@@ -99,21 +111,23 @@ def deliver(
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
     seal(partial)
-    written = load(partial, loop.source.device)
-    if loop.training.precision != "float32":
-        card = _calibrated_as_written(recipe, prepared, written)
-        write_whole(partial / "tunesmith.json", json.dumps(card.to_plain(), indent=2) + "\n")
-        seal(partial)
+    written = load(partial, loop.source.device, FLOAT32)
     check_parity(written, partial)
     trained = _as_trained(loop, prepared, encoded, settled, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
     allowed *= max(1.0, 1 / settled.temperature)  # which multiplies what the outputs differ by
     _compare(_evidence(written, texts[: len(rows)]), trained, allowed, partial)
+    measured = load(partial, loop.source.device) if lowered else written
+    held = None
+    if loop.training.precision != FLOAT32:
+        card, held = _calibrated_as_measured(recipe, prepared, measured)
+        write_whole(partial / CARD, json.dumps(card.to_plain(), indent=2) + "\n")
+        seal(partial)
     shutil.rmtree(final, ignore_errors=True)
     sync_tree(partial)  # the weights, before the name that says the model is there
     partial.rename(final)
     sync_folder(final.parent)
-    return Predictor(final, written.network, card), opens
+    return Delivered(Predictor(final, measured.network, card), written.network, opens, held)
 
 
 def _deliver_adapter(
@@ -230,16 +244,20 @@ def _as_trained(
     return [list(prediction.evidence) for prediction in found]
 
 
-def _calibrated_as_written(recipe: Recipe, prepared: Prepared, written: Predictor) -> Card:
-    """The card with what validation rows tell of the float32 model, where the one that was trained rounds more.
+def _calibrated_as_measured(
+    recipe: Recipe, prepared: Prepared, measured: Predictor
+) -> tuple[Card, list[Prediction] | None]:
+    """The card with what validation rows tell of the delivered model, where the one that was trained rounds more.
 
-    What sets and thresholds promise is exact for rows that are scored as the validation rows were.
+    What sets and thresholds promise is exact for rows that are scored as the validation rows were. With what it says of
+    them, where there was need to ask.
     """
-    card, truth = written.card, prepared.truth("validation")
+    card, truth = measured.card, prepared.truth("validation")
     if card.labels.calibration is None or not card.labels.calibration.scores:
-        return card
-    found = written.judged(prepared.texts("validation"), truth, answers=False)
-    return replace(card, labels=card.task.calibrate(found, truth, card.labels, recipe.evaluation.confidence))
+        return card, None
+    found = measured.judged(prepared.texts("validation"), truth, answers=False)
+    labels = card.task.calibrate(found, truth, card.labels, recipe.evaluation.confidence)
+    return replace(card, labels=labels), found
 
 
 def _settled(recipe: Recipe, loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int]) -> Labels:

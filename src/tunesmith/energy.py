@@ -25,6 +25,7 @@ MEMORY_WATTS = 0.3725  # a GB (Lannelongue 2021, section 4)
 RAPL, NVML, ESTIMATE = "rapl", "nvml", "estimate"
 PACKAGE = re.compile(r"intel-rapl:\d+")  # with a second number it is a part of a package; "-mmio" counts one once more
 MICRO, MILLI = 1e-6, 1e-3
+J_PER_WH = 3600.0
 # No package takes more for as long as a counter runs: the largest of 2026 are of 500 W (EPYC 9965, Xeon 6980P).
 MOST_WATTS = 600.0
 OFTEN = 10.0  # seconds between two readings on the way: the smallest range, 65.5 kJ (AMD), lasts 109 s at `MOST_WATTS`

@@ -8,19 +8,20 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 READING, AUDIT, BASE, ENCODING, BUILDING = "reading data", "audit", "loading the base", "encoding", "building"
-KNOWN_BEFORE, FROZEN, PROBE, PREFLIGHT = "what the base knows", "frozen features", "probe", "preflight"
+KNOWN_BEFORE, FROZEN, PREFLIGHT = "what the base knows", "frozen features", "preflight"
+START, PROBE = "starting head", "probe"  # fitted to frozen features, for training to start from and to compare with
 STEPS, EVALUATIONS, SAVING = "training steps", "evaluations", "saving"
 DELIVERY, BASELINES, SCRATCH, MEASURING = "delivery", "baselines", "from random weights", "measuring"
 CURVE, SEEDS, FOLDS = "on parts of the rows", "from other seeds", "on other folds"
 OTHER = "other"
 
 # What a trainer without proof would do as well between the first row it learns from and the last.
-TRAINING = (FROZEN, STEPS, EVALUATIONS, SAVING)
+TRAINING = (FROZEN, START, STEPS, EVALUATIONS, SAVING)
 # What every run does before its first step.
 BEGINNING = (READING, BASE, ENCODING, BUILDING, FROZEN, PREFLIGHT)
 # Models that are trained beside the delivered one.
 FURTHER = (SCRATCH, CURVE, SEEDS, FOLDS)
-# What only the proof takes. The probe is counted whole, though training starts from its head.
+# What only the proof takes.
 EVIDENCE = (AUDIT, KNOWN_BEFORE, PROBE, BASELINES, *FURTHER, MEASURING)
 
 E = TypeVar("E")

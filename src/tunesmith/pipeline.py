@@ -192,7 +192,7 @@ class Session:
         for line in unused_cache(self.recipe, trunk):
             yield Warned(line)
         if not self.stop():
-            yield from phases.through(PROBE, fit_probe(self.recipe, prepared, encoded, backbone, built, trunk))
+            yield from phases.through(PROBE, fit_probe(self.recipe, prepared, encoded, backbone, built, trunk, phases))
             yield from phases.through(AUDIT, audited(self.recipe, prepared, encoded, backbone, built))
             yield from phases.through(BASELINES, measure_base(self.recipe, prepared, encoded, backbone, built))
             yield from phases.through(BASELINES, ask_base(self.recipe, prepared, encoded, backbone, built))
@@ -249,12 +249,12 @@ class Session:
         assert built.began is not None, "sampled before the first step"
         built.travel = travelled(built.began, trained, sampled(best), run.plan, run.network.fresh)
         with phases.phase(DELIVERY):
-            predictor, opens = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
+            delivered = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
         stopped = yield from runs_beside(self._inner, self.recipe, prepared, built, self.run, phases)
         if stopped is not None:
             yield replace(stopped, step=run.state.step, resume=resume_command(self.run))
             return
-        measured = measure_result(self.recipe, prepared, encoded, built, predictor, opens, ledger, self._spending)
+        measured = measure_result(self.recipe, prepared, encoded, built, delivered, ledger, self._spending)
         yield from phases.through(MEASURING, measured)
         if run.soup is not None:
             run.soup.clear()

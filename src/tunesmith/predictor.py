@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tunesmith.calibration import Calibration, Step
 from tunesmith.careful import set_columns, sets_of, sure_of, threshold
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 VERSION = 2
 CARD = "tunesmith.json"  # in a model's folder
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 DELETED = "weights-deleted.txt"  # stands in the folder of a model that was only to be measured
+# Of a machine: a model's own may be so small that the timing of it says now this and now that.
+ASKED_WIDTH = 384
 CALLER = 3  # frames from `warnings.warn` to who called a public method, for a warning that names their line
 
 
@@ -44,6 +47,7 @@ class Card:
     pair_column: str | None
     label_column: str | tuple[str, ...]
     max_length: int
+    dtype: str = FLOAT32  # of what comes before the last linear map, when it was measured
 
     def to_plain(self) -> dict[str, Any]:
         return {
@@ -62,6 +66,7 @@ class Card:
             "pair_column": self.pair_column,
             "label_column": self.label_column if isinstance(self.label_column, str) else list(self.label_column),
             "max_length": self.max_length,
+            "dtype": self.dtype,
         }
 
     @classmethod
@@ -88,7 +93,8 @@ class Card:
             )
             label = plain["label_column"]
             column = label if isinstance(label, str) else tuple(label)
-            return cls(task, labels, plain["text_column"], plain["pair_column"], column, plain["max_length"])
+            dtype = plain.get("dtype", FLOAT32)  # all that earlier releases computed in
+            return cls(task, labels, plain["text_column"], plain["pair_column"], column, plain["max_length"], dtype)
         except NotADirectoryError:
             raise ArtifactError(f"{folder}: is a file; give the folder of a run, as tunesmith train makes it") from None
         except FileNotFoundError:
@@ -111,6 +117,14 @@ class Predictor:
         self.folder = folder
         self.network = network.eval()
         self.card = card
+
+    def as_measured(self) -> Self:
+        """Itself, from now on computing in the number format it was measured in, unless this machine is slower at that."""
+        from tunesmith.training.precision import bfloat16_gain
+
+        if self.card.dtype == BFLOAT16 and bfloat16_gain(str(self.network.sample.device), ASKED_WIDTH) >= 1:
+            self.network.lower()
+        return self
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -404,11 +418,14 @@ def unread_line(examples: Sequence[Example]) -> str:
     )
 
 
-def load(run: str | Path, device: str = "auto") -> Predictor:
+def load(run: str | Path, device: str = "auto", dtype: str = "auto") -> Predictor:
     """The model of a run folder, or of its model/ folder, on `device`: "cpu", "cuda", or "auto" for a GPU if there is one.
 
+    It computes as it was measured: in bfloat16 where it was trained so, if a short timing says that this machine is as fast
+    at it, and with its last linear map in float32. `dtype="float32"` has it compute in float32 wherever it is.
+
     Raises ArtifactError when there is no model, or a file of it is not as it was written; RecipeError when there is no
-    such device.
+    such device, or dtype.
     """
     from tunesmith.models.seal import check_seal
     from tunesmith.saved import read_network
@@ -417,6 +434,8 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
     given = Path(run)
     check_there(given)
     chosen = _device(device)
+    if dtype not in ("auto", FLOAT32):
+        raise RecipeError(f'dtype: "{dtype}" is neither auto nor {FLOAT32}; use one of them')
     folder = given / "model" if (given / "recipe.yaml").exists() else given
     card = Card.read(folder)
     if (folder / DELETED).exists():
@@ -426,7 +445,8 @@ def load(run: str | Path, device: str = "auto") -> Predictor:
         network, _ = read_network(folder)
     except ModelError as error:
         raise ArtifactError(*error.problems) from None
-    return Predictor(folder, network.to(chosen), card)
+    predictor = Predictor(folder, network.to(chosen), card)
+    return predictor if dtype == FLOAT32 else predictor.as_measured()
 
 
 def _device(asked: str) -> str:

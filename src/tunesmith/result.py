@@ -58,9 +58,11 @@ from tunesmith.unmeasured import report_unmeasured
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
+    from tunesmith.delivery import Delivered
+    from tunesmith.models.network import Network
     from tunesmith.predictor import Predictor
     from tunesmith.preparing import Encoded, Prepared
-    from tunesmith.tasks.base import Labels, Scores
+    from tunesmith.tasks.base import Labels, Prediction, Scores
 
 LOSS = "loss"  # a token, in nats
 MOST_COMPARED = 500  # training rows that the model is measured on beside the test rows
@@ -78,15 +80,15 @@ def measure_result(
     prepared: Prepared,
     encoded: Encoded,
     built: Built,
-    predictor: Predictor,
-    opens: str,
+    delivered: Delivered,
     ledger: Ledger,
     spending: Spending,
 ) -> Iterator[Event]:
     """Writes predictions/, report.json and report.html, and gives the verdict."""
+    predictor, opens = delivered.predictor, delivered.opens
     run, labels, task = ledger.folder, predictor.card.labels, prepared.task
     write_seen(run, prepared.texts("train"))
-    held = _predict_split("validation", prepared, predictor, run)
+    held = _predict_split("validation", prepared, predictor, run, delivered.held)
     test = _predict_split("test", prepared, predictor, run)
     losses, evaluations, best = _curves(ledger)
     best = None if built.delivered else best
@@ -101,7 +103,7 @@ def measure_result(
         write_scores(run / RIVALS / f"{item.name}.safetensors", item.scores)
     comparison = _compared(recipe, prepared, scores, baselines)
     learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
-    retained = [*leaked(recipe, prepared, scores), *learned, *_retained(recipe, built, predictor)]
+    retained = [*leaked(recipe, prepared, scores), *learned, *_retained(recipe, built, delivered.whole)]
     retained += [*_nearer(scores, baselines), *_surer(scores, baselines), *grouped(scores, prepared.columns.group)]
     subject = _subject(recipe, prepared, built, labels, test, held, baselines, course)
     gathered = gather(subject)
@@ -250,10 +252,10 @@ def _of_a_sample(scores: Scores, rows: int) -> list[str]:
     return [f"{names}: of the answers written for {max(counts):,} of the {rows:,} test rows{cut}"]
 
 
-def _retained(recipe: Recipe, built: Built, predictor: Predictor) -> list[Finding]:
+def _retained(recipe: Recipe, built: Built, network: Network) -> list[Finding]:
     """What became of what the base knew, and whether a budget is kept; none where nothing was measured before."""
     budget, limits = recipe.retention.budget, limiting(built.meters)
-    readings = {id(meter): meter.read(predictor.network) for meter in built.meters}
+    readings = {id(meter): meter.read(network) for meter in built.meters}
     found = [Finding("retention", meter.rows, readings[id(meter)].said, ()) for meter in built.meters]
     if budget is not None and limits:
         worst = max(limits, key=lambda meter: readings[id(meter)].lost)
@@ -364,17 +366,20 @@ def baselines_of(recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Bu
     return [*found, *built.base]
 
 
-def _predict_split(split: str, prepared: Prepared, predictor: Predictor, run: Path) -> Measured | None:
+def _predict_split(
+    split: str, prepared: Prepared, predictor: Predictor, run: Path, found: list[Prediction] | None = None
+) -> Measured | None:
     """Predicts a split's rows and writes them to predictions/; None where there are no rows.
 
-    Cut texts were counted when the rows were encoded.
+    `found`: what the predictor has said of them already. Cut texts were counted when the rows were encoded.
     """
     import numpy as np
 
     table, texts, truth = prepared.table(split), prepared.texts(split), prepared.truth(split)
     if not texts:
         return None
-    found = predictor.judged(texts, truth, answers=split == "test")
+    if found is None:
+        found = predictor.judged(texts, truth, answers=split == "test")
     said = predictor.card.task.columns(found, predictor.card.labels)
     names = [prepared.target.name(target) for target in truth]
     path = run / "predictions" / f"{split}.parquet"

@@ -19,10 +19,21 @@ def seed_of(*parts: int | str) -> int:
 
 @contextmanager
 def torch_seed(*parts: int | str) -> Iterator[None]:
-    """Inside, torch's global generators are seeded with `seed_of(*parts)`; outside, they are as they were."""
+    """Inside, torch's global generators are seeded with `seed_of(*parts)`; outside, they are as they were.
+
+    `torch.manual_seed` would note the call's stack for every kind of device that is not in use yet: 0.5 ms each time.
+    """
     import torch
 
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed_of(*parts))
+    generators = [torch.default_generator]
+    if torch.cuda.is_available():
+        torch.cuda.init()
+        generators += torch.cuda.default_generators
+    states, seed = [generator.get_state() for generator in generators], seed_of(*parts)
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)

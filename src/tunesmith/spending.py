@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from tunesmith.energy import ESTIMATE, Joules, Meter, estimated
+from tunesmith.energy import ESTIMATE, J_PER_WH, Joules, Meter, estimated
 from tunesmith.forecast import Further, Known, due, foretell
 from tunesmith.phases import BASE, BEGINNING, EVALUATIONS, SAVING, STEPS, Phases, Time, summed
 from tunesmith.training.events import Evaluated, Event, Forecast, Note, Saved, Spent, StepDone
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 PHASE_OF: dict[type, str] = {StepDone: STEPS, Evaluated: EVALUATIONS, Saved: SAVING}
 BRIEF = 10.0  # seconds to go below which nobody wants to be told
-J_PER_WH = 3600.0
 
 
 @dataclass

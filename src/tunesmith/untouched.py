@@ -16,6 +16,7 @@ from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.verdict import BASE, COSINE, PHRASES
 from tunesmith.evidence.base import Frozen
 from tunesmith.nearest import neighbours
+from tunesmith.phases import PROBE, START, Phases
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.seeds import seed_of
@@ -36,9 +37,12 @@ MOST_PROBE_ROWS = 50_000  # of a run that keeps nothing: a linear map learns lit
 
 
 def fit_probe(
-    recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, trunk: Trunk
+    recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, trunk: Trunk, phases: Phases
 ) -> Iterator[Event]:
-    """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline."""
+    """Fits the head on frozen features, puts it on the network if the recipe says so, and scores it as a baseline.
+
+    What the fit takes counts as training where that starts from it.
+    """
     if not built.network.pretrained:
         return  # features of random weights are no start, and no rival
     # A head that goes on from earlier is not fitted anew, and none to features that are about to be drawn anew.
@@ -55,9 +59,12 @@ def fit_probe(
     network, pad, last = built.network, backbone.processor.pad, built.network.last
     splits = {name: rows for name, rows in encoded.examples.items() if rows and (name != "test" or measured)}
     splits["train"], sources, few = _enough(splits["train"], trunk, recipe.seed)
-    features = {split: trunk.features(split, rows, pad) for split, rows in splits.items()}
-    fitted = fit_on(prepared.task, last, features, splits)
+    with phases.phase(START if wanted else PROBE):
+        features = {split: trunk.features(split, rows, pad) for split, rows in splits.items() if split != "test"}
+        fitted = fit_on(prepared.task, last, features, splits)
     seconds = time.perf_counter() - begun
+    if measured:
+        features["test"] = trunk.features("test", splits["test"], pad)
     strength, unmeasured = fitted.best.strength, list[str]()
     if measured:
         alone = fitted

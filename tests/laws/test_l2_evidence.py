@@ -122,9 +122,9 @@ def standing_around(monkeypatch: pytest.MonkeyPatch, also: Callable[[Any], None]
     live, networks, seen = result.gather, [], []
     predict = result._predict_split
 
-    def watched(split: str, prepared: Any, predictor: Any, run: Path) -> Any:
+    def watched(split: str, prepared: Any, predictor: Any, run: Path, found: Any = None) -> Any:
         networks.append(predictor.network)
-        return predict(split, prepared, predictor, run)
+        return predict(split, prepared, predictor, run, found)
 
     def gather(subject: Any) -> Any:
         rows_before = [list(subject.test.texts), list(subject.test.truth), subject.train.columns["text"].copy()]

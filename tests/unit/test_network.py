@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -224,6 +225,24 @@ def test_bfloat16_runs_and_is_saved_as_float32(family: str, tmp_path: Path) -> N
     for name, value in network.named_parameters():
         assert torch.equal(values[name], value.float()), name
     assert next(network.parameters()).dtype == torch.bfloat16
+
+
+def test_lowered_it_rounds_its_features_and_not_its_scores(family: str, tmp_path: Path) -> None:
+    network = sequence_network(
+        backbone_of(family, tmp_path / "base"), LABELS, "single_label_classification", False, seed=0
+    )
+    inputs = batch_of(network)
+    exact, head = network(inputs), copy.deepcopy(network.last)
+    network.lower()
+    assert {value.dtype for value in network.last.parameters()} == {torch.float32}
+    others = {name for name, value in network.named_parameters() if value.dtype == torch.bfloat16}
+    assert len(others) >= len(list(network.parameters())) - 2 > 0
+    with torch.no_grad():
+        features, scores = network.features(inputs), network(inputs)
+    assert features.dtype == torch.bfloat16 and scores.dtype == torch.float32
+    assert torch.equal(scores, head(features.float()))
+    assert not torch.equal(scores, scores.bfloat16().float())
+    torch.testing.assert_close(scores, exact, rtol=0.1, atol=0.1)
 
 
 def test_mean_pooling_where_transformers_has_no_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,54 @@ def test_the_device_is_the_gpu_where_there_is_one(saved: Path, monkeypatch: pyte
         load(saved / "nowhere", "cpu")
 
 
+def test_it_computes_as_it_was_measured_where_that_is_no_slower(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [text for text, _ in rows(20)]
+    exact = [item.evidence for item in load(saved).quiet_predictions(texts)]  # of a card that says nothing of it
+    folder = load(saved).save(tmp_path / "model")
+    plain = json.loads((folder / "tunesmith.json").read_text())
+    assert plain["dtype"] == "float32"
+    (folder / "tunesmith.json").write_text(json.dumps(plain | {"dtype": "bfloat16"}))
+    seal(folder)
+    found = {}
+    for gain in (0.9, 1.0):
+        monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width, gain=gain: gain)
+        found[gain] = load(folder)
+        assert [item.evidence for item in load(folder, dtype="float32").quiet_predictions(texts)] == exact
+    assert found[0.9].network.sample.dtype == torch.float32 and found[1.0].network.sample.dtype == torch.bfloat16
+    assert [item.evidence for item in found[0.9].quiet_predictions(texts)] == exact
+    rough = [item.evidence for item in found[1.0].quiet_predictions(texts)]
+    assert rough != exact and torch.allclose(torch.tensor(rough), torch.tensor(exact), atol=0.02)
+    with pytest.raises(RecipeError, match='dtype: "half" is neither auto nor float32'):
+        load(folder, dtype="half")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_what_was_measured_is_what_is_loaded(
+    precision: str, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width: 2.0)
+    data, run = write_rows(tmp_path / "rows.csv", 120), tmp_path / "run"
+    recipe = recipe_for(model_folder("bert"), data, "full", {"training.precision": precision})
+    list(start(recipe, run).events())
+    model = load(run)
+    assert model.card.dtype == precision
+    assert str(model.network.sample.dtype) == f"torch.{precision}"
+    for split in ("validation", "test"):
+        told = parquet.read_table(run / "predictions" / f"{split}.parquet").to_pydict()
+        found = model.quiet_predictions(told["text"])
+        for place, name in enumerate(model.labels):
+            assert told[f"p:{name}"] == pytest.approx([item.evidence[place] for item in found], abs=1e-6)
+    told = parquet.read_table(run / "predictions" / "validation.parquet").to_pydict()
+    found, labels = model.quiet_predictions(told["text"]), model.card.labels
+    again = model.card.task.calibrate(found, told["truth"], labels, recipe.evaluation.confidence)
+    assert labels.calibration is not None and again.calibration is not None
+    assert labels.calibration.scores == pytest.approx(again.calibration.scores, abs=1e-6)  # what sets are drawn from
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_predicts_as_the_processor_does(saved: Path) -> None:
     texts = [text for text, _ in rows(20)]

@@ -181,12 +181,13 @@ def test_the_floor_is_cleared_by_the_paired_gain() -> None:
 
 def test_a_model_no_better_than_the_most_frequent_class_is_not_to_be_used() -> None:
     floor = Interval(0.6, 0.55, 0.65)
-    found = judge("accuracy", Interval(0.62, 0.57, 0.67), {}, {}, by_test(), COST, 300, "full", floor=floor)
+    rivals, near, far = {"majority": floor}, Interval(0.02, -0.02, 0.06), Interval(0.12, 0.07, 0.17)
+    found = judge("accuracy", Interval(0.62, 0.57, 0.67), rivals, {"majority": near}, by_test(), COST, 300, "full")
     assert "has not been shown to do better than always the most frequent class (0.600)" in found.paragraph
-    better = judge("accuracy", Interval(0.72, 0.67, 0.77), {}, {}, by_test(), COST, 300, "full", floor=floor)
+    better = judge("accuracy", Interval(0.72, 0.67, 0.77), rivals, {"majority": far}, by_test(), COST, 300, "full")
     assert "has not been shown" not in better.paragraph
     same = Interval(0.0, -0.01, 0.01)
-    only = judge("accuracy", floor, {"majority": floor}, {"majority": same}, by_test(), COST, 300, "full")
+    only = judge("accuracy", floor, rivals, {"majority": same}, by_test(), COST, 300, "full")
     assert "Check the label column" in only.paragraph
 
 

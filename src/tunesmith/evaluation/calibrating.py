@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tunesmith.evaluation.intervals import Interval, share_of, unseen_share
-from tunesmith.evaluation.resampling import drawn_groups
+from tunesmith.evaluation.resampling import drawn_groups, weights_of
 from tunesmith.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -88,11 +88,10 @@ def error_interval(units: Units, resamples: int, confidence: float, seed: int) -
     drawn, by_draw = drawn_groups(units.groups), _by_draw(units)
     draws = len(by_draw)
     draw = np.random.default_rng(seed_of(seed, "calibration"))
-    even = np.full(draws, 1 / draws)
-    errors = []
-    for first in range(0, resamples, 100):
-        counts = draw.multinomial(draws, even, size=min(100, resamples - first))  # [resamples, draws]
-        errors.append(np.abs(counts @ by_draw).sum(axis=1) / len(units.probability))
+    errors = [
+        np.abs(weights.T @ by_draw).sum(axis=1) / len(units.probability)  # [some]
+        for weights in weights_of(draws, resamples, seed, np.zeros(draws, np.int64))
+    ]
     tail = (1 - confidence) / 2
     high, low = (2 * value - float(edge) for edge in np.quantile(np.concatenate(errors), [tail, 1 - tail]))
     if drawn is not None:

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tunesmith.carbon import intensity_of
-from tunesmith.energy import CORE_WATTS, ESTIMATE, MEMORY_WATTS, NVML, Joules
+from tunesmith.energy import CORE_WATTS, ESTIMATE, J_PER_WH, MEMORY_WATTS, NVML, Joules
 from tunesmith.evaluation.wording import duration, further_models, times_of
 from tunesmith.phases import EVIDENCE, FURTHER, OTHER, TRAINING, Time, summed
 from tunesmith.recipe import CostSpec
 
-J_PER_WH = 3600.0
 MOST = 4  # phases named in a terminal
 FLOOR = 20.0  # CPU seconds of proof that any run may take, however short its training is
 

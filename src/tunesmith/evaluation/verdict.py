@@ -145,7 +145,6 @@ def judge(
     cost: Cost,
     rows_tested: int,
     method: str,
-    floor: Interval | None = None,
     confidence: float = 0.95,
     counted: bool = True,
     lower: bool = False,
@@ -157,7 +156,6 @@ def judge(
     metric: name of the metric that `result`, `baselines` (by name) and `gains` (result less baseline, paired) are in.
     tests: of each baseline whether its gain could be luck. A baseline of which the metric is undefined (nan) is no rival.
     method: "head" is itself the probe, so a baseline called "probe" is then left out.
-    floor: the majority class where it was not run as a baseline; a result that does not clear it is said to.
     confidence: coverage of the intervals.
     counted: whether the metric is a share of the test rows, each a hit or a miss.
     lower: whether less of the metric is better; `gains` are then how much less.
@@ -174,7 +172,7 @@ def judge(
     measured = f"{metric_title(metric)} {with_interval(result)} on {rows_of(rows_tested, 'test row')}"
     closing = (
         _cost(cost),
-        _warnings(result, rivals, gains, tests, rows_tested, floor, counted, lower, confidence, groups),
+        _warnings(result, rivals, gains, tests, rows_tested, counted, lower, confidence, groups),
         _brackets(confidence, [tests[name].test for name in rivals], groups),
     )
     best = best_of({name: interval.value for name, interval in rivals.items()}, lower)
@@ -312,23 +310,16 @@ def _warnings(
     gains: Mapping[str, Interval],
     tests: Mapping[str, Significance],
     rows_tested: int,
-    floor: Interval | None,
     counted: bool,
     lower: bool,
     confidence: float,
     groups: int | None,
 ) -> list[str]:
     lines = []
-    name = next((name for name in FLOORS if name in rivals), MAJORITY)
-    least = rivals.get(name, floor)
-    if name in gains:
-        unproven = gains[name].low <= 0 or tests[name].p >= 1 - confidence
-    else:  # a floor that was not run has a value alone
-        unproven = least is not None and (result.high >= least.value if lower else result.low <= least.value)
-    if least is not None and unproven:
-        lines.append(
-            f"Warning: it has not been shown to do better than {PHRASES[name]} ({figures(least.value)[0]}); do not use it."
-        )
+    name = next((name for name in FLOORS if name in rivals), None)
+    if name is not None and (gains[name].low <= 0 or tests[name].p >= 1 - confidence):
+        least = figures(rivals[name].value)[0]
+        lines.append(f"Warning: it has not been shown to do better than {PHRASES[name]} ({least}); do not use it.")
     if result.value == (0.0 if lower else 1.0):
         lines.append(
             "Warning: not one mistake in the test rows; make sure that they are new to the model and that the text "

@@ -38,7 +38,8 @@ ITERATIONS = 24
 LEAST_ROWS, LEAST_A_CLASS = 24, 2  # of a part
 RESAMPLES = 100  # of the test rows
 OF_GROUPS = 600  # of test rows in groups: one for each law that an interval is read from
-MOST_WORK = 2e9  # units times width times outputs, over all fits: about four CPU seconds
+MOST_WORK = 2.5e9  # units times width times (outputs + OTHER_WORK), over all fits: about four CPU seconds
+OTHER_WORK = 64  # a unit's loss, and reading its features, as so many outputs more
 AHEAD = (2, 4)  # times the training rows
 DRAWN = 24  # places of the line in the chart
 NO_WIDTH = 1e-6  # of a gain, below which only rounding moves it
@@ -68,7 +69,7 @@ def _with_heads(subject: Subject, frozen: Frozen, strength: float) -> list[Curve
     examples = frozen.examples["train"]
     units = _units(examples)
     outputs = len(subject.labels.names)
-    plan = _parts(examples, len(units), frozen.features["train"].numel() * outputs)
+    plan = _parts(examples, len(units), frozen.features["train"].numel() * (outputs + OTHER_WORK))
     if not plan.sizes:
         return []
     features, target = frozen.features["train"], unit_targets(examples)

@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from tunesmith.errors import ModelError
 from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
+from tunesmith.models.casting import cast
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling
 from tunesmith.models.processor import Processor
@@ -52,6 +53,7 @@ class Network(nn.Module, ABC):
     tells: bool = False  # whether in training the features are given beside the logits: see `told`
     unkept: str = ""  # why what leaves frozen blocks cannot be kept, where the network knows that
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
+    lowers: bool = False  # whether it may predict with everything before `last` in bfloat16: see `lower`
 
     @property
     @abstractmethod
@@ -112,6 +114,13 @@ class Network(nn.Module, ABC):
         suit_attention(self.get_submodule(self.layout.body), mode)
         return self
 
+    def lower(self) -> None:
+        """For prediction alone: all that comes before the last linear map in bfloat16, which itself stays in float32.
+
+        In bfloat16 scores would be rounded to three digits, so that many of them were equal.
+        """
+        cast(self, torch.bfloat16, (self.last,))
+
     def recompute_activations(self) -> None:
         """Activation checkpointing in every block: less memory in training, more time. Raises ModelError without blocks."""
         body = self.get_submodule(self.layout.body)
@@ -142,6 +151,8 @@ class Network(nn.Module, ABC):
 class EncoderNetwork(Network, ABC):
     """A sentence encoder's body and declared pooling, and one linear map. Saved as a sentence-transformers folder."""
 
+    lowers = True
+
     def __init__(
         self, body: PreTrainedModel, pooling: Pooling, labels: tuple[str, ...], processor: TextProcessor, width: int
     ) -> None:
@@ -167,7 +178,7 @@ class EncoderNetwork(Network, ABC):
         return self.pooling(hidden, inputs["attention_mask"])
 
     def classify(self, features: Tensor) -> Tensor:
-        return self.head(self.dropout(features))
+        return self.head(self.dropout(features.to(self.head.weight.dtype)))
 
 
 class PooledNetwork(EncoderNetwork):
@@ -223,6 +234,8 @@ class PairNetwork(EncoderNetwork):
 class TransformersNetwork(Network):
     """The family's own classifier of whole texts or of each token, or its finder of spans. Saved as transformers saves it."""
 
+    lowers = True
+
     def __init__(self, model: PreTrainedModel, processor: Processor, kind: str = SEQUENCE) -> None:
         """`kind` is the suffix of transformers' auto class for it."""
         super().__init__()
@@ -250,7 +263,7 @@ class TransformersNetwork(Network):
         tap = self.model.get_submodule(self.output_name if self.dropout_name is None else self.dropout_name)
         handle = tap.register_forward_pre_hook(leave_at(self.turn))
         try:
-            self.model(**self.processor.ready(inputs, self.last.weight))
+            self.model(**self.processor.ready(inputs, self.sample))
         except Reached as reached:
             features = reached.value
         else:
@@ -268,7 +281,7 @@ class TransformersNetwork(Network):
     def base_features(self, inputs: dict[str, Tensor]) -> Tensor:
         if self.fresh <= {f"model.{self.output_name}.{name}" for name, _ in self.last.named_parameters()}:
             return self.features(inputs)
-        given = self.processor.ready(inputs, self.last.weight)
+        given = self.processor.ready(inputs, self.sample)
         hidden = self.get_submodule(self.layout.body)(**given).last_hidden_state  # [rows, tokens, width]
         if self.processor.pictures:
             return hidden.flatten(2).mean(-1) if hidden.dim() == 4 else hidden.mean(1)
@@ -279,7 +292,7 @@ class TransformersNetwork(Network):
     def classify(self, features: Tensor) -> Tensor:
         if self.dropout_name is not None:
             features = self.model.get_submodule(self.dropout_name)(features)
-        return self.last(features)
+        return self.last(features.to(self.last.weight.dtype))
 
     def save(self, folder: Path, labels: tuple[str, ...], limit: int) -> str:
         name_labels(self.model.config, labels)

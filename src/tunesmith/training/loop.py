@@ -134,6 +134,7 @@ def _enter(run: Run, before: Stage | None) -> Stage:
         later = [item.start for item in run.plan.stages if item.start > stage.start]
         end = later[0] if later else 1.0
         run.trunk.enter(stage.cut, (end - stage.start) * run.training_epochs)
+        run.network.eval()  # until the next step, which gives what has begun to train its mode
     return stage
 
 
@@ -141,7 +142,8 @@ def _step(run: Run) -> StepResult:
     def forward(batch: Batch) -> Tensor:
         return run.trunk.forward("train", batch)
 
-    set_mode(run.network, run.plan)
+    if not run.network.training:  # what measures puts it in evaluation mode
+        set_mode(run.network, run.plan)
     try:
         result = optimizer_step(
             Objective(run.task, forward, run.training.r_drop),

@@ -29,7 +29,7 @@ class Masters:
         """`network` is float32 and on its device; afterwards its parameters are of `dtype`, but for batch norms."""
         import torch
 
-        from tunesmith.models.layout import is_batch_norm
+        from tunesmith.models.casting import cast
 
         live = dict(network.named_parameters())
         self._live: dict[str, Tensor] = {name: live[name] for name in plan.trainable}
@@ -37,13 +37,7 @@ class Masters:
             name: tensor if dtype == torch.float32 else tensor.detach().clone().requires_grad_(True)
             for name, tensor in self._live.items()
         }
-        # Batch norms stay in float32 with the statistics that they divide by; they take and give any format.
-        whole = {id(value) for part in network.modules() if is_batch_norm(part) for value in part.parameters()}
-        for parameter in network.parameters():
-            # In place, so `_live` still holds the same parameters. Buffers stay as they are: a decoder's rotary
-            # frequencies in bfloat16 would move its positions.
-            if id(parameter) not in whole:
-                parameter.data = parameter.data.to(dtype)
+        cast(network, dtype)  # in place, so `_live` still holds the same parameters
         self._decay = training.ema
         self.averages: dict[str, Tensor] = (
             {name: tensor.detach().clone() for name, tensor in self.tensors.items()} if training.ema > 0 else {}
