@@ -165,7 +165,7 @@ def _deliver_adapter(
 
 
 def check_parity(predictor: Predictor, folder: Path) -> None:
-    """Replays the stored texts. Raises ArtifactError when the evidence differs by more than the stored tolerance."""
+    """Replays the stored texts with a float32 network. Raises ArtifactError where it differs by more than is stored."""
     probes = json.loads((folder / "probes.json").read_text(encoding="utf-8"))
     texts = [predictor.read(text) for text in probes["texts"]]
     _compare(_evidence(predictor, texts), probes["evidence"], probes["tolerance"], folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tunesmith.calibration import Calibration, Step
 from tunesmith.careful import set_columns, sets_of, sure_of, threshold
 from tunesmith.catalog import build
-from tunesmith.data.encode import Example, Text
+from tunesmith.data.encode import Example, Text, collate
 from tunesmith.data.images import Picture, Pictures
 from tunesmith.data.stored import in_parts, part_rows
 from tunesmith.data.table import Table
@@ -25,11 +25,12 @@ from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from tunesmith.models.network import Network
 
 VERSION = 2
-CARD = "tunesmith.json"  # in a model's folder
+CARD, PROBES = "tunesmith.json", "probes.json"  # in a model's folder
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 DELETED = "weights-deleted.txt"  # stands in the folder of a model that was only to be measured
 # Of a machine: a model's own may be so small that the timing of it says now this and now that.
@@ -124,7 +125,15 @@ class Predictor:
 
         if self.card.dtype == BFLOAT16 and bfloat16_gain(str(self.network.sample.device), ASKED_WIDTH) >= 1:
             self.network.lower()
+            self.network.fuse(self._stored_inputs())
         return self
+
+    def _stored_inputs(self) -> dict[str, Tensor]:
+        """Of the texts that were stored with the model; of one word where none were."""
+        path = self.folder / PROBES
+        texts = json.loads(path.read_text(encoding="utf-8"))["texts"] if path.exists() else []
+        examples = self._encoded([self.read(text) for text in texts] or ["word"])
+        return collate(examples, self.network.processor.pad, str(self.network.sample.device)).inputs
 
     @property
     def labels(self) -> tuple[str, ...]:

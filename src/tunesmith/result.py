@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
+from tunesmith.auditing.leak import LEAK
 from tunesmith.auditing.running import leaked
 from tunesmith.data.findings import Finding
 from tunesmith.data.split import strata_of_test
@@ -40,7 +41,7 @@ from tunesmith.evaluation.report import (
     write_report,
 )
 from tunesmith.evaluation.terminal import result_lines, result_table
-from tunesmith.evaluation.verdict import SCRATCH, Verdict, judge
+from tunesmith.evaluation.verdict import PROBE, SCRATCH, Verdict, judge
 from tunesmith.evaluation.wording import cut_answers, figures, metric_title, rows_of
 from tunesmith.evidence.base import Course, Measured, Subject
 from tunesmith.evidence.folds import over_folds
@@ -102,15 +103,14 @@ def measure_result(
     for item in baselines:
         write_scores(run / RIVALS / f"{item.name}.safetensors", item.scores)
     comparison = _compared(recipe, prepared, scores, baselines)
-    learned = _overfitting(recipe, prepared, predictor, scores, evaluations)
-    retained = [*leaked(recipe, prepared, scores), *learned, *_retained(recipe, built, delivered.whole)]
-    retained += [*_nearer(scores, baselines), *_surer(scores, baselines), *grouped(scores, prepared.columns.group)]
+    retained = _of_the_model(recipe, prepared, built, delivered, scores, baselines, evaluations)
     subject = _subject(recipe, prepared, built, labels, test, held, baselines, course)
     gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]
     beside = [line for item in gathered.values() for line in item.said]
     cost = _cost(recipe, prepared, built, predictor, spending)
-    verdict = _judged(subject, comparison, cost, _unchanged(built, recipe, len(losses), best))
+    copied = next((finding.count for finding in retained if finding.kind == LEAK), 0)
+    verdict = _judged(subject, comparison, cost, _unchanged(built, recipe, len(losses), best), copied)
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -157,6 +157,32 @@ def measure_result(
     yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)))
 
 
+def _of_the_model(
+    recipe: Recipe,
+    prepared: Prepared,
+    built: Built,
+    delivered: Delivered,
+    scores: Scores,
+    baselines: list[Baseline],
+    evaluations: list[EvaluationPoint],
+) -> list[Finding]:
+    """Findings that are told with the verdict."""
+    return [
+        *_copied(recipe, prepared, scores, baselines),
+        *_overfitting(recipe, prepared, delivered.predictor, scores, evaluations),
+        *_retained(recipe, built, delivered.whole),
+        *_nearer(scores, baselines),
+        *_surer(scores, baselines),
+        *grouped(scores, prepared.columns.group),
+    ]
+
+
+def _copied(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: list[Baseline]) -> list[Finding]:
+    """What copies of training rows do to the score; the probe, which a head alone is as well, is no rival of that method."""
+    own = {PROBE} if recipe.method.part_name() == "head" else set()
+    return leaked(recipe, prepared, scores, [item for item in baselines if item.name not in own])
+
+
 def _course(built: Built, losses: list[LossPoint], evaluations: list[EvaluationPoint], best: int | None) -> Course:
     pretrained = built.network.pretrained and not built.redrawn
     return Course(losses, evaluations, built.training, built.usual, built.travel, best, pretrained)
@@ -197,8 +223,8 @@ def _compared(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: lis
     return compare(scores, others, chosen.resamples, chosen.confidence, recipe.seed, strata)
 
 
-def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str) -> Verdict:
-    """Over all folds, where there are folds."""
+def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str, copied: int) -> Verdict:
+    """Over all folds, where there are folds. `copied`: test rows like training rows, where they move the score."""
     recipe = subject.recipe
     scores = subject.test.scores
     if subject.pooled is not None:
@@ -217,6 +243,7 @@ def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str
         counted=metric in scores.shares,
         lower=metric in scores.lower,
         unchanged=unchanged,
+        copied=copied,
         groups=groups_tested(scores),
     )
 

@@ -16,6 +16,7 @@ from shortruns import recipe_for, rows
 from tunesmith import finetune
 from tunesmith.auditing import running
 from tunesmith.auditing.running import leaked
+from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.kept_scores import read_scores
 from tunesmith.pipeline import start
 from tunesmith.predictor import Card
@@ -97,11 +98,16 @@ def test_copies_of_training_rows_that_lift_the_score_are_told(model_folder: Fold
     tested = len(prepared.splits.test)
     right = np.array([text.endswith(" now") or row % 3 == 0 for row, text in enumerate(prepared.texts("test"))])
     scores = scores_of(right)
-    (found,) = leaked(recipe, prepared, scores)
+    near, far = (replace(scores, each={"accuracy": right}) for right in (right, ~right))
+    rivals = [Baseline("a", "what copies", near, 0.0), Baseline("b", "what does not", far, 0.0)]
+    (found,) = leaked(recipe, prepared, scores, rivals)
     assert found.kind == "leak_effect" and 30 <= found.count <= 40  # of 40 copies, each a word longer
-    assert leaked(recipe, prepared, scores_of(np.arange(tested) % 2 == 0)) == []
+    # The rival that is wrong where the model is right: of the copies none, of the others two of three.
+    others = [alike not in found.places for alike in map(prepared.splits.test.place, range(tested))]
+    assert f"the best rival without them is what does not, with {(~right)[others].mean():.3f}" in found.message
+    assert leaked(recipe, prepared, scores_of(np.arange(tested) % 2 == 0), []) == []
     other = replace(scores, each={"accuracy": np.zeros(tested)})
-    assert leaked(recipe, prepared, other) == [], "not of a metric that is another mean"
+    assert leaked(recipe, prepared, other, []) == [], "not of a metric that is another mean"
 
 
 def scores_of(right: np.ndarray) -> Scores:

@@ -56,7 +56,7 @@ from tunesmith.evaluation.calibrating import (
 from tunesmith.evaluation.intervals import binomial, share_of
 from tunesmith.evaluation.page import render
 from tunesmith.evaluation.panels.calibration import show
-from tunesmith.evidence.calibration import gather
+from tunesmith.evidence.calibration import _said, gather
 from tunesmith.models.seal import seal
 from tunesmith.pipeline import start
 from tunesmith.predictor import Card
@@ -250,6 +250,19 @@ def test_the_quantile_is_the_order_statistic(scores: list[float], coverage: floa
     else:
         assert found is not None
         assert 0 <= found - sorted(scores)[rank - 1] <= 1.1e-6, "rounded up"
+
+
+@pytest.mark.parametrize("rows", [45, 80, 150, 300])
+def test_probabilities_that_hold_are_seldom_called_untrue_and_others_are(rows: int) -> None:
+    draw, alarms, seen, tries = np.random.default_rng(rows), 0, 0, 200
+    for seed in range(tries):
+        sure = draw.uniform(0.3, 1.0, rows)
+        for share in (sure, sure**4):  # what is said, and how often it is right in truth
+            units = Units(sure, draw.random(rows) < share, np.arange(rows), rows)
+            said = _said(units, error_interval(units, 300, 0.95, seed).low)
+            alarms, seen = alarms + (share is sure and len(said)), seen + (share is not sure and len(said))
+    assert alarms / tries <= 0.05
+    assert seen / tries >= 0.9
 
 
 def test_few_scores_of_many_are_stored_and_never_cover_less() -> None:

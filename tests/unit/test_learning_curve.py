@@ -203,8 +203,15 @@ def test_each_task_has_the_curve_that_it_can(
     )
     report = _report(tmp_path / "run")
     found = report["evidence"].get("learning_curve")
-    assert (found is None) == (of is None), "a language model has no head to fit to features"
-    if found is not None:
+    why = "" if of is not None else "no head on frozen features can be fitted"  # of a language model
+    assert found.get("unmeasured", "").startswith(why) and ("unmeasured" in found) == (of is None)
+    said = [
+        line for line in report["beside"] if line.startswith("Whether more training rows would help was not measured")
+    ]
+    assert (
+        len(said) == (of is None) == ((tmp_path / "run" / "report.html").read_text().count("Not measured: no head on"))
+    )
+    if of is not None:
         assert (found["of"], found["metric"], found["lower"]) == (of, metric, task == "causal_lm")
         assert found["points"][-1]["rows"] == report["data"]["splits"][0]["rows"]
         assert found["ahead"][0]["low"] <= found["ahead"][0]["value"] <= found["ahead"][0]["high"]
@@ -238,7 +245,10 @@ def test_no_curve_where_none_is_wanted_and_no_law_of_few_rows(
         assert "learning_curve" not in report["evidence"]
     else:
         assert report["data"]["splits"][0]["rows"] == 39
-        assert "learning_curve" not in report["evidence"], "one part of 24 rows or more is no curve"
+        why = "there are too few training rows"  # one part of 24 rows or more is no curve
+        assert report["evidence"]["learning_curve"] == {"unmeasured": why} and any(
+            why in line for line in report["beside"]
+        )
     assert not any("training rows" in line and "Twice" in line for line in report["beside"])
 
 

@@ -191,6 +191,21 @@ def test_a_model_no_better_than_the_most_frequent_class_is_not_to_be_used() -> N
     assert "Check the label column" in only.paragraph
 
 
+def test_no_advice_rests_on_rows_that_train_holds_too() -> None:
+    for gain, helped in (
+        (Interval(0.3, 0.2, 0.4), True),
+        (Interval(-0.3, -0.4, -0.2), False),
+        (Interval(0.0, -0.1, 0.1), None),
+    ):
+        said = []
+        for copied in (0, 112):
+            found = judge("accuracy", RESULT, BASELINES, gains(gain), by_test(), COST, 300, "full", copied=copied)
+            assert found.helped == helped
+            said.append(found.advice)
+        assert "112 test rows with nearly the same text in train move these figures" in said[1]
+        assert "the cheaper choice" not in said[1] and "choose by them" not in said[0]
+
+
 def test_tiny_and_perfect_tests_are_warned_about() -> None:
     found = judge(
         "accuracy", Interval(1.0, 0.91, 1.0), BASELINES, gains(Interval(0.3, 0.1, 0.5)), by_test(), COST, 40, "full"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tunesmith.data.findings import Finding, counted
@@ -10,6 +10,7 @@ from tunesmith.data.near import CROWDED
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.seeds import seed_of
 
+LEAK = "leak_effect"
 MATERIAL = 0.005  # half a point of the score
 RESAMPLES = 2_000
 
@@ -70,11 +71,16 @@ def leak_effect(
 
 
 def leak_finding(
-    effect: LeakEffect | None, metric: str, places: Sequence[str] = (), crowded: bool = False
+    effect: LeakEffect | None,
+    metric: str,
+    places: Sequence[str] = (),
+    crowded: bool = False,
+    rivals: Mapping[str, float] | None = None,
 ) -> Finding | None:
     """What to say of it; None where it is not material.
 
-    metric: the score's name; places: of the rows that are near; crowded: whether not all rows could be compared.
+    metric: the score's name; places: of the rows that are near; crowded: whether not all rows could be compared;
+    rivals: of each its mean over the rows that are not near, by what it is.
     """
     if effect is None or not effect.material:
         return None
@@ -83,8 +89,11 @@ def leak_finding(
         f"{effect.rows:,} and {effect.unseen.value:.3f} [{effect.unseen.low:.3f}, {effect.unseen.high:.3f}] without them, "
         f"{effect.gain.value:.3f} [{effect.gain.low:.3f}, {effect.gain.high:.3f}] less"
     )
+    if rivals:
+        best = max(rivals, key=lambda name: rivals[name])
+        message += f"; the best rival without them is {best}, with {rivals[best]:.3f}"
     message += f"; {CROWDED}, so more may be near" if crowded else ""
     advice = (
         f"unless these rows are merely easier, new texts will see {effect.unseen.value:.3f}; take them out of train"
     )
-    return Finding("leak_effect", effect.near, message, tuple(places), (), advice)
+    return Finding(LEAK, effect.near, message, tuple(places), (), advice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tunesmith.auditing.base import Material
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tunesmith.assembly import Built
+    from tunesmith.evaluation.baselines.base import Baseline
     from tunesmith.evidence.base import Frozen
     from tunesmith.models.backbone import Backbone
     from tunesmith.tasks.base import Scores
@@ -53,8 +54,11 @@ def audited(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Back
     )
 
 
-def leaked(recipe: Recipe, prepared: Prepared, scores: Scores) -> list[Finding]:
-    """What test rows with nearly the same text in train add to the score; none where that is not material."""
+def leaked(recipe: Recipe, prepared: Prepared, scores: Scores, rivals: Sequence[Baseline]) -> list[Finding]:
+    """What test rows with nearly the same text in train add to the score; none where that is not material.
+
+    With what each rival's score is without these rows: one that copies gains more by them than one that learns.
+    """
     hits = scores.each.get(scores.primary)
     if recipe.evaluation.quick or hits is None or prepared.task.reads_pictures:
         return []
@@ -65,7 +69,13 @@ def leaked(recipe: Recipe, prepared: Prepared, scores: Scores) -> list[Finding]:
         return []
     near, crowded = near_in_train(Material.of(prepared), "test")
     places = [prepared.splits.test.place(row) for row, alike in enumerate(near) if alike]
-    found = leak_finding(leak_effect(hits.tolist(), near, recipe.seed), scores.primary, places, crowded)
+    far = [not alike for alike in near]
+    without = {
+        item.what: float(item.scores.each[scores.primary][far].mean())
+        for item in rivals
+        if any(far) and scores.primary in item.scores.each
+    }
+    found = leak_finding(leak_effect(hits.tolist(), near, recipe.seed), scores.primary, places, crowded, without)
     return [] if found is None else [found]
 
 

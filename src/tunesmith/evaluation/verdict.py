@@ -150,6 +150,7 @@ def judge(
     lower: bool = False,
     unchanged: str = "",
     groups: int | None = None,
+    copied: int = 0,
 ) -> Verdict:
     """The verdict against the best baseline.
 
@@ -161,6 +162,8 @@ def judge(
     lower: whether less of the metric is better; `gains` are then how much less.
     unchanged: why what is delivered is the state before the first step; "" where steps changed it.
     groups: into how many groups the test rows fall, where whole groups were drawn and swapped (`Scores.groups`).
+    copied: how many test rows say nearly the same as training rows, where that moves the score; no advice is then given
+    by the comparison, since a rival that copies gains more by them than one that learns.
 
     It helped, or did not pay, only when two agree: the paired interval leaves out 0, and p is below 1 - confidence. The
     bootstrap alone is too sure of a few rows, of which a test counts every way they could have fallen. Where they do not
@@ -192,19 +195,19 @@ def judge(
     if unchanged and method != "head":
         opening = f"{words.no}: {unchanged}, so what is delivered is the base as it was pretrained."
         says = f"This model: {measured}, {against} ({told})."
-        advice = _advice(next((own for own in OF_BASE if own in rivals), best))
+        advice = _advice(next((own for own in OF_BASE if own in rivals), best), copied)
         return verdict_of(False, opening, says, advice, *closing)
     if gain.low > 0 and sure:
         opening = f"{words.yes}: {measured}, {against} ({told})."
-        return verdict_of(True, opening, frozen, "", *closing)
+        return verdict_of(True, opening, frozen, _clean_first(copied), *closing)
     if gain.high < 0 and sure:
         opening = f"{words.no}: {measured}, {against} ({told})."
-        return verdict_of(False, opening, frozen, _advice(best), *closing)
+        return verdict_of(False, opening, frozen, _advice(best, copied), *closing)
     opening = f"{words.unclear}: {measured}, {against} ({told})."
     reason = _reason(gain, test, sure, rows_tested if groups is None else groups, needed, groups is not None)
     least = needed / abs(gain.value) if counted and gain.value and groups is None else needed
     more = _rows_to_tell(gain, rows_tested, least, confidence, groups)
-    return verdict_of(None, opening, frozen, f"{reason} {more} {_advice(best)}", *closing)
+    return verdict_of(None, opening, frozen, f"{reason} {more} {_advice(best, copied)}", *closing)
 
 
 def _alone(metric: str, measured: str, result: Interval, others: Mapping[str, Interval]) -> tuple[str, str, str]:
@@ -265,7 +268,16 @@ def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: fl
     )
 
 
-def _advice(best: str) -> str:
+def _clean_first(copied: int) -> str:
+    if not copied:
+        return ""
+    said = f"{rows_of(copied, 'test row')} with nearly the same text in train move these figures"
+    return f"Before you choose by them: {said}; take their copies out of train, and run again."
+
+
+def _advice(best: str, copied: int = 0) -> str:
+    if copied:
+        return _clean_first(copied)
     if best in (FREQUENT_ANSWER, FREQUENT_TOKEN, FREQUENT_TARGET, LEAD):
         return "Train longer (training.epochs), raise training.rate, or give more text first."
     if best == SCRATCH:

@@ -17,7 +17,7 @@ from tunesmith.data.encode import Example, unit_targets
 from tunesmith.data.nested import nested_order
 from tunesmith.evaluation.intervals import Interval, stretched, unseen_share
 from tunesmith.evaluation.resampling import drawn_groups, weights_of
-from tunesmith.evaluation.wording import gain_in_words
+from tunesmith.evaluation.wording import gain_in_words, metric_title
 from tunesmith.evidence.base import CurvePoint, Found, Frozen, Subject
 from tunesmith.evidence.power_law import LEAST_SIZES, Points, extrapolate
 from tunesmith.seeds import seed_of
@@ -42,6 +42,9 @@ MOST_WORK = 2.5e9  # units times width times (outputs + OTHER_WORK), over all fi
 OTHER_WORK = 64  # a unit's loss, and reading its features, as so many outputs more
 AHEAD = (2, 4)  # times the training rows
 DRAWN = 24  # places of the line in the chart
+UNHEADED = (
+    "no head on frozen features can be fitted to parts of them; evaluation.curve=method trains this method on parts"
+)
 NO_WIDTH = 1e-6  # of a gain, below which only rounding moves it
 HARDLY = 0.005  # of a metric from 0 to 1, below which more rows are not worth their labels
 HARDLY_OF = 0.02  # of one without bounds, as a share of what it is
@@ -57,9 +60,13 @@ def gather(subject: Subject) -> Found | None:
     if asked == "method" and subject.curve and (len(measured) >= LEAST_SIZES or not headed):
         return _found(subject, measured, "method")
     if frozen is None or not headed:
-        return None
+        return _unmeasured(UNHEADED)
     measured = _with_heads(subject, frozen, frozen.strength)
-    return _found(subject, measured, "frozen") if measured else None
+    return _found(subject, measured, "frozen") if measured else _unmeasured("there are too few training rows")
+
+
+def _unmeasured(why: str) -> Found:
+    return Found({"unmeasured": why}, said=(f"Whether more training rows would help was not measured: {why}.",))
 
 
 def _with_heads(subject: Subject, frozen: Frozen, strength: float) -> list[CurvePoint]:
@@ -161,7 +168,7 @@ def _found(subject: Subject, measured: Sequence[CurvePoint], of: str) -> Found |
     scores = measured[0].scores
     metric, groups = scores.primary, subject.test.scores.groups
     if metric in scores.other_scale and metric not in CORRELATIONS:  # 1 is not the most that it can be
-        return None
+        return _unmeasured(f"{metric_title(metric)} has no most that a curve could lead to")
     lower, rows, confidence = metric in scores.lower, len(subject.train), subject.recipe.evaluation.confidence
     seed = seed_of(subject.recipe.seed, "curve")
     measured = [replace(point, scores=replace(point.scores, groups=groups)) for point in measured]  # rows are the same

@@ -17,6 +17,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.casting import cast
+from tunesmith.models.fused import FusedEncoder, fused_forward
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling
 from tunesmith.models.processor import Processor
@@ -32,6 +33,11 @@ PAIR_HEAD = "pair_head.safetensors"
 SEQUENCE, TOKEN, SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
 IMAGE = "ForImageClassification"
 PER_TOKEN = (TOKEN, SPAN)  # transformers' classes, by their suffixes, with an output for every token
+OUTPUTS: dict[Problem, str] = {
+    "single_label_classification": "a score for each class, the highest being the one that is said (no probabilities)",
+    "multi_label_classification": "a score for each label, of which a sigmoid makes its probability",
+    "regression": "the predicted numbers, standardised where tunesmith.json says so",
+}
 # What the outputs are, by transformers' names.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -121,6 +127,16 @@ class Network(nn.Module, ABC):
         """
         cast(self, torch.bfloat16, (self.last,))
 
+    def fuse(self, inputs: dict[str, Tensor]) -> None:
+        """Evaluates from now on by `FusedEncoder` where there is one, proven on `inputs`, each [rows, tokens].
+
+        It holds the weights as they are: none may change before `unfuse`.
+        """
+        return
+
+    def unfuse(self) -> None:
+        return
+
     def recompute_activations(self) -> None:
         """Activation checkpointing in every block: less memory in training, more time. Raises ModelError without blocks."""
         body = self.get_submodule(self.layout.body)
@@ -166,6 +182,7 @@ class EncoderNetwork(Network, ABC):
         self.head = nn.Linear(width, len(labels))
         self.layout = layout_of(body, "body")
         self.fresh = frozenset()
+        self._fused: FusedEncoder | None = None
         name_labels(body.config, labels)
 
     @property
@@ -174,8 +191,15 @@ class EncoderNetwork(Network, ABC):
 
     def vectors(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [texts, tokens] -> [texts, width]"""
-        hidden = self.body(**inputs).last_hidden_state  # [texts, tokens, width]
+        fused = None if self.training else self._fused
+        hidden = self.body(**inputs).last_hidden_state if fused is None else fused(inputs)  # [texts, tokens, width]
         return self.pooling(hidden, inputs["attention_mask"])
+
+    def fuse(self, inputs: dict[str, Tensor]) -> None:
+        self._fused = fused_forward(self.body, inputs)
+
+    def unfuse(self) -> None:
+        self._fused = None
 
     def classify(self, features: Tensor) -> Tensor:
         return self.head(self.dropout(features.to(self.head.weight.dtype)))
@@ -192,8 +216,8 @@ class PooledNetwork(EncoderNetwork):
         save_model(self.body, self.processor, self.unused, folder, limit)
         first = "StaticEmbedding" if isinstance(self.body, StaticModel) else "Transformer"
         save_sentence_modules(folder, first, self.pooling, self.layout.width, self.head, self.processor.lower, limit)
-        said = f'opens with SentenceTransformer("{folder}"): encode(texts) gives the raw outputs of each text: a score for '
-        said += "each class, the highest being the one that is said (no probabilities), or the predicted numbers"
+        said = f'opens with SentenceTransformer("{folder}"): encode(texts) gives the raw outputs of each text: '
+        said += OUTPUTS[self.body.config.problem_type or "single_label_classification"]
         if self.processor.skipped is not None and not self.pooling.normalize:
             said += "; there a word without a vector counts in the mean as zeros, here it is left out"
         return said
@@ -234,8 +258,6 @@ class PairNetwork(EncoderNetwork):
 class TransformersNetwork(Network):
     """The family's own classifier of whole texts or of each token, or its finder of spans. Saved as transformers saves it."""
 
-    lowers = True
-
     def __init__(self, model: PreTrainedModel, processor: Processor, kind: str = SEQUENCE) -> None:
         """`kind` is the suffix of transformers' auto class for it."""
         super().__init__()
@@ -246,6 +268,7 @@ class TransformersNetwork(Network):
         self.output_name, self.dropout_name, self.turn = last_steps(model)
         self.fresh = frozenset()
         self.per_token = kind in PER_TOKEN
+        self.lowers = kind != SPAN  # where a span begins and ends is chosen among hundreds of nearly equal scores
 
     @property
     def output(self) -> nn.Linear | None:

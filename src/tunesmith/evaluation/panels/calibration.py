@@ -18,8 +18,10 @@ NUMBERS = 12  # columns of numbers that a table has room for
 
 
 def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    tested, known = rows_of(data["rows"], "test row"), rows_of(data["validation_rows"], "validation row")
     title = "How sure it is"
+    if "unmeasured" in data:
+        return section("calibration", title, text(data["unmeasured"]), "")
+    tested, known = rows_of(data["rows"], "test row"), rows_of(data["validation_rows"], "validation row")
     if data["kind"] == "numbers":
         lead = (
             f"Ranges around each predicted number that hold the true one so often as asked, from the errors on {known} "

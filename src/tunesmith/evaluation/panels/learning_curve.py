@@ -19,6 +19,7 @@ from tunesmith.evaluation.wording import (
     short_count,
 )
 
+TITLE = "Would more data help?"
 OF = {"frozen": "a new head on the frozen features", "method": "this method itself"}
 SAYS = {
     "helps": "More rows would help.",
@@ -29,6 +30,8 @@ SAYS = {
 
 
 def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    if "unmeasured" in data:
+        return section("learning_curve", TITLE, text(f"Not measured: {data['unmeasured']}."), "")
     lower = [data["metric"]] if data["lower"] else []
     title = metric_title(data["metric"], lower)
     lead = (
@@ -43,9 +46,7 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         )
     if data["of"] == "frozen":
         lead += "The large dot is this model, which learned from all rows: what it gains with more of them may differ."
-    return section(
-        "learning_curve", "Would more data help?", text(lead), _chart(data, report, title) + _table(data, title)
-    )
+    return section("learning_curve", TITLE, text(lead), _chart(data, report, title) + _table(data, title))
 
 
 def _chart(data: Mapping[str, Any], report: Mapping[str, Any], title: str) -> str:

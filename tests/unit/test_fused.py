@@ -1,0 +1,136 @@
+"""The fused forward: what the model's own gives, used only where it is proven, and never of weights that have moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from families import FAMILIES
+from tunesmith.data.encode import Example, collate
+from tunesmith.models import fused, network
+from tunesmith.models.backbone import load_backbone
+from tunesmith.models.fused import FusedEncoder, fused_forward
+from tunesmith.models.network import PooledNetwork, sequence_network
+from tunesmith.models.resolve import resolve
+from tunesmith.training import trunk
+from tunesmith.training.trunk import pooled_features
+
+Folder = Callable[[str], Path]
+LABELS = ("a", "b", "c")
+TEXTS = ["the good bank lost my card", "a great film " * 4, "no", "x y z"]
+
+
+def encoder(folder: Path, dtype: torch.dtype = torch.bfloat16) -> PooledNetwork:
+    made = sequence_network(load_backbone(resolve(str(folder))), LABELS, "single_label_classification", False, 0)
+    assert isinstance(made, PooledNetwork)
+    with torch.no_grad():  # weights of some size, so that a layer left out shows
+        for name, value in made.body.named_parameters():
+            if value.dim() == 2 and "embeddings" not in name:
+                value.mul_(4)
+    made.eval().to(dtype)
+    return made
+
+
+def batch_of(made: PooledNetwork, texts: list[str] = TEXTS) -> dict[str, Tensor]:
+    encoded = made.processor.encode_all(texts, 32)
+    return collate([Example(i, x, None, cut) for i, (x, cut) in enumerate(encoded)], made.processor.pad).inputs
+
+
+def real(hidden: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+    return hidden[inputs["attention_mask"].bool()].float()
+
+
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], [TEXTS[0]] * 3], ids=["filled up", "one", "alike"])
+def test_in_float32_it_is_the_model_s_own_forward(texts: list[str], model_folder: Folder) -> None:
+    made = encoder(model_folder("sentence"), torch.float32)
+    inputs = batch_of(made, texts)
+    with torch.inference_mode():
+        here, there = FusedEncoder(made.body)(inputs), made.body(**inputs).last_hidden_state
+    torch.testing.assert_close(real(here, inputs), real(there, inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_of_roberta_too(tmp_path: Path) -> None:
+    body = load_backbone(resolve(str(FAMILIES["roberta"](tmp_path)))).module.eval()
+    inputs = {"input_ids": torch.tensor([[0, 9, 7, 2, 1], [0, 8, 5, 6, 2]]), "attention_mask": torch.ones(2, 5).long()}
+    inputs["attention_mask"][0, 4] = 0
+    with torch.inference_mode():
+        here, there = FusedEncoder(body)(inputs), body(**inputs).last_hidden_state
+    torch.testing.assert_close(real(here, inputs), real(there, inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_used_in_bfloat16_alone_and_gives_the_same_up_to_rounding(model_folder: Folder) -> None:
+    exact, made = encoder(model_folder("sentence"), torch.float32), encoder(model_folder("sentence"))
+    inputs = batch_of(made)
+    assert fused_forward(exact.body, inputs) is None, "float32 is for who wants the model's own figures"
+    with torch.inference_mode():
+        truth, own = exact.features(inputs), made.features(inputs).float()
+        made.fuse(inputs)
+        assert made._fused is not None
+        found = made.features(inputs).float()
+        made.unfuse()
+        assert torch.equal(made.features(inputs).float(), own)
+    assert (found - truth).norm() <= 1.5 * (own - truth).norm(), "no further from float32 than the model's own forward"
+
+
+def test_training_takes_the_model_s_own_forward(model_folder: Folder) -> None:
+    made = encoder(model_folder("sentence"))
+    inputs = batch_of(made)
+    made.fuse(inputs)
+    made.train()
+    made.features(inputs).float().sum().backward()
+    assert made.body.encoder.layer[0].attention.self.query.weight.grad.abs().sum() > 0
+
+
+def test_control_a_forward_that_is_not_the_same_is_not_used(
+    model_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = encoder(model_folder("sentence"))
+    inputs = batch_of(made)
+    assert fused_forward(made.body, inputs) is not None
+    live = fused._layer
+
+    def careless(block: nn.Module) -> fused._Layer:
+        layer = live(block)
+        return fused._Layer(
+            layer.split, layer.joined, layer.second_norm, fused._Map(layer.wide.weight, layer.wide.bias + 1),
+            layer.narrow, layer.first_norm,
+        )  # fmt: skip
+
+    monkeypatch.setattr(fused, "_layer", careless)
+    assert fused_forward(made.body, inputs) is None
+
+
+def test_there_is_none_where_something_is_attached_or_the_layers_are_others(model_folder: Folder) -> None:
+    made = encoder(model_folder("sentence"))
+    inputs = batch_of(made)
+    handle = made.body.encoder.layer[0].register_forward_hook(lambda module, given, output: None)
+    assert fused_forward(made.body, inputs) is None
+    handle.remove()
+    made.body.encoder.layer[1].intermediate.dense = nn.Sequential(made.body.encoder.layer[1].intermediate.dense)
+    assert fused_forward(made.body, inputs) is None
+    other = load_backbone(resolve(str(model_folder("distilbert")))).module.eval().to(torch.bfloat16)
+    assert fused_forward(other, {name: inputs[name] for name in ("input_ids", "attention_mask")}) is None
+
+
+def test_features_of_many_rows_take_it_and_leave_nothing_behind(
+    model_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = encoder(model_folder("sentence"))
+    encoded = made.processor.encode_all(TEXTS * 5, 32)
+    examples = [Example(i, x, None, cut) for i, (x, cut) in enumerate(encoded)]
+    plain, tried = pooled_features(made, examples, made.processor.pad), []
+    live = network.fused_forward
+    monkeypatch.setattr(network, "fused_forward", lambda body, inputs: tried.append(1) or live(body, inputs))
+    monkeypatch.setattr(trunk, "WORTH_FUSING", 20)
+    found = pooled_features(made, examples, made.processor.pad)
+    assert tried == [1] and made._fused is None
+    assert not torch.equal(found, plain)
+    torch.testing.assert_close(found, plain, rtol=0.05, atol=0.05)
+    with torch.no_grad():  # what has moved meanwhile is read anew
+        made.body.encoder.layer[0].output.dense.weight.mul_(-1)
+    again = pooled_features(made, examples, made.processor.pad)
+    assert (again - found).abs().max() > 0.1
