@@ -116,8 +116,9 @@ def deliver(
     trained = _as_trained(loop, prepared, encoded, settled, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
     allowed *= max(1.0, 1 / settled.temperature)  # which multiplies what the outputs differ by
-    _compare(_evidence(written, texts[: len(rows)]), trained, allowed, partial)
     measured = load(partial, loop.source.device) if lowered else written
+    for model in {id(model): model for model in (written, measured)}.values():
+        _compare(_evidence(model, texts[: len(rows)]), trained, allowed, partial)
     held = None
     if loop.training.precision != FLOAT32:
         card, held = _calibrated_as_measured(recipe, prepared, measured)

@@ -40,6 +40,7 @@ class Known:
     rows_after: int  # that the delivered model will be measured on
     before: Time = NOTHING  # of what came before the first step, and comes before that of any further run
     further: Further = field(default_factory=Further)
+    frozen: Time = NOTHING  # of what is frozen, for one row: evaluations find it kept, the delivered model computes it
 
 
 def due(steps: Sequence[tuple[int, Time]]) -> bool:
@@ -53,9 +54,9 @@ def foretell(known: Known, run: Run) -> tuple[Time, Time]:
 
     The steps to come at the time a token (padding included) of those done; the evaluations to come, which one of this
     very step is too, as those done. After the last step the base is read twice more, to be written and to prove it, and
-    rows are predicted as the validation rows are. A further run begins as this one did, and takes its share of all steps,
-    as many evaluations and as much delivery. What rivals such as TF-IDF take, and what is read again to tell what the base
-    forgot, is not known before and not in it.
+    rows are predicted as the validation rows are, with nothing kept of them. A further run begins as this one did, and
+    takes its share of all steps, as many evaluations and as much delivery. What rivals such as TF-IDF take, and what is
+    read again to tell what the base forgot, is not known before and not in it.
     """
     from tunesmith.training.loop import evaluation_steps
 
@@ -67,7 +68,7 @@ def foretell(known: Known, run: Run) -> tuple[Time, Time]:
         a_row = known.evaluation.times(1 / known.validation_rows)
     else:
         a_row = summed(time for _, time in known.steps).times(FORWARD / max(known.rows, 1))
-    after = known.base.times(2).plus(a_row.times(known.rows_after))
+    after = known.base.times(2).plus(a_row.plus(known.frozen).times(known.rows_after))
     left = a_token.times(_size_between(run, done, run.steps)).plus(known.evaluation.times(evaluations)).plus(after)
     whole = a_token.times(_size_between(run, 0, run.steps)) if known.further.shares else NOTHING
     beside = known.before.plus(known.evaluation.times(len(due_at) + 1)).plus(after)  # one before the first step too

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.energy import ESTIMATE, J_PER_WH, Joules, Meter, estimated
 from tunesmith.forecast import Further, Known, due, foretell
-from tunesmith.phases import BASE, BEGINNING, EVALUATIONS, SAVING, STEPS, Phases, Time, summed
+from tunesmith.phases import BASE, BEGINNING, EVALUATIONS, FROZEN, SAVING, STEPS, Phases, Time, summed
 from tunesmith.training.events import Evaluated, Event, Forecast, Note, Saved, Spent, StepDone
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ class Spending:
                     Known(
                         time_of(self.whole()), timed, self.rows, evaluations.times(1 / max(evaluated, 1)), measured,
                         spent.get(BASE, none), rows_after, summed(spent.get(name, none) for name in BEGINNING), further,
+                        spent.get(FROZEN, none).times(1 / max(1, len(run.source.examples) + rows_after)),
                     ),
                 )  # fmt: skip
 

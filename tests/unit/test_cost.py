@@ -259,6 +259,11 @@ def test_a_forecast_of_steps_that_take_their_tokens_is_exact(
     without, _ = foretell(replace(known, validation_rows=0, evaluation=Time(0.0, 0.0)), run)
     row = sum(time.seconds for _, time in slow) / 72 / 3
     assert without.seconds == pytest.approx(200 + rest + 2 * 7.0 + row * 40)
+    kept, _ = foretell(
+        replace(known, frozen=Time(2.0, 3.0)), run
+    )  # evaluations find it there, the delivered model does not
+    assert kept.seconds == pytest.approx(whole.seconds + 2.0 * 40)
+    assert kept.cpu_seconds == pytest.approx(whole.cpu_seconds + 3.0 * 40)
 
 
 def test_the_share_of_the_proof_and_its_floor() -> None:
