@@ -19,8 +19,8 @@ from tunesmith.catalog import build, names
 from tunesmith.cli.main import build_app
 from tunesmith.comparing import compare_runs
 from tunesmith.errors import ArtifactError, DataError
-from tunesmith.evaluation.compare_page import comparison_lines, render_comparison
-from tunesmith.evaluation.intervals import bootstrap, paired_difference
+from tunesmith.evaluation.compare_page import _reading, comparison_lines, render_comparison
+from tunesmith.evaluation.intervals import Interval, bootstrap, paired_difference
 from tunesmith.evaluation.kept_scores import read_scores, read_strata, write_scores
 from tunesmith.predictor import Card
 from tunesmith.tasks.base import Task
@@ -294,3 +294,11 @@ def test_runs_with_folds_are_compared_on_the_rows_of_all_folds(model_folder: Fol
     left = 120 - len(_right(a / "folds" / "3"))
     assert fewer["rows"] == left and fewer["rows_of"] == {"head": 120, "lora": left}
     assert "lora (2 of its 3 folds: the folders of the others are not there)" in " ".join(comparison_lines(fewer))
+
+
+def test_where_interval_and_test_do_not_agree_it_is_said_which_holds_back() -> None:
+    apart, around = Interval(0.02, 0.01, 0.03), Interval(0.02, -0.01, 0.05)
+    assert _reading(apart, 0.01, 0.95) == "more than luck explains"
+    assert _reading(around, 0.04, 0.95) == "that can be luck, for the interval of the difference holds 0"
+    assert _reading(apart, 0.06, 0.95) == "that can be luck, for p is not below 0.05"
+    assert _reading(around, 0.6, 0.95) == "that can be luck"

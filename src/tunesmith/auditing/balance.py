@@ -62,6 +62,9 @@ def _untested(material: Material, counts: dict[str, Counter[str]]) -> list[Findi
             continue
         found = [Row("train", row) for row, labels in enumerate(material.labels("train")) if set(labels) & set(lacking)]
         named = ", ".join(f'"{shown(label, 30)}"' for label in lacking[:5]) + (", ..." if len(lacking) > 5 else "")
-        what = f"of {len(lacking)} classes that no {name} row is of ({named}): the result says nothing about them"
-        findings.append(material.finding("untested", found, what, f"add {name} rows of these classes"))
+        classes, them, these = (
+            ("class", "it", "this class") if len(lacking) == 1 else ("classes", "them", "these classes")
+        )
+        what = f"of {len(lacking)} {classes} that no {name} row is of ({named}): the result says nothing about {them}"
+        findings.append(material.finding("untested", found, what, f"add {name} rows of {these}"))
     return findings

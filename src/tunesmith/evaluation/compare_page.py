@@ -98,7 +98,7 @@ def _against(found: Mapping[str, Any], rank: Sequence[Mapping[str, Any]]) -> lis
             f"{best['name']} against {other['name']}: the same on every row; nothing tells them apart."
             if differing == 0
             else f"{best['name']} against {name}: {gain_with_interval(gain, lower)}, {p_value(adjusted)}: "
-            f"{'more than luck explains' if _sure(gain, adjusted, found['confidence']) else 'that can be luck'}."
+            f"{_reading(gain, adjusted, found['confidence'])}."
             for name, (other, gain, adjusted, differing) in zip(named, gains, strict=True)
         ]
     sure = [_sure(gain, adjusted, found["confidence"]) for _, gain, adjusted, _ in gains]
@@ -129,6 +129,17 @@ def _corrected(found: Mapping[str, Any]) -> str:
 
 def _sure(gain: Interval, adjusted: float, confidence: float) -> bool:
     return adjusted < 1 - confidence and (gain.low > 0 or gain.high < 0)
+
+
+def _reading(gain: Interval, adjusted: float, confidence: float) -> str:
+    """Where interval and test do not agree, which of them holds back."""
+    if _sure(gain, adjusted, confidence):
+        return "more than luck explains"
+    if adjusted < 1 - confidence:
+        return "that can be luck, for the interval of the difference holds 0"
+    if gain.low > 0 or gain.high < 0:
+        return f"that can be luck, for p is not below {1 - confidence:.2g}"
+    return "that can be luck"
 
 
 def _head(found: Mapping[str, Any]) -> str:
