@@ -17,6 +17,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.casting import cast
+from tunesmith.models.dropout import suit_dropout
 from tunesmith.models.fused import FusedEncoder, fused_forward
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling
@@ -115,7 +116,9 @@ class Network(nn.Module, ABC):
         """
 
     def train(self, mode: bool = True) -> Self:
-        """The mode of every module, and the form of attention that suits it."""
+        """The mode of every module, and the forms of attention and dropout that suit it."""
+        if mode:
+            suit_dropout(self)
         super().train(mode)
         suit_attention(self.get_submodule(self.layout.body), mode)
         return self

@@ -1,0 +1,43 @@
+"""Dropout whose draws take a sixth of the time of torch's on a CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+STEPS = 1 << 16  # of a draw: a rate is met to 1 / 131,072
+
+
+class Dropout(nn.Dropout):
+    """As torch's, of other draws: 16 bits of a generator for each value, seeded from torch's own.
+
+    torch draws one value after another, at 5 ns each; SFC64 (Doty-Humphrey's, in NumPy) gives four a turn. It is 12 % of a
+    training step of MiniLM (docs/log.md). Whoever sets torch's generator back draws the same again.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or not 0 < self.p < 1 or self.inplace or input.device.type != "cpu":
+            return super().forward(input)
+        return input * kept(input, self.p)
+
+
+def kept(like: Tensor, rate: float) -> Tensor:
+    """Of the shape and dtype of `like`: 0 with this probability, else 1 / (1 - rate)."""
+    import numpy as np
+
+    count = like.numel()
+    seed = int(torch.empty((), dtype=torch.int64).random_())
+    bits = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
+    found = torch.empty(like.shape, dtype=like.dtype)
+    torch.ge(torch.from_numpy(bits).view(like.shape), round(rate * STEPS) - STEPS // 2, out=found)
+    return found.mul_(1 / (1 - rate))
+
+
+def suit_dropout(network: nn.Module) -> None:
+    """Puts `Dropout` in the place of every plain one."""
+    for part in list(network.modules()):
+        for name, child in part.named_children():
+            if type(child) is nn.Dropout:
+                swapped = Dropout(child.p, child.inplace)
+                swapped.training = child.training
+                setattr(part, name, swapped)
