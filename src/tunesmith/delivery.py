@@ -27,6 +27,7 @@ from tunesmith.tasks.base import Labels, Prediction
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tunesmith.assembly import Built
     from tunesmith.methods.base import Plan
     from tunesmith.models.network import Network
     from tunesmith.models.processor import Processor
@@ -45,7 +46,7 @@ class Delivered:
     """model/ as it was read back, and what was learnt on the way."""
 
     predictor: Predictor  # in the number format that it is to be measured and used in
-    whole: Network  # in float32
+    whole: Network | None  # in float32, to be compared with the base; None where nothing is
     opens: str  # how model/ opens
     held: list[Prediction] | None  # what the predictor says of the validation rows, where it was asked
 
@@ -57,7 +58,7 @@ def deliver(
     source: Source,
     loop: Run,
     best: Mapping[str, Tensor],
-    kept_rows: Mapping[str, Tensor],
+    built: Built,
     run: Path,
 ) -> Delivered:
     """Writes model/ (and adapter/), reloads it and compares.
@@ -81,8 +82,8 @@ def deliver(
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for name, value in best.items():
-            if name in kept_rows:
-                parameters[name][kept_rows[name]] = value.cpu()
+            if name in built.kept_rows:
+                parameters[name][built.kept_rows[name]] = value.cpu()
             else:
                 parameters[name].copy_(value)
     settled = _settled(recipe, loop, prepared, encoded, backbone.processor.pad)
@@ -116,19 +117,20 @@ def deliver(
     trained = _as_trained(loop, prepared, encoded, settled, split, rows, backbone.processor.pad)
     allowed = ROUNDING if loop.training.precision == "bfloat16" else TOLERANCE
     allowed *= max(1.0, 1 / settled.temperature)  # which multiplies what the outputs differ by
-    measured = load(partial, loop.source.device) if lowered else written
-    for model in {id(model): model for model in (written, measured)}.values():
-        _compare(_evidence(model, texts[: len(rows)]), trained, allowed, partial)
-    held = None
-    if loop.training.precision != FLOAT32:
-        card, held = _calibrated_as_measured(recipe, prepared, measured)
-        write_whole(partial / CARD, json.dumps(card.to_plain(), indent=2) + "\n")
-        seal(partial)
+    _compare(_evidence(written, texts[: len(rows)]), trained, allowed, partial)
+    measured = written
+    if card.dtype == BFLOAT16:
+        measured = load(partial, loop.source.device, FLOAT32).as_measured()
+        _compare(_evidence(measured, texts[: len(rows)]), trained, allowed, partial)
+    card, held = _as_measured(recipe, prepared, loop, measured)
+    write_whole(partial / CARD, json.dumps(card.to_plain(), indent=2) + "\n")
+    seal(partial)
     shutil.rmtree(final, ignore_errors=True)
     sync_tree(partial)  # the weights, before the name that says the model is there
     partial.rename(final)
     sync_folder(final.parent)
-    return Delivered(Predictor(final, measured.network, card), written.network, opens, held)
+    whole = written.network if built.meters else None
+    return Delivered(Predictor(final, measured.network, card), whole, opens, held)
 
 
 def _deliver_adapter(
@@ -245,20 +247,22 @@ def _as_trained(
     return [list(prediction.evidence) for prediction in found]
 
 
-def _calibrated_as_measured(
-    recipe: Recipe, prepared: Prepared, measured: Predictor
+def _as_measured(
+    recipe: Recipe, prepared: Prepared, loop: Run, measured: Predictor
 ) -> tuple[Card, list[Prediction] | None]:
-    """The card with what validation rows tell of the delivered model, where the one that was trained rounds more.
+    """The card with the number format that the delivered model computes in, and what validation rows tell of it.
 
-    What sets and thresholds promise is exact for rows that are scored as the validation rows were. With what it says of
-    them, where there was need to ask.
+    What sets and thresholds promise is exact for rows that are scored as the validation rows were, and a network that was
+    trained in bfloat16 rounds more. With what the model says of these rows, where there was need to ask.
     """
     card, truth = measured.card, prepared.truth("validation")
-    if card.labels.calibration is None or not card.labels.calibration.scores:
+    if card.dtype == BFLOAT16:
+        card = replace(card, dtype=measured.dtype)
+    known = card.labels.calibration
+    if loop.training.precision == FLOAT32 or known is None or not known.scores:
         return card, None
     found = measured.judged(prepared.texts("validation"), truth, answers=False)
-    labels = card.task.calibrate(found, truth, card.labels, recipe.evaluation.confidence)
-    return replace(card, labels=labels), found
+    return replace(card, labels=card.task.calibrate(found, truth, card.labels, recipe.evaluation.confidence)), found
 
 
 def _settled(recipe: Recipe, loop: Run, prepared: Prepared, encoded: Encoded, pad: dict[str, int]) -> Labels:

@@ -249,7 +249,7 @@ class Session:
         assert built.began is not None, "sampled before the first step"
         built.travel = travelled(built.began, trained, sampled(best), run.plan, run.network.fresh)
         with phases.phase(DELIVERY):
-            delivered = deliver(self.recipe, prepared, encoded, source, run, best, built.kept_rows, self.run)
+            delivered = deliver(self.recipe, prepared, encoded, source, run, best, built, self.run)
         stopped = yield from runs_beside(self._inner, self.recipe, prepared, built, self.run, phases)
         if stopped is not None:
             yield replace(stopped, step=run.state.step, resume=resume_command(self.run))

@@ -25,16 +25,16 @@ from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from tunesmith.models.network import Network
 
 VERSION = 2
-CARD, PROBES = "tunesmith.json", "probes.json"  # in a model's folder
+CARD = "tunesmith.json"  # in a model's folder
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 DELETED = "weights-deleted.txt"  # stands in the folder of a model that was only to be measured
 # Of a machine: a model's own may be so small that the timing of it says now this and now that.
 ASKED_WIDTH = 384
+FEW = 8  # rows on which a fused forward is checked before it is used
 CALLER = 3  # frames from `warnings.warn` to who called a public method, for a warning that names their line
 
 
@@ -120,20 +120,21 @@ class Predictor:
         self.card = card
 
     def as_measured(self) -> Self:
-        """Itself, from now on computing in the number format it was measured in, unless this machine is slower at that."""
+        """Itself, from now on computing in the number format it was measured in; `dtype` says which that is.
+
+        In float32 on a processor that is slower in bfloat16. A GPU takes the card's word.
+        """
         from tunesmith.training.precision import bfloat16_gain
 
-        if self.card.dtype == BFLOAT16 and bfloat16_gain(str(self.network.sample.device), ASKED_WIDTH) >= 1:
+        device = self.network.sample.device.type
+        if self.card.dtype == BFLOAT16 and (device != "cpu" or bfloat16_gain(device, ASKED_WIDTH) >= 1):
             self.network.lower()
-            self.network.fuse(self._stored_inputs())
         return self
 
-    def _stored_inputs(self) -> dict[str, Tensor]:
-        """Of the texts that were stored with the model; of one word where none were."""
-        path = self.folder / PROBES
-        texts = json.loads(path.read_text(encoding="utf-8"))["texts"] if path.exists() else []
-        examples = self._encoded([self.read(text) for text in texts] or ["word"])
-        return collate(examples, self.network.processor.pad, str(self.network.sample.device)).inputs
+    @property
+    def dtype(self) -> str:
+        """What it computes in, up to its last linear map."""
+        return str(self.network.sample.dtype).removeprefix("torch.")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -350,7 +351,9 @@ class Predictor:
             return []
         card, pad = self.card, self.network.processor.pad
         device = str(self.network.sample.device)
-        found, _ = infer(lambda batch: self.network(batch.inputs), card.task, examples, card.labels, pad, device)
+        few = collate(examples[:FEW], pad, device).inputs
+        with self.network.fused(few, len(examples)):
+            found, _ = infer(lambda batch: self.network(batch.inputs), card.task, examples, card.labels, pad, device)
         return found
 
     def save(self, folder: str | Path) -> Path:
@@ -430,8 +433,9 @@ def unread_line(examples: Sequence[Example]) -> str:
 def load(run: str | Path, device: str = "auto", dtype: str = "auto") -> Predictor:
     """The model of a run folder, or of its model/ folder, on `device`: "cpu", "cuda", or "auto" for a GPU if there is one.
 
-    It computes as it was measured: in bfloat16 where it was trained so, if a short timing says that this machine is as fast
-    at it, and with its last linear map in float32. `dtype="float32"` has it compute in float32 wherever it is.
+    It computes as it was measured: in bfloat16 where it was trained so, with its last linear map in float32; a processor
+    that a short timing finds slower at that takes float32, with a TunesmithWarning. In bfloat16 a text's probability may
+    differ in the third digit with what is predicted beside it. `dtype="float32"` has it compute in float32 anywhere.
 
     Raises ArtifactError when there is no model, or a file of it is not as it was written; RecipeError when there is no
     such device, or dtype.
@@ -455,7 +459,13 @@ def load(run: str | Path, device: str = "auto", dtype: str = "auto") -> Predicto
     except ModelError as error:
         raise ArtifactError(*error.problems) from None
     predictor = Predictor(folder, network.to(chosen), card)
-    return predictor if dtype == FLOAT32 else predictor.as_measured()
+    if dtype == FLOAT32:
+        return predictor
+    if predictor.as_measured().dtype != card.dtype:
+        said = f"{folder}: was measured in {card.dtype}, which this processor is slow at; it computes in {FLOAT32}, so that "
+        said += f'probabilities may differ in the third digit (tunesmith.load(..., dtype="{FLOAT32}") is silent)'
+        warnings.warn(said, TunesmithWarning, stacklevel=2)
+    return predictor
 
 
 def _device(asked: str) -> str:

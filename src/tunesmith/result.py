@@ -279,8 +279,10 @@ def _of_a_sample(scores: Scores, rows: int) -> list[str]:
     return [f"{names}: of the answers written for {max(counts):,} of the {rows:,} test rows{cut}"]
 
 
-def _retained(recipe: Recipe, built: Built, network: Network) -> list[Finding]:
+def _retained(recipe: Recipe, built: Built, network: Network | None) -> list[Finding]:
     """What became of what the base knew, and whether a budget is kept; none where nothing was measured before."""
+    if network is None:
+        return []
     budget, limits = recipe.retention.budget, limiting(built.meters)
     readings = {id(meter): meter.read(network) for meter in built.meters}
     found = [Finding("retention", meter.rows, readings[id(meter)].said, ()) for meter in built.meters]

@@ -10,17 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from families import FAMILIES
+from shortruns import recipe_for, rows, write_rows
+from tunesmith import load
 from tunesmith.data.encode import Example, collate
 from tunesmith.models import fused, network
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.fused import FusedEncoder, fused_forward
 from tunesmith.models.network import PooledNetwork, sequence_network
 from tunesmith.models.resolve import resolve
-from tunesmith.training import trunk
+from tunesmith.pipeline import start
 from tunesmith.training.trunk import pooled_features
 
 Folder = Callable[[str], Path]
 LABELS = ("a", "b", "c")
+MANY = 1_000  # rows
+
+
+def _has(dtype: torch.dtype) -> bool:
+    """Whether this torch, on this processor, multiplies so."""
+    try:
+        fused._Map.of(nn.Linear(32, 32).to(dtype))(torch.ones(4, 32, dtype=dtype))
+    except (AttributeError, RuntimeError):
+        return False
+    return True
+
+
+in_float32 = pytest.mark.skipif(not _has(torch.float32), reason="torch was built without oneDNN")
+in_bfloat16 = pytest.mark.skipif(not _has(torch.bfloat16), reason="a processor without AVX-512")
 TEXTS = ["the good bank lost my card", "a great film " * 4, "no", "x y z"]
 
 
@@ -44,6 +60,7 @@ def real(hidden: Tensor, inputs: dict[str, Tensor]) -> Tensor:
     return hidden[inputs["attention_mask"].bool()].float()
 
 
+@in_float32
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1], [TEXTS[0]] * 3], ids=["filled up", "one", "alike"])
 def test_in_float32_it_is_the_model_s_own_forward(texts: list[str], model_folder: Folder) -> None:
     made = encoder(model_folder("sentence"), torch.float32)
@@ -53,6 +70,7 @@ def test_in_float32_it_is_the_model_s_own_forward(texts: list[str], model_folder
     torch.testing.assert_close(real(here, inputs), real(there, inputs), rtol=1e-4, atol=1e-5)
 
 
+@in_float32
 def test_of_roberta_too(tmp_path: Path) -> None:
     body = load_backbone(resolve(str(FAMILIES["roberta"](tmp_path)))).module.eval()
     inputs = {"input_ids": torch.tensor([[0, 9, 7, 2, 1], [0, 8, 5, 6, 2]]), "attention_mask": torch.ones(2, 5).long()}
@@ -62,29 +80,33 @@ def test_of_roberta_too(tmp_path: Path) -> None:
     torch.testing.assert_close(real(here, inputs), real(there, inputs), rtol=1e-4, atol=1e-5)
 
 
+@in_bfloat16
 def test_it_is_used_in_bfloat16_alone_and_gives_the_same_up_to_rounding(model_folder: Folder) -> None:
     exact, made = encoder(model_folder("sentence"), torch.float32), encoder(model_folder("sentence"))
     inputs = batch_of(made)
     assert fused_forward(exact.body, inputs) is None, "float32 is for who wants the model's own figures"
     with torch.inference_mode():
         truth, own = exact.features(inputs), made.features(inputs).float()
-        made.fuse(inputs)
-        assert made._fused is not None
-        found = made.features(inputs).float()
-        made.unfuse()
+        with made.fused(inputs, MANY):
+            assert made._fused is not None
+            found = made.features(inputs).float()
+        with made.fused(inputs, 10):
+            assert made._fused is None, "of few rows that is no gain"
         assert torch.equal(made.features(inputs).float(), own)
     assert (found - truth).norm() <= 1.5 * (own - truth).norm(), "no further from float32 than the model's own forward"
 
 
+@in_bfloat16
 def test_training_takes_the_model_s_own_forward(model_folder: Folder) -> None:
     made = encoder(model_folder("sentence"))
     inputs = batch_of(made)
-    made.fuse(inputs)
-    made.train()
-    made.features(inputs).float().sum().backward()
+    with made.fused(inputs, MANY):
+        made.train()
+        made.features(inputs).float().sum().backward()
     assert made.body.encoder.layer[0].attention.self.query.weight.grad.abs().sum() > 0
 
 
+@in_bfloat16
 def test_control_a_forward_that_is_not_the_same_is_not_used(
     model_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,9 +126,11 @@ def test_control_a_forward_that_is_not_the_same_is_not_used(
     assert fused_forward(made.body, inputs) is None
 
 
+@in_bfloat16
 def test_there_is_none_where_something_is_attached_or_the_layers_are_others(model_folder: Folder) -> None:
     made = encoder(model_folder("sentence"))
     inputs = batch_of(made)
+    assert fused_forward(made.body, inputs) is not None
     handle = made.body.encoder.layer[0].register_forward_hook(lambda module, given, output: None)
     assert fused_forward(made.body, inputs) is None
     handle.remove()
@@ -116,6 +140,7 @@ def test_there_is_none_where_something_is_attached_or_the_layers_are_others(mode
     assert fused_forward(other, {name: inputs[name] for name in ("input_ids", "attention_mask")}) is None
 
 
+@in_bfloat16
 def test_features_of_many_rows_take_it_and_leave_nothing_behind(
     model_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +150,7 @@ def test_features_of_many_rows_take_it_and_leave_nothing_behind(
     plain, tried = pooled_features(made, examples, made.processor.pad), []
     live = network.fused_forward
     monkeypatch.setattr(network, "fused_forward", lambda body, inputs: tried.append(1) or live(body, inputs))
-    monkeypatch.setattr(trunk, "WORTH_FUSING", 20)
+    monkeypatch.setattr(network, "WORTH_FUSING", 20)
     found = pooled_features(made, examples, made.processor.pad)
     assert tried == [1] and made._fused is None
     assert not torch.equal(found, plain)
@@ -134,3 +159,33 @@ def test_features_of_many_rows_take_it_and_leave_nothing_behind(
         made.body.encoder.layer[0].output.dense.weight.mul_(-1)
     again = pooled_features(made, examples, made.processor.pad)
     assert (again - found).abs().max() > 0.1
+
+
+@in_bfloat16
+def test_a_predictor_takes_it_for_many_texts_only_while_it_predicts(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import copy
+    import pickle
+
+    monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width: 2.0)
+    recipe = recipe_for(
+        model_folder("sentence"), write_rows(tmp_path / "rows.csv", 120), "full", {"training.precision": "bfloat16"}
+    )
+    list(start(recipe, tmp_path / "run").events())
+    model, texts = load(tmp_path / "run"), [text for text, _ in rows(30)]
+    before = model.predict_proba(texts)
+    used, live = [], FusedEncoder.__call__
+    monkeypatch.setattr(FusedEncoder, "__call__", lambda self, inputs: used.append(1) or live(self, inputs))
+    monkeypatch.setattr(network, "WORTH_FUSING", 20)
+    many = model.predict_proba(texts)
+    assert used and not (many == before).all() and abs(many - before).max() < 0.02
+    used.clear()
+    model.predict(texts[:10])
+    assert not used
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model.network))):
+        assert again is not None
+    with torch.no_grad():
+        for value in model.network.body.encoder.parameters():
+            value.mul_(-1)
+    assert abs(model.predict_proba(texts) - many).max() > 0.02, "weights that have moved are read anew"

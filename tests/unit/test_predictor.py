@@ -242,7 +242,11 @@ def test_it_computes_as_it_was_measured_where_that_is_no_slower(
     found = {}
     for gain in (0.9, 1.0):
         monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width, gain=gain: gain)
-        found[gain] = load(folder)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found[gain] = load(folder)
+        assert ["was measured in bfloat16" in str(line.message) for line in told] == ([True] if gain < 1 else [])
+        assert found[gain].dtype == ("float32" if gain < 1 else "bfloat16")
         assert [item.evidence for item in load(folder, dtype="float32").quiet_predictions(texts)] == exact
     assert found[0.9].network.sample.dtype == torch.float32 and found[1.0].network.sample.dtype == torch.bfloat16
     assert [item.evidence for item in found[0.9].quiet_predictions(texts)] == exact
@@ -252,19 +256,20 @@ def test_it_computes_as_it_was_measured_where_that_is_no_slower(
         load(folder, dtype="half")
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize(("precision", "gain"), [("bfloat16", 2.0), ("bfloat16", 0.5), ("float32", 2.0)])
 def test_what_was_measured_is_what_is_loaded(
-    precision: str, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, gain: float, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width: 2.0)
+    monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width: gain)
     data, run = write_rows(tmp_path / "rows.csv", 120), tmp_path / "run"
     recipe = recipe_for(model_folder("bert"), data, "full", {"training.precision": precision})
     list(start(recipe, run).events())
+    computes = precision if gain > 1 else "float32"  # in the run, and so ever after
+    monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width: 2.0)
     model = load(run)
-    assert model.card.dtype == precision
-    assert str(model.network.sample.dtype) == f"torch.{precision}"
+    assert (model.card.dtype, model.dtype) == (computes, computes)
     for split in ("validation", "test"):
         told = parquet.read_table(run / "predictions" / f"{split}.parquet").to_pydict()
         found = model.quiet_predictions(told["text"])

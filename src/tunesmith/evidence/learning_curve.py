@@ -60,7 +60,9 @@ def gather(subject: Subject) -> Found | None:
     if asked == "method" and subject.curve and (len(measured) >= LEAST_SIZES or not headed):
         return _found(subject, measured, "method")
     if frozen is None or not headed:
-        return _unmeasured(UNHEADED)
+        if asked == "method":
+            return _unmeasured("the runs on parts of them that were asked for came to nothing")
+        return _unmeasured(UNHEADED if subject.recipe.evaluation.baselines else "evaluation.baselines is off")
     measured = _with_heads(subject, frozen, frozen.strength)
     return _found(subject, measured, "frozen") if measured else _unmeasured("there are too few training rows")
 

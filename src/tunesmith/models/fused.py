@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 ALIKE_LAYERS = ("bert", "camembert", "roberta", "xlm-roberta")  # transformers' model types
 ALIKE = 0.03  # of the hidden states' length, how far two bfloat16 forwards may be apart: each layer rounds to 3 digits
+WORTH_FUSING = 200  # rows: laying out the weights and checking the result takes as long as some 50 (MiniLM)
 FOR_TOKENS = 768  # in one forward, about; what a product's layout is chosen for
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,7 +20,7 @@ from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.casting import cast
 from tunesmith.models.dropout import suit_dropout
-from tunesmith.models.fused import FusedEncoder, fused_forward
+from tunesmith.models.fused import WORTH_FUSING, FusedEncoder, fused_forward
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling
 from tunesmith.models.processor import Processor
@@ -82,7 +84,7 @@ class Network(nn.Module, ABC):
 
     @property
     def sample(self) -> nn.Parameter:
-        """Any of the parameters: they all stand on one device, in one number format."""
+        """Any of the parameters: all stand on one device, and in one number format but for `last` after `lower`."""
         return next(self.parameters())
 
     @abstractmethod
@@ -130,15 +132,13 @@ class Network(nn.Module, ABC):
         """
         cast(self, torch.bfloat16, (self.last,))
 
-    def fuse(self, inputs: dict[str, Tensor]) -> None:
-        """Evaluates from now on by `FusedEncoder` where there is one, proven on `inputs`, each [rows, tokens].
+    @contextmanager
+    def fused(self, inputs: dict[str, Tensor], rows: int) -> Iterator[None]:
+        """Inside, evaluation is by a `FusedEncoder` where there is one and so many rows to come are worth it.
 
-        It holds the weights as they are: none may change before `unfuse`.
+        It is checked on `inputs`, each [rows, tokens], and holds the weights as they are: none may change meanwhile.
         """
-        return
-
-    def unfuse(self) -> None:
-        return
+        yield
 
     def recompute_activations(self) -> None:
         """Activation checkpointing in every block: less memory in training, more time. Raises ModelError without blocks."""
@@ -198,11 +198,13 @@ class EncoderNetwork(Network, ABC):
         hidden = self.body(**inputs).last_hidden_state if fused is None else fused(inputs)  # [texts, tokens, width]
         return self.pooling(hidden, inputs["attention_mask"])
 
-    def fuse(self, inputs: dict[str, Tensor]) -> None:
-        self._fused = fused_forward(self.body, inputs)
-
-    def unfuse(self) -> None:
-        self._fused = None
+    @contextmanager
+    def fused(self, inputs: dict[str, Tensor], rows: int) -> Iterator[None]:
+        self._fused = fused_forward(self.body, inputs) if rows >= WORTH_FUSING else None
+        try:
+            yield
+        finally:
+            self._fused = None
 
     def classify(self, features: Tensor) -> Tensor:
         return self.head(self.dropout(features.to(self.head.weight.dtype)))

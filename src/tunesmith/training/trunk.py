@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, collate, places_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # Padded tokens in one forward while filling a cache. On a CPU activations should stay in the processor's caches: with MiniLM
 # 768 tokens took half the time of 4,096 (docs/log.md). A GPU wants many.
 CPU_TOKENS, GPU_TOKENS = 768, 32_768
-WORTH_FUSING = 200  # rows: laying out the weights and proving it takes as long as some 50 (MiniLM)
 MEMORY_SHARE = 0.4  # of the free memory may hold cached activations
 
 
@@ -221,17 +221,15 @@ def pooled_features(
         by_row = token_features(network, examples, pad, forward)
         return torch.cat([by_row[example.row][list(places_of(example))] for example in examples])
     out = None
-    fuses = forward is None and len(examples) >= WORTH_FUSING
     # Not inference mode, whose tensors no gradient may need: a copy of them would be as large again.
-    with torch.no_grad():
+    with torch.no_grad(), ExitStack() as stack:
         for part, batch in measured_batches(network, examples, pad):
-            if fuses and out is None:
-                network.fuse(batch.inputs)
+            if out is None and forward is None:
+                stack.enter_context(network.fused(batch.inputs, len(examples)))
             found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
             if out is None:
                 out = torch.zeros(len(examples), found.shape[1])
             out[[example.row for example in part]] = found
-    network.unfuse()
     assert out is not None, "no rows to compute features of"
     return out
 
