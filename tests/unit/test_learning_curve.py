@@ -198,7 +198,7 @@ def test_each_task_has_the_curve_that_it_can(
     with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as out:
         csv.writer(out).writerows([["text", "label"][: len(told[0])], *told])
     settings = {**WITH, "training.epochs": 1, "task": task, "evaluation.curve": "method" if of == "method" else "probe"}
-    settings |= {"training.head_rate": 1e-4} if method == "head" else {}  # of so few rows 1e-3 is too high now and then
+    settings["training.dropout"] = 0.0  # whose noise alone lifts the loss of so few rows far enough to be warned of
     events = list(
         start(recipe_for(model_folder(family), tmp_path / "rows.csv", method, settings), tmp_path / "run").events()
     )
