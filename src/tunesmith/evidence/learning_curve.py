@@ -42,9 +42,7 @@ MOST_WORK = 2.5e9  # units times width times (outputs + OTHER_WORK), over all fi
 OTHER_WORK = 64  # a unit's loss, and reading its features, as so many outputs more
 AHEAD = (2, 4)  # times the training rows
 DRAWN = 24  # places of the line in the chart
-UNHEADED = (
-    "no head on frozen features can be fitted to parts of them; evaluation.curve=method trains this method on parts"
-)
+UNHEADED = "this kind of model is not cheaply tried on parts of them; evaluation.curve=method trains it on parts"
 NO_WIDTH = 1e-6  # of a gain, below which only rounding moves it
 HARDLY = 0.005  # of a metric from 0 to 1, below which more rows are not worth their labels
 HARDLY_OF = 0.02  # of one without bounds, as a share of what it is
