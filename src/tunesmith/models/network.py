@@ -36,13 +36,13 @@ PAIR_HEAD = "pair_head.safetensors"
 SEQUENCE, TOKEN, SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
 IMAGE = "ForImageClassification"
 PER_TOKEN = (TOKEN, SPAN)  # transformers' classes, by their suffixes, with an output for every token
+# What the outputs are, by transformers' names.
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 OUTPUTS: dict[Problem, str] = {
     "single_label_classification": "a score for each class, the highest being the one that is said (no probabilities)",
     "multi_label_classification": "a score for each label, of which a sigmoid makes its probability",
     "regression": "the predicted numbers, standardised where tunesmith.json says so",
 }
-# What the outputs are, by transformers' names.
-Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
 class Network(nn.Module, ABC):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tunesmith.models.layout import Layout, first_tensor
 from tunesmith.models.network import Network
+from tunesmith.seeds import torch_seed
 
 TOLERANCE = 1e-6
 
@@ -135,8 +136,7 @@ def _difference(replay: Replay, inputs: dict[str, Tensor]) -> str | None:
     hidden = replay.capture(inputs)
     outputs = []
     for run in (lambda: replay._call(inputs), lambda: replay.forward(inputs, hidden)):
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
+        with torch_seed("replay"):
             outputs.append(_result(run()).float())
     live, replayed = outputs
     most = (live - replayed).abs().max().item() if live.numel() else 0.0
