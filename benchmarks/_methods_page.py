@@ -8,7 +8,7 @@ from typing import Any
 
 from _common import environment_lines, table_lines
 from _methods.choice import FINAL, MANY, TIMES, at_chance, at_edge, by_default, chosen, tried, unfit
-from _methods.ways import MEASURES, WAYS, Measure, Way
+from _methods.ways import MEASURES, VARIED_ON, WAYS, Measure, Way
 
 Run = Mapping[str, Any]
 STALE, EDGE = "†", "*"
@@ -24,11 +24,11 @@ def page(plain: Mapping[str, Any], source: str) -> list[str]:
         "# Every way to fine-tune, beside the others",
         "",
         "Of each method its own rate, a third and three times it were tried with seed 0, and the best on the validation rows "
-        f"was taken (on 1,000 training rows where there are more than {MANY:,}; test rows were not there). Then all rows, "
-        "each seed. Quality: mean over the seeds, and the mean ends of the 95 % bootstrap intervals over the test rows. "
-        "stored: the adapter where there is one, else the model. CPU seconds and peak resident memory: of the whole process, "
-        "without baselines. neighbours, CKA: what is left of which general texts the base holds near to each other. See "
-        "../README.md.",
+        f"was taken (on 1,000 training rows where there are more than {MANY:,}; test rows were not there). Then each "
+        f"seed, on the rows named below; variants of a method on {VARIED_ON} alone. Quality: mean over the seeds, and the "
+        "mean ends of the 95 % bootstrap intervals over the test rows. stored: the adapter where there is one, else the "
+        "model. CPU seconds and peak resident memory: of the whole process, without baselines. neighbours, CKA: what is "
+        "left of which general texts the base holds near to each other. See ../README.md.",
         "",
         *near_lines(runs),
         *chance_lines(done, runs),
@@ -96,7 +96,7 @@ def job_lines(item: Measure, runs: Sequence[Run], source: str) -> list[str]:
     found.sort(key=lambda pair: -pair[0])
     head = ["", job.goals[0].title, "by seed", "rate", "epochs kept", "trained", "stored MB", "CPU s", "peak MB"]
     head += ["neighbours", "CKA"]
-    lines = [f"## {item.name}", "", f"{job.about}. Base: {job.base}.{rows_words(item, runs)}", ""]
+    lines = [f"## {item.name}", "", f"{item.about}. Base: {job.base}.{rows_words(item, runs)}", ""]
     if found:
         lines += [*table_lines(head, [row for _, row in found]), ""]
     return [*lines, *choice_lines(item, runs), "", *misfits]

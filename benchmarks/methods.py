@@ -22,7 +22,7 @@ from _common import source_digest
 from _kept import Results, add_stale, fingerprint
 from _methods.choice import CHOOSING, FINAL, Part, at_edge, chosen, planned, times_words, tried, unfit
 from _methods.steps import step
-from _methods.ways import MEASURES, WAYS, measure, way
+from _methods.ways import MEASURES, WAYS, goes_on, measure, way
 from _methods_page import page
 from _processes import add_options, in_a_process_of_its_own, refuse_unknown, step_words, words
 
@@ -78,7 +78,7 @@ def part_of(one: Sequence[str]) -> tuple[Part, float | None]:
 
 def benchmark(asked: argparse.Namespace) -> int:
     """Every run that is due, in turn; 1 where one failed."""
-    due = planned(asked.jobs, asked.methods, asked.seeds)
+    due = [part for part in planned(asked.jobs, asked.methods, asked.seeds) if goes_on(way(part.way), part.job)]
     results = Results(NAME, asked, source(), page)
     failed, missing = [], {item.name for item in WAYS if item.package and find_spec(item.package) is None}
     for number, part in enumerate(due, 1):
@@ -135,6 +135,7 @@ def key_of(part: Part, rate: float | None, threads: int) -> dict[str, Any]:
         "settings": way(part.way).asked(),
         "threads": threads,
         **({} if own else {"rate": rate}),
+        **({"most": measure(part.job).most} if part.what == FINAL and measure(part.job).most else {}),
     }
     return json.loads(json.dumps(plain))
 

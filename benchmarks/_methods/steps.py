@@ -32,12 +32,12 @@ def step(name: str, folder: Path, part: Part, rate: float | None, rows: int, sha
 
 
 def prepare(folder: Path, part: Part, rows: int, shared: Path) -> None:
-    """Writes the rows as files: all of them, or what a rate is chosen by."""
+    """Writes the rows as files: those that are trained on in the end, or what a rate is chosen by."""
     job = measure(part.job).job
     found = job.rows(shared / "data", part.seed)
     found = cut(found, rows) if rows else found
     found = with_validation(found, part.seed)
-    found = to_choose_by(found) if part.what == CHOOSING else found
+    found = to_choose_by(found) if part.what == CHOOSING else at_most(found, measure(part.job).most, part.seed)
     found.save(folder / ROWS)
     (folder / DATA).mkdir()
     job.write(found, folder / DATA)
@@ -66,11 +66,16 @@ def drawn(records: Sequence[Record], count: int, draw: random.Random) -> set[int
 
 def to_choose_by(rows: Rows) -> Rows:
     """Without test rows, and of many training rows some, drawn by seed 0."""
+    return replace(at_most(rows, CHOSEN_ON, 0) if len(rows.train) > MANY else rows, test=[])
+
+
+def at_most(rows: Rows, count: int, seed: int) -> Rows:
+    """With so many training rows, drawn by seed and left in their order; all of them where they are fewer, or for 0."""
     train = rows.train
-    if len(train) > MANY:
-        kept = set(random.Random(0).sample(range(len(train)), CHOSEN_ON))
-        train = [row for place, row in enumerate(train) if place in kept]
-    return replace(rows, train=train, test=[])
+    if not 0 < count < len(train):
+        return rows
+    kept = set(random.Random(seed).sample(range(len(train)), count))
+    return replace(rows, train=[row for place, row in enumerate(train) if place in kept])
 
 
 def run(folder: Path, part: Part, rate: float | None, shared: Path) -> None:

@@ -21,6 +21,7 @@ class Way:
     options: Mapping[str, Any] = field(default_factory=dict)
     rate: str = RATE  # the key that is varied
     package: str = ""  # what must be installed beside Tunesmith's own dependencies
+    variant: bool = False  # of another way; measured on `VARIED_ON` alone
 
     @property
     def title(self) -> str:
@@ -38,35 +39,42 @@ class Measure:
 
     job: Job
     task: str = "auto"
+    most: int = 0  # training rows, drawn by seed; 0 for all
 
     @property
     def name(self) -> str:
         return self.job.name
 
+    @property
+    def about(self) -> str:
+        said = self.job.about.rstrip(".")
+        return f"{said}; {self.most:,} of the training rows, drawn by seed" if self.most else said
 
+
+VARIED_ON = "banking77_10"
 WAYS: tuple[Way, ...] = (
     Way("head", "head", rate=HEAD_RATE),  # nothing of the base trains, so there is no other rate
     Way("layers", "layers"),
-    Way("layers_auto", "layers", {"layers": "auto"}),
+    Way("layers_auto", "layers", {"layers": "auto"}, variant=True),
     Way("bitfit", "bitfit"),
-    Way("norms", "norms"),
+    Way("norms", "norms", variant=True),
     Way("lora", "lora"),
-    Way("rslora", "lora", {"rslora": True}),
-    Way("dora", "lora", {"dora": True}),
-    Way("lora_plus", "lora", {"up_rate": 16}),
-    Way("pissa", "lora", {"initial": "pissa"}),
-    Way("qlora", "lora", {"quantised": "nf4"}, package="bitsandbytes"),
+    Way("rslora", "lora", {"rslora": True}, variant=True),
+    Way("dora", "lora", {"dora": True}, variant=True),
+    Way("lora_plus", "lora", {"up_rate": 16}, variant=True),
+    Way("pissa", "lora", {"initial": "pissa"}, variant=True),
+    Way("qlora", "lora", {"quantised": "nf4"}, package="bitsandbytes", variant=True),
     Way("bottleneck", "bottleneck"),
-    Way("pfeiffer", "bottleneck", {"kind": "pfeiffer"}),
+    Way("pfeiffer", "bottleneck", {"kind": "pfeiffer"}, variant=True),
     Way("ia3", "ia3"),
     Way("prompt", "prompt"),
-    Way("p_tuning", "p_tuning"),
+    Way("p_tuning", "p_tuning", variant=True),
     Way("prefix", "prefix"),
-    Way("vera", "peft", {"kind": "VERA"}, package="peft"),
-    Way("loha", "peft", {"kind": "LOHA"}, package="peft"),
+    Way("vera", "peft", {"kind": "VERA"}, package="peft", variant=True),
+    Way("loha", "peft", {"kind": "LOHA"}, package="peft", variant=True),
     Way("full", "full"),
-    Way("rate_decay", "full", {"rate_decay": 0.8}),
-    Way("unfreeze", "full", {"unfreeze": 0.4}),
+    Way("rate_decay", "full", {"rate_decay": 0.8}, variant=True),
+    Way("unfreeze", "full", {"unfreeze": 0.4}, variant=True),
     Way("scratch", "scratch"),
 )
 
@@ -74,10 +82,10 @@ WAYS: tuple[Way, ...] = (
 MEASURES: tuple[Measure, ...] = (
     Measure(job_of("banking77_10")),
     Measure(job_of("flowers5")),
-    Measure(job_of("sst2")),
-    Measure(job_of("wnut17")),
+    Measure(job_of("sst2"), most=2_000),
+    Measure(job_of("wnut17"), most=2_000),
     # The number and not vectors: without a head of its own, method head has nothing to train.
-    Measure(job_of("stsb_regression"), "regression"),
+    Measure(job_of("stsb_regression"), "regression", most=2_000),
     Measure(
         replace(
             job_of("banking77_vectors"), name="banking77", base=MINILM, rows=data.banking77,
@@ -85,6 +93,11 @@ MEASURES: tuple[Measure, ...] = (
         )
     ),
 )  # fmt: skip
+
+
+def goes_on(item: Way, job: str) -> bool:
+    """Whether a way is measured on a job."""
+    return job == VARIED_ON or not item.variant
 
 
 def way(name: str) -> Way:
