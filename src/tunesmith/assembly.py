@@ -38,6 +38,7 @@ from tunesmith.training.preflight import fitting_micro_batch, halvings
 from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
+from tunesmith.training.threads import settle_threads
 from tunesmith.training.travel import Sampled, Travel
 from tunesmith.training.trunk import Live, Trunk, plan_trunk
 from tunesmith.training.varying import KeptVersions, WithVersions, varier
@@ -210,7 +211,8 @@ def build(
     plan = _with_method(recipe, network, rates)
     _new_tokens_train(recipe, network, plan, backbone.processor)
     runtime, found = _runtime(asked, plan, earlier, width, has_batch_norms(network))
-    derived += [*found, *encoded.derived]
+    threads, said = settle_threads(asked.threads, earlier.get("training.threads"), runtime.device, runtime.dtype, width)
+    derived += [*found, *([said] if said else []), *encoded.derived]
     network.to(runtime.device)
     if asked.checkpointing:
         network.recompute_activations()
@@ -237,6 +239,7 @@ def build(
             "precision": runtime.precision,
             "max_length": encoded.limit,
             "device": runtime.device,
+            "threads": threads,
         }
     )
     masters = Masters(network, plan, training, runtime.dtype)

@@ -69,9 +69,12 @@ class Session:
         """
         from safetensors import SafetensorError
 
+        from tunesmith.training.threads import threads_given_back
+
         keep_few_kernels()
         try:
-            yield from self._events()
+            with threads_given_back():
+                yield from self._events()
         except (NotImplementedError, RecursionError):  # kinds of RuntimeError, and nothing that a user can put right
             raise
         except (OSError, RuntimeError, MemoryError, SafetensorError) as error:

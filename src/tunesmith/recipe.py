@@ -140,6 +140,10 @@ class TrainingSpec(Spec):
         default="auto", description="outputs of frozen blocks: computed once, or not"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | Auto = Field(
+        default="auto",
+        description="threads that a CPU computes with; auto for the fewest that a short timing finds as fast",
+    )
 
 
 def _of_percent(value: Any) -> Any:
