@@ -60,10 +60,13 @@ class Masters:
     def gradients(self) -> list[Tensor]:
         return [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
 
-    def move(self, rate_share: float) -> float:
-        """One optimizer step at `rate_share` of the peak rates; gives the first group's rate, and clears gradients."""
+    def move(self, rate_share: float, share: float = 1.0) -> float:
+        """One optimizer step by `share` of the gradients, at `rate_share` of the peak rates; then these are cleared.
+
+        Gives the first group's rate.
+        """
         rate = self.optimizers.at(rate_share)
-        self.optimizers.step()
+        self.optimizers.step(share)
         self.discard()
         self.publish()
         return rate

@@ -47,8 +47,21 @@ class Optimizers:
             group["lr"] = group["peak"] * share
         return self.groups[0]["lr"]
 
-    def step(self) -> None:
+    def step(self, share: float = 1.0) -> None:
+        """Moves all masters by `share` of their gradients, which are of no use afterwards.
+
+        torch's fused AdamW divides by a scale on its own way through them, meant for gradients in float16: it saves the
+        passes that a product before it takes, a fifth of the time of both.
+        """
+        import torch
+
         for one in self._all:
+            if isinstance(one, torch.optim.AdamW):
+                one.grad_scale = torch.tensor(1 / share)  # type: ignore[reportAttributeAccessIssue]
+            elif share != 1.0:
+                gradients = [tensor.grad for group in one.param_groups for tensor in group["params"]]
+                present = [gradient for gradient in gradients if gradient is not None]
+                torch._foreach_mul_(present, share)  # type: ignore[reportPrivateImportUsage]
             one.step()
 
     def step_one(self, name: str) -> None:

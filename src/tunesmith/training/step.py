@@ -91,8 +91,7 @@ def optimizer_step(
     share = 1.0 / weight
     if clip is not None and norm > clip:
         share *= clip / norm
-    torch._foreach_mul_(gradients, share)  # type: ignore[reportPrivateImportUsage]
-    rate = masters.move(rate_share)
+    rate = masters.move(rate_share, share)
     rows = sum(len(batch.rows) for batch in batches)
     tokens = sum(batch.tokens for batch in batches)
     return StepResult(total / weight, norm, rate, rows, tokens)
