@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.findings import Finding
+from tunesmith.data.order import LengthOrder
 from tunesmith.data.packing import PAD
 from tunesmith.data.stored import measures, tokens_in
 from tunesmith.errors import RecipeError, did_you_mean
@@ -230,7 +231,8 @@ def build(
     general = general_of(recipe, prepared, encoded, network, untouched) if changes else None
     if general is not None:
         used |= general.tokens
-    kept_rows = compact_embeddings(network, plan, used, backbone.processor.pad)
+    whole = asked.embedding_rows == "all"
+    kept_rows = {} if whole else compact_embeddings(network, plan, used, backbone.processor.pad)
     training = recipe.training.model_copy(
         update={
             "epochs": epochs,
@@ -390,6 +392,8 @@ def make_run(
     read, targets = measures(examples), prepared.truth("train")
     truth = [targets[row] for row in read.sources]
     order = task.order(read.lengths.tolist(), truth, recipe.training.batch_size, recipe.seed)
+    if isinstance(order, LengthOrder):
+        order = replace(order, similar=recipe.training.batches == "similar")
     kept = isinstance(trunk, KeptVersions)
     varies = _varies(recipe, prepared)
     vary = varier(task, examples, pad, recipe.seed, kept, backbone.processor) if varies else None

@@ -8,6 +8,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Session:
     stop: Callable[[], bool] = never
     resuming: bool = False
     finished: bool = False
+    profile: bool = False  # say what each lever of speed brought, once the run is over
     _spending: Spending = field(default_factory=Spending)
 
     def events(self) -> Iterator[Event]:
@@ -235,6 +237,7 @@ class Session:
         from tunesmith.beside import runs_beside
         from tunesmith.delivery import deliver
         from tunesmith.finishing import finished
+        from tunesmith.profiling import profiled
         from tunesmith.result import measure_result
         from tunesmith.training.travel import sampled, travelled
 
@@ -261,6 +264,8 @@ class Session:
         yield from phases.through(MEASURING, measured)
         if run.soup is not None:
             run.soup.clear()
+        if self.profile:
+            yield from profiled(self.recipe, prepared, encoded, partial(self._fresh, prepared, source), built, run)
         self.finished = True
         yield replace(end, delivered=built.delivered)
 
@@ -286,6 +291,12 @@ class Session:
             backbone = load_backbone(source, self.recipe.training.dropout)
         backbone.processor.reserve(_method(self.recipe).tokens)
         return source, backbone
+
+    def _fresh(self, prepared: Prepared, source: Source) -> Backbone:
+        """The base once more, as the run read it."""
+        _, backbone = self._load_base(source.revision if source.kind == "hub" else None)
+        prepared.task.widen(backbone.processor, prepared.texts("train"))
+        return backbone
 
     def _begin(self, ledger: Ledger) -> None:
         """Makes the folder, which is this process's alone by now, a run. Raises ArtifactError where it already is one."""
@@ -382,14 +393,20 @@ def _method(recipe: Recipe) -> Method:
     return method_of(recipe)
 
 
-def start(recipe: Recipe, out: Path | None = None, table: Any = None, stop: Callable[[], bool] = never) -> Session:
+def start(
+    recipe: Recipe,
+    out: Path | None = None,
+    table: Any = None,
+    stop: Callable[[], bool] = never,
+    profile: bool = False,
+) -> Session:
     """A new run in `out` (by default a new folder under runs/). Raises ArtifactError when `out` already holds a run."""
     folder = new_folder(recipe) if out is None else out
     check_free(folder, recipe, table)
     if table is not None:
         data = recipe.data.model_copy(update={"path": str(folder / OWN_ROWS)})
         recipe = recipe.model_copy(update={"data": data})
-    return Session(recipe, folder, table, stop)
+    return Session(recipe, folder, table, stop, profile=profile)
 
 
 def check_free(folder: Path, recipe: Recipe, table: Any) -> None:

@@ -131,6 +131,13 @@ class TrainingSpec(Spec):
     )
     evaluations: Annotated[int, Field(ge=1)] = Field(default=1, description="evaluations on validation rows per epoch")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    batches: Literal["similar", "random"] = Field(
+        default="similar", description="texts of similar length together, with little filler; or drawn from all of them"
+    )
+    embedding_rows: Literal["used", "all"] = Field(
+        default="used",
+        description="train the rows of tokens that occur alone, which moves them the same, or the whole table",
+    )
     checkpointing: bool = Field(default=False, description="recompute activations in backward: less memory, more time")
     chunked_loss: bool | Auto = Field(
         default="auto",

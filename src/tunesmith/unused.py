@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from tunesmith.methods.base import Method
 from tunesmith.preparing import Prepared
 from tunesmith.recipe import Recipe
+from tunesmith.tasks.base import Task
 from tunesmith.training.trunk import Live, Trunk
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
         for key in KEEPING:
             reasons[key] = f"method {method} trains the head alone, so all of the base is kept"
+    if type(prepared.task).order is not Task.order:
+        reasons["training.batches"] = f"task {prepared.task.part_name()} draws its batches in a way of its own"
     trained = [name for name in built.plan.trainable if name not in built.network.fresh]
     method = recipe.method
     if trained and isinstance(method, Method) and not any(map(method.averaged, trained)):

@@ -29,6 +29,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "retention",
             "encoding",
             "preparing",
+            "profiling",
             "previewing",
             "assembly",
             "delivery",

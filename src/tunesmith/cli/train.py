@@ -135,6 +135,7 @@ def train(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")
     ] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="At the end, say what made training faster.")] = False,
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
@@ -159,7 +160,7 @@ def train(
     from tunesmith import pipeline
 
     with plain_warnings():
-        ended = follow(lambda stop: pipeline.start(recipe, out, stop=stop), json_lines)
+        ended = follow(lambda stop: pipeline.start(recipe, out, stop=stop, profile=profile), json_lines)
     finish(ended, json_lines)
 
 

@@ -26,13 +26,14 @@ class LengthOrder:
     lengths: tuple[int, ...]  # tokens of each row
     batch_size: int
     seed: int
+    similar: bool = True  # False: as shuffled
 
     @property
     def steps_per_epoch(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
     def batch(self, step: int) -> tuple[int, ...]:
-        """Rows of optimizer step `step` (from 0), longest first."""
+        """Rows of optimizer step `step` (from 0), longest first where they are of similar length."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return _epoch(self, epoch)[place]
 
@@ -104,6 +105,8 @@ def _epoch(order: LengthOrder, epoch: int) -> tuple[tuple[int, ...], ...]:
     draw = random.Random(seed_of(order.seed, "order", epoch))
     rows = list(range(len(order.lengths)))
     draw.shuffle(rows)
+    if not order.similar:
+        return tuple(tuple(part) for part in split_evenly(rows, order.batch_size))
     span = WINDOW_BATCHES * order.batch_size
     batches: list[tuple[int, ...]] = []
     for start in range(0, len(rows), span):
