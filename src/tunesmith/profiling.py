@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.assembly import build, keep_frozen, make_run
 from tunesmith.data.order import LengthOrder
 from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.terminal import aligned
 from tunesmith.phases import Time, now, summed
 from tunesmith.recipe import Recipe
 from tunesmith.training.events import Note, StepDone
@@ -63,12 +64,6 @@ def profiled(
         rows.append((f"training.{key}", str(value), next(spent), str(other), next(spent), gain, clock))
     said = f"reckoned from {STEPS} steps each, with what frozen blocks give; one setting changed at a time"
     yield Note("profile", (*aligned(rows), said, *lines), tuple(rows))
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Cells under each other, two blanks apart."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def levers_of(built: Built, run: Run) -> dict[str, tuple[str | int, str | int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tunesmith.evaluation.intervals import interval_of
@@ -13,10 +14,13 @@ def result_lines(report: dict[str, Any]) -> list[str]:
 
     `report` is what `build_report` gives.
     """
-    rows = result_table(report)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [report["verdict"]["paragraph"], "", *table]
+    return [report["verdict"]["paragraph"], "", *aligned(result_table(report))]
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Cells under each other, two blanks apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def result_table(report: dict[str, Any]) -> tuple[tuple[str, ...], ...]:
