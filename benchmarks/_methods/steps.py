@@ -37,7 +37,8 @@ def prepare(folder: Path, part: Part, rows: int, shared: Path) -> None:
     found = job.rows(shared / "data", part.seed)
     found = cut(found, rows) if rows else found
     found = with_validation(found, part.seed)
-    found = to_choose_by(found) if part.what == CHOOSING else at_most(found, measure(part.job).most, part.seed)
+    most = measure(part.job).most
+    found = to_choose_by(found, most) if part.what == CHOOSING else at_most(found, most, part.seed)
     found.save(folder / ROWS)
     (folder / DATA).mkdir()
     job.write(found, folder / DATA)
@@ -64,9 +65,10 @@ def drawn(records: Sequence[Record], count: int, draw: random.Random) -> set[int
     return set([turn[level] for level in levels for turn in turns if level < len(turn)][:count])
 
 
-def to_choose_by(rows: Rows) -> Rows:
-    """Without test rows, and of many training rows some, drawn by seed 0."""
-    return replace(at_most(rows, CHOSEN_ON, 0) if len(rows.train) > MANY else rows, test=[])
+def to_choose_by(rows: Rows, most: int = 0) -> Rows:
+    """Without test rows, and of many training rows some, drawn by seed 0; at most `most`, where that is not 0."""
+    some = at_most(rows, most, 0)
+    return replace(at_most(some, CHOSEN_ON, 0) if len(some.train) > MANY else some, test=[])
 
 
 def at_most(rows: Rows, count: int, seed: int) -> Rows:

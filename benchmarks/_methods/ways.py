@@ -81,7 +81,7 @@ WAYS: tuple[Way, ...] = (
 
 MEASURES: tuple[Measure, ...] = (
     Measure(job_of("banking77_10")),
-    Measure(job_of("flowers5")),
+    Measure(job_of("flowers5"), most=400),
     Measure(job_of("sst2"), most=2_000),
     Measure(job_of("wnut17"), most=2_000),
     # The number and not vectors: without a head of its own, method head has nothing to train.
