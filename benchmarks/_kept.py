@@ -38,7 +38,7 @@ def earlier_runs(path: Path, new: Plain, apart: Collection[str] = ()) -> list[Pl
 
 
 def same(run: Mapping[str, Any], key: Mapping[str, Any]) -> bool:
-    return all(run[name] == value for name, value in key.items())
+    return all(name in run and run[name] == value for name, value in key.items())
 
 
 class Results:
