@@ -14,12 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from _common import DATA, MODEL, RESULTS, environment, write_results
+from _common import DATA, MODEL, RESULTS, environment, versions_of, write_results
 from _processes import refuse_unknown, words
 from _speed import works
 from _speed.works import Work
 
 PEERS = ("accelerate", "peft")
+FURTHER = ("sentence-transformers", "onnxruntime", "onnx")  # a contender whose package is not there is left out, and said
 TRIAL = {"rows": 96, "epochs": 1, "head_epochs": 2, "rounds": 1, "texts": 100}
 
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     found = environment()
+    found["versions"] |= versions_of(FURTHER)
     outcomes: dict[str, dict[str, Any]] = {}
     try:
         for work in works.chosen(asked.works):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve()
+SCRIPTS = HERE.parent / "scripts"
 OUTCOME = "outcome.json"  # what a script may write in the folder it is run in
 
 
@@ -23,7 +24,7 @@ def cold(name: str, words: Sequence[str], threads: int) -> dict[str, Any]:
 
     Raises SystemExit with what it printed where it failed.
     """
-    command = [sys.executable, str(HERE), str(threads), str(HERE.parent / "scripts" / f"{name}.py"), *words]
+    command = [sys.executable, str(HERE), str(threads), str(SCRIPTS / f"{name}.py"), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(done.stderr)

@@ -50,9 +50,8 @@ def ratio_lines(summary: Sequence[Plain]) -> list[str]:
         parts = {entry["part"]: entry for entry in summary if entry["work"] == work.name}
         if DEFAULTS not in parts:
             continue
-        cells = [
-            ratio(parts[part], clock) if part in parts else NOTHING for part in (DEFAULTS, TUNED) for clock in CLOCKS
-        ]
+        told = [part for part in parts if not parts[OURS]["missed"]]
+        cells = [ratio(parts[part], clock) if part in told else NOTHING for part in (DEFAULTS, TUNED) for clock in CLOCKS]
         wanted = [NOTHING if value is None else f"{value:g}" for value in (work.wanted_defaults, work.wanted_tuned)]
         notes = dict.fromkeys(parts[part]["extrapolated"] for part in (DEFAULTS, TUNED) if part in parts)
         note = "".join(f", peers extrapolated {text}" for text in notes if text)
@@ -61,6 +60,8 @@ def ratio_lines(summary: Sequence[Plain]) -> list[str]:
 
 
 def ratio(entry: Plain, clock: str) -> str:
+    if entry["missed"]:
+        return "not reached"
     return ("at least " if entry["at_least"] else "") + Spread(**entry[f"{clock}_ratio"]).text(2)
 
 
@@ -135,8 +136,7 @@ def quality_lines(measured: Sequence[Plain], jobs: dict[str, Plain]) -> list[str
     rows = []
     for item in found:
         accuracy = NOTHING if item["accuracy"] is None else f"{item['accuracy']:.4f}"
-        stopped = {"bound": f"stopped at {job['bound']:g} CPU s", "good": "reached"}.get(item.get("stopped", ""), "")
-        ended = stopped or ("reached" if item["reached"] else "ended without")
+        ended = "not reached" if item["missed"] else f"stopped at {job['bound']:g} CPU s" if item["at_least"] else "reached"
         steps = item.get("tried", [])
         tried = ", ".join(f"{step['accuracy']:.3f} after {step['epoch']:g} in {step['cpu']:.0f} s" for step in steps)
         times = [f"{item[f'{clock}_seconds']:.1f}" for clock in CLOCKS]

@@ -57,7 +57,7 @@ def contenders(
     base, tables = str(weights_folder(resolve(asked.model).folder)), [str(train), str(test)]
 
     def turn(name: str, part: str, script: str, model: str, last: str) -> Turn:
-        return Turn(name, part, ready(script, [model, *tables, last], asked.threads, judged(truth, bound)))
+        return Turn(name, part, ready(script, [model, *tables, last], asked.threads, judged(truth)))
 
     turns = [turn("Tunesmith, head", OURS, "tunesmith_quality", asked.model, json.dumps(SETTINGS))]
     if installed:
@@ -69,8 +69,11 @@ def contenders(
     return turns
 
 
-def judged(truth: Sequence[str], bound: float) -> Callable[[dict[str, Any]], Plain]:
-    """Accuracy by the labels that were said, with the time apart taken off the clocks, and whether time is a lower bound."""
+def judged(truth: Sequence[str]) -> Callable[[dict[str, Any]], Plain]:
+    """Accuracy by the labels that were said, with the time apart taken off the clocks.
+
+    at_least: it was stopped on the way, so that its time is a lower bound. missed: it came to its end without.
+    """
 
     def facts(found: dict[str, Any]) -> Plain:
         said, apart = found.pop("said"), found.pop("apart", {"cpu": 0.0, "wall": 0.0})
@@ -79,7 +82,8 @@ def judged(truth: Sequence[str], bound: float) -> Callable[[dict[str, Any]], Pla
         found["wall_seconds"] = round(found["wall_seconds"] - apart["wall"], 3)
         reached = right is not None and right >= WANTED
         accuracy = None if right is None else round(right, 5)
-        return {**found, "accuracy": accuracy, "reached": reached, "at_least": not reached}
+        stopped = found.get("stopped") == "bound"
+        return {**found, "accuracy": accuracy, "at_least": stopped and not reached, "missed": not (stopped or reached)}
 
     return facts
 

@@ -13,6 +13,7 @@ from .turns import Plain
 from .works import DEFAULTS, FURTHER, OURS, TUNED
 
 CLOCKS = ("cpu", "wall")
+FLAGS = ("at_least", "missed")  # of a record whose work was stopped before its end, or did not come to what was wanted
 ORDER = (OURS, DEFAULTS, TUNED, FURTHER)
 
 
@@ -61,8 +62,9 @@ def entry(work: str, name: str, records: Sequence[Plain], ours: Sequence[Plain])
         ratios = [record[key] / mine[key] for record, mine in zip(records, ours, strict=True)]
         found[clock] = asdict(times)
         found[f"{clock}_ratio"] = asdict(Spread(times.median / own.median, min(ratios), max(ratios)))
-    at_least = any(record.get("at_least", False) for record in records)
-    return {**found, "at_least": at_least, "extrapolated": records[0].get("extrapolated", "")}
+    for flag in FLAGS:
+        found[flag] = any(record.get(flag, False) for record in records)
+    return {**found, "extrapolated": records[0].get("extrapolated", "")}
 
 
 def lines(measured: Sequence[Plain]) -> list[Plain]:
