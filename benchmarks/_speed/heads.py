@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from _contenders import Contender, Facts, Job, NoFiles, PhaseClock, TrainerDefaults, TrainerTuned, make_job
+from _contenders import Contender, Facts, Job, NoFiles, PhaseClock, TrainerDefaults, TrainerTuned, make_job, whole_network
 
 from tunesmith.assembly import best_parameters, build, keep_frozen, make_run, method_of, resolve_rates
 from tunesmith.models.backbone import load_backbone
@@ -102,6 +102,8 @@ class OneBase(Contender):
             steps += run.state.step
             heads.append(best_parameters(run))
         clock.end("steps of all settings")
+        whole_network(job, backbone, heads[0], built.kept_rows)
+        clock.end("whole float32 model")
         return Facts(steps, built.runtime.precision, built.trainable, sum(losses) / len(losses), clock.spent), heads
 
 
