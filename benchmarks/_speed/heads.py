@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from _contenders import Contender, Facts, Job, NoFiles, PhaseClock, TrainerDefaults, TrainerTuned, make_job, whole_network
+from _contenders import (
+    Contender,
+    Facts,
+    Job,
+    NoFiles,
+    PhaseClock,
+    TrainerDefaults,
+    TrainerTuned,
+    make_job,
+    whole_network,
+)
 
 from tunesmith.assembly import best_parameters, build, keep_frozen, make_run, method_of, resolve_rates
 from tunesmith.models.backbone import load_backbone
