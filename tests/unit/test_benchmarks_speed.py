@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from shortruns import rows
+from shortruns import write_rows as write_table
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = {
@@ -258,3 +263,63 @@ def test_a_cold_process_is_timed_and_a_failed_one_tells_why(
     assert found["said"] == ["x", "y"] and found["peak_mb"] > 150 and found["wall_seconds"] > 0
     with pytest.raises(SystemExit, match="no such thing"):
         cold.cold("bad", [], 1)
+
+
+def test_every_head_is_the_one_that_the_plain_way_trains(
+    throughput: Any, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """On one network, with what is frozen computed once, weights come out bit by bit as where each is trained alone."""
+    from _contenders import NoFiles, make_job
+    from _speed.heads import SETTINGS, OneBase, with_setting
+
+    from tunesmith.assembly import best_parameters, build, keep_frozen, make_run
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+    from tunesmith.phases import Phases
+    from tunesmith.training.loop import train
+    from tunesmith.untouched import fit_probe
+
+    write_table(tmp_path / "train.csv", 90)
+    job = make_job(tmp_path, str(model_folder("sentence")), "head", 0, 2)
+    told, heads = OneBase(SETTINGS).work(job, load_backbone(resolve(job.recipe.model)))
+    assert told.steps == 16 * job.steps and len(heads) == 16
+    assert len({tuple(value.sum().item() for value in head.values()) for head in heads}) > 8  # settings matter
+    for place in (0, 7, 15):
+        own, backbone = with_setting(job, SETTINGS[place]), load_backbone(resolve(job.recipe.model))
+        built = build(own.recipe, own.prepared, own.encoded, backbone, {})
+        trunk = keep_frozen(own.recipe, own.prepared, own.encoded, backbone, built, {})
+        list(fit_probe(own.recipe, own.prepared, own.encoded, backbone, built, trunk, Phases()))
+        run = make_run(own.recipe, own.prepared, own.encoded, backbone, built, trunk, Path("none"), lambda: False, {})
+        run.evaluate, run.checkpoints = None, NoFiles(Path("none"))
+        list(train(run))
+        alone = best_parameters(run)
+        assert alone.keys() == heads[place].keys()
+        assert all(value.equal(heads[place][name]) for name, value in alone.items())
+
+
+def test_who_predicts_says_the_same_labels(
+    throughput: Any, model_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """In float32 exactly; the others may differ where two classes are as good as even, which random weights make often."""
+    from _speed.prediction import compared, latency
+    from _speed.predictors import PREDICTORS, reference
+
+    from tunesmith import finetune
+
+    table = write_table(tmp_path / "train.csv", 90)
+    settings = {"data.test": 0.0, "evaluation.quick": True, "training.device": "cpu"}
+    run = finetune(model_folder("sentence"), table, "head", settings=settings, out=tmp_path / "run")
+    texts = [text for text, _ in rows(60, seed=1)]
+    right = reference(run.path / "model", texts)
+    assert len(set(right)) > 1
+    for name, (needs, load) in PREDICTORS.items():
+        if any(find_spec(package) is None for package in needs):
+            continue
+        predict = load(run.path / "model")
+        agreement = compared(predict(texts), right)["agreement"]
+        assert (
+            agreement == 1.0
+            if "int8" not in name and "bfloat16" not in name and name != "Tunesmith"
+            else agreement > 0.7
+        )
+        assert latency(predict, texts[:3]) > 0
