@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--works", type=words, default=list(works.BY_DEFAULT), metavar="A,B",
         help=f"of {', '.join(works.NAMES)} (default: all but time_to_quality)",
     )  # fmt: skip
-    parser.add_argument("--rows", type=int, default=500, help="training rows; 0 for all (default 500)")
+    parser.add_argument("--rows", type=int, default=400, help="training rows; 0 for all (default 400)")
     parser.add_argument("--epochs", type=int, default=3, help="of full and lora (default 3, the Trainer's own default)")
     parser.add_argument("--head-epochs", type=int, default=10, help="of layers and head (default 10)")
     parser.add_argument("--texts", type=int, default=0, help="that are predicted; 0 for the whole test table (default)")

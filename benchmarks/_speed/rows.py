@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import itertools
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from _contenders import sample
+from _contenders import SEED, sample
 
 from tunesmith.data.readers import read_data
 
@@ -29,17 +30,19 @@ def repeated(rows: Sequence[Pair], count: int) -> list[Pair]:
     return list(itertools.islice(found, count))
 
 
-def lengthened(rows: Sequence[Pair], words: int) -> list[Pair]:
-    """Each text with those of its label's other rows after it, until it has so many words."""
+def lengthened(rows: Sequence[Pair], pool: Sequence[Pair], words: int) -> list[Pair]:
+    """Each text with drawn texts of its label in `pool` after it, up to so many words; rows share few of these.
+
+    Not the same ones in another order: copies of a text are kept on one side of a split, and none could be held out.
+    """
     by_label: dict[str, list[str]] = {}
-    for text, label in rows:
+    for text, label in pool:
         by_label.setdefault(label, []).append(text)
-    found = []
-    for place, (text, label) in enumerate(rows):
-        others, joined = by_label[label], text.split()
+    draw, found = random.Random(SEED), []
+    for text, label in rows:
+        joined = text.split()
         while len(joined) < words:
-            place += 1
-            joined += others[place % len(others)].split()
+            joined += draw.choice(by_label[label]).split()
         found.append((" ".join(joined[:words]), label))
     return found
 

@@ -20,7 +20,7 @@ AXES = {"rows": "rows", "length": "tokens a row", "epochs": "epochs"}
 POINTS = {"rows": (1000, 3000, 10_000), "length": (16, 64, 128, 256, 512), "epochs": (1, 5, 20)}
 LONG_POINTS = {"rows": (1000, 3000, 10_000, 30_000, 100_000), "length": POINTS["length"], "epochs": (1, 5, 10, 20)}
 TRIAL_POINTS = {"rows": (32, 64, 128), "length": (16, 32, 64), "epochs": (1, 2, 3)}
-FEW = {"rows": 0, "length": 128, "epochs": 300}  # rows where rows are not what varies
+FEW = {"rows": 0, "length": 64, "epochs": 200}  # rows where rows are not what varies
 LONG_FEW = {"rows": 0, "length": 1000, "epochs": 1000}
 HELD_OUT = 0.1  # a share at every point, so that what is done with held-out rows grows with the others
 
@@ -52,7 +52,7 @@ def of_point(asked: argparse.Namespace, rows: list[Pair], axis: str, amount: int
         return training_rows(asked.data, count) if count <= len(rows) else repeated(rows, count)
     drawn = training_rows(asked.data, round(few / (1 - HELD_OUT)))
     # A word has one token or more, so that so many words are cut to so many tokens.
-    return lengthened(drawn, amount) if axis == "length" else drawn
+    return lengthened(drawn, rows, amount) if axis == "length" else drawn
 
 
 def settings_of(axis: str, amount: int) -> Plain:

@@ -155,10 +155,11 @@ def test_rows_that_are_made_longer_or_more(throughput: Any, tmp_path: Path) -> N
     assert repeated(rows, 2) == rows[:2]
     assert repeated(rows, 5) == [*rows, ("one two 1", "a"), ("three 1", "b")]
     assert len(set(repeated(rows, 30))) == 30
-    assert lengthened(rows, 4) == [
-        ("one two four five", "a"),
-        ("three three three three", "b"),
-        ("four five six four", "a"),
+    longer = lengthened(rows, [("seven", "a"), ("eight", "b")], 4)
+    assert longer == [
+        ("one two seven seven", "a"),
+        ("three eight eight eight", "b"),
+        ("four five six seven", "a"),
     ]
     write_rows([("with, comma", "a"), ('and "quotes"', "b"), ("line\nbreak", "a"), ("d", "b")], tmp_path / "t.csv")
     assert read_texts(tmp_path / "t.csv", 0) == ["with, comma", 'and "quotes"', "line\nbreak", "d"]
