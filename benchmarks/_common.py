@@ -118,8 +118,13 @@ def processor() -> tuple[str, list[str]]:
 def versions() -> dict[str, str]:
     from tunesmith.manifest import versions as of_run
 
-    found = of_run()
-    for name in PEERS:
+    return of_run() | versions_of(PEERS)
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

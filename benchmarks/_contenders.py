@@ -38,6 +38,8 @@ from tunesmith.untouched import fit_probe
 BATCH_SIZE = 32
 HELD_OUT = 0.1  # share of the rows, Tunesmith's default: its probe chooses a penalty on them, the Trainer ignores them
 RANK = 16  # of LoRA, the same for every contender
+TOP = 2  # blocks that train with `layers`, the same for every contender
+OPTIONS = {"lora": {"name": "lora", "rank": RANK}, "layers": {"name": "layers", "layers": TOP}}  # of methods that take any
 ROWS_A_CLASS = 4  # fewer rows than this for every class: fewer classes
 SEED = 0
 
@@ -75,7 +77,7 @@ class Facts:
 class Contender(ABC):
     """Speed is measured around the function that `ready` returns, and around nothing else."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     def ready(self, job: Job) -> Callable[[], Facts]:
@@ -93,7 +95,7 @@ class Tunesmith(Contender):
 
     def _work(self, job: Job, backbone: Any) -> Facts:
         recipe, prepared, encoded = job.recipe, job.prepared, job.encoded
-        clock = _Phases()
+        clock = PhaseClock()
         built = build(recipe, prepared, encoded, backbone, {})
         clock.end("network, method, choice of number format")
         trunk = keep_frozen(recipe, prepared, encoded, backbone, built, {})
@@ -130,7 +132,9 @@ class NoFiles(Checkpoints):
         return self.folder
 
 
-class _Phases:
+class PhaseClock:
+    """Time of the parts of a work, one after another."""
+
     def __init__(self) -> None:
         self.spent: dict[str, Reading] = {}
         self._begun = Reading.now()
@@ -159,8 +163,9 @@ class TrainerDefaults(Contender):
         backbone = load_backbone(resolve(job.recipe.model))
         rates, _, _ = resolve_rates(job.recipe, job.prepared, backbone, job.rows)
         rows = [{**example.inputs, "labels": example.target} for example in job.encoded.examples["train"]]
-        targets = _lora_targets(job) if job.method == "lora" else []
-        return lambda: self._work(job, model, backbone.text.tokenizer, rows, targets, rates.base)
+        targets = _targets(job) if job.method in OPTIONS else []
+        rate = rates.head if job.method == "head" else rates.base  # it has one rate for all that trains
+        return lambda: self._work(job, model, backbone.text.tokenizer, rows, targets, rate)
 
     def _work(
         self, job: Job, model: Any, tokenizer: Any, rows: list[dict[str, Any]], targets: list[str], rate: float
@@ -175,6 +180,8 @@ class TrainerDefaults(Contender):
                 per_device_train_batch_size=BATCH_SIZE,
                 num_train_epochs=job.epochs,
                 learning_rate=rate,
+                weight_decay=job.recipe.training.weight_decay,
+                warmup_steps=job.recipe.training.warmup,
                 seed=SEED,
                 use_cpu=True,
                 save_strategy="no",
@@ -193,9 +200,9 @@ class TrainerDefaults(Contender):
         return Facts(done.global_step, word, trainable, done.training_loss)
 
     def _with_method(self, job: Job, model: Any, targets: list[str]) -> Any:
-        if job.method == "head":
-            for parameter in model.base_model.parameters():
-                parameter.requires_grad_(False)
+        if job.method in ("head", "layers"):
+            for name, parameter in model.base_model.named_parameters():
+                parameter.requires_grad_(name in targets)
         if job.method != "lora":
             return model
         from peft import LoraConfig, TaskType, get_peft_model
@@ -224,13 +231,16 @@ class TrainerTuned(TrainerDefaults):
     }
 
 
-def _lora_targets(job: Job) -> list[str]:
-    """The layers that Tunesmith's LoRA changes, by the names they have under the base."""
+def _targets(job: Job) -> list[str]:
+    """The layers that Tunesmith's LoRA changes, or the parameters that `layers` trains, by their names under the base."""
     backbone = load_backbone(resolve(job.recipe.model))
     rates, _, _ = resolve_rates(job.recipe, job.prepared, backbone, job.rows)
-    network, _ = build_network(job.recipe, job.prepared, backbone, rates)
+    network, plan = build_network(job.recipe, job.prepared, backbone, rates)
+    body = f"{network.layout.body}."
+    if job.method == "layers":
+        return [name.removeprefix(body) for name in plan.trainable if name.startswith(body)]
     lora: Any = method_of(job.recipe)
-    return [name.removeprefix(f"{network.layout.body}.").removesuffix(".base") for name in lora.matched(network.layout)]
+    return [name.removeprefix(body).removesuffix(".base") for name in lora.matched(network.layout)]
 
 
 def make_job(data: Path, model: str, method: str, rows: int, epochs: int) -> Job:
@@ -239,9 +249,11 @@ def make_job(data: Path, model: str, method: str, rows: int, epochs: int) -> Job
         {
             "model": model,
             "data": {"path": "rows", "validation": HELD_OUT, "test": 0.0},
-            "method": {"name": "lora", "rank": RANK} if method == "lora" else method,
-            "training": {"epochs": epochs, "batch_size": BATCH_SIZE, "device": "cpu"},
+            "method": OPTIONS.get(method, method),
+            # In memory: what an earlier run left on the disk would flatter this one.
+            "training": {"epochs": epochs, "batch_size": BATCH_SIZE, "device": "cpu", "cache": "memory"},
             "evaluation": {"baselines": False},
+            "retention": {"measure": False},  # what the base knows is part of the proof, not of training
             "seed": SEED,
         }
     )

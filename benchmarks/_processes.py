@@ -94,21 +94,28 @@ def child(command: Sequence[str], said: str, folder: Path, threads: int) -> int:
 
     said: which run it is of. Raises SystemExit with the end of what it printed where it failed.
     """
-    name = command[command.index("--step") + 1]
+    return watched(command, f"{said}: step {command[command.index('--step') + 1]}", folder, threads)
+
+
+def watched(command: Sequence[str], said: str, folder: Path, threads: int) -> int:
+    """Runs a command in `folder` with so many threads (0: as many as each library takes): peak resident memory in bytes.
+
+    Raises SystemExit with the end of what it printed where it failed.
+    """
     (folder / "cache").mkdir(exist_ok=True)
-    found = {**os.environ, **QUIET, **dict.fromkeys(THREADS, str(threads))}
+    found = {**os.environ, **QUIET} | (dict.fromkeys(THREADS, str(threads)) if threads else {})
     # The source that results are kept by, whatever is installed; absolute, since the step runs in a folder of its own.
     paths = [str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
     found |= {"PYTHONPATH": os.pathsep.join(paths)}
     found |= {"TUNESMITH_CACHE": str(folder / "cache"), "HF_DATASETS_CACHE": str(folder / "cache")}
-    log = folder / f"{name}.log"
+    log = folder / f"{said.rpartition(' ')[2]}.log"
     with log.open("w", encoding="utf-8") as out:
         started = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=found, cwd=folder)
         _, status, usage = os.wait4(started.pid, 0)
         started.returncode = os.waitstatus_to_exitcode(status)
     if started.returncode != 0:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN:]
-        raise SystemExit("\n".join([f"{said}: step {name} ended with {started.returncode}:", *lines]))
+        raise SystemExit("\n".join([f"{said} ended with {started.returncode}:", *lines]))
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -79,36 +79,40 @@ def script(name: str, *arguments: str, root: Path = ROOT) -> str:
 
 def test_throughput_writes_a_well_formed_table(whole: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    asked = ("--rows", "96", "--rounds", "1", "--epochs", "1", "--head-epochs", "2", "--out", str(tmp_path))
+    asked = ("--trial", "--works", "full,lora,layers,head,heads", "--out", str(tmp_path))
     printed = script("throughput", "--data", str(whole), *asked)
 
     text = (tmp_path / "throughput.json").read_text(encoding="utf-8")
     page = (tmp_path / "throughput.md").read_text(encoding="utf-8")
     result = json.loads(text)
-    methods, contenders = ("full", "lora", "head"), ("Tunesmith", "Trainer, defaults", "Trainer, tuned")
-    pairs = [(method, contender) for method in methods for contender in contenders]
-    assert [(item["method"], item["contender"]) for item in result["summary"]] == pairs
-    measured = {(item["method"], item["contender"]): item for item in result["measured"]}
+    works, contenders = (
+        ("full", "lora", "layers", "head", "heads"),
+        ("Tunesmith", "Trainer, defaults", "Trainer, tuned"),
+    )
+    pairs = [(work, contender) for work in works for contender in contenders]
+    assert [(item["work"], item["contender"]) for item in result["summary"]] == pairs
+    measured = {(item["work"], item["contender"]): item for item in result["measured"]}
     assert sorted(measured) == sorted(pairs)
-    for (method, contender), item in measured.items():
-        assert item["steps"] == {"full": 3, "lora": 3, "head": 6}[method]
-        own = measured[method, "Tunesmith"]
-        entry = result["summary"][pairs.index((method, contender))]
+    for (work, contender), item in measured.items():
+        assert item["steps"] == {"full": 3, "lora": 3, "layers": 6, "head": 6, "heads": 16 * 9}[work]
+        own = measured[work, "Tunesmith"]
+        entry = result["summary"][pairs.index((work, contender))]
         for clock in ("cpu", "wall"):
             assert entry[clock]["median"] == item[f"{clock}_seconds"] > 0
             assert entry[f"{clock}_ratio"]["median"] == item[f"{clock}_seconds"] / own[f"{clock}_seconds"]
         if contender == "Tunesmith":  # the parts make up the whole
             assert sum(wall for _, wall in item["phases"].values()) == pytest.approx(item["wall_seconds"], abs=0.2)
     # The same job: the same parameters train (full fine-tuning of the Trainer's class has a pooler more).
-    trained = {method: [measured[method, contender]["trainable"] for contender in contenders] for method in methods}
+    trained = {work: [measured[work, contender]["trainable"] for contender in contenders] for work in works}
     width, pooler = 384, 384 * 384 + 384
     assert trained["full"] == [trained["full"][0], *[trained["full"][0] + pooler] * 2]
     assert trained["lora"] == [trained["lora"][0]] * 3
-    assert trained["head"] == [(width + 1) * result["jobs"][0]["classes"]] * 3
+    assert trained["layers"] == [trained["layers"][0]] * 3
+    assert trained["head"] == trained["heads"] == [(width + 1) * result["jobs"]["head"]["classes"]] * 3
     formats = {contender: measured["full", contender]["precision"] for contender in contenders[1:]}
     assert formats == {"Trainer, defaults": "float32", "Trainer, tuned": "bfloat16 autocast"}
-    table = [line for line in page.splitlines() if line.startswith(("| full", "| lora", "| head"))]
-    assert [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in table[:9]] == pairs
+    rows = [tuple(cell.strip() for cell in line.split("|")[1:3]) for line in page.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row in pairs] == pairs
     assert page.strip() in printed
     for private in (platform.node(), str(ROOT), str(tmp_path)):
         assert private not in text + page
