@@ -178,7 +178,7 @@ def _plan_features(
     kept, where = _kept(_features_reading(network, pad), splits, cache, shelf, needed, "vectors")
     if kept is None:
         return Live(network, where)
-    why = f"one vector a {a} ({needed / 1e6:.0f} MB): only the last linear map trains, so the base runs once{where}"
+    why = f"one vector a {a} ({needed / 1e6:.0f} MB), since only the last linear map trains: {where}"
     trunk = (TokenCache if network.per_token else PooledCache)(network, kept.values, why)
     trunk.saved = kept.saved
     return trunk
@@ -220,7 +220,7 @@ def _plan_hidden(
     kept, where = _kept(reading, splits, cache, shelf, needed, "hidden states")
     if kept is None:
         return Live(network, where)
-    why = f"what leaves frozen block {cut - 1} is kept in memory ({needed / 1e6:.0f} MB), computed once{where}"
+    why = f"what leaves frozen block {cut - 1} is kept ({needed / 1e6:.0f} MB): {where}"
     trunk = HiddenCache(network, replay, kept.values, why)
     trunk.saved = kept.saved
     return trunk
@@ -230,19 +230,20 @@ def _kept(
     reading: Reading, splits: Mapping[str, Sequence[Example]], cache: str, shelf: Shelf, needed: int, what: str
 ) -> tuple[Kept | None, str]:
     """What is kept of the rows and where, in words to go on with; else None, and why nothing is."""
-    free, where = free_memory(), ""
-    stream = needed > MEMORY_SHARE * free and not (refused := shelf.refuses(needed))
-    if stream:
-        try:
-            kept = keep(shelf, reading, splits, stream=True)
-            return kept, f"; too much for the memory, so read from the disk in every epoch: {kept.said}"
-        except OSError as error:
-            refused = str(error)
-    if needed > MEMORY_SHARE * free and cache != "memory":
-        why = f"nothing kept: {needed / 1e9:.1f} GB of {what} do not fit {free / 1e9:.1f} GB free"
-        return None, why if shelf is NOWHERE else f"{why} of memory, and {refused}"
+    free = free_memory()
+    if needed > MEMORY_SHARE * free:
+        refused = shelf.refuses(needed)
+        if not refused:
+            try:
+                kept = keep(shelf, reading, splits, stream=True)
+                return kept, f"{kept.said}; too much for the memory, so read from there in every epoch"
+            except OSError as error:
+                refused = f"{shelf.folder} cannot be written ({error})"
+        if cache != "memory":
+            why = f"nothing kept: {needed / 1e9:.1f} GB of {what} do not fit {free / 1e9:.1f} GB free"
+            return None, why if shelf is NOWHERE else f"{why} of memory, and {refused}"
     kept = keep(shelf, reading, splits)
-    return kept, f"; {kept.said}" if kept.said else where
+    return kept, kept.said if kept.said else "computed once, in memory"
 
 
 def kept_features(
