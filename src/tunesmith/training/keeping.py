@@ -31,6 +31,7 @@ FEWEST = 20 * PROOFS  # rows below which the proof takes more than a twentieth o
 # one core at 2 GHz: sha256 1.1 GB/s, checksum 2.2 GB/s, writing 3.9 GB/s, collecting rows about 1 GB/s (docs/log.md).
 RATE = 0.5e9
 WORTH = 20  # times what keeping takes, that computing must have taken: keeping and finding are 5 % of it at most
+UNNAMED = "what decides these numbers cannot be told whole, so that they have no name"
 
 
 @dataclass
@@ -67,7 +68,8 @@ class _Work:
         self._fresh: list[tuple[str, Sequence[Example], Time]] = []
 
     def one(self, name: str, examples: Sequence[Example], stream: bool) -> None:
-        if self._shareable(examples) and (self._looks or stream):
+        named = self._structure is not None if stream else self._looks and self._shareable(examples)
+        if named:
             found = self._find(name, examples)
             if found is not None:
                 self.kept.values[name] = found
@@ -75,7 +77,7 @@ class _Work:
         if stream:
             path = self._path(examples)
             if path is None:
-                raise OSError("what decides it cannot be told whole, so that it has no name")
+                raise OSError(UNNAMED)
             self.kept.values[name] = self._through_disk(path, examples)
         else:
             begun = now()
@@ -90,6 +92,8 @@ class _Work:
                 if why := self._store(self.kept.values[name], examples, took):
                     self._remarks.append(f"not kept on disk: {why}")
                     break
+        elif self._fresh and self._shelf.always:
+            self._remarks.append(f"not kept on disk: {UNNAMED}")
         if self._written:
             self._shelf.tidy([*self._found, *self._written])
         self.kept.said = self._said()
@@ -167,7 +171,7 @@ class _Work:
         """Why it could not be; "" where it was."""
         path = self._path(examples)
         if path is None:
-            return "what decides it cannot be told whole"
+            return UNNAMED
         if why := self._shelf.refuses(self._reading.nbytes(values)):
             return why
         try:

@@ -51,7 +51,8 @@ class Shelf:
     def used(self) -> bool:
         """Whether anything may be found there."""
         with suppress(OSError):
-            return self.folder is not None and any(self.folder.glob(f"*{SUFFIX}"))
+            whole = () if self.folder is None else self.folder.glob(f"[!.]*{SUFFIX}")
+            return any(True for _ in whole)
         return False
 
     def refuses(self, size: int) -> str:
