@@ -30,7 +30,7 @@ from tunesmith.training import keys, shelf, trunk
 from tunesmith.training.keeping import keep
 from tunesmith.training.loop import train
 from tunesmith.training.shelf import Shelf, read, writing
-from tunesmith.training.trunk import HiddenCache, Live, PooledCache, TokenCache, Trunk, plan_trunk
+from tunesmith.training.trunk import HiddenCache, Live, PooledCache, TokenCache, Trunk, kept_features, plan_trunk
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -562,6 +562,58 @@ def test_a_half_trained_network_finds_nothing_of_the_base(model_folder: Folder, 
         for value in network.parameters():
             value.mul_(1.0 + 1e-7)  # below what the proof on eight rows could see
     assert not _hits(_planned((network, made[1]), examples, tmp_path))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("method", ["lora", "pissa", "bottleneck", "ia3"])
+def test_an_adapter_shares_with_the_base_as_long_as_it_adds_nothing(
+    method: str, dtype: str, model_folder: Folder, tmp_path: Path
+) -> None:
+    import torch
+
+    from tunesmith.catalog import build
+    from tunesmith.methods._beside import Beside
+    from tunesmith.methods._bottleneck_layer import BottleneckLinear
+
+    folder, here = model_folder("sentence"), Shelf(tmp_path, True)
+    base, _ = _attached(folder, Head())
+    base.to(getattr(torch, dtype))
+    splits, pad = {"train": _examples(base)}, base.processor.pad
+    kept_features(base, splits, pad, here)
+    asked = METHODS.get(method, method)
+    network, _ = _attached(folder, build("methods", asked))
+    network.to(getattr(torch, dtype))
+    live = kept_features(network, splits, pad, Shelf())
+    found = kept_features(network, splits, pad, here)
+    assert ("read from" in found.said) == (method != "pissa" and dtype == "float32"), found.said
+    assert torch.equal(found.values["train"], live.values["train"])
+    adapter = next(part for part in network.modules() if isinstance(part, Beside | BottleneckLinear))
+    with torch.no_grad():
+        change = adapter.factor if method == "ia3" else adapter.up.weight if method == "bottleneck" else adapter.up
+        change.view(-1)[0] += 0.02
+    said = kept_features(network, splits, pad, here).said
+    assert "kept in" in said and "read from" not in said and "thrown away" not in said
+
+
+def test_a_scale_that_is_no_tensor_is_in_the_key(model_folder: Folder, tmp_path: Path) -> None:
+    """An adapter that goes on from an earlier training: the same maps, and another alpha."""
+    import torch
+
+    from tunesmith.catalog import build
+    from tunesmith.methods._lora_layer import LoraLinear
+
+    said = []
+    for scale in (2.0, 2.0, 2.0001):
+        network, _ = _attached(model_folder("sentence"), build("methods", METHODS["lora"]))
+        for part in network.modules():
+            if isinstance(part, LoraLinear):
+                torch.nn.init.constant_(part.up, 0.01)
+                part.scale = scale
+        pad = network.processor.pad
+        said.append(
+            "read from" in kept_features(network, {"train": _examples(network)}, pad, Shelf(tmp_path, True)).said
+        )
+    assert said == [False, True, False]
 
 
 def test_pictures_by_their_pixels(model_folder: Folder, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 1_000  # rows hashed at once
 # Of this package, by folder: what turns encoded rows into activations.
-CODE = {"models": "*.py", "data": "encode.py", "training": "trunk.py"}
+CODE = {"models": "*.py", "methods": "*.py", "data": "encode.py", "training": "trunk.py"}
 MORE_CODE = ("data/order.py", "training/reading.py")
 
 

@@ -28,7 +28,6 @@ VERSION = "1"
 KEPT_BYTES = 8_000_000_000  # of all files of the folder; those that were not used longest go first
 TENSOR = "frozen"
 SUFFIX = ".safetensors"
-FORMATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}  # safetensors' name -> torch's
 ALIGNED = 64  # bytes: the tensor begins at a multiple of it
 BLOCK = 1 << 24  # bytes read at once for the checksum
 
@@ -141,7 +140,7 @@ def read(path: Path) -> Entry:
                 raise ValueError("is cut off")
             header = json.loads(file.read(length))
             about, said = header[TENSOR], header["__metadata__"]
-            dtype: torch.dtype = getattr(torch, FORMATS[about["dtype"]])
+            dtype = _formats()[about["dtype"]]
             shape, (_, size) = about["shape"], about["data_offsets"]
             took = Time(float(said["seconds"]), float(said["cpu_seconds"]))
             wanted = (said["version"], int(said["crc32"], 16))
@@ -160,7 +159,7 @@ def read(path: Path) -> Entry:
 
 def _header(shape: tuple[int, ...], dtype: torch.dtype, size: int, checksum: int, took: Time) -> bytes:
     """Always as long for one shape and format: it is written once more when the tensor is."""
-    name = next(name for name, kind in FORMATS.items() if kind == str(dtype).removeprefix("torch."))
+    name = next(name for name, kind in _formats().items() if kind == dtype)
     said = {
         "version": VERSION,
         "crc32": f"{checksum:08x}",
@@ -171,3 +170,10 @@ def _header(shape: tuple[int, ...], dtype: torch.dtype, size: int, checksum: int
     plain = json.dumps({"__metadata__": said, TENSOR: tensor}).encode("ascii")
     plain += b" " * (-(8 + len(plain)) % ALIGNED)
     return struct.pack("<Q", len(plain)) + plain
+
+
+def _formats() -> dict[str, torch.dtype]:
+    """torch's number formats by safetensors' names."""
+    import torch
+
+    return {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
