@@ -36,6 +36,7 @@ from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
+from tunesmith.training.shelf import shelf_of
 from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows
 from tunesmith.training.state import Checkpoints, State
@@ -346,22 +347,23 @@ def keep_frozen(
     if "training.cache" in earlier:
         cache = cache if earlier["training.cache"] == Moving.__name__ else "memory"
     task, pad, versions = prepared.task, backbone.processor.pad, prepared.task.fixed_versions
+    shelf = shelf_of(recipe.training.cache)
     assert isinstance(built.training.epochs, int)
     if earlier.get("training.cache") == Live.__name__:
         trunk: Trunk = Live(built.network, "nothing kept, as before the run was stopped")
     elif not _varies(recipe, prepared) and built.plan.stages and cache != "off":
         trunk = (
-            Moving(built.network, built.plan, splits, cache, pad)
+            Moving(built.network, built.plan, splits, cache, pad, shelf)
             if lasting(built.plan, built.training.epochs, cache)
             else Live(built.network, "nothing kept: blocks wake one after another, and no cut lasts long enough")
         )
     elif not _varies(recipe, prepared):
-        trunk = plan_trunk(built.network, built.plan, splits, cache, pad)
+        trunk = plan_trunk(built.network, built.plan, splits, cache, pad, shelf)
     elif versions is None:
         trunk = Live(built.network, "nothing kept: rows are varied anew in every epoch")
     else:
         with_versions = WithVersions(splits, task, versions, recipe.seed, pad, backbone.processor)
-        trunk = plan_trunk(built.network, built.plan, with_versions, cache, pad)
+        trunk = plan_trunk(built.network, built.plan, with_versions, cache, pad, shelf)
         trunk = trunk if isinstance(trunk, Live) else KeptVersions(trunk, versions)
     built.derived.append(Derived("training.cache", type(trunk).__name__, trunk.why))
     return trunk

@@ -6,8 +6,6 @@ import hashlib
 import inspect
 import json
 import marshal
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from tunesmith.data.images import Picture
 from tunesmith.data.stored import StoredExamples, can_store, in_parts, part_rows, stored, tidy
 from tunesmith.data.words import Words
 from tunesmith.errors import DataError
+from tunesmith.files import cache_folder, disk_free
 from tunesmith.memory import free_memory
 from tunesmith.tasks.base import Labels, Task
 
@@ -86,8 +85,7 @@ def _picture_bytes(texts: Sequence[Text], processor: Processor) -> int:
 
 def _has_room(folder: Path, texts: Sequence[Text], processor: Processor) -> bool:
     """Whether pictures leave as much of the disk free as they take."""
-    there = next(path for path in folder.absolute().parents if path.exists())
-    return not processor.pictures or 2 * _picture_bytes(texts, processor) <= shutil.disk_usage(there).free
+    return not processor.pictures or 2 * _picture_bytes(texts, processor) <= disk_free(folder)
 
 
 def tidy_cache(examples: Iterable[Sequence[Example]]) -> None:
@@ -95,14 +93,6 @@ def tidy_cache(examples: Iterable[Sequence[Example]]) -> None:
     kept = [part.folder for part in examples if isinstance(part, StoredExamples)]
     if kept:
         tidy(kept[0].parent, kept)
-
-
-def cache_folder() -> Path:
-    """$TUNESMITH_CACHE, else tunesmith/ in $XDG_CACHE_HOME, else in ~/.cache."""
-    own = os.environ.get("TUNESMITH_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tunesmith"
 
 
 def _encoded(

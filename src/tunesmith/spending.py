@@ -100,7 +100,9 @@ class Spending:
                     Known(
                         time_of(self.whole()), timed, self.rows, evaluations.times(1 / max(evaluated, 1)), measured,
                         spent.get(BASE, none), rows_after, summed(spent.get(name, none) for name in BEGINNING), further,
-                        spent.get(FROZEN, none).times(1 / max(1, len(run.source.examples) + rows_after)),
+                        spent.get(FROZEN, none).plus(run.trunk.saved).times(
+                            1 / max(1, len(run.source.examples) + rows_after)
+                        ),
                     ),
                 )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,8 @@ from tunesmith.tasks.base import OutputTask
 from tunesmith.training.events import Event, Note
 from tunesmith.training.moving import Moving
 from tunesmith.training.probe import SOFTER, fit_on, told_by
-from tunesmith.training.trunk import Live, Trunk, base_features, pooled_features
+from tunesmith.training.shelf import Shelf, shelf_of
+from tunesmith.training.trunk import Live, Trunk, kept_features
 from tunesmith.zero_shot.names import zero_shot
 
 if TYPE_CHECKING:
@@ -59,12 +60,16 @@ def fit_probe(
     network, pad, last = built.network, backbone.processor.pad, built.network.last
     splits = {name: rows for name, rows in encoded.examples.items() if rows and (name != "test" or measured)}
     splits["train"], sources, few = _enough(splits["train"], trunk, recipe.seed)
+    shelf = shelf_of(recipe.training.cache)
     with phases.phase(START if wanted else PROBE):
-        features = {split: trunk.features(split, rows, pad) for split, rows in splits.items() if split != "test"}
+        learned = {split: rows for split, rows in splits.items() if split != "test"}
+        features, said_where = _features(network, trunk, learned, pad, shelf)
         fitted = fit_on(prepared.task, last, features, splits)
     seconds = time.perf_counter() - begun
     if measured:
-        features["test"] = trunk.features("test", splits["test"], pad)
+        more, also_where = _features(network, trunk, {"test": splits["test"]}, pad, shelf)
+        features |= more
+        said_where = list(dict.fromkeys([*said_where, *also_where]))
     strength, unmeasured = fitted.best.strength, list[str]()
     if measured:
         alone = fitted
@@ -73,8 +78,8 @@ def fit_probe(
         }
         if untrained or before is not network:
             # What reaches the last map went through layers that nothing has trained yet: no fair rival.
-            read = base_features if untrained else pooled_features
-            features = {split: read(before, rows, pad) for split, rows in splits.items()}
+            again = kept_features(before, splits, pad, shelf, base=bool(untrained))
+            features, said_where = again.values, [*said_where, *([again.said] if again.said else [])]
             width = features["train"].shape[1]
             alone = fit_on(prepared.task, torch.nn.Linear(width, last.out_features), features, splits)
         labels, strength = prepared.labels, alone.best.strength
@@ -106,7 +111,19 @@ def fit_probe(
         why = softer if base_trains else fitted.why
         built.derived.append(Derived("probe.strength", start.strength, why))
         said += f"; training starts from C = {start.strength:g}" if base_trains else ""
+    if said_where:
+        said += f"; frozen features: {'; '.join(said_where)}"
     yield Note("probe", (f"{said}{few}", *unmeasured))
+
+
+def _features(
+    network: Network, trunk: Trunk, splits: Mapping[str, Sequence[Example]], pad: dict[str, int], shelf: Shelf
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Of each split before anything trains, and where they stand on disk: [] where they do not."""
+    if not isinstance(trunk, Live | Moving):
+        return {split: trunk.features(split, rows, pad) for split, rows in splits.items()}, []
+    kept = kept_features(network, splits, pad, shelf)
+    return kept.values, [kept.said] if kept.said else []
 
 
 def measure_base(

@@ -79,7 +79,7 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
 
 def unused_cache(recipe: Recipe, trunk: Trunk) -> list[str]:
     """The line for a cache that was asked for and keeps nothing; none where it keeps something."""
-    if recipe.training.cache != "memory" or not isinstance(trunk, Live):
+    if recipe.training.cache not in ("memory", "disk") or not isinstance(trunk, Live):
         return []
     return [_line(recipe, "training.cache", trunk.why)]
 

@@ -15,6 +15,7 @@ from tunesmith.data import stored
 from tunesmith.data.encode import PIXELS, BadRows, Example, collate
 from tunesmith.data.stored import StoredExamples, measures, tokens_in
 from tunesmith.encoding import encode_split
+from tunesmith.files import cache_folder
 from tunesmith.tasks.base import Labels, Task
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def rows_without_an_answer_are_all_told(
     with pytest.raises(BadRows) as found:
         encode_split(task, texts, truth, labels, processor, SHORT)
     assert found.value.rows == wanted.value.rows and max(found.value.rows) > 4, "of every part"
-    assert not [path for path in encoding.cache_folder().rglob("*") if path.is_file()], "nothing half is kept"
+    assert not [path for path in cache_folder().rglob("*") if path.is_file()], "nothing half is kept"
 
 
 def backbone(folder: Path) -> Backbone:

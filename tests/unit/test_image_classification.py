@@ -315,7 +315,7 @@ def test_pictures_kept_on_disk_train_the_same_model(
     monkeypatch.setattr("tunesmith.encoding.free_memory", lambda: 1)
     bench(recipe, tmp_path / "again")  # what is on disk takes no memory
     monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "full"))
-    monkeypatch.setattr("tunesmith.encoding.shutil.disk_usage", lambda path: SimpleNamespace(free=300_000))
+    monkeypatch.setattr("tunesmith.files.shutil.disk_usage", lambda path: SimpleNamespace(free=300_000))
     with pytest.raises(DataError, match="58 pictures"):
         bench(recipe, tmp_path / "nowhere")
 

@@ -26,7 +26,8 @@ from tunesmith.data.encode import Example, collate
 from tunesmith.data.stored import StoredExamples, can_store, in_parts, measures, stored, tidy, tokens_in
 from tunesmith.data.targets.tags import Entity
 from tunesmith.data.words import Window, Words
-from tunesmith.encoding import cache_folder, encode_split
+from tunesmith.encoding import encode_split
+from tunesmith.files import cache_folder
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.resolve import resolve
 from tunesmith.models.text import TextProcessor

@@ -195,6 +195,7 @@ def test_vectors_that_do_not_fit_are_not_kept(
     kept = bench(recipe_for(model_folder("bert"), table_file, "head"), tmp_path / "kept")
     assert isinstance(kept.run.trunk, PooledCache), "the control: there is room"
     monkeypatch.setattr(trunk, "free_memory", lambda: 10_000.0)
+    monkeypatch.setattr("tunesmith.training.shelf.disk_free", lambda folder: 10_000)
     live = bench(recipe_for(model_folder("bert"), table_file, "head"), tmp_path / "live")
     assert isinstance(live.run.trunk, Live) and "vectors do not fit" in live.run.trunk.why
     one, two = ([fact["loss"] for fact in facts(train(made.run)) if "loss" in fact] for made in (live, kept))

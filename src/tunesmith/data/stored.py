@@ -11,7 +11,6 @@ import mmap
 import os
 import shutil
 import sys
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, overload
 
 from tunesmith.data.encode import PIXELS, BadRows, Example, Text, tokens_of
 from tunesmith.data.words import Passage, Window
+from tunesmith.files import clear_partials, evict, own_partial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,7 +242,7 @@ def stored(
         os.utime(folder)
         return found
     shutil.rmtree(folder, ignore_errors=True)
-    partial = folder.with_name(f".partial-{folder.name}-{os.getpid()}")
+    partial = own_partial(folder)
     try:
         partial.mkdir(parents=True)
         _write(partial, parts())
@@ -255,14 +255,8 @@ def stored(
 
 def tidy(cache: Path, kept: Collection[Path]) -> None:
     """Takes away the folders of `cache` that were not used longest, until the rest fits `KEPT_BYTES`; never any of `kept`."""
-    with suppress(OSError):
-        folders = sorted((path for path in cache.iterdir() if path not in kept), key=lambda path: path.stat().st_mtime)
-        sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in folders}
-        room = KEPT_BYTES - sum(file.stat().st_size for path in kept for file in path.rglob("*") if file.is_file())
-        for path in reversed(folders):
-            room -= sizes[path]
-            if room < 0 and time.time() - path.stat().st_mtime > 60:  # not one that is being used right now
-                shutil.rmtree(path, ignore_errors=True)
+    clear_partials(cache)
+    evict(cache, kept, KEPT_BYTES)
 
 
 def _write(folder: Path, parts: Iterable[list[Example]]) -> None:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.methods._nf4_layer import Nf4Linear
+from tunesmith.models.around import Around
 
 
-class Beside(nn.Module, ABC):
+class Beside(Around, ABC):
     """Stands in the place of `base`, which it holds and does not change until `fuse`."""
 
     def __init__(self, base: nn.Module) -> None:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.methods._beside import linear_shape
+from tunesmith.models.around import Around
 
 
-class BottleneckLinear(nn.Module):
+class BottleneckLinear(Around):
     """y + up(gelu(down(y))), y = base(x); before the first step `up` is zero, and so this is the base alone."""
 
     def __init__(self, base: nn.Module, size: int) -> None:
@@ -20,6 +21,10 @@ class BottleneckLinear(nn.Module):
         self.up = nn.Linear(size, width)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
+
+    @property
+    def silent(self) -> bool:
+        return not bool(self.up.weight.any() or self.up.bias.any())
 
     @property
     def weight(self) -> Tensor:

@@ -20,6 +20,10 @@ class Ia3Linear(Beside):
         size = linear_shape(base)[0 if before else 1]
         self.factor = nn.Parameter(torch.ones(size) if factor is None else factor)
 
+    @property
+    def silent(self) -> bool:
+        return bool((self.factor == 1).all())
+
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]"""
         return self.base(hidden * self.factor) if self.before else self.base(hidden) * self.factor

@@ -48,6 +48,10 @@ class LoraLinear(Beside):
         self.register_buffer("first_down", maps.down.detach().clone() if starts else None, persistent=False)
         self.register_buffer("first_up", maps.up.detach().clone() if starts else None, persistent=False)
 
+    @property
+    def silent(self) -> bool:
+        return self.first_up is None and self.magnitude is None and not bool(self.up.any())
+
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]"""
         given = dropout(hidden, self.drop, self.training)

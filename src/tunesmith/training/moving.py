@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch, Example
+from tunesmith.training.shelf import NOWHERE, Shelf
 from tunesmith.training.trunk import Live, Trunk, plan_trunk
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ WORTH_IT = 2.0  # epochs that a cut must last: keeping what leaves it takes one 
 
 def worth_it(cache: str) -> float:
     """Epochs that a cut must last to be kept: any whole one where that was asked for."""
-    return 1.0 if cache == "memory" else WORTH_IT
+    return 1.0 if cache in ("memory", "disk") else WORTH_IT
 
 
 def lasting(plan: Plan, epochs: float, cache: str) -> bool:
@@ -36,9 +37,16 @@ class Moving(Trunk):
     """Another trunk for each cut."""
 
     def __init__(
-        self, network: Network, plan: Plan, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]
+        self,
+        network: Network,
+        plan: Plan,
+        splits: Mapping[str, Sequence[Example]],
+        cache: str,
+        pad: dict[str, int],
+        shelf: Shelf = NOWHERE,
     ) -> None:
         self._network, self._plan, self._splits, self._cache, self._pad = network, plan, splits, cache, pad
+        self._shelf = shelf
         self._now: Trunk = Live(network, "nothing kept before the first step")
         self._worth = worth_it(cache)
         self.why = (
@@ -48,7 +56,8 @@ class Moving(Trunk):
     def enter(self, cut: int, epochs: float) -> None:
         self._now = Live(self._network, "")  # what was kept goes before its successor comes
         if cut > 0 and epochs >= self._worth:
-            self._now = plan_trunk(self._network, replace(self._plan, cut=cut), self._splits, self._cache, self._pad)
+            plan = replace(self._plan, cut=cut)
+            self._now = plan_trunk(self._network, plan, self._splits, self._cache, self._pad, self._shelf)
 
     @property
     def now(self) -> Trunk:

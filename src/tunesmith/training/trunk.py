@@ -6,12 +6,18 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example, collate, places_of
 from tunesmith.data.order import by_tokens
 from tunesmith.data.stored import measures
 from tunesmith.memory import free_memory
+from tunesmith.phases import Time
+from tunesmith.training.keeping import Kept, keep
+from tunesmith.training.reading import Reading, many_each, one_each
+from tunesmith.training.shelf import NOWHERE, Shelf
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +25,7 @@ if TYPE_CHECKING:
     from tunesmith.methods.base import Plan
     from tunesmith.models.network import Network
     from tunesmith.models.replay import Replay
+    from tunesmith.training.reading import Parts
 
 # Padded tokens in one forward while filling a cache. On a CPU activations should stay in the processor's caches: with MiniLM
 # 768 tokens took half the time of 4,096 (docs/log.md). A GPU wants many.
@@ -30,6 +37,7 @@ class Trunk(ABC):
     """Runs the network on a batch of one split, taking what is frozen from where it is kept."""
 
     why: str
+    saved: Time = Time(0.0, 0.0)  # what computing would have taken that was found on disk
 
     def enter(self, cut: int, epochs: float) -> None:
         """Blocks [0, cut) and everything before them will not change for so many epochs; by default of no use."""
@@ -134,46 +142,57 @@ def _padded(by_row: Sequence[Tensor], batch: Batch) -> Tensor:
 
 
 def plan_trunk(
-    network: Network, plan: Plan, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]
+    network: Network,
+    plan: Plan,
+    splits: Mapping[str, Sequence[Example]],
+    cache: str,
+    pad: dict[str, int],
+    shelf: Shelf = NOWHERE,
 ) -> Trunk:
     """The cheapest trunk that gives the same numbers: pooled vectors, hidden states, or nothing kept.
 
-    `splits` are the rows that will be asked for, by split name; row numbers index them.
+    `splits` are the rows that will be asked for, by split name; row numbers index them. What `shelf` holds of them is not
+    computed, and what does not fit into memory is kept there alone.
     """
     if cache == "off":
         return Live(network, "off, as asked")
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     last = set() if network.output is None else {names[id(parameter)] for parameter in network.output.parameters()}
-    if set(plan.trainable) <= last and network.per_token:
-        return _plan_tokens(network, splits, cache, pad)
     if set(plan.trainable) <= last:
-        needed, free = sum(map(len, splits.values())) * network.last.in_features * 4, free_memory()
-        if cache == "auto" and needed > MEMORY_SHARE * free:
-            return Live(network, f"nothing kept: {needed / 1e9:.1f} GB of vectors do not fit {free / 1e9:.1f} GB free")
-        vectors = {name: pooled_features(network, examples, pad) for name, examples in splits.items() if examples}
-        return PooledCache(network, vectors, "one vector a row: only the last linear map trains, so the base runs once")
+        return _plan_features(network, splits, cache, pad, shelf)
     if network.unkept:
         return Live(network, f"nothing kept: {network.unkept}")
     if plan.cut == 0:
         return Live(network, "nothing to keep: blocks train from the first one on")
-    return _plan_hidden(network, plan, splits, cache, pad)
+    return _plan_hidden(network, plan, splits, cache, pad, shelf)
 
 
-def _plan_tokens(network: Network, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]) -> Trunk:
-    tokens = sum(example.length for examples in splits.values() for example in examples)
-    needed, free = tokens * network.last.in_features * 4, free_memory()
-    if cache == "auto" and needed > MEMORY_SHARE * free:
-        return Live(network, f"nothing kept: {needed / 1e9:.1f} GB of vectors do not fit {free / 1e9:.1f} GB free")
-    kept = {name: token_features(network, examples, pad) for name, examples in splits.items() if examples}
-    size = f"{needed / 1e6:.0f} MB"
-    return TokenCache(
-        network, kept, f"one vector a token ({size}): only the last linear map trains, so the base runs once"
-    )
+def _plan_features(
+    network: Network, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int], shelf: Shelf
+) -> Trunk:
+    if network.per_token:
+        count, a = sum(example.length for examples in splits.values() for example in examples), "token"
+    else:
+        count, a = sum(map(len, splits.values())), "row"
+    needed = count * network.last.in_features * 4
+    kept, where = _kept(_features_reading(network, pad), splits, cache, shelf, needed, "vectors")
+    if kept is None:
+        return Live(network, where)
+    why = f"one vector a {a} ({needed / 1e6:.0f} MB), since only the last linear map trains: {where}"
+    trunk = (TokenCache if network.per_token else PooledCache)(network, kept.values, why)
+    trunk.saved = kept.saved
+    return trunk
 
 
 def _plan_hidden(
-    network: Network, plan: Plan, splits: Mapping[str, Sequence[Example]], cache: str, pad: dict[str, int]
+    network: Network,
+    plan: Plan,
+    splits: Mapping[str, Sequence[Example]],
+    cache: str,
+    pad: dict[str, int],
+    shelf: Shelf,
 ) -> Trunk:
+    from tunesmith.models.fingerprint import beyond
     from tunesmith.models.replay import Replay, supported_cut
 
     first = list(itertools.islice(itertools.chain.from_iterable(splits.values()), 8))
@@ -181,27 +200,76 @@ def _plan_hidden(
     cut, reason = supported_cut(network, plan.cut, sample.inputs)
     if cut == 0:
         return Live(network, f"nothing kept: {reason}")
-    size = network.sample.element_size()
-    if "input_ids" in pad:
+    size, replay, texts = network.sample.element_size(), Replay(network, cut), "input_ids" in pad
+    if texts:
         rows = (example for part in splits.values() for example in part)
         tokens = sum(len(side["input_ids"]) for example in rows for side in example.sides)
         needed = tokens * network.layout.width * size
     else:
         one = collate(first[:1], pad, _device(network)).inputs
-        needed = sum(map(len, splits.values())) * Replay(network, cut).capture(one).numel() * size
-    free = free_memory()
-    if cache == "auto" and needed > MEMORY_SHARE * free:
-        return Live(
-            network, f"nothing kept: {needed / 1e9:.1f} GB of hidden states do not fit {free / 1e9:.1f} GB free"
-        )
-    replay = Replay(network, cut)
-    hidden = {name: hidden_states(replay, network, part, pad) for name, part in splits.items() if part}
-    return HiddenCache(
+        needed = sum(map(len, splits.values())) * replay.capture(one).numel() * size
+    reading = Reading(
         network,
-        replay,
-        hidden,
-        f"what leaves frozen block {cut - 1} is kept in memory ({needed / 1e6:.0f} MB), computed once",
+        f"hidden {cut}",
+        beyond(network, cut, plan.trainable),
+        _settings(pad),
+        partial(_hidden_parts, replay, network, pad),
+        _side_lengths if texts else None,
+        len(first[0].sides),
     )
+    kept, where = _kept(reading, splits, cache, shelf, needed, "hidden states")
+    if kept is None:
+        return Live(network, where)
+    why = f"what leaves frozen block {cut - 1} is kept ({needed / 1e6:.0f} MB): {where}"
+    trunk = HiddenCache(network, replay, kept.values, why)
+    trunk.saved = kept.saved
+    return trunk
+
+
+def _kept(
+    reading: Reading, splits: Mapping[str, Sequence[Example]], cache: str, shelf: Shelf, needed: int, what: str
+) -> tuple[Kept | None, str]:
+    """What is kept of the rows and where, in words to go on with; else None, and why nothing is."""
+    free = free_memory()
+    if needed > MEMORY_SHARE * free:
+        refused = shelf.refuses(needed)
+        if not refused:
+            try:
+                kept = keep(shelf, reading, splits, stream=True)
+                return kept, f"{kept.said}; too much for the memory, so read from there in every epoch"
+            except OSError as error:
+                refused = f"{shelf.folder} cannot be written ({error})"
+        if cache != "memory":
+            why = f"nothing kept: {needed / 1e9:.1f} GB of {what} do not fit {free / 1e9:.1f} GB free"
+            return None, why if shelf is NOWHERE else f"{why} of memory, and {refused}"
+    kept = keep(shelf, reading, splits)
+    return kept, kept.said if kept.said else "computed once, in memory"
+
+
+def kept_features(
+    network: Network,
+    splits: Mapping[str, Sequence[Example]],
+    pad: dict[str, int],
+    shelf: Shelf,
+    base: bool = False,
+) -> Kept:
+    """`pooled_features` of each split, or its `base_features`, found on disk where they are known."""
+    import torch
+
+    from tunesmith.models.fingerprint import beside_base
+
+    reading = _features_reading(network, pad)
+    if base:
+        forward = _forward_of_base(network)
+        parts = partial(_features_parts, network, pad, forward)
+        reading = replace(reading, name=f"base {reading.name}", spared=beside_base(network), parts=parts)
+    kept = keep(shelf, reading, splits)
+    if network.per_token:
+        kept.values = {
+            name: torch.cat([kept.values[name][example.row][list(places_of(example))] for example in splits[name]])
+            for name in kept.values
+        }
+    return kept
 
 
 def pooled_features(
@@ -220,18 +288,7 @@ def pooled_features(
     if network.per_token:
         by_row = token_features(network, examples, pad, forward)
         return torch.cat([by_row[example.row][list(places_of(example))] for example in examples])
-    out = None
-    # Not inference mode, whose tensors no gradient may need: a copy of them would be as large again.
-    with torch.no_grad(), ExitStack() as stack:
-        for part, batch in measured_batches(network, examples, pad):
-            if out is None and forward is None:
-                stack.enter_context(network.fused(batch.inputs, len(examples)))
-            found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
-            if out is None:
-                out = torch.zeros(len(examples), found.shape[1])
-            out[[example.row for example in part]] = found
-    assert out is not None, "no rows to compute features of"
-    return out
+    return one_each(_features_parts(network, pad, forward, examples), len(examples))
 
 
 def token_features(
@@ -241,20 +298,16 @@ def token_features(
     forward: Callable[[Batch], Tensor] | None = None,
 ) -> list[Tensor]:
     """What reaches the last linear map for every token, float32 on the CPU, by row number: each [tokens, width]."""
-    import torch
-
-    kept: list[Tensor] = [torch.empty(0)] * len(examples)
-    with torch.no_grad():
-        for part, batch in measured_batches(network, examples, pad):
-            found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
-            for example, states in zip(part, found, strict=True):
-                kept[example.row] = states[: example.length].clone()
-    return kept
+    return many_each(_features_parts(network, pad, forward, examples), len(examples))
 
 
 def base_features(network: Network, examples: Sequence[Example], pad: dict[str, int]) -> Tensor:
     """What the pretrained base alone gives, float32 on the CPU: [rows, width], by row number."""
-    return pooled_features(network, examples, pad, lambda batch: network.base_features(batch.inputs))
+    return pooled_features(network, examples, pad, _forward_of_base(network))
+
+
+def _forward_of_base(network: Network) -> Callable[[Batch], Tensor]:
+    return lambda batch: network.base_features(batch.inputs)
 
 
 def hidden_states(replay: Replay, network: Network, examples: Sequence[Example], pad: dict[str, int]) -> list[Tensor]:
@@ -262,17 +315,61 @@ def hidden_states(replay: Replay, network: Network, examples: Sequence[Example],
 
     Of two texts read apart, those of all first texts, then those of all second ones.
     """
+    return many_each(_hidden_parts(replay, network, pad, examples), len(examples) * len(examples[0].sides))
+
+
+def _features_reading(network: Network, pad: dict[str, int]) -> Reading:
+    from tunesmith.models.fingerprint import last_map
+
+    parts = partial(_features_parts, network, pad, None)
+    name, sizes = ("tokens", _lengths) if network.per_token else ("pooled", None)
+    return Reading(network, name, last_map(network), _settings(pad), parts, sizes)
+
+
+def _settings(pad: dict[str, int]) -> list[Any]:
+    """What decides which rows are computed together, and what they are filled up with."""
+    return [sorted(pad.items()), CPU_TOKENS, GPU_TOKENS]
+
+
+def _lengths(examples: Sequence[Example]) -> list[int]:
+    return measures(examples).lengths.tolist()
+
+
+def _side_lengths(examples: Sequence[Example]) -> list[int]:
+    by_row = [[len(side["input_ids"]) for side in example.sides] for example in examples]
+    return [length for side in zip(*by_row, strict=True) for length in side]
+
+
+def _features_parts(
+    network: Network, pad: dict[str, int], forward: Callable[[Batch], Tensor] | None, examples: Sequence[Example]
+) -> Parts:
     import torch
 
-    kept: list[Tensor] = [torch.empty(0)] * (len(examples) * len(examples[0].sides))
-    with torch.no_grad():
-        for part, batch in measured_batches(network, examples, pad):
+    with ExitStack() as stack:
+        for place, (part, batch) in enumerate(measured_batches(network, examples, pad)):
+            # Not inference mode, whose tensors no gradient may need: a copy of them would be as large again.
+            with torch.no_grad():
+                if place == 0 and forward is None and not network.per_token:
+                    stack.enter_context(network.fused(batch.inputs, len(examples)))
+                found = (network.features(batch.inputs) if forward is None else forward(batch)).float().cpu()
+            rows = [example.row for example in part]
+            if network.per_token:
+                yield rows, [states[: example.length] for example, states in zip(part, found, strict=True)]
+            else:
+                yield rows, found
+
+
+def _hidden_parts(replay: Replay, network: Network, pad: dict[str, int], examples: Sequence[Example]) -> Parts:
+    import torch
+
+    for part, batch in measured_batches(network, examples, pad):
+        with torch.no_grad():
             # The room for them was reckoned in the machine's memory, and a GPU's is for training.
             found = replay.capture(batch.inputs).cpu()
-            sides = [(place, example) for place in range(len(part[0].sides)) for example in part]
-            for (place, example), states in zip(sides, found, strict=True):
-                kept[example.row + place * len(examples)] = _own(states, example.sides[place]).clone()
-    return kept
+        sides = [(place, example) for place in range(len(part[0].sides)) for example in part]
+        rows = [example.row + place * len(examples) for place, example in sides]
+        owned = [_own(states, example.sides[place]) for (place, example), states in zip(sides, found, strict=True)]
+        yield rows, owned
 
 
 def _own(states: Tensor, side: dict[str, Any]) -> Tensor:

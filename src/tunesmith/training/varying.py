@@ -87,7 +87,7 @@ class KeptVersions(Trunk):
     """What is frozen is kept for every version of the training rows."""
 
     def __init__(self, inner: Trunk, versions: int) -> None:
-        self.inner = inner
+        self.inner, self.saved = inner, inner.saved
         self.why = f"{inner.why}, for each of {versions} versions of the training rows"
 
     def forward(self, split: str, batch: Batch) -> Tensor:
