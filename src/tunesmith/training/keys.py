@@ -20,7 +20,7 @@ MORE_CODE = ("data/order.py", "training/reading.py")
 
 
 def rows_digest(examples: Sequence[Example]) -> bytes:
-    """sha256 of all that the base reads of every row, in their order. 10,003 rows of Banking77: 45 ms.
+    """sha256 of all that the base reads of every row, in their order. 10,003 rows of Banking77: 25 ms.
 
     The order too, since it decides which rows are computed together, and that the last bit.
     """
