@@ -286,11 +286,8 @@ def _runtime(
         why = "as before the run was stopped" if "training.precision" in earlier else plan.single or runtime.why
         derived.append(Derived("training.precision", runtime.precision, why))
     if given.device == "auto":
-        derived.append(
-            Derived(
-                "training.device", runtime.device, f"torch sees {'a' if runtime.device == 'cuda' else 'no'} GPU here"
-            )
-        )
+        seen = "a" if runtime.device == "cuda" else "no"
+        derived.append(Derived("training.device", runtime.device, f"torch sees {seen} GPU here"))
     return runtime, derived
 
 
