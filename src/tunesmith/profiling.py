@@ -85,8 +85,12 @@ def levers_of(built: Built, run: Run) -> dict[str, tuple[str | int, str | int]]:
 
 
 def settled(recipe: Recipe, built: Built, run: Run) -> Recipe:
-    """The recipe with every derived value of its training, and without what is only measured beside."""
-    training = run.training.model_copy(update={"micro_batch": run.source.micro_batch})
+    """The recipe with every derived value of its training, and without what is only measured beside.
+
+    Nothing is taken from the disk, where what one setting needs might lie and what another one needs might not.
+    """
+    cache = "off" if recipe.training.cache == "off" else "memory"
+    training = run.training.model_copy(update={"micro_batch": run.source.micro_batch, "cache": cache})
     retention = recipe.retention.model_copy(update={"measure": False})
     return recipe.model_copy(update={"method": built.method, "training": training, "retention": retention})
 
