@@ -66,8 +66,8 @@ def ratio(entry: Plain, clock: str) -> str:
 
 
 def contender_lines(summary: Sequence[Plain], measured: Sequence[Plain]) -> list[str]:
-    head = ["work", "contender", "numbers", "CPU s", "wall s", "CPU ratio", "wall ratio"]
-    precision = {(item["work"], item["contender"]): item.get("precision", NOTHING) for item in measured}
+    head = ["work", "contender", "numbers, threads", "CPU s", "wall s", "CPU ratio", "wall ratio"]
+    precision = {(item["work"], item["contender"]): computed_with(item) for item in measured}
     rows = []
     for entry in summary:
         own = entry["part"] == OURS
@@ -75,6 +75,11 @@ def contender_lines(summary: Sequence[Plain], measured: Sequence[Plain]) -> list
         ratios = ["1" if own else ratio(entry, clock) for clock in CLOCKS]
         rows.append([entry["work"], entry["contender"], precision[entry["work"], entry["contender"]], *times, *ratios])
     return table_lines(head, rows, text_columns=3)
+
+
+def computed_with(item: Plain) -> str:
+    """Number format and, where a contender says so, threads."""
+    return ", ".join(str(item[key]) for key in ("precision", "threads") if key in item) or NOTHING
 
 
 def job_lines(jobs: dict[str, Plain]) -> list[str]:

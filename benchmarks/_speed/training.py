@@ -6,7 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from _contenders import Contender, Facts, Job, TrainerDefaults, TrainerTuned, Tunesmith, make_job
+
+from tunesmith.training.threads import threads_given_back
 
 from .turns import Plain, Turn, one_round
 from .works import DEFAULTS, OURS, TUNED, Work
@@ -29,7 +32,8 @@ def in_rounds(work: str, contenders: dict[str, Contender], job: Job, warm: Job, 
     plain = describe(job)
     print(f"{work}: {job.rows:,} rows, epochs: {job.epochs}, steps: {steps:,}", flush=True)
     for contender in contenders.values():
-        contender.ready(warm)()
+        with threads_given_back():
+            contender.ready(warm)()
     turns = [Turn(contender.name, part, timed(contender, job, steps)) for part, contender in contenders.items()]
     measured = [record for number in range(1, rounds + 1) for record in one_round(work, turns, number)]
     return {"job": {**plain, "steps": steps}, "measured": measured}
@@ -38,7 +42,12 @@ def in_rounds(work: str, contenders: dict[str, Contender], job: Job, warm: Job, 
 def timed(contender: Contender, job: Job, steps: int) -> Callable[[], Callable[[], Plain]]:
     def ready() -> Callable[[], Plain]:
         work = contender.ready(job)
-        return lambda: told(contender.name, work(), steps)
+
+        def do() -> Plain:
+            with threads_given_back():  # Tunesmith chooses its own, and the next one has what it would have alone
+                return told(contender.name, work(), steps)
+
+        return do
 
     return ready
 
@@ -50,6 +59,7 @@ def told(name: str, facts: Facts, steps: int) -> Plain:
     return {
         "steps": facts.steps,
         "precision": facts.precision,
+        "threads": torch.get_num_threads(),
         "trainable": facts.trainable,
         "mean_loss": round(facts.mean_loss, 4),
         "phases": {name: [round(part.cpu, 3), round(part.wall, 3)] for name, part in facts.phases.items()},
