@@ -358,9 +358,9 @@ def test_control_an_unfrozen_parameter_is_noticed(case: Case, backbone_of: Calla
     with pytest.MonkeyPatch.context() as patch:
         live = made.masters.move
 
-        def meddle(share: float) -> float:
+        def meddle(rate_share: float, share: float) -> float:
             made.network.get_parameter(name).data.add_(1e-6)
-            return live(share)
+            return live(rate_share, share)
 
         patch.setattr(made.masters, "move", meddle)
         take_steps(made)

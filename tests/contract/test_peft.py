@@ -159,7 +159,7 @@ def test_adapters_of_token_classifiers_open_in_peft(
     with torch.no_grad():
         found = opened(**_batch(plain)).logits
     assert found.shape[1:] == (_batch(plain)["input_ids"].shape[1], len(LABELS))
-    assert torch.allclose(found, _logits(network), atol=1e-6)
+    assert torch.allclose(found, _logits(network), atol=1e-5)
 
 
 def test_what_is_stored_whole_is_the_head_and_never_the_base(folder_of: Folder, tmp_path: Path) -> None:

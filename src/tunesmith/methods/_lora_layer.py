@@ -55,21 +55,23 @@ class LoraLinear(Beside):
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]"""
         given = dropout(hidden, self.drop, self.training)
-        inner = linear(given, self.down) * self.scale  # here, where numbers are fewest
+        inner = linear(given, self.down)
         known = self.base(hidden)
         if self.first_down is None and self.magnitude is None:
-            # Added within the product: map and change together take a tenth less than one after the other (docs/log.md).
-            return torch.addmm(known.flatten(0, -2), inner.flatten(0, -2), self.up.t()).view_as(known)
+            # Scaled and added within the product: map and change together take a tenth less than one after the other
+            # (docs/log.md), and the same number comes out.
+            flat = torch.addmm(known.flatten(0, -2), inner.flatten(0, -2), self.up.t(), alpha=self.scale)
+            return flat.view_as(known)
         change = linear(inner, self.up)
         if self.first_down is not None and self.first_up is not None:
             first_down, first_up = self.first_down.to(given.dtype), self.first_up.to(given.dtype)
-            change = change - linear(linear(given, first_down) * self.scale, first_up)
+            change = change - linear(linear(given, first_down), first_up)
         if self.magnitude is None:
-            return known + change
+            return known + change * self.scale
         times = self.magnitude / self._lengths().to(self.magnitude.dtype)
         bias = self.base.bias
         straight = known - bias if isinstance(bias, Tensor) else known
-        return known + (times - 1) * straight + times * change
+        return known + (times - 1) * straight + times * (change * self.scale)
 
     @torch.no_grad()
     def _lengths(self) -> Tensor:
