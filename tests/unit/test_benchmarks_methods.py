@@ -9,17 +9,9 @@ from typing import Any
 
 import pytest
 
+from measured_on import NOW
+
 ROOT = Path(__file__).resolve().parents[2]
-PLACE = {
-    "system": "S",
-    "processor": "P",
-    "flags": [],
-    "cores": 2,
-    "cpu_quota": None,
-    "torch_threads": 1,
-    "memory_gb": 1,
-}
-NOW = {"date": "D", "commit": "C", "source": "s", "machine": PLACE, "versions": {"torch": "1"}}
 
 
 @pytest.fixture

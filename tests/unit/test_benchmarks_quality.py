@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from measured_on import NOW
+
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -248,11 +250,9 @@ def test_the_page_says_what_was_reached_and_what_is_stale(quality: Any) -> None:
         run_of("wikitext2", "run_clm_same", 0, {"perplexity": 30.0}),
         run_of("wikitext2", "tunesmith", 0, {"perplexity": 40.0}, notes=["a note"], baselines={}),
     ]
-    place = {"system": "S", "processor": "P", "flags": [], "cores": 2, "cpu_quota": None, "torch_threads": 1}
-    now = {"date": "D", "commit": "C", "source": "s", "machine": {**place, "memory_gb": 1}, "versions": {"torch": "1"}}
     runs = own + peers
     current = {(run["job"], run["contender"]): "now" for run in runs}
-    lines = page({"environment": now, "runs": runs}, current)
+    lines = page({"environment": NOW, "runs": runs}, current)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
     trainer = "Trainer (2e-5, 3 epochs, batch 32)"
     assert cells[3] == ["sst2", "accuracy", "at least 0.885", "0.8900", "yes", trainer, "0.8600", "10", "10"]

@@ -11,20 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from measured_on import NOW
 from shortruns import rows
 from shortruns import write_rows as write_table
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACE = {
-    "system": "S",
-    "processor": "P",
-    "flags": [],
-    "cores": 2,
-    "cpu_quota": None,
-    "torch_threads": 1,
-    "memory_gb": 1,
-}
-NOW = {"date": "D", "commit": "C", "source": "s", "machine": PLACE, "versions": {"torch": "1"}}
 
 
 @pytest.fixture
