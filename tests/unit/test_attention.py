@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoModel, PreTrainedModel
-from transformers.models.bert.modeling_bert import eager_attention_forward
 
 from families import FAMILIES
-from tunesmith.models.attention import DRAWN, FUSED, PLAIN, RATES, _attend, suit_attention
-from tunesmith.models.dropout import kept
+from tunesmith.models import attention
+from tunesmith.models.attention import ALIKE, FUSED, OWN, PLAIN, RATES, _attend, suit_attention
+from tunesmith.models.dropout import chosen
 from tunesmith.models.resolve import resolve
 
 HALF = torch.bfloat16
@@ -41,50 +45,151 @@ def form_of(body: PreTrainedModel, training: bool) -> str:
 @pytest.mark.parametrize(
     ("dtype", "rate", "training", "form"),
     [
-        (HALF, 0.1, True, DRAWN),
+        (HALF, 0.1, True, OWN),
         (HALF, 0.1, False, FUSED),
-        (HALF, 0.0, True, FUSED),
+        (HALF, 0.0, True, OWN),
         (torch.float32, 0.1, True, FUSED),
     ],
 )
-def test_the_plain_form_is_for_dropout_in_bfloat16(
+def test_the_own_form_is_for_steps_in_bfloat16(
     tmp_path: Path, dtype: torch.dtype, rate: float, training: bool, form: str
 ) -> None:
     body = body_of(FAMILIES["bert"](tmp_path), dtype, rate)
     assert form_of(body, training) == form
-    assert form_of(body, not training) in (DRAWN, FUSED)
+    assert form_of(body, not training) in (OWN, FUSED)
     assert form_of(body, training) == form  # it comes back
     assert "attn" not in str(body.config.to_dict())  # and nothing of it is saved
 
 
 def test_a_family_with_another_plain_form_keeps_it(tmp_path: Path) -> None:
-    """Llama's softmax is in float32, and its keys are repeated."""
-    assert form_of(body_of(FAMILIES["llama"](tmp_path), HALF, 0.1), True) == PLAIN
+    """MPNet's scores have a bias by distance."""
+    folder = FAMILIES["mpnet"](tmp_path)
+    assert form_of(body_of(folder, HALF, 0.1), True) == PLAIN
 
 
-@pytest.mark.parametrize("masked", [True, False])
-@pytest.mark.parametrize("scaling", [None, 0.3])
-def test_without_dropout_it_is_bert_s_own(masked: bool, scaling: float | None) -> None:
-    draw = torch.Generator().manual_seed(5)
-    query, key, value = (torch.randn(2, 3, 7, 4, generator=draw) for _ in range(3))
-    mask = torch.zeros(2, 1, 1, 7).masked_fill(torch.rand(2, 1, 1, 7, generator=draw) < 0.3, -1e4) if masked else None
-    module = torch.nn.Module().train()
-    both = [form(module, query, key, value, mask, scaling, 0.0) for form in (_attend, eager_attention_forward)]
-    for ours, theirs in zip(*both, strict=True):
+class Attending(torch.nn.Module):
+    """What a form of attention reads of the module that calls it, in training."""
+
+    def __init__(self, groups: int = 1, causal: bool = False) -> None:
+        super().__init__()
+        self.num_key_value_groups = groups
+        self.is_causal = causal
+
+
+def eager(family: str) -> Any:
+    return import_module(f"transformers.models.{family}.modeling_{family}").eager_attention_forward
+
+
+def given_to(
+    heads: int, keys_of: int, tokens: int, seed: int, dtype: torch.dtype = torch.float32
+) -> list[torch.Tensor]:
+    """Query, key and value as a projection gives them: by token, then by head."""
+    draw = torch.Generator().manual_seed(seed)
+    shapes = [(3, tokens, count, 8) for count in (heads, keys_of, keys_of)]
+    return [torch.randn(shape, generator=draw).to(dtype).transpose(1, 2) for shape in shapes]
+
+
+def masks(kind: str, tokens: int) -> torch.Tensor | None:
+    least = torch.finfo(torch.float32).min
+    if kind == "none":
+        return None
+    if kind == "causal":
+        return torch.full((tokens, tokens), least).triu(1).expand(3, 1, tokens, tokens)
+    return torch.zeros(3, 1, 1, tokens).index_fill(3, torch.tensor([tokens - 1]), least)
+
+
+@pytest.mark.parametrize(("family", "groups"), [*((family, 1) for family in ALIKE), ("llama", 2)])
+@pytest.mark.parametrize("kind", ["none", "filler", "causal"])
+@pytest.mark.parametrize("tokens", [7, 40])
+def test_without_dropout_it_is_the_family_s_own(family: str, groups: int, kind: str, tokens: int) -> None:
+    """Llama's keys may stand for several heads."""
+    module = Attending(groups)
+    mask, weigh = masks(kind, tokens), torch.randn(3, tokens, 4, 8)
+    results = []
+    for form in (_attend, eager(family)):
+        parts = [part.requires_grad_() for part in given_to(4, 4 // groups, tokens, 5)]
+        found, _ = form(module, *parts, mask, scaling=0.3, dropout=0.0)
+        results.append((found, *torch.autograd.grad((found * weigh).sum(), parts)))
+    for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_what_is_dropped_is_drawn_as_by_other_dropouts() -> None:
-    query = torch.randn(2, 3, 7, 4)
-    module = torch.nn.Module().train()
-    _, whole = _attend(module.eval(), query, query, query, None, None, 0.5)
+@settings(deadline=None, max_examples=25)
+@given(
+    tokens=st.integers(1, 40),
+    heads=st.integers(1, 5),
+    near=st.sampled_from([1, 300, 1 << 19]),
+    rate=st.sampled_from([0.0, 0.4]),
+)
+def test_heads_that_go_together_give_what_all_at_once_give(tokens: int, heads: int, near: int, rate: float) -> None:
+    """Written out with the same draws, and differentiated by torch."""
+    module, weigh = Attending(), torch.randn(3, tokens, heads, 8)
+    mask = masks("filler", tokens) if tokens > 1 else None
+    parts = [part.requires_grad_() for part in given_to(heads, heads, tokens, tokens)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "NEAR", near)
+        torch.manual_seed(8)
+        found, _ = _attend(module, *parts, mask, None, rate)
+        slices = list(attention._parts(3, heads, tokens * tokens))
+    own = torch.autograd.grad((found * weigh).sum(), parts)
     torch.manual_seed(8)
-    found, weights = _attend(module.train(), query, query, query, None, None, 0.5)
-    torch.manual_seed(8)
-    wanted = whole * kept(whole, 0.5)
-    torch.testing.assert_close(weights, wanted, rtol=0, atol=0)
-    torch.testing.assert_close(found, (wanted @ query).transpose(1, 2))
-    assert not torch.equal(weights, whole)
+    there = torch.cat([chosen(torch.empty(part.stop - part.start, tokens, tokens), rate) for part in slices])
+    query, key, value = parts
+    scores = query @ key.transpose(2, 3) * 8**-0.5
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    if rate > 0:
+        weights = weights * there.view_as(weights) / (1 - rate)
+    wanted = (weights @ value).transpose(1, 2)
+    torch.testing.assert_close(found, wanted)
+    for ours, theirs in zip(own, torch.autograd.grad((wanted * weigh).sum(), parts), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("tokens", [17, 50])
+def test_in_bfloat16_it_is_as_near_to_float32_as_the_family_s_own(tokens: int) -> None:
+    module, weigh = Attending(), torch.randn(3, tokens, 4, 8)
+
+    def errors(form: Any, dtype: torch.dtype) -> list[torch.Tensor]:
+        parts = [part.to(dtype).requires_grad_() for part in given_to(4, 4, tokens, 5, HALF)]
+        found, _ = form(module, *parts, masks("filler", tokens), scaling=0.3, dropout=0.0)
+        return [found, *torch.autograd.grad((found * weigh.to(dtype)).sum(), parts)]
+
+    exact = errors(eager("llama"), torch.float32)
+    for true, ours, theirs in zip(exact, errors(_attend, HALF), errors(eager("llama"), HALF), strict=True):
+        assert (ours.float() - true).norm() <= 1.2 * (theirs.float() - true).norm()
+
+
+@pytest.mark.parametrize("most", [512, 6])
+def test_masks_are_read_as_by_the_fused_form(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None where the module is causal, or is said to be; of bools, one row for all or one for each."""
+    monkeypatch.setattr(attention, "WHOLE_KEYS", most)
+    parts, least = given_to(2, 2, 7, 3), torch.finfo(torch.float32).min
+    causal, filler = masks("causal", 7), masks("filler", 7)
+    assert causal is not None and filler is not None
+    for module, mask, said, alike in (
+        (Attending(causal=True), None, None, causal),
+        (Attending(), None, True, causal),
+        (Attending(causal=True), None, False, None),
+        (Attending(causal=True), filler > least, None, filler),
+        (Attending(), causal > least, None, causal),
+        (Attending(), causal, None, causal),
+    ):
+        found, weights = _attend(module, *parts, mask, None, 0.0, said)
+        wanted, _ = eager("bert")(module, *parts, alike, None, 0.0)
+        torch.testing.assert_close(found, wanted)
+        assert weights is None
+
+
+def test_many_keys_are_left_to_the_fused_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout, in the training mode too."""
+    parts = given_to(2, 2, 12, 1)
+    whole, _ = _attend(Attending(), *parts, None, None, 0.0)
+    monkeypatch.setattr(attention, "WHOLE_KEYS", 11)
+    monkeypatch.setattr(attention._Attention, "apply", None)
+    found, _ = _attend(Attending(), *parts, None, None, 0.0)
+    torch.testing.assert_close(found, whole)
+    with pytest.raises(TypeError):
+        _attend(Attending(), *parts, None, None, 0.5)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES])

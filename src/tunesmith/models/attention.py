@@ -1,45 +1,57 @@
-"""Which form of attention a body computes with: transformers' own ones, and a plain one with faster dropout."""
+"""Which form of attention a body computes with: transformers' own ones, and one of our own for steps in bfloat16 on a CPU."""
 
 from __future__ import annotations
 
+import ast
 import inspect
-import sys
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
-from transformers.masking_utils import eager_mask
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from tunesmith.models.backbone import quiet
-from tunesmith.models.dropout import kept
+from tunesmith.models.dropout import chosen
 
 PLAIN, FUSED = "eager", "sdpa"  # transformers' names
-DRAWN = "tunesmith_drawn"  # the plain form with dropout of models/dropout.py
-PLAIN_FUNCTION = "eager_attention_forward"  # what transformers calls the plain form in each family's file
+OWN = "tunesmith"  # the plain form in fewer passes, with dropout of models/dropout.py
+# The plain form in the file of a family.
+PLAIN_SOURCE = re.compile(r"^def eager_attention_forward\(.*?(?=^[^\s)]|\Z)", re.DOTALL | re.MULTILINE)
+ALIKE = ("bert", "llama", "vit", "siglip", "modernbert", "gpt2")  # families whose plain forms do what the own one does
 RATES = ("attention_probs_dropout_prob", "attention_dropout")  # of the probabilities' dropout, by family
+WHOLE_KEYS = 512  # with more keys torch's fused form is as fast without dropout, and keeps no probabilities
+WIDE = 32  # numbers that one instruction takes in bfloat16: torch's softmax of fewer goes one by one
+NEAR = 1 << 19  # scores that go through all steps together, so that they stay in a core's cache of 1 or 2 MB
 
 
 def suit_attention(body: nn.Module, training: bool) -> None:
-    """Gives `body` the plain form where that is measured to be faster, else the fused one that transformers chooses.
+    """Gives `body` the form that is measured to be the fastest (docs/log.md, "Attention on a CPU").
 
     torch's fused attention has no kernel with dropout on a CPU: it falls back to the plain form computed in float32,
-    whatever the weights' format. In bfloat16 transformers' own plain form takes 0.54 to 0.85 of the time and less memory
-    (docs/log.md, "Attention on a CPU"); without dropout the fused one is faster. Where the family's plain form is BERT's, it
-    draws what it drops as other dropouts do. Masks are made in each forward for the form then in use, so that it may change
-    between any two.
+    whatever the weights' format; and without dropout its backward pass in bfloat16 takes 20 ms and more however little there
+    is to do. So steps in bfloat16 take the own form where the family's plain one is known to be alike, else transformers'
+    plain one where there is dropout. Everything else takes the fused one, which transformers chooses. Masks are made in each
+    forward for the form then in use, so that it may change between any two.
     """
     if not isinstance(body, PreTrainedModel):
         return
     used = body.config._attn_implementation
-    if used not in (PLAIN, FUSED, DRAWN) or not body._supports_sdpa:
+    if used not in (PLAIN, FUSED, OWN) or not body._supports_sdpa:
         return
-    slow = training and body.dtype == torch.bfloat16 and body.device.type == "cpu" and _rate(body.config) > 0
-    wanted = FUSED if not slow else DRAWN if _as_bert(body) else PLAIN
+    wanted = FUSED
+    if training and body.dtype == torch.bfloat16 and body.device.type == "cpu":
+        wanted = OWN if _known(body) else PLAIN if _rate(body.config) > 0 else FUSED
     if wanted != used:
-        if wanted == DRAWN:
-            AttentionInterface.register(DRAWN, _attend)
-            AttentionMaskInterface.register(DRAWN, eager_mask)
+        if wanted == OWN:
+            AttentionInterface.register(OWN, _attend)
+            AttentionMaskInterface.register(OWN, _mask)
         with quiet():  # a family that cannot change it says so, and keeps what it has
             body.set_attn_implementation(wanted)
 
@@ -47,6 +59,14 @@ def suit_attention(body: nn.Module, training: bool) -> None:
 def _rate(config: PreTrainedConfig) -> float:
     """The rate of the attention's own dropout; 0 for a family that has none."""
     return float(next((rate for name in RATES if (rate := getattr(config, name, None)) is not None), 0.0))
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """The fused form's mask, of what is seen: one row for all tokens where it is the same for each; None as there."""
+    found = sdpa_mask(*args, **kwargs)
+    if found is None or not bool((found == found[:, :, :1]).all()):
+        return found
+    return found[:, :, :1]
 
 
 def _attend(
@@ -57,29 +77,122 @@ def _attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    is_causal: bool | None = None,
     **_: Any,
-) -> tuple[Tensor, Tensor]:
-    """What BERT's plain form computes, but for which probabilities are dropped. The arguments are transformers' own.
+) -> tuple[Tensor, None]:
+    """What the plain form computes, but for which probabilities are dropped. The arguments are transformers' own.
 
-    query, key, value: [rows, heads, tokens, numbers of a head]; attention_mask is added to the scores.
-    Gives [rows, tokens, heads, numbers of a head] and the probabilities.
+    query: [rows, heads, tokens, numbers of a head], key and value of as many heads or of a part of them; attention_mask, of
+    bools or to be added, spreads to the scores, and None hides what comes later where the module is causal, as in the fused
+    form. Gives [rows, tokens, heads, numbers of a head], and no probabilities.
     """
+    rate = dropout if module.training else 0.0
+    if rate == 0 and key.shape[2] > WHOLE_KEYS:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal)
+    groups, tokens = query.shape[1] // key.shape[1], query.shape[2]
+    if groups > 1:  # each key and value stands for several heads in turn
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    mask = attention_mask
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if mask is None and causal and tokens > 1:
+        mask = torch.ones(1, 1, tokens, key.shape[2], dtype=torch.bool).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        mask = query.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(query.dtype).min)
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query * scale, key.transpose(2, 3))  # far fewer numbers than scores
-    if attention_mask is not None:
-        scores += attention_mask
-    weights = scores.softmax(dim=-1)
-    if module.training and 0 < dropout < 1:
-        weights = weights * kept(weights, dropout)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+    found: Tensor = _Attention.apply(query, key, value, mask, scale, rate)  # type: ignore[assignment]
+    return found.transpose(1, 2).contiguous(), None
 
 
-def _as_bert(body: PreTrainedModel) -> bool:
-    """Whether the plain form of the body's family is BERT's to the letter."""
-    from transformers.models.bert import modeling_bert
+class _Attention(torch.autograd.Function):
+    """softmax(scale query @ key' + mask) @ value, with dropout on the probabilities.
 
-    own = vars(sys.modules[type(body).__module__]).get(PLAIN_FUNCTION)
+    Autograd would keep the dropped probabilities too, and make a new tensor of all scores in each of its passes. Here so many
+    heads at a time go through all passes that their scores stay in the processor's cache, and what dropout scales is scaled
+    where there are fewer numbers.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, rate: float
+    ) -> Tensor:
+        """query, key, value: [rows, heads, tokens, numbers]; mask: [rows or 1, 1, tokens or 1, tokens]."""
+        rows, heads, tokens, _ = query.shape
+        keys = key.shape[2]
+        query, key, value = (part.reshape(rows * heads, *part.shape[2:]) for part in (query, key, value))
+        found = query.new_empty(rows * heads, tokens, keys)
+        there = torch.empty_like(found) if 0 < rate < 1 else None
+        given = value.new_empty(rows * heads, tokens, value.shape[2])
+        for part in _parts(rows, heads, tokens * keys):
+            scores = torch.baddbmm(query.new_empty(()), query[part], key[part].transpose(1, 2), beta=0, alpha=scale)
+            if mask is not None:
+                of_these = mask if len(mask) == 1 else mask[part.start // heads : part.stop // heads]
+                scores.view(-1, heads, tokens, keys).add_(of_these)
+            kept = _softmax(scores, found[part])
+            if there is not None:
+                kept = kept * chosen(there[part], rate)
+            torch.bmm(kept, value[part], out=given[part])
+        ctx.save_for_backward(query, key, value, found, there)
+        ctx.heads, ctx.scale, ctx.times = heads, scale, 1.0 if there is None else 1 / (1 - rate)
+        return (given if there is None else given.mul_(ctx.times)).view(rows, heads, tokens, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, found, there = ctx.saved_tensors
+        rows, heads = gradient.shape[:2]
+        gradient = gradient.reshape(rows * heads, *gradient.shape[2:])
+        if there is not None:
+            gradient = gradient * ctx.times
+        of_query, of_key, of_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
+        for part in _parts(rows, heads, found[0].numel()):
+            of_found = torch.bmm(gradient[part], value[part].transpose(1, 2))
+            kept = found[part]
+            if there is not None:
+                of_found.mul_(there[part])
+                kept = kept * there[part]
+            torch.bmm(kept.transpose(1, 2), gradient[part], out=of_value[part])
+            of_scores = _softmax_backward(of_found, found[part])
+            torch.baddbmm(of_query[part], of_scores, key[part], beta=0, alpha=ctx.scale, out=of_query[part])
+            torch.baddbmm(
+                of_key[part], of_scores.transpose(1, 2), query[part], beta=0, alpha=ctx.scale, out=of_key[part]
+            )
+        whole = (part.view(rows, heads, *part.shape[1:]) for part in (of_query, of_key, of_value))
+        return *whole, None, None, None
+
+
+def _parts(rows: int, heads: int, scores: int) -> Iterator[slice]:
+    """Of all heads of all rows, those that go together: whole rows, as many as have about `NEAR` scores."""
+    step = heads * max(1, NEAR // (heads * scores))
+    for start in range(0, rows * heads, step):
+        yield slice(start, min(start + step, rows * heads))
+
+
+def _softmax(scores: Tensor, into: Tensor) -> Tensor:
+    if scores.shape[-1] < WIDE:
+        return into.copy_(scores.float().softmax(-1))
+    return torch.softmax(scores, -1, out=into)
+
+
+def _softmax_backward(gradient: Tensor, found: Tensor) -> Tensor:
+    given = (gradient.float(), found.float()) if found.shape[-1] < WIDE else (gradient, found)
+    return torch.ops.aten._softmax_backward_data(*given, -1, given[1].dtype).to(found.dtype)
+
+
+def _known(body: PreTrainedModel) -> bool:
+    """Whether the plain form of the body's family is that of one of `ALIKE` to the letter."""
+    models = Path(transformers.__file__).parent / "models"
     try:
-        return own is not None and inspect.getsource(own) == inspect.getsource(modeling_bert.eager_attention_forward)
+        own = _steps(Path(inspect.getfile(type(body))))
+        return own is not None and own in [_steps(models / family / f"modeling_{family}.py") for family in ALIKE]
     except OSError:  # transformers without its sources
         return False
+
+
+def _steps(source: Path) -> str | None:
+    """What a family's plain form does, as a syntax tree without names of arguments; read, since importing takes longer."""
+    found = PLAIN_SOURCE.search(source.read_text(encoding="utf-8"))
+    if found is None:
+        return None
+    function = ast.parse(found[0]).body[0]
+    assert isinstance(function, ast.FunctionDef)
+    return ast.dump(ast.Module(function.body, []))

@@ -23,14 +23,17 @@ class Dropout(nn.Dropout):
 
 def kept(like: Tensor, rate: float) -> Tensor:
     """Of the shape and dtype of `like`: 0 with this probability, else 1 / (1 - rate)."""
+    return chosen(torch.empty(like.shape, dtype=like.dtype), rate).mul_(1 / (1 - rate))
+
+
+def chosen(into: Tensor, rate: float) -> Tensor:
+    """Fills it with 0 with this probability, else 1."""
     import numpy as np
 
-    count = like.numel()
+    count = into.numel()
     seed = int(torch.empty((), dtype=torch.int64).random_())
     bits = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
-    found = torch.empty(like.shape, dtype=like.dtype)
-    torch.ge(torch.from_numpy(bits).view(like.shape), round(rate * STEPS) - STEPS // 2, out=found)
-    return found.mul_(1 / (1 - rate))
+    return torch.ge(torch.from_numpy(bits).view(into.shape), round(rate * STEPS) - STEPS // 2, out=into)
 
 
 def suit_dropout(network: nn.Module) -> None:
