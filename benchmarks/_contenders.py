@@ -42,6 +42,7 @@ TOP = 2  # blocks that train with `layers`, the same for every contender
 OPTIONS = {"lora": {"name": "lora", "rank": RANK}, "layers": {"name": "layers", "layers": TOP}}  # of methods that take any
 ROWS_A_CLASS = 4  # fewer rows than this for every class: fewer classes
 SEED = 0
+EXACT = "exact"
 
 
 @dataclass(frozen=True)
@@ -244,14 +245,15 @@ def _targets(job: Job) -> list[str]:
 
 
 def make_job(data: Path, model: str, method: str, rows: int, epochs: int) -> Job:
-    """`rows` training rows of the data's train table (0: all of it), encoded."""
+    """`rows` training rows of the train table (0: all of it), encoded. `method` may be `EXACT`: full, by that setting."""
+    exact, method = method == EXACT, "full" if method == EXACT else method
     recipe = Recipe.parse(
         {
             "model": model,
             "data": {"path": "rows", "validation": HELD_OUT, "test": 0.0},
             "method": OPTIONS.get(method, method),
             # In memory: what an earlier run left on the disk would flatter this one.
-            "training": {"epochs": epochs, "batch_size": BATCH_SIZE, "device": "cpu", "cache": "memory"},
+            "training": {"epochs": epochs, "batch_size": BATCH_SIZE, "device": "cpu", "cache": "memory", "exact": exact},
             "evaluation": {"baselines": False},
             "retention": {"measure": False},  # what the base knows is part of the proof, not of training
             "seed": SEED,

@@ -21,7 +21,9 @@ LONGER = ("layers", "head")  # methods whose frozen part is computed once: their
 def measure(work: Work, asked: argparse.Namespace) -> Plain:
     """{"job": what was done, "measured": records}."""
     epochs = asked.head_epochs if work.name in LONGER else asked.epochs
-    contenders = {OURS: Tunesmith(), DEFAULTS: TrainerDefaults(), TUNED: TrainerTuned()}
+    contenders: dict[str, Contender] = {OURS: Tunesmith(), DEFAULTS: TrainerDefaults()}
+    if work.wanted_tuned is not None:
+        contenders[TUNED] = TrainerTuned()
     job = make_job(asked.data, asked.model, work.name, asked.rows, epochs)
     warm = make_job(asked.data, asked.model, work.name, min(WARM_ROWS, asked.rows or WARM_ROWS), 1)
     return in_rounds(work.name, contenders, job, warm, asked.rounds, job.steps)

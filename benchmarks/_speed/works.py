@@ -24,6 +24,7 @@ class Work:
 # What is wanted is what the project has set itself, on 2 cores with AMX.
 WORKS = (
     Work("full", "full fine-tuning", "training", 6.0, 2.8),
+    Work("exact", "full, training.exact (float32, batches at random)", "training", 2.0),
     Work("lora", "LoRA on all linear layers", "training", 5.0, 2.5),
     Work("layers", "top 2 of 6 layers", "training", 10.0, 4.0),
     Work("head", "head only", "training", 60.0, 25.0),

@@ -108,9 +108,10 @@ def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates:
 
 
 def _with_head(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> Network:
-    return prepared.task.head(
-        backbone, prepared.labels, prepared.columns.pair is not None, seed_of(recipe.seed, "head")
-    )
+    pair, seed = prepared.columns.pair is not None, seed_of(recipe.seed, "head")
+    network = prepared.task.head(backbone, prepared.labels, pair, seed)
+    network.joins = recipe.training.batches == "random"
+    return network
 
 
 def _with_method(recipe: Recipe, network: Network, rates: Rates) -> Plan:

@@ -22,7 +22,7 @@ from pydantic import (
 
 from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
-from tunesmith.specs import Auto, CostSpec, Share, Spec
+from tunesmith.specs import Auto, CostSpec, Share, Spec, of_percent
 
 
 class DataSpec(Spec):
@@ -134,6 +134,11 @@ class TrainingSpec(Spec):
     batches: Literal["similar", "random"] = Field(
         default="similar", description="texts of similar length together, with little filler; or drawn from all of them"
     )
+    exact: bool = Field(
+        default=False,
+        description="what a plain loop computes: float32, and batches drawn at random; filler alone is left out where the "
+        "base's blocks can do without",
+    )
     embedding_rows: Literal["used", "all"] = Field(
         default="used",
         description="train the rows of tokens that occur alone, which moves them the same, or the whole table",
@@ -154,15 +159,19 @@ class TrainingSpec(Spec):
         description="threads that a CPU computes with; auto for the fewest that a short timing finds as fast",
     )
 
-
-def _of_percent(value: Any) -> Any:
-    """ "2%" is 0.02."""
-    if not isinstance(value, str) or not value.strip().endswith("%"):
-        return value
-    try:
-        return float(value.strip()[:-1]) / 100
-    except ValueError:
-        return value
+    @model_validator(mode="before")
+    @classmethod
+    def _as_a_plain_loop(cls, given: Any) -> Any:
+        """`exact` settles number format and batches."""
+        if not isinstance(given, dict) or given.get("exact") is not True:
+            return given
+        settled = {"precision": "float32", "batches": "random"}
+        others = [
+            f"{key}={given[key]}" for key, value in settled.items() if given.get(key, "auto") not in ("auto", value)
+        ]
+        if others:
+            raise ValueError(f"exact: it settles precision and batches; leave out {' and '.join(others)}")
+        return {**given, **settled}
 
 
 class RetentionSpec(Spec):
@@ -177,7 +186,7 @@ class RetentionSpec(Spec):
         description="text of no task, a file or a folder: what is forgotten is measured on at most three quarters of "
         "it, and the rest is what ewc, distill and replay hold to; null for the standard library's documentation",
     )
-    budget: Annotated[float, BeforeValidator(_of_percent), Field(ge=0, lt=1)] | None = Field(
+    budget: Annotated[float, BeforeValidator(of_percent), Field(ge=0, lt=1)] | None = Field(
         default=None,
         description="most that may be lost of what is measured, such as 2%: the share of the base's own weights is found "
         "that keeps it",

@@ -18,6 +18,16 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
+def of_percent(value: Any) -> Any:
+    """ "2%" is 0.02."""
+    if not isinstance(value, str) or not value.strip().endswith("%"):
+        return value
+    try:
+        return float(value.strip()[:-1]) / 100
+    except ValueError:
+        return value
+
+
 def _region(value: Any) -> Any:
     """A country's code in capitals, as the table has it."""
     if not isinstance(value, str) or value.strip().upper() in REGIONS:

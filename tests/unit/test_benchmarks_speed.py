@@ -45,19 +45,23 @@ def two_rounds() -> list[dict[str, Any]]:
 def test_which_works_run(throughput: Any, capsys: pytest.CaptureFixture[str]) -> None:
     from importlib import import_module
 
+    from _common import DATA, MODEL
+    from _contenders import make_job
     from _speed.works import NAMES, WORKS, chosen
 
     assert throughput.parse([]).works == [name for name in NAMES if name != "time_to_quality"]
     assert [work.name for work in chosen(["head", "full", "head"])] == ["full", "head"]
     assert all(callable(import_module(f"_speed.{work.module}").measure) for work in WORKS)
     for words, said in (
-        (["--works", "full,lroa"], "--works: lroa: choose from full, lora"),
+        (["--works", "full,lroa"], "--works: lroa: choose from full, exact, lora"),
         (["--rounds", "0"], "at least 1"),
         (["--trial"], "a trial takes no place of results"),
     ):
         with pytest.raises(SystemExit):
             throughput.parse(words)
         assert said in capsys.readouterr().err
+    assert (job := make_job(DATA, MODEL, "exact", 64, 1)).method == "full"
+    assert (job.recipe.training.precision, job.recipe.training.batches) == ("float32", "random")
     few = throughput.parse(["--trial", "--rows", "5000", "--out", "elsewhere"])
     assert (few.rows, few.rounds) == (throughput.TRIAL["rows"], 1)
 

@@ -372,3 +372,12 @@ def test_patience_says_what_it_comes_to(asked: dict[str, int], epochs: int, said
     found = patience_told(TrainingSpec.model_validate(asked), epochs, True)
     assert [item.why for item in found] == ([] if said is None else [said])
     assert not patience_told(TrainingSpec.model_validate(asked), epochs, False)
+
+
+def test_exact_settles_number_format_and_batches() -> None:
+    spec = TrainingSpec(exact=True)
+    assert (spec.precision, spec.batches) == ("float32", "random")
+    assert TrainingSpec.model_validate(spec.model_dump()) == spec, "as resolved.yaml holds it"
+    assert TrainingSpec().precision == "auto"
+    with pytest.raises(ValueError, match="leave out precision=bfloat16 and batches=similar"):
+        TrainingSpec(exact=True, precision="bfloat16", batches="similar")

@@ -19,6 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from tunesmith.models.backbone import quiet
 from tunesmith.models.dropout import chosen
+from tunesmith.models.unpadded import Places
 
 PLAIN, FUSED = "eager", "sdpa"  # transformers' names
 OWN = "tunesmith"  # the plain form in fewer passes, with dropout of models/dropout.py
@@ -31,29 +32,34 @@ WIDE = 32  # numbers that one instruction takes in bfloat16: torch's softmax of 
 NEAR = 1 << 19  # scores that go through all steps together, so that they stay in a core's cache of 1 or 2 MB
 
 
-def suit_attention(body: nn.Module, training: bool) -> None:
-    """Gives `body` the form that is measured to be the fastest (docs/log.md, "Attention on a CPU").
+def suit_attention(body: nn.Module, training: bool, joined: bool = False) -> bool:
+    """Gives `body` the form that was fastest by measurement (docs/log.md, "Attention on a CPU"); whether that is the own one.
 
     torch's fused attention has no kernel with dropout on a CPU: it falls back to the plain form computed in float32,
     whatever the weights' format; and without dropout its backward pass in bfloat16 takes 20 ms and more however little there
     is to do. So steps in bfloat16 take the own form where the family's plain one is known to be alike, else transformers'
     plain one where there is dropout. Everything else takes the fused one, which transformers chooses. Masks are made in each
     forward for the form then in use, so that it may change between any two.
+
+    joined: whether steps in float32 take the own form too. They are as fast in the fused one, which gives frozen blocks the
+    same numbers to the bit in training and in evaluation.
     """
     if not isinstance(body, PreTrainedModel):
-        return
+        return False
     used = body.config._attn_implementation
     if used not in (PLAIN, FUSED, OWN) or not body._supports_sdpa:
-        return
+        return False
     wanted = FUSED
-    if training and body.dtype == torch.bfloat16 and body.device.type == "cpu":
-        wanted = OWN if _known(body) else PLAIN if _rate(body.config) > 0 else FUSED
+    if training and body.device.type == "cpu":
+        half = body.dtype == torch.bfloat16
+        wanted = OWN if (half or joined) and _known(body) else PLAIN if half and _rate(body.config) > 0 else FUSED
     if wanted != used:
         if wanted == OWN:
             AttentionInterface.register(OWN, _attend)
             AttentionMaskInterface.register(OWN, _mask)
         with quiet():  # a family that cannot change it says so, and keeps what it has
             body.set_attn_implementation(wanted)
+    return body.config._attn_implementation == OWN
 
 
 def _rate(config: PreTrainedConfig) -> float:
@@ -74,7 +80,7 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | Places | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
@@ -84,15 +90,35 @@ def _attend(
 
     query: [rows, heads, tokens, numbers of a head], key and value of as many heads or of a part of them; attention_mask, of
     bools or to be added, spreads to the scores, and None hides what comes later where the module is causal, as in the fused
-    form. Gives [rows, tokens, heads, numbers of a head], and no probabilities.
+    form. With `Places` query, key and value are one long row of tokens of many. Gives [rows, tokens, heads, numbers of a
+    head], and no probabilities.
     """
     rate = dropout if module.training else 0.0
+    if not isinstance(attention_mask, Places):
+        return _of_rows(module, query, key, value, attention_mask, scaling, rate, is_causal), None
+    places = attention_mask
+    if not places.holds(query):  # frozen blocks' kept outputs come with their filler
+        return _of_rows(module, query, key, value, places.mask, scaling, rate, is_causal), None
+    rows = [places.spread(part.transpose(1, 2)).transpose(1, 2) for part in (query, key, value)]
+    return places.joined(_of_rows(module, *rows, places.mask, scaling, rate, is_causal)), None
+
+
+def _of_rows(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    rate: float,
+    is_causal: bool | None,
+) -> Tensor:
+    """[rows, tokens, heads, numbers of a head]"""
     if rate == 0 and key.shape[2] > WHOLE_KEYS:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal)
+        return sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, is_causal=is_causal)[0]
     groups, tokens = query.shape[1] // key.shape[1], query.shape[2]
     if groups > 1:  # each key and value stands for several heads in turn
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    mask = attention_mask
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if mask is None and causal and tokens > 1:
         mask = torch.ones(1, 1, tokens, key.shape[2], dtype=torch.bool).tril()
@@ -100,7 +126,7 @@ def _attend(
         mask = query.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(query.dtype).min)
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
     found: Tensor = _Attention.apply(query, key, value, mask, scale, rate)  # type: ignore[assignment]
-    return found.transpose(1, 2).contiguous(), None
+    return found.transpose(1, 2).contiguous()
 
 
 class _Attention(torch.autograd.Function):

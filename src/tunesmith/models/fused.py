@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tunesmith.models.unpadded import is_own_hook
+
 ALIKE_LAYERS = ("bert", "camembert", "roberta", "xlm-roberta")  # transformers' model types
 ALIKE = 0.03  # of the hidden states' length, how far two bfloat16 forwards may be apart: each layer rounds to 3 digits
 WORTH_FUSING = 200  # rows: laying out the weights and checking the result takes as long as some 50 (MiniLM)
@@ -115,7 +117,10 @@ def fused_forward(body: nn.Module, inputs: dict[str, Tensor]) -> FusedEncoder | 
         return None
     config = body.config
     plain = config.model_type in ALIKE_LAYERS and config.hidden_act == "gelu" and not config.is_decoder
-    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in body.modules())
+    hooks = (
+        hook for part in body.modules() for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
+    )
+    hooked = not all(map(is_own_hook, hooks))
     if not plain or hooked or body.training:
         return None
     with torch.inference_mode():

@@ -29,6 +29,7 @@ from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.static import StaticModel
 from tunesmith.models.taps import Reached, last_steps, leave_at
 from tunesmith.models.text import TextProcessor
+from tunesmith.models.unpadded import leave_filler_out
 from tunesmith.seeds import torch_seed
 
 NO_CLASS = -1e4  # the logit of a class that is not there
@@ -62,6 +63,7 @@ class Network(nn.Module, ABC):
     tells: bool = False  # whether in training the features are given beside the logits: see `told`
     unkept: str = ""  # why what leaves frozen blocks cannot be kept, where the network knows that
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
+    joins: bool = False  # whether filler is left out of its blocks in training in float32 too, where it can be
     lowers: bool = False  # whether it may predict with everything before `last` in bfloat16: see `lower`
 
     @property
@@ -118,11 +120,13 @@ class Network(nn.Module, ABC):
         """
 
     def train(self, mode: bool = True) -> Self:
-        """The mode of every module, and the forms of attention and dropout that suit it."""
+        """The mode of every module, and the forms of attention, dropout and rows that suit it."""
         if mode:
             suit_dropout(self)
         super().train(mode)
-        suit_attention(self.get_submodule(self.layout.body), mode)
+        body = self.get_submodule(self.layout.body)
+        if suit_attention(body, mode, self.joins) and mode:
+            leave_filler_out(body, tuple(self.get_submodule(name) for name in self.layout.blocks))
         return self
 
     def lower(self) -> None:

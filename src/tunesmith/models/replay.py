@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tunesmith.models.layout import Layout, first_tensor
 from tunesmith.models.network import Network
+from tunesmith.models.unpadded import Places
 from tunesmith.seeds import torch_seed
 
 TOLERANCE = 1e-6
@@ -85,9 +86,8 @@ class Replay:
         if self._pack is None:  # hidden states from the disk: look once at what the block gives, on one row
             self.capture({name: value[:1] for name, value in inputs.items()})
         assert self._pack is not None
-        handed = self._pack(hidden.detach())
         stand_ins: dict[nn.Module, Callable[..., Any]] = dict.fromkeys(self._frozen[:-1], _PassOn(self._pack))
-        with _swapped({**stand_ins, self._frozen[-1]: lambda *args, **kwargs: handed}):
+        with _swapped({**stand_ins, self._frozen[-1]: _HandBack(self._pack, hidden.detach())}):
             return self._call(inputs)
 
 
@@ -117,6 +117,7 @@ def supported_cut(
                 if reason is not None:
                     return 0, reason
         finally:
+            module.train(modes[module])  # a network changes more than modes with it
             for part, mode in modes.items():
                 part.training = mode
     except torch.OutOfMemoryError:
@@ -173,6 +174,17 @@ class _PassOn:
         if not isinstance(given, Tensor):
             raise TypeError(f"expected hidden states as a block's first argument, not {type(given).__name__}")
         return self._pack(given)
+
+
+class _HandBack:
+    """Stands in for the last frozen block: gives what was captured, without filler where the blocks get none."""
+
+    def __init__(self, pack: Callable[[Tensor], Any], hidden: Tensor) -> None:
+        self._pack, self._hidden = pack, hidden
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        places = next((value for value in (*args, *kwargs.values()) if isinstance(value, Places)), None)
+        return self._pack(self._hidden if places is None else places.joined(self._hidden))
 
 
 def _packing(output: Any) -> Callable[[Tensor], Any]:
