@@ -32,15 +32,15 @@ def measure(shape: Shape, job: Job, contender: str, rows: list[Example], device:
     Raises RuntimeError where not even one row does.
     """
     dtype = torch.bfloat16 if contender == HALF else torch.float32
-    model = with_method(model_of(shape, device, dtype), shape, job)
     for size in halvings(job.amount.batch):
-        try:
+        try:  # a model of its own each time: a Trainer leaves its mark on one
+            model = with_method(model_of(shape, device, dtype), shape, job)
             return _trained(model, shape, job, contender, rows, device, size)
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-        model.zero_grad(set_to_none=True)
-        card.empty(device)  # the optimizer went with its Trainer
+        model = None
+        card.empty(device)
     raise RuntimeError("out of memory: not even one row fits")
 
 
