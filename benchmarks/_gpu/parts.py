@@ -16,12 +16,14 @@ from tunesmith.data.encode import Batch, collate
 from tunesmith.models import lazy_logits
 from tunesmith.models.casting import cast
 from tunesmith.models.network import Network
+from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
+from tunesmith.training.optim import Masters
 
 from . import card, rows
-from .models import network_of, pad_of
+from .models import method_of, network_of, pad_of
 from .ours import compile_blocks, task_of
-from .works import DECODER, HALF_BILLION, MINILM, TINY_ENCODER, TINY_TIED, Amount, Shape
+from .works import DECODER, HALF_BILLION, MINILM, TINY_ENCODER, TINY_TIED, Amount, Job, Shape
 
 TIMES = 30
 OURS = "as it is"
@@ -45,6 +47,8 @@ def parts(trial: bool, device: str) -> Iterator[Part]:
     yield masks(decoder, limit, device)
     yield losses(decoder, limit * (1 if trial else 4), device)
     yield copies(encoder, few, device)
+    yield windows(decoder, limit, device)
+    yield gathering(encoder, device)
     yield optimizers(10_000 if trial else 400_000_000, device)
 
 
@@ -147,6 +151,44 @@ def copies(shape: Shape, count: int, device: str) -> Part:
     return Part(f"a batch of {count} rows made and sent while 4 products run", {
         f"{OURS}: pinned": of(True), "from ordinary memory": of(False)
     })  # fmt: skip
+
+
+def windows(shape: Shape, limit: int, device: str) -> Part:
+    """What a GPU would wait for between two steps, were the next batch not made ahead."""
+
+    def ready() -> Do:
+        given = rows.examples(shape, Amount(limit, 8, 0, 1), 8)
+        return lambda: collate(given, pad_of(shape), device)
+
+    return Part(f"a batch of 8 packed windows of {limit:,} tokens", {OURS: ready})
+
+
+def gathering(shape: Shape, device: str) -> Part:
+    """A bfloat16 network's gradients into float32, for a model whose many parameters are small."""
+
+    def of(together: bool) -> Callable[[], Do]:
+        def ready() -> Do:
+            network = network_of(shape, device)
+            method = method_of(Job("full", Amount(0, 1, 0, 1), ()))
+            plan = method.attach(network, method.rates(shape.width, 1), rows.SEED)
+            masters = Masters(network, plan, TrainingSpec(), torch.bfloat16)
+            gradients = [torch.ones_like(value) for value in network.parameters()]
+
+            def one_by_one() -> None:
+                for value, gradient in zip(network.parameters(), gradients, strict=True):
+                    value.grad = gradient
+                masters.collect()
+                masters.discard()
+
+            def at_once() -> None:
+                found = [torch.empty_like(value, dtype=torch.float32) for value in gradients]
+                torch._foreach_copy_(found, gradients)
+
+            return at_once if together else one_by_one
+
+        return ready
+
+    return Part("gradients of the encoder into float32", {f"{OURS}: one by one": of(False), "by few kernels": of(True)})
 
 
 def optimizers(numbers: int, device: str) -> Part:
