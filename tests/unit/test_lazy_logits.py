@@ -182,3 +182,9 @@ def test_it_is_derived_from_the_vocabulary(
     assert said.value is True and "outputs for each token" in said.why
     with pytest.raises(RecipeError, match="chunked_loss: only what language models give"):
         bench(recipe_for(folder, table_file, "full", {**FAST, "training.chunked_loss": True}), tmp_path / "no")
+
+
+def test_a_gpu_takes_more_at_once() -> None:
+    """Only where the loss is taken decides: a part on a CPU stays what its caches hold."""
+    assert lazy_logits.at_once(torch.device("cpu")) == lazy_logits.AT_ONCE
+    assert lazy_logits.at_once(torch.device("cuda", 0)) == lazy_logits.AT_ONCE_GPU > lazy_logits.AT_ONCE

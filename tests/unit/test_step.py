@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -229,3 +231,62 @@ def test_labels_disagree_as_so_many_pairs_classes_apart() -> None:
     assert float(labels_apart(first, second)) == pytest.approx(float(classes_apart(*pairs)), rel=1e-5)
     assert float(classes_apart(first, first)) == pytest.approx(0.0, abs=1e-6)
     assert float(numbers_apart(first, second)) == pytest.approx(float((first - second).pow(2).sum()))
+
+
+# While a GPU computes
+
+
+@pytest.mark.parametrize("in_backward", [False, True])
+def test_what_is_done_meanwhile_is_done_once_behind_all_passes(in_backward: bool) -> None:
+    import torch
+
+    network, seen = _linear(), list[int]()
+    training = TrainingSpec(optimizer="sgd", weight_decay=0.0, clip=None, step_in_backward=in_backward)
+    masters = Masters(network, PLAN, training, torch.float32)
+    passes: list[int] = []
+
+    def forward(batch: Batch) -> Tensor:
+        passes.append(len(batch.rows))
+        return network(batch.inputs["input_ids"])
+
+    parts = _parts((10,)) if in_backward else _parts((4, 6))
+    start = network.weight.detach().clone()
+    optimizer_step(
+        Objective(Classification(), forward), parts, masters, 0.5, None, 0, 0,
+        meanwhile=lambda: seen.append(len(passes)) or torch.equal(start, network.weight) or seen.append(-1),
+    )  # fmt: skip
+    assert seen == ([1, -1] if in_backward else [2])  # only a step in backward has moved by then
+
+
+def test_batches_made_ahead_are_those_made_in_time(
+    model_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run over "cpu:0", which counts as another device, makes them ahead; each step once, and the same weights come out."""
+    from dataclasses import replace
+
+    import torch
+
+    from shortruns import bench, recipe_for, write_rows
+    from tunesmith.training.loop import train
+    from tunesmith.training.source import Ahead, FixedRows
+
+    table = write_rows(tmp_path / "rows.csv", 70)
+    made: list[int] = []
+    honest = FixedRows.batch
+    monkeypatch.setattr(FixedRows, "batch", lambda self, step: made.append(step) or honest(self, step))
+    ends, prepared = [], []
+    for device in ("cpu", "cpu:0"):
+        found = bench(recipe_for(model_folder("bert"), table), tmp_path / device.replace(":", "_"))
+        found.run.source = replace(found.run.source, device=device)
+        made.clear()
+        list(train(found.run))
+        assert made == [*range(found.run.steps)]
+        ends.append(found.tensors())
+        ahead = Ahead(found.run.source, 2)
+        ahead.prepare(1)
+        ahead.prepare(2)  # there is no such step
+        prepared.append(made[found.run.steps :])
+        first = ahead.batch(1)
+        assert [batch.rows for batch in first] == [batch.rows for batch in honest(found.run.source, 1)]
+    assert prepared == [[], [1]]
+    assert ends[0].keys() == ends[1].keys() and all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

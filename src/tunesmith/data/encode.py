@@ -111,16 +111,17 @@ def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu
     longest = max(example.length for example in examples)
     sides = [side for one_side in zip(*(example.sides for example in examples), strict=True) for side in one_side]
     inputs = {
-        name: torch.tensor(
-            [side[name] + [filler] * (longest - len(side[name])) for side in sides], dtype=torch.long
-        ).to(device)
+        name: on(
+            device,
+            torch.tensor([side[name] + [filler] * (longest - len(side[name])) for side in sides], dtype=torch.long),
+        )
         for name, filler in pad.items()
         if name in examples[0].inputs
     }
     known = all(example.target is not None for example in examples)
     rows = tuple(example.row for example in examples)
     if examples[0].window is None:
-        target = torch.tensor([example.target for example in examples]).to(device) if known else None
+        target = on(device, torch.tensor([example.target for example in examples])) if known else None
         return Batch(rows, inputs, target)
     counted = torch.zeros(len(rows), longest, dtype=torch.bool)
     target = torch.full((len(rows), longest), IGNORED)
@@ -128,16 +129,27 @@ def collate(examples: Sequence[Example], pad: dict[str, int], device: str = "cpu
         counted[place, list(places_of(example))] = True
         if known:
             target[place, : len(example.target)] = torch.tensor(example.target)
-    return Batch(rows, inputs, target.to(device) if known else None, counted.to(device))
+    return Batch(rows, inputs, on(device, target) if known else None, on(device, counted))
 
 
 def _collate_pictures(examples: Sequence[Example], device: str) -> Batch:
     import torch
 
-    pixels = torch.stack([example.inputs[PIXELS] for example in examples]).to(device)  # [rows, 3, height, width] uint8
+    pixels = on(device, torch.stack([example.inputs[PIXELS] for example in examples]))  # [rows, 3, height, width] uint8
     known = all(example.target is not None for example in examples)
-    target = torch.tensor([example.target for example in examples]).to(device) if known else None
+    target = on(device, torch.tensor([example.target for example in examples])) if known else None
     return Batch(tuple(example.row for example in examples), {PIXELS: pixels}, target)
+
+
+def on(device: str, tensor: Tensor) -> Tensor:
+    """A tensor of the CPU's on `device`: to a GPU from pinned memory, so that nobody waits until it is there.
+
+    From ordinary memory the copy would first wait for all work that the GPU was given before. What is computed with it
+    waits by itself, being given to the GPU later; torch gives the pinned memory to nobody else until the copy is done.
+    """
+    if not device.startswith("cuda"):
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

@@ -18,6 +18,10 @@ from transformers import PreTrainedModel
 from tunesmith.models.network import Network
 
 AT_ONCE = 2**24  # outputs in memory at once: 64 MiB in float32
+# And on a GPU: 512 MiB. Each part goes over all weights of the outputs and over their gradients, in bfloat16 with float32
+# sums 16 bytes a weight: with 152,000 outputs from a width of 896, 32,768 places in parts of 2**24 would move 650 GB. This is
+# reckoned, not measured.
+AT_ONCE_GPU = 2**27
 
 
 class LazyLogits:
@@ -91,13 +95,18 @@ class _SummedLoss(torch.autograd.Function):
         return (of_hidden * of_loss.to(of_hidden.dtype), None, None, None, *of_weights)
 
 
+def at_once(device: torch.device) -> int:
+    """How many outputs are made at once there."""
+    return AT_ONCE if device.type == "cpu" else AT_ONCE_GPU
+
+
 def _parts(hidden: Tensor, target: Tensor, project: Callable[[Tensor], Tensor]) -> Sequence[tuple[Tensor, Tensor]]:
-    """[places, width] and [places] in parts whose outputs are `AT_ONCE` at most."""
+    """[places, width] and [places] in parts whose outputs are `at_once` at most."""
     if not len(hidden):
         return []
     with torch.no_grad():
         vocabulary = project(hidden[:1]).shape[-1]
-    size = max(1, AT_ONCE // vocabulary)
+    size = max(1, at_once(hidden.device) // vocabulary)
     return list(zip(hidden.split(size), target.split(size), strict=True))
 
 

@@ -53,7 +53,7 @@ def class_loss(output: Tensor, batch: Batch, smoothing: float) -> LossSum:
         both = [cross_entropy(logits, of, reduction="none", label_smoothing=smoothing) for of in (first, second)]
         total = (share * both[0] + (1 - share) * both[1]).sum()
     correct = (logits.argmax(-1) == first).sum()
-    return LossSum(total, torch.tensor(float(len(batch.rows)), device=logits.device), {"correct": correct.detach()})
+    return LossSum(total, torch.full((), float(len(batch.rows)), device=logits.device), {"correct": correct.detach()})
 
 
 class ClassTask(OutputTask, ABC):

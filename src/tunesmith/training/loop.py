@@ -16,7 +16,7 @@ from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDon
 from tunesmith.training.optim import Masters
 from tunesmith.training.schedule import pull_share, warmup_linear
 from tunesmith.training.soup import Ingredients
-from tunesmith.training.source import FixedRows
+from tunesmith.training.source import Ahead, FixedRows
 from tunesmith.training.state import Carry, Checkpoints, State
 from tunesmith.training.step import Objective, StepResult, optimizer_step
 from tunesmith.training.trunk import Trunk
@@ -89,7 +89,7 @@ def train(run: Run) -> Iterator[Event]:
     A non-finite step raises TrainingError after the last good state was saved.
     """
     state, per_epoch = run.state, run.source.steps_per_epoch
-    due = evaluation_steps(run)
+    due, ahead = evaluation_steps(run), Ahead(run.source, run.steps)
     saved_at = time.monotonic()
     why = "all epochs done"
     stage = _enter(run, None) if run.plan.stages else None  # also where no step is left: what follows reads the trunk
@@ -110,7 +110,7 @@ def train(run: Run) -> Iterator[Event]:
         begun, cpu = time.perf_counter(), time.process_time()
         if run.plan.stages:
             stage = _enter(run, stage)
-        result = _step(run)
+        result = _step(run, ahead)
         state.step += 1
         yield StepDone(
             state.step, run.steps, state.step / per_epoch, result.loss, result.rate, result.norm, result.rows,
@@ -138,7 +138,7 @@ def _enter(run: Run, before: Stage | None) -> Stage:
     return stage
 
 
-def _step(run: Run) -> StepResult:
+def _step(run: Run, ahead: Ahead) -> StepResult:
     def forward(batch: Batch) -> Tensor:
         return run.trunk.forward("train", batch)
 
@@ -147,7 +147,7 @@ def _step(run: Run) -> StepResult:
     try:
         result = optimizer_step(
             Objective(run.task, forward, run.training.r_drop),
-            run.source.batch(run.state.step),
+            ahead.batch(run.state.step),
             run.masters,
             warmup_linear(run.state.step, run.steps, run.training.warmup),
             run.training.clip,
@@ -155,6 +155,7 @@ def _step(run: Run) -> StepResult:
             run.state.step,
             run.place,
             run.hold,
+            lambda: ahead.prepare(run.state.step + 1),
         )
     except TrainingError as error:
         if run.masters.in_backward:  # some parameters have moved already

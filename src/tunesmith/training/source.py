@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.data.order import Order, split_evenly
@@ -38,3 +38,25 @@ class FixedRows:
         """The micro-batch that needs the most memory."""
         rows = self.order.longest()[: self.micro_batch]
         return collate([self.examples[row] for row in rows], self.pad, self.device)
+
+
+@dataclass
+class Ahead:
+    """A source's batches; on a GPU that of the next step is made while this one is computed there.
+
+    Which rows a step takes depends on nothing that training does, so that the same batches come out. On a CPU there is
+    nobody else to compute meanwhile.
+    """
+
+    source: FixedRows
+    steps: int  # of the whole run
+    _made: dict[int, list[Batch]] = field(default_factory=dict)
+
+    def batch(self, step: int) -> list[Batch]:
+        """The micro-batches of a step."""
+        return self._made.pop(step) if step in self._made else self.source.batch(step)
+
+    def prepare(self, step: int) -> None:
+        """Makes those of a step, where there is a GPU and such a step."""
+        if self.source.device != "cpu" and step < self.steps:
+            self._made = {step: self.source.batch(step)}

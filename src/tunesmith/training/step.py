@@ -62,12 +62,14 @@ def optimizer_step(
     step: int,
     place: Callable[[int], str] = str,
     hold: Callable[[int], Tensor] | None = None,
+    meanwhile: Callable[[], object] | None = None,
 ) -> StepResult:
     """Sums loss and gradients over the micro-batches, divides once by their weight, clips, moves.
 
     Where the loss of a row depends on the others of its step (`Task.joint`), it is counted over all of them at once, in no
     more memory than a micro-batch takes: see `_joint`. `hold` gives what else is added to the step's mean loss, and is not in
-    its figures.
+    its figures. `meanwhile` is called once, after all passes were given to the device, and before anything waits for their
+    results.
 
     Raises TrainingError, before anything has moved, when loss or gradient is not finite: it names the rows, each by what
     `place` says of its number.
@@ -76,9 +78,12 @@ def optimizer_step(
 
     if masters.in_backward:
         assert len(batches) == 1 and clip is None and hold is None, "a step in backward knows no other gradients"
-        return _in_backward(objective, batches[0], masters, rate_share, seed, step, place)
+        return _in_backward(objective, batches[0], masters, rate_share, seed, step, place, meanwhile)
     accumulate = _joint if objective.task.joint and len(batches) > 1 else _summed
-    total, weight = accumulate(objective, batches, masters, seed, step)
+    losses = accumulate(objective, batches, masters, seed, step)
+    if meanwhile is not None:
+        meanwhile()
+    total, weight = (sum(map(float, parts)) for parts in zip(*losses, strict=True))
     weight = weight if weight > 0 else 1.0  # of rows that hold nothing to learn, which were counted: gradients of 0
     if hold is not None:
         (hold(step) * weight).backward()
@@ -105,6 +110,7 @@ def _in_backward(
     seed: int,
     step: int,
     place: Callable[[int], str],
+    meanwhile: Callable[[], object] | None,
 ) -> StepResult:
     """As `optimizer_step` of one micro-batch without clipping, each parameter moved within the backward pass.
 
@@ -120,6 +126,8 @@ def _in_backward(
         rate = masters.optimizers.at(rate_share)
         with torch_seed(seed, "backward", step, 0), masters.moved_in_backward() as norms:
             (loss.total / weight).backward()
+        if meanwhile is not None:
+            meanwhile()
         norm = float(torch.stack(norms).norm()) if norms else 0.0
     if not (_finite(total) and _finite(norm)):
         raise _not_finite([place(row) for row in batch.rows], total, norm, step)
@@ -128,22 +136,24 @@ def _in_backward(
 
 def _summed(
     objective: Objective, batches: Sequence[Batch], masters: Masters, seed: int, step: int
-) -> tuple[float, float]:
-    """Gradients of the losses of the micro-batches, one after another; the sum of these, and of their weights."""
-    total, weight = 0.0, 0.0
+) -> list[tuple[Tensor, Tensor]]:
+    """Gradients of the losses of the micro-batches, one after another; each loss, and its weight.
+
+    As they are on the device: to read one as a number would wait for all that was given to a GPU so far.
+    """
+    losses = []
     for part, batch in enumerate(batches):
         loss = objective.loss(batch, seed, step, part)
         with torch_seed(seed, "backward", step, part):
             loss.total.backward()
         masters.collect()
-        total += float(loss.total.detach())
-        weight += float(loss.weight)
-    return total, weight
+        losses.append((loss.total.detach(), loss.weight))
+    return losses
 
 
 def _joint(
     objective: Objective, batches: Sequence[Batch], masters: Masters, seed: int, step: int
-) -> tuple[float, float]:
+) -> list[tuple[Tensor, Tensor]]:
     """Gradients of one loss over the outputs of all micro-batches, by the chain rule in two passes (Gao 2021, GradCache).
 
     The first pass keeps the outputs alone, and the loss over all of them gives the gradient at each; the second runs
@@ -165,7 +175,7 @@ def _joint(
         with torch_seed(seed, "dropout", step, part):
             per_row(forward(batch), len(batch.rows)).backward(gradient)
         masters.collect()
-    return float(loss.total.detach()), float(loss.weight)
+    return [(loss.total.detach(), loss.weight)]
 
 
 def _finite(number: float) -> bool:
