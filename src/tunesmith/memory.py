@@ -38,6 +38,19 @@ def free_memory() -> int:
     return available if container is None else min(available, container.free)
 
 
+def process_limited() -> bool:
+    """Whether this process alone may take less than the machine has (`ulimit -v`, `ulimit -d`), as on shared clusters.
+
+    False where the system knows no such limits.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds)
+
+
 def container_memory(root: Path = Path("/")) -> Container | None:
     """What control groups of version 2 or 1 allow this process; None where none of them sets a limit.
 
