@@ -283,6 +283,9 @@ class Session:
         return resume(folder, stop)
 
     def _load_base(self, revision: str | None) -> tuple[Source, Backbone]:
+        from tunesmith.models.transformers_import import import_transformers
+
+        import_transformers()
         from tunesmith.models.backbone import load_backbone
         from tunesmith.models.resolve import resolve
 
