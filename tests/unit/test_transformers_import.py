@@ -109,3 +109,30 @@ def test_what_transformers_offers_is_the_same_when_its_files_are_read_once() -> 
     found = structure_of(scan, models)
     assert found == scan.__wrapped__(str(models / "__init__.py"))
     assert "modeling_bert" in str(sorted(name for files in found.values() for name in files))
+
+
+def test_garbage_is_collected_again_after_an_import() -> None:
+    import gc
+
+    from tunesmith.memory import importing
+
+    assert gc.isenabled()
+    with pytest.raises(ImportError), importing():
+        assert not gc.isenabled()
+        raise ImportError
+    assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)
+    gc.disable()
+    try:
+        with importing():
+            pass
+        assert not gc.isenabled(), "who has switched it off has chosen"
+    finally:
+        gc.enable()
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        with importing():
+            pass
+        assert gc.get_freeze_count() >= before > 0, "what somebody froze stays so"
+    finally:
+        gc.unfreeze()
