@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +32,26 @@ def keep_few_kernels() -> None:
     os.environ.setdefault(KERNELS, FEW_KERNELS)
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """For imports of large packages: inside, Python does not look for garbage, of which these leave little.
+
+    It would go through all that was imported again and again, and did for a quarter of the time that torch and transformers
+    take: 0.65 of 2.65 CPU seconds (docs/log.md). Afterwards what there is counts as old, and is gone through seldom.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        if gc.get_freeze_count() == 0:  # else somebody has frozen objects, which stay so
+            gc.freeze()
+            gc.unfreeze()  # into the oldest generation
+        gc.enable()
+
+
 def free_memory() -> int:
     """Bytes: the smaller of what the system has available and what the container's limit leaves."""
     import psutil
@@ -36,6 +59,19 @@ def free_memory() -> int:
     available = psutil.virtual_memory().available
     container = container_memory()
     return available if container is None else min(available, container.free)
+
+
+def process_limited() -> bool:
+    """Whether this process alone may take less than the machine has (`ulimit -v`, `ulimit -d`), as on shared clusters.
+
+    False where the system knows no such limits.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in kinds)
 
 
 def container_memory(root: Path = Path("/")) -> Container | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, TrainingError, TunesmithError
 from tunesmith.files import make_folder, sync_tree, whole_file
-from tunesmith.memory import keep_few_kernels
+from tunesmith.memory import importing, keep_few_kernels
 from tunesmith.phases import (
     AUDIT,
     BASE,
@@ -69,11 +69,13 @@ class Session:
 
         Raises TunesmithError kinds only, unless Tunesmith itself has a bug.
         """
-        from safetensors import SafetensorError
-
-        from tunesmith.training.threads import threads_given_back
-
         keep_few_kernels()
+        with importing():
+            import torch  # noqa: F401
+            from safetensors import SafetensorError
+
+            from tunesmith.training.threads import threads_given_back
+
         try:
             with threads_given_back():
                 yield from self._events()
@@ -83,10 +85,11 @@ class Session:
             raise self._explained(error) from error
 
     def _events(self) -> Iterator[Event]:
-        from tunesmith.assembly import build
-        from tunesmith.manifest import check_same_run, manifest_of
-        from tunesmith.models.resolve import kind_of
-        from tunesmith.preparing import fitted, prepare_with_base
+        with importing():
+            from tunesmith.assembly import build
+            from tunesmith.manifest import check_same_run, manifest_of
+            from tunesmith.models.resolve import kind_of
+            from tunesmith.preparing import fitted, prepare_with_base
 
         phase = self._spending.phases.phase
         _method(self.recipe).check_libraries()
@@ -283,6 +286,9 @@ class Session:
         return resume(folder, stop)
 
     def _load_base(self, revision: str | None) -> tuple[Source, Backbone]:
+        from tunesmith.models.transformers_import import import_transformers
+
+        import_transformers()
         from tunesmith.models.backbone import load_backbone
         from tunesmith.models.resolve import resolve
 

@@ -47,6 +47,9 @@ def read_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
 
     Raises ArtifactError and ModelError where something of it is not there, or does not fit.
     """
+    from tunesmith.models.transformers_import import import_transformers
+
+    import_transformers()
     from tunesmith.models.loading import load_network
 
     if not (folder / BARE).is_dir():

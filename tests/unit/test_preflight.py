@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,13 @@ TRAINING = TrainingSpec()
 
 
 @pytest.fixture
-def reserved(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
+def always_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch is run, however much memory there is."""
+    monkeypatch.setattr(preflight, "AMPLE", math.inf)
+
+
+@pytest.fixture
+def reserved(always_tried: None, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Tensor]]:
     """Everything that the preflight has ever put aside; gone entries are dead."""
     kept: list[weakref.ref[Tensor]] = []
     reserve = preflight._reserve
@@ -133,6 +140,39 @@ def test_what_no_memory_is_left_for_is_refused_before_it_is_tried(
     with pytest.raises(TrainingError, match=r"not even 10 row\(s\) of \d+ tokens fit \(0.0 GB of memory free"):
         size_with(3 * trains - 1, [10])
     assert tried == [], "the moments alone do not fit: nothing is run"
+    assert all(value.grad is None for value in run.network.parameters())
+
+
+def test_what_fits_amply_is_told_by_two_rows(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(recipe_for(model_folder("bert"), table_file), tmp_path)
+    run = made.run
+    moments = 2 * 4 * sum(value.numel() for value in run.network.parameters() if value.requires_grad)
+    tried: list[int] = []
+
+    def forward(split: str, batch: Batch) -> Tensor:
+        tried.append(len(batch.rows))
+        return run.trunk.forward(split, batch)
+
+    trunk: Any = SimpleNamespace(forward=forward)
+
+    def source_of(size: int) -> FixedRows:
+        return FixedRows(run.source.examples, run.source.order, size, run.source.pad, "cpu")
+
+    def most_tried(free: int, limited: bool = False) -> int:
+        tried.clear()
+        monkeypatch.setattr(preflight, "free_memory", lambda: free)
+        monkeypatch.setattr(preflight, "process_limited", lambda: limited)
+        size, why = fitting_micro_batch(run.network, run.task, run.plan, trunk, source_of, [24, 12], TRAINING)
+        assert (size, why) == (24, "the whole batch fits")
+        return max(tried)
+
+    set_mode(run.network, run.plan)
+    ample = int(preflight.AMPLE * (Footprint(_work(run), source_of(24).longest()).bound(24) + moments))
+    assert most_tried(ample) == 2
+    assert most_tried(ample - 1) == 24, "else the batch itself is run"
+    assert most_tried(ample, limited=True) == 24, "what is free of the machine says nothing of a limited process"
     assert all(value.grad is None for value in run.network.parameters())
 
 

@@ -26,7 +26,7 @@ from tunesmith.methods.layers import Layers
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.network import Network, PooledNetwork, sequence_network, token_network
 from tunesmith.models.resolve import resolve
-from tunesmith.training import keys, shelf, trunk
+from tunesmith.training import keeping, keys, shelf, trunk
 from tunesmith.training.keeping import keep
 from tunesmith.training.loop import train
 from tunesmith.training.shelf import Shelf, read, writing
@@ -285,6 +285,24 @@ def test_splits_are_found_one_by_one(model_folder: Folder, tmp_path: Path) -> No
     )
     assert "MB read from" in found.why and "MB kept in" in found.why
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_rows_are_hashed_once_whether_they_are_found_or_not(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, plan = _attached(model_folder("bert"), Layers(layers=1))
+    splits, pad = {"train": _examples(network), "validation": _examples(network, 8, 2)}, network.processor.pad
+    hashed: list[int] = []
+
+    def counted(examples: Sequence[Example]) -> bytes:
+        hashed.append(len(examples))
+        return keys.rows_digest(examples)
+
+    monkeypatch.setattr(keeping, "rows_digest", counted)
+    for said in ("kept in", "read from"):
+        hashed.clear()
+        assert said in plan_trunk(network, plan, splits, "disk", pad, Shelf(tmp_path, True)).why
+        assert hashed == [len(rows) for rows in splits.values()]
 
 
 def _files(folder: Path) -> list[Path]:

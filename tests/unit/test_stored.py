@@ -115,6 +115,44 @@ def test_the_same_rows_are_encoded_once(cache: Path, processor: TextProcessor, m
     assert said.startswith(f"read from {cache}")
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_rows_that_are_held_in_memory_are_found_again_too(
+    case: str, cache: Path, processor: TextProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, texts, truth, labels = CASES[case]
+    wanted = task.encode(texts, truth, labels, processor, 8)
+    monkeypatch.setattr(encoding, "FEW_ROWS", len(texts))
+    assert encode_split(task, texts, truth, labels, processor, 8) == (wanted, "")
+    assert not cache.exists(), "so few are encoded anew"
+    monkeypatch.setattr(encoding, "KEPT_ROWS", len(texts))
+    asked: list[int] = []
+    real = type(task).encode
+
+    def counted(self: Any, texts: Any, *more: Any) -> list[Example]:
+        asked.append(len(texts))
+        return real(self, texts, *more)
+
+    monkeypatch.setattr(type(task), "encode", counted)
+    for said, encoded in (("kept in", 2 + len(texts)), ("read from", 2)):
+        asked.clear()
+        found, where = encode_split(task, texts, truth, labels, processor, 8)
+        assert (type(found), found, sum(asked)) == (list, wanted, encoded)
+        assert where.startswith(f"{said} {cache}")
+
+
+def test_rows_that_could_be_kept_are_encoded_where_the_cache_cannot_be_written(
+    cache: Path, processor: TextProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, texts, truth, labels = CASES["classes"]
+    for name in ("FEW_ROWS", "KEPT_ROWS"):
+        monkeypatch.setattr(encoding, name, len(texts))
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file where the folder should be")
+    found, said = encode_split(task, texts, truth, labels, processor, 8)
+    assert found == task.encode(texts, truth, labels, processor, 8)
+    assert said.startswith("kept in memory: ") and "cannot be written" in said
+
+
 @pytest.mark.parametrize("changed", ["text", "target", "limit", "task", "tokenizer"])
 def test_rows_that_would_be_encoded_otherwise_are_other_rows(
     changed: str, cache: Path, processor: TextProcessor, tmp_path: Path

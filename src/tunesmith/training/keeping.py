@@ -66,6 +66,7 @@ class _Work:
         self._found: dict[Path, int] = {}
         self._written: dict[Path, int] = {}
         self._fresh: list[tuple[str, Sequence[Example], Time]] = []
+        self._stems: dict[str, str] = {}  # by split: rows are hashed once, whether they are found or not
 
     def one(self, name: str, examples: Sequence[Example], stream: bool) -> None:
         named = self._structure is not None if stream else self._looks and self._shareable(examples)
@@ -75,7 +76,7 @@ class _Work:
                 self.kept.values[name] = found
                 return
         if stream:
-            path = self._path(examples)
+            path = self._path(name, examples)
             if path is None:
                 raise OSError(UNNAMED)
             self.kept.values[name] = self._through_disk(path, examples)
@@ -89,7 +90,7 @@ class _Work:
         fresh = [item for item in self._fresh if self._shareable(item[1])]
         if fresh and (self._shelf.always or self._pays(fresh)):
             for name, examples, took in fresh:
-                if why := self._store(self.kept.values[name], examples, took):
+                if why := self._store(name, examples, took):
                     self._remarks.append(f"not kept on disk: {why}")
                     break
         elif self._fresh and self._shelf.always:
@@ -128,25 +129,30 @@ class _Work:
 
         return weights_digest(self._reading.network, self._reading.spared)
 
-    def _stem(self, examples: Sequence[Example]) -> str:
+    def _stem(self, name: str, examples: Sequence[Example]) -> str:
+        if name not in self._stems:
+            self._stems[name] = self._named(examples)
+        return self._stems[name]
+
+    def _named(self, examples: Sequence[Example]) -> str:
         reading = self._reading
         plain = [__version__, reading.name, reading.settings, self._structure, machine(reading.network), code_digest()]
         digest = hashlib.sha256(json.dumps(plain, default=str).encode())
         digest.update(rows_digest(examples))
         return digest.hexdigest()[:32]
 
-    def _path(self, examples: Sequence[Example], stem: str = "") -> Path | None:
+    def _path(self, name: str, examples: Sequence[Example]) -> Path | None:
         if self._shelf.folder is None or self._structure is None or self._weights is None:
             return None
-        return self._shelf.folder / f"{stem if stem else self._stem(examples)}-{self._weights[:32]}{SUFFIX}"
+        return self._shelf.folder / f"{self._stem(name, examples)}-{self._weights[:32]}{SUFFIX}"
 
     def _find(self, name: str, examples: Sequence[Example]) -> Tensor | list[Tensor] | None:
         """What was kept of the rows, proven; None where there is none."""
-        stem = self._stem(examples)
+        stem = self._stem(name, examples)
         assert self._shelf.folder is not None
         if not any(self._shelf.folder.glob(f"{stem}-*")):  # before the weights are hashed
             return None
-        path = self._path(examples, stem)
+        path = self._path(name, examples)
         if path is None or not path.exists():
             return None
         try:
@@ -167,9 +173,9 @@ class _Work:
             path.unlink()
         self._remarks.append(f"{why}: thrown away and computed anew")
 
-    def _store(self, values: Tensor | list[Tensor], examples: Sequence[Example], took: Time) -> str:
+    def _store(self, name: str, examples: Sequence[Example], took: Time) -> str:
         """Why it could not be; "" where it was."""
-        path = self._path(examples)
+        path, values = self._path(name, examples), self.kept.values[name]
         if path is None:
             return UNNAMED
         if why := self._shelf.refuses(self._reading.nbytes(values)):
