@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -90,6 +91,8 @@ def run(arguments: list[str] | None = None) -> None:
     except Exception as error:
         _say(_bug_text(error))
         code = RUN_ERROR
+    # The interpreter looks through every object for cycles before it ends: 0.7 CPU seconds where torch is loaded.
+    gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -97,7 +97,9 @@ class FewShot(ClassTask):
         if output.dim() == 3:
             total = total + self.contrast * _similarity.same_class(output[:, 1], batch.target, self.temperature)
         correct = (logits.argmax(-1) == batch.target).sum()
-        return LossSum(total, torch.full((), float(len(batch.rows)), device=output.device), {"correct": correct.detach()})
+        return LossSum(
+            total, torch.full((), float(len(batch.rows)), device=output.device), {"correct": correct.detach()}
+        )
 
 
 def spoken_name(name: str) -> str:
