@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from families import FAMILIES
@@ -15,7 +17,7 @@ from tunesmith import load
 from tunesmith.data.encode import Example, collate
 from tunesmith.models import fused, network
 from tunesmith.models.backbone import load_backbone
-from tunesmith.models.fused import FusedEncoder, fused_forward
+from tunesmith.models.fused import FusedEncoder, _Attention, _blocks, fused_forward
 from tunesmith.models.network import PooledNetwork, sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import start
@@ -68,6 +70,33 @@ def test_in_float32_it_is_the_model_s_own_forward(texts: list[str], model_folder
     with torch.inference_mode():
         here, there = FusedEncoder(made.body)(inputs), made.body(**inputs).last_hidden_state
     torch.testing.assert_close(real(here, inputs), real(there, inputs), rtol=1e-4, atol=1e-5)
+
+
+@in_float32
+@settings(max_examples=60, deadline=None)
+@given(tokens=st.integers(1, 70), rows=st.integers(1, 9), filler=st.booleans(), seed=st.integers(0, 9))
+def test_attention_in_blocks_is_attention_of_each_row(tokens: int, rows: int, filler: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    there = torch.ones(rows, tokens, dtype=torch.bool)
+    if filler:
+        there = torch.arange(tokens)[None] < torch.randint(1, tokens + 1, (rows, 1))
+    attend = _Attention(there, 2, torch.empty(rows, tokens, 8))
+    for _ in range(2):  # as in two layers: nothing of the first is left behind
+        parts = torch.randn(rows * tokens, 24)
+        query, key, value = (
+            part.unflatten(-1, (2, 4)).transpose(1, 2) for part in parts.view(rows, tokens, 24).chunk(3, dim=-1)
+        )
+        scores = (query @ key.transpose(2, 3) / 2).masked_fill(~there[:, None, None], float("-inf"))
+        wanted = (scores.softmax(-1) @ value).transpose(1, 2).reshape(rows * tokens, 8)
+        torch.testing.assert_close(attend(parts), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_short_rows_stand_side_by_side_and_nearly_full_blocks_are_filled_up() -> None:
+    assert [_blocks(tokens) for tokens in (1, 8, 13, 15)] == [(32, 32), (4, 32), (2, 32), (2, 32)]
+    assert [_blocks(tokens) for tokens in (16, 24, 25, 28, 32)] == [(1, 16), (1, 24), (1, 32), (1, 32), (1, 32)]
+    assert [_blocks(tokens) for tokens in (44, 50, 57, 64, 127, 512)] == [
+        (1, 48), (1, 50), (1, 64), (1, 64), (1, 127), (1, 512)
+    ]  # fmt: skip
 
 
 @in_float32
