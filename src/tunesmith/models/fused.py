@@ -7,6 +7,7 @@ the model's own forward for many texts, 0.45 for a single one (docs/log.md).
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +61,8 @@ class _Attention:
     """Attention within each row of a batch, computed in blocks of tokens that suit the processor's matrix units.
 
     Rows below 16 tokens stand side by side in a block of 32, each seeing itself alone; of other short rows a block that is
-    nearly full is filled up. One core with AMX, 2,048 tokens of a layer of MiniLM, each row a block of its own and so: rows of 8
-    tokens 6.8 and 2.1 ms, of 13 6.5 and 3.5 ms, of 28 5.1 and 3.0 ms (docs/log.md).
+    at least half full is filled up. One core with AMX, 2,048 tokens of a layer of MiniLM, each row a block of its own and so:
+    rows of 8 tokens 6.8 and 2.1 ms, of 13 6.5 and 3.5 ms, of 28 5.1 and 3.0 ms (docs/log.md).
     """
 
     def __init__(self, there: Tensor, heads: int, like: Tensor) -> None:
@@ -117,8 +118,8 @@ def _blocks(tokens: int) -> tuple[int, int]:
     """Rows side by side, and tokens of a block, for rows of so many tokens."""
     if tokens < UNIT:
         return 2 * UNIT // tokens, 2 * UNIT
-    nearly = tokens < FILLED_BELOW and tokens % UNIT > UNIT // 2
-    return 1, -(-tokens // UNIT) * UNIT if nearly else tokens
+    half = tokens < FILLED_BELOW and tokens % UNIT >= UNIT // 2
+    return 1, -(-tokens // UNIT) * UNIT if half else tokens
 
 
 class FusedEncoder:
@@ -194,3 +195,42 @@ def fused_forward(body: nn.Module, inputs: dict[str, Tensor]) -> FusedEncoder | 
         there = body(**inputs).last_hidden_state.float()
     real = inputs["attention_mask"][..., None]
     return found if float(((here - there) * real).norm()) <= ALIKE * float((there * real).norm()) else None
+
+
+class KeptForward:
+    """The fused forward of a model in use, kept from call to call, so that single texts have it too.
+
+    It takes the memory of the blocks' weights once more, and is made when the calls together bring enough rows. Weights that
+    were changed in place or exchanged, and hooks, are seen: it is then made anew when it has become worth it again. What is
+    written around torch's own count of changes (`weight.data`) is not seen.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._made: FusedEncoder | None = None
+        self._tried = False
+        self._parts: list[nn.Module | Tensor] = []  # held, so that no other one can be taken for one of them
+        self._changes: list[int] = []
+
+    def __reduce__(self) -> tuple[type[KeptForward], tuple[()]]:
+        return KeptForward, ()  # a copy is of other weights, and products laid out cannot be written
+
+    def of(self, body: nn.Module, inputs: dict[str, Tensor], rows: int, worth: int) -> FusedEncoder | None:
+        """One of the body as it stands, where it and earlier calls had `worth` rows together; None otherwise."""
+        parts, changes = _state(body)
+        same = len(parts) == len(self._parts) and all(map(operator.is_, parts, self._parts))
+        if not same or changes != self._changes:
+            self._rows, self._made, self._tried = 0, None, False
+            self._parts, self._changes = parts, changes
+        self._rows += rows
+        if self._rows >= worth and not self._tried:
+            self._made, self._tried = fused_forward(body, inputs), True
+        return self._made
+
+
+def _state(body: nn.Module) -> tuple[list[nn.Module | Tensor], list[int]]:
+    """What a body is made of, and numbers of which one differs when any of it was changed."""
+    modules, values = list(body.modules()), list(body.parameters())
+    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in modules]
+    changes = [number for value in values for number in (value._version, value.data_ptr())]
+    return [*modules, *values], [*hooks, *changes, int(body.training)]
