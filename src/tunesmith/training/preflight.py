@@ -50,6 +50,8 @@ def fitting_micro_batch(
     for size in sizes:
         if room.holds(source_of(size)) and _fits(network, task, trunk, source_of(size), training):
             why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
+            if source_of(size).divides:
+                why += f"; long texts in parts of up to {source_of(size).at_once:,} tokens"
             return size, why
         gc.collect()
     source = source_of(sizes[-1])
@@ -198,7 +200,7 @@ def _held(parameter: Tensor, several: bool, training: TrainingSpec) -> int:
 
 def _several(source: FixedRows) -> bool:
     """Whether a step takes more than one micro-batch."""
-    return source.micro_batch < source.order.batch_size
+    return source.several
 
 
 def out_of_memory(error: BaseException) -> bool:
