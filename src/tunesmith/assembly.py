@@ -38,7 +38,7 @@ from tunesmith.training.precision import Runtime, choose_runtime
 from tunesmith.training.preflight import fitting_micro_batch, halvings
 from tunesmith.training.shelf import shelf_of
 from tunesmith.training.soup import Ingredients
-from tunesmith.training.source import FixedRows
+from tunesmith.training.source import FixedRows, tokens_at_once
 from tunesmith.training.state import Checkpoints, State
 from tunesmith.training.threads import settle_threads
 from tunesmith.training.travel import Sampled, Travel
@@ -394,12 +394,13 @@ def make_run(
     order = task.order(read.lengths.tolist(), truth, recipe.training.batch_size, recipe.seed)
     if isinstance(order, LengthOrder):
         order = replace(order, similar=recipe.training.batches == "similar")
-    kept = isinstance(trunk, KeptVersions)
-    varies = _varies(recipe, prepared)
-    vary = varier(task, examples, pad, recipe.seed, kept, backbone.processor) if varies else None
+    varied = (task, examples, pad, recipe.seed, isinstance(trunk, KeptVersions), backbone.processor)
+    vary = varier(*varied) if _varies(recipe, prepared) else None
+    whole = task.joint or built.training.step_in_backward
+    at_once = None if whole else tokens_at_once(built.runtime.device, pad)
 
     def source_of(size: int) -> FixedRows:
-        return FixedRows(examples, order, size, pad, built.runtime.device, vary)
+        return FixedRows(examples, order, size, pad, built.runtime.device, vary, at_once)
 
     asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
     together = [recipe.training.batch_size]

@@ -86,5 +86,4 @@ def _size_between(run: Run, first: int, last: int) -> float:
 def size_of(source: FixedRows, step: int) -> int:
     """Tokens of a step, padding included, of each row's longest text."""
     lengths, rows = source.order.lengths, source.order.batch(step)
-    parts = [rows[start : start + source.micro_batch] for start in range(0, len(rows), source.micro_batch)]
-    return sum(len(part) * max(lengths[row] for row in part) for part in parts)
+    return sum(len(part) * max(lengths[row] for row in part) for part in source.parts(rows))

@@ -115,9 +115,12 @@ class Predictor:
     """
 
     def __init__(self, folder: Path, network: Network, card: Card) -> None:
+        from tunesmith.models.fused import KeptForward
+
         self.folder = folder
         self.network = network.eval()
         self.card = card
+        self._forward = KeptForward()
 
     def as_measured(self) -> Self:
         """Itself, from now on computing in the number format it was measured in; `dtype` says which that is.
@@ -352,7 +355,7 @@ class Predictor:
         card, pad = self.card, self.network.processor.pad
         device = str(self.network.sample.device)
         few = collate(examples[:FEW], pad, device).inputs
-        with self.network.fused(few, len(examples)):
+        with self.network.fused(few, len(examples), self._forward):
             found, _ = infer(lambda batch: self.network(batch.inputs), card.task, examples, card.labels, pad, device)
         return found
 
@@ -435,7 +438,8 @@ def load(run: str | Path, device: str = "auto", dtype: str = "auto") -> Predicto
 
     It computes as it was measured: in bfloat16 where it was trained so, with its last linear map in float32; a processor
     that a short timing finds slower at that takes float32, with a TunesmithWarning. In bfloat16 a text's probability may
-    differ in the third digit with what is predicted beside it. `dtype="float32"` has it compute in float32 anywhere.
+    differ in the third digit with what is predicted beside it, and from when on some 200 texts were asked, since a BERT-type
+    encoder then computes by a faster forward. `dtype="float32"` has it compute in float32 anywhere.
 
     Raises ArtifactError when there is no model, or a file of it is not as it was written; RecipeError when there is no
     such device, or dtype.

@@ -89,7 +89,9 @@ class TrainingSpec(Spec):
         default="auto", description="peak learning rate of the head"
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(default=32, description="rows in one optimizer step")
-    micro_batch: Annotated[int, Field(ge=1)] | Auto = Field(default="auto", description="rows in memory at once")
+    micro_batch: Annotated[int, Field(ge=1)] | Auto = Field(
+        default="auto", description="rows in memory at once, at most"
+    )
     max_length: Annotated[int, Field(ge=4)] | Auto = Field(default="auto", description="tokens kept of a text")
     optimizer: Literal["adamw", "sgd", "adamw_8bit"] = Field(
         default="adamw", description="adamw_8bit keeps its two moments in 8 bits each, a quarter of the memory"

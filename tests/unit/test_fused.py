@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from families import FAMILIES
@@ -15,7 +19,7 @@ from tunesmith import load
 from tunesmith.data.encode import Example, collate
 from tunesmith.models import fused, network
 from tunesmith.models.backbone import load_backbone
-from tunesmith.models.fused import FusedEncoder, fused_forward
+from tunesmith.models.fused import FusedEncoder, KeptForward, _Attention, _blocks, fused_forward
 from tunesmith.models.network import PooledNetwork, sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.pipeline import start
@@ -68,6 +72,33 @@ def test_in_float32_it_is_the_model_s_own_forward(texts: list[str], model_folder
     with torch.inference_mode():
         here, there = FusedEncoder(made.body)(inputs), made.body(**inputs).last_hidden_state
     torch.testing.assert_close(real(here, inputs), real(there, inputs), rtol=1e-4, atol=1e-5)
+
+
+@in_float32
+@settings(max_examples=60, deadline=None)
+@given(tokens=st.integers(1, 70), rows=st.integers(1, 9), filler=st.booleans(), seed=st.integers(0, 9))
+def test_attention_in_blocks_is_attention_of_each_row(tokens: int, rows: int, filler: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    there = torch.ones(rows, tokens, dtype=torch.bool)
+    if filler:
+        there = torch.arange(tokens)[None] < torch.randint(1, tokens + 1, (rows, 1))
+    attend = _Attention(there, 2, torch.empty(rows, tokens, 8))
+    for _ in range(2):  # as in two layers: nothing of the first is left behind
+        parts = torch.randn(rows * tokens, 24)
+        query, key, value = (
+            part.unflatten(-1, (2, 4)).transpose(1, 2) for part in parts.view(rows, tokens, 24).chunk(3, dim=-1)
+        )
+        scores = (query @ key.transpose(2, 3) / 2).masked_fill(~there[:, None, None], float("-inf"))
+        wanted = (scores.softmax(-1) @ value).transpose(1, 2).reshape(rows * tokens, 8)
+        torch.testing.assert_close(attend(parts), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_short_rows_stand_side_by_side_and_nearly_full_blocks_are_filled_up() -> None:
+    assert [_blocks(tokens) for tokens in (1, 8, 13, 15)] == [(32, 32), (4, 32), (2, 32), (2, 32)]
+    assert [_blocks(tokens) for tokens in (16, 24, 25, 28, 32)] == [(1, 16), (1, 32), (1, 32), (1, 32), (1, 32)]
+    assert [_blocks(tokens) for tokens in (44, 50, 57, 64, 127, 512)] == [
+        (1, 48), (1, 50), (1, 64), (1, 64), (1, 127), (1, 512)
+    ]  # fmt: skip
 
 
 @in_float32
@@ -162,12 +193,36 @@ def test_features_of_many_rows_take_it_and_leave_nothing_behind(
 
 
 @in_bfloat16
-def test_a_predictor_takes_it_for_many_texts_only_while_it_predicts(
+def test_what_is_kept_is_left_where_something_has_changed(model_folder: Folder) -> None:
+    made = encoder(model_folder("sentence"))
+    inputs, kept = batch_of(made), KeptForward()
+
+    def have(rows: int) -> FusedEncoder | None:
+        return kept.of(made.body, inputs, rows, 10)
+
+    assert have(9) is None
+    first = have(1)
+    assert first is not None and have(1) is first
+    with torch.no_grad():
+        made.body.encoder.layer[0].output.dense.weight.mul_(-1)
+    assert have(9) is None
+    second = have(1)
+    assert second is not None and second is not first
+    made.body.encoder.layer[0].output.dense.weight = nn.Parameter(
+        made.body.encoder.layer[0].output.dense.weight.clone()
+    )
+    assert have(9) is None and have(1) is not None
+    handle = made.body.encoder.layer[0].register_forward_hook(lambda module, given, output: None)
+    assert have(20) is None, "nothing goes around a hook"
+    handle.remove()
+    assert have(10) is not None
+    assert pickle.loads(pickle.dumps(kept)).of(made.body, inputs, 9, 10) is None
+
+
+@in_bfloat16
+def test_a_predictor_keeps_it_from_when_it_is_worth_it_on(
     model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import copy
-    import pickle
-
     monkeypatch.setattr("tunesmith.training.precision.bfloat16_gain", lambda device, width: 2.0)
     recipe = recipe_for(
         model_folder("sentence"), write_rows(tmp_path / "rows.csv", 120), "full", {"training.precision": "bfloat16"}
@@ -181,10 +236,11 @@ def test_a_predictor_takes_it_for_many_texts_only_while_it_predicts(
     many = model.predict_proba(texts)
     assert used and not (many == before).all() and abs(many - before).max() < 0.02
     used.clear()
-    model.predict(texts[:10])
-    assert not used
-    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model.network))):
-        assert again is not None
+    alone = model.predict_proba(texts[:1])
+    assert used and abs(alone - many[:1]).max() < 0.02, "a single text has it then too"
+    used.clear()
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert abs(again.predict_proba(texts[:1]) - alone).max() < 0.02 and not used, "a copy begins anew"
     with torch.no_grad():
         for value in model.network.body.encoder.parameters():
             value.mul_(-1)

@@ -99,8 +99,8 @@ def _attend(
     places = attention_mask
     if not places.holds(query):  # frozen blocks' kept outputs come with their filler
         return _of_rows(module, query, key, value, places.mask, scaling, rate, is_causal), None
-    rows = [places.spread(part.transpose(1, 2)).transpose(1, 2) for part in (query, key, value)]
-    return places.joined(_of_rows(module, *rows, places.mask, scaling, rate, is_causal)), None
+    query, key, value = (places.spread(part.transpose(1, 2)).transpose(1, 2) for part in (query, key, value))
+    return places.joined(_of_rows(module, query, key, value, places.mask, scaling, rate, is_causal)), None
 
 
 def _of_rows(

@@ -7,6 +7,7 @@ the model's own forward for many texts, 0.45 for a single one (docs/log.md).
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from tunesmith.models.unpadded import is_own_hook
 ALIKE_LAYERS = ("bert", "camembert", "roberta", "xlm-roberta")  # transformers' model types
 ALIKE = 0.03  # of the hidden states' length, how far two bfloat16 forwards may be apart: each layer rounds to 3 digits
 WORTH_FUSING = 200  # rows: laying out the weights and checking the result takes as long as some 50 (MiniLM)
+UNIT = 16  # rows of a matrix unit's tile
+FILLED_BELOW = 64  # tokens, from which on filling up costs as much as it saves
 FOR_TOKENS = 768  # in one forward, about; what a product's layout is chosen for
 
 
@@ -56,6 +59,71 @@ class _Layer:
     second_norm: nn.Module
 
 
+class _Attention:
+    """Attention within each row of a batch, computed in blocks of tokens that suit the processor's matrix units.
+
+    Rows below 16 tokens stand side by side in a block of 32, each seeing itself alone; of other short rows a block that is
+    at least half full is filled up. One core with AMX, 2,048 tokens of a layer of MiniLM, each row a block of its own and so:
+    rows of 8 tokens 6.8 and 2.1 ms, of 13 6.5 and 3.5 ms, of 28 5.1 and 3.0 ms (docs/log.md).
+    """
+
+    def __init__(self, there: Tensor, heads: int, like: Tensor) -> None:
+        """`there` [rows, tokens]: what is no filler; `like` [rows, tokens, width] has the format of what is attended to."""
+        self._rows, self._tokens = there.shape
+        self._heads = heads
+        self._beside, self._block = _blocks(self._tokens)
+        self._full, self._rest = divmod(self._rows, self._beside)  # blocks with as many rows as fit, rows of a last one
+        blocks = self._full + (self._rest > 0)
+        self._as_it_is = self._rest == 0 and self._beside * self._tokens == self._block
+        # Zeros once: what stands between the rows is never written, and seen by no row.
+        self._laid = None if self._as_it_is else like.new_zeros(blocks, self._block, 3 * like.shape[2])
+        self._mask = self._seen(there, blocks, like)
+
+    def __call__(self, parts: Tensor) -> Tensor:
+        """[rows * tokens, 3 width], queries, keys and values side by side -> [rows * tokens, width]"""
+        width = parts.shape[1] // 3
+        laid = parts if self._laid is None else self._lay(parts, self._laid)
+        split = laid.view(-1, self._block, 3, self._heads, width // self._heads).permute(2, 0, 3, 1, 4)
+        found = nn.functional.scaled_dot_product_attention(*split, attn_mask=self._mask)
+        told = found.transpose(1, 2)  # [blocks, tokens of a block, heads, width of a head]
+        if self._as_it_is:
+            return told.reshape(-1, width)
+        taken = told[: self._full, : self._beside * self._tokens].reshape(-1, width)
+        if self._rest == 0:
+            return taken
+        return torch.cat([taken, told[self._full, : self._rest * self._tokens].reshape(-1, width)])
+
+    def _lay(self, parts: Tensor, laid: Tensor) -> Tensor:
+        together = self._beside * self._tokens
+        laid[: self._full, :together] = parts[: self._full * together].view(-1, together, parts.shape[1])
+        if self._rest:
+            laid[self._full, : self._rest * self._tokens] = parts[self._full * together :]
+        return laid
+
+    def _seen(self, there: Tensor, blocks: int, like: Tensor) -> Tensor | None:
+        """What is added to the scores of each block: 0, and for what a token is not to see the least number there is."""
+        if self._beside == 1 and self._block == self._tokens:
+            seen = None if bool(there.all()) else there[:, None, None, :]
+        else:
+            filled = there.new_zeros(blocks * self._beside, self._tokens)
+            filled[: self._rows] = there
+            keys = there.new_zeros(blocks, self._block)
+            keys[:, : self._beside * self._tokens] = filled.view(blocks, self._beside * self._tokens)
+            of_row = torch.arange(self._block) // self._tokens
+            seen = ((of_row[:, None] == of_row[None, :]) & keys[:, None, :])[:, None]
+        if seen is None:
+            return None
+        return torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, torch.finfo(like.dtype).min)
+
+
+def _blocks(tokens: int) -> tuple[int, int]:
+    """Rows side by side, and tokens of a block, for rows of so many tokens."""
+    if tokens < UNIT:
+        return 2 * UNIT // tokens, 2 * UNIT
+    half = tokens < FILLED_BELOW and tokens % UNIT >= UNIT // 2
+    return 1, -(-tokens // UNIT) * UNIT if half else tokens
+
+
 class FusedEncoder:
     """The forward of a body's weights as they were when it was made."""
 
@@ -71,14 +139,10 @@ class FusedEncoder:
         read = {name: inputs[name] for name in ("input_ids", "token_type_ids") if name in inputs}
         embedded = self._embeddings(**read)
         rows, tokens, width = embedded.shape
-        there = inputs["attention_mask"]
-        mask = None if bool(there.all()) else there[:, None, None, :].bool()  # [rows, 1, 1, tokens]
+        attend = _Attention(inputs["attention_mask"].bool(), self._heads, embedded)
         hidden = embedded.reshape(rows * tokens, width)
         for layer in self._layers:
-            parts = layer.split(hidden).view(rows, tokens, 3, self._heads, width // self._heads)
-            query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [rows, heads, tokens, width of a head]
-            found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-            told = found.transpose(1, 2).reshape(rows * tokens, width)
+            told = attend(layer.split(hidden))
             hidden = layer.first_norm(layer.joined.plus(told, hidden))
             hidden = layer.second_norm(layer.narrow.plus(layer.wide.gelu(hidden), hidden))
         return hidden.view(rows, tokens, width)
@@ -136,3 +200,42 @@ def fused_forward(body: nn.Module, inputs: dict[str, Tensor]) -> FusedEncoder | 
         there = body(**inputs).last_hidden_state.float()
     real = inputs["attention_mask"][..., None]
     return found if float(((here - there) * real).norm()) <= ALIKE * float((there * real).norm()) else None
+
+
+class KeptForward:
+    """The fused forward of a model in use, kept from call to call, so that single texts have it too.
+
+    It takes the memory of the blocks' weights once more, and is made when the calls together bring enough rows. Weights that
+    were changed in place or exchanged, and hooks, are seen: it is then made anew when it has become worth it again. What is
+    written around torch's own count of changes (`weight.data`) is not seen.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._made: FusedEncoder | None = None
+        self._tried = False
+        self._parts: list[nn.Module | Tensor] = []  # held, so that no other one can be taken for one of them
+        self._changes: list[int] = []
+
+    def __reduce__(self) -> tuple[type[KeptForward], tuple[()]]:
+        return KeptForward, ()  # a copy is of other weights, and products laid out cannot be written
+
+    def of(self, body: nn.Module, inputs: dict[str, Tensor], rows: int, worth: int) -> FusedEncoder | None:
+        """One of the body as it stands, where it and earlier calls had `worth` rows together; None otherwise."""
+        parts, changes = _state(body)
+        same = len(parts) == len(self._parts) and all(map(operator.is_, parts, self._parts))
+        if not same or changes != self._changes:
+            self._rows, self._made, self._tried = 0, None, False
+            self._parts, self._changes = parts, changes
+        self._rows += rows
+        if self._rows >= worth and not self._tried:
+            self._made, self._tried = fused_forward(body, inputs), True
+        return self._made
+
+
+def _state(body: nn.Module) -> tuple[list[nn.Module | Tensor], list[int]]:
+    """What a body is made of, and numbers of which one differs when any of it was changed."""
+    modules, values = list(body.modules()), list(body.parameters())
+    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in modules]
+    changes = [number for value in values for number in (value._version, value.data_ptr())]
+    return [*modules, *values], [*hooks, *changes, int(body.training)]

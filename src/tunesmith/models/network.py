@@ -20,7 +20,7 @@ from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.casting import cast
 from tunesmith.models.dropout import suit_dropout
-from tunesmith.models.fused import WORTH_FUSING, FusedEncoder, fused_forward
+from tunesmith.models.fused import WORTH_FUSING, FusedEncoder, KeptForward, fused_forward
 from tunesmith.models.layout import Layout, example_inputs, layout_of
 from tunesmith.models.pooling import Pooling
 from tunesmith.models.processor import Processor
@@ -137,10 +137,11 @@ class Network(nn.Module, ABC):
         cast(self, torch.bfloat16, (self.last,))
 
     @contextmanager
-    def fused(self, inputs: dict[str, Tensor], rows: int) -> Iterator[None]:
+    def fused(self, inputs: dict[str, Tensor], rows: int, kept: KeptForward | None = None) -> Iterator[None]:
         """Inside, evaluation is by a `FusedEncoder` where there is one and so many rows to come are worth it.
 
         It is checked on `inputs`, each [rows, tokens], and holds the weights as they are: none may change meanwhile.
+        `kept` is for who comes again, and counts the rows of all its calls.
         """
         yield
 
@@ -203,8 +204,11 @@ class EncoderNetwork(Network, ABC):
         return self.pooling(hidden, inputs["attention_mask"])
 
     @contextmanager
-    def fused(self, inputs: dict[str, Tensor], rows: int) -> Iterator[None]:
-        self._fused = fused_forward(self.body, inputs) if rows >= WORTH_FUSING else None
+    def fused(self, inputs: dict[str, Tensor], rows: int, kept: KeptForward | None = None) -> Iterator[None]:
+        if kept is not None:
+            self._fused = kept.of(self.body, inputs, rows, WORTH_FUSING)
+        else:
+            self._fused = fused_forward(self.body, inputs) if rows >= WORTH_FUSING else None
         try:
             yield
         finally:

@@ -54,6 +54,8 @@ def fitting_micro_batch(
         source = source_of(size)
         if room.ample(source) or (room.holds(source) and _fits(network, task, trunk, source, training)):
             why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
+            if source_of(size).divides:
+                why += f"; long texts in parts of up to {source_of(size).at_once:,} tokens"
             return size, why
         gc.collect()
     source = source_of(sizes[-1])
@@ -209,7 +211,7 @@ def _held(parameter: Tensor, several: bool, training: TrainingSpec) -> int:
 
 def _several(source: FixedRows) -> bool:
     """Whether a step takes more than one micro-batch."""
-    return source.micro_batch < source.order.batch_size
+    return source.several
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.data.order import Order, split_evenly
 
+# With filler, in one forward and backward of training. MiniLM, full, 512 tokens, one core with AMX: 344 CPU ms a row in 32
+# rows at once, which peak at 7.4 GB, and 225 in 4, which peak at 2.2; at 128 tokens the same time (docs/log.md).
+CPU_TOKENS = 2_048
+
 
 @dataclass(frozen=True)
 class FixedRows:
@@ -19,6 +23,7 @@ class FixedRows:
     pad: dict[str, int]
     device: str
     vary: Callable[[Batch, int], Batch] | None = None  # (rows, epoch) -> the rows as this epoch sees them
+    at_once: int | None = None  # tokens with filler that a micro-batch holds at most, but for one row; None: any number
 
     @property
     def steps_per_epoch(self) -> int:
@@ -27,16 +32,35 @@ class FixedRows:
     def batch(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
         rows = self.order.batch(step)
-        found = [
-            collate([self.examples[row] for row in part], self.pad, self.device)
-            for part in split_evenly(rows, self.micro_batch)
-        ]
+        found = [collate([self.examples[row] for row in part], self.pad, self.device) for part in self.parts(rows)]
         epoch = step // self.steps_per_epoch
         return found if self.vary is None else [self.vary(batch, epoch) for batch in found]
 
-    def longest(self) -> Batch:
-        """The micro-batch that needs the most memory."""
+    def parts(self, rows: Sequence[int]) -> list[Sequence[int]]:
+        """The rows of one step, as they are computed together; where they are too long, in parts of about as many rows."""
+        size = self.micro_batch
+        if self.at_once is not None:
+            fitting = max(1, self.at_once // max(self.order.lengths[row] for row in rows))
+            if fitting < size:
+                size = -(-len(rows) // -(-len(rows) // fitting))
+        return split_evenly(rows, size)
+
+    @property
+    def divides(self) -> bool:
+        """Whether some micro-batch has fewer rows because they are long."""
         rows = self.order.longest()[: self.micro_batch]
+        return len(self.parts(rows)) > 1
+
+    @property
+    def several(self) -> bool:
+        """Whether a step may take more than one micro-batch."""
+        return len(self.parts(self.order.longest())) > 1
+
+    def longest(self) -> Batch:
+        """A micro-batch that needs at least the memory of any."""
+        rows = self.order.longest()[: self.micro_batch]
+        if self.at_once is not None:
+            rows = rows[: -(-self.at_once // self.order.lengths[rows[0]])]
         return collate([self.examples[row] for row in rows], self.pad, self.device)
 
 
@@ -60,3 +84,8 @@ class Ahead:
         """Makes those of a step, where there is a GPU and such a step."""
         if self.source.device != "cpu" and step < self.steps:
             self._made = {step: self.source.batch(step)}
+
+
+def tokens_at_once(device: str, pad: dict[str, int]) -> int | None:
+    """Tokens above which a micro-batch is divided: of texts on a CPU; a GPU takes as many as fit."""
+    return CPU_TOKENS if device == "cpu" and "input_ids" in pad else None
