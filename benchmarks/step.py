@@ -73,7 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plain: dict[str, Any] = {
         "schema": 1,
         "environment": environment(),
-        "limit_gflops": limit(asked.large),
         "methods": {name: measured(name, asked) for name in asked.methods},
     }
     lines = page(plain)
@@ -96,11 +95,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return asked
 
 
-def limit(most: int) -> float:
-    """The most multiplications and additions, in 10^9 a second, of a bfloat16 product of any size up to `most`."""
+def limit(most: int, dtype: torch.dtype) -> float:
+    """The most multiplications and additions, in 10^9 a second, of a product of any size up to `most`."""
     best = 0.0
     for size in (512, 1024, most):
-        one, two = (torch.randn(size, size).bfloat16() for _ in range(2))
+        one, two = (torch.randn(size, size).to(dtype) for _ in range(2))
         best = max(best, 2 * size**3 / alone(lambda a=one, b=two: torch.mm(a, b)) / 1e9)
     return best
 
@@ -129,13 +128,15 @@ def measured(method: str, asked: argparse.Namespace) -> dict[str, Any]:
         clock.spent.clear()
         for _ in range(count):
             next(steps)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     return {
+        "limit_gflops": limit(asked.large, dtype),
         "precision": precision,
         "steps": count,
         "tokens": statistics.mean(tokens),
         "ms": 1e3 * plain,
         "parts": parts(clock.spent, count, 1e3 * plain),
-        "products": products(clock.spent, count),
+        "products": products(clock.spent, count, dtype),
     }
 
 
@@ -162,14 +163,14 @@ def parts(spent: Mapping[Any, Sequence[float]], steps: int, whole: float) -> dic
     return {**ordered, REST: whole - sum(found.values())}
 
 
-def products(spent: Mapping[Any, Sequence[float]], steps: int) -> dict[str, float]:
+def products(spent: Mapping[Any, Sequence[float]], steps: int, dtype: torch.dtype) -> dict[str, float]:
     """Of all products of linear maps in a step: their arithmetic, and their time within it and each repeated alone."""
     arithmetic = within = by_itself = 0.0
     for (name, shapes), times in spent.items():
         if not name.startswith(PARTS[PRODUCTS]):
             continue
         (rows, inner), (_, columns) = shapes[-2:]
-        one, two = torch.randn(rows, inner).bfloat16(), torch.randn(inner, columns).bfloat16()
+        one, two = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
         arithmetic += len(times) * 2 * rows * inner * columns / 1e9
         within += 1e3 * sum(times)
         by_itself += 1e3 * len(times) * alone(lambda a=one, b=two: torch.mm(a, b))
@@ -177,10 +178,9 @@ def products(spent: Mapping[Any, Sequence[float]], steps: int) -> dict[str, floa
 
 
 def page(plain: Mapping[str, Any]) -> list[str]:
-    most = plain["limit_gflops"]
     lines = ["# Where a training step's time goes", ""]
     for method, found in plain["methods"].items():
-        whole, given = found["ms"], found["products"]
+        whole, given, most = found["ms"], found["products"], found["limit_gflops"]
         least = 1e3 * given["gflop"] / most
         rows = [[part, f"{ms:.1f}", f"{100 * ms / whole:.0f} %"] for part, ms in found["parts"].items()]
         lines += [

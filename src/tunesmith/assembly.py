@@ -108,16 +108,16 @@ def build_network(recipe: Recipe, prepared: Prepared, backbone: Backbone, rates:
 
 
 def _with_head(recipe: Recipe, prepared: Prepared, backbone: Backbone) -> Network:
-    pair, seed = prepared.columns.pair is not None, seed_of(recipe.seed, "head")
-    network = prepared.task.head(backbone, prepared.labels, pair, seed)
-    network.joins = recipe.training.batches == "random"
-    return network
+    seed = seed_of(recipe.seed, "head")
+    return prepared.task.head(backbone, prepared.labels, prepared.columns.pair is not None, seed)
 
 
 def _with_method(recipe: Recipe, network: Network, rates: Rates) -> Plan:
     """Of a recipe whose method leaves nothing open."""
     plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
     plan.check(network)
+    # Frozen blocks give the same numbers in training and when they are kept, to the bit in float32: they keep filler.
+    network.joins = recipe.training.batches == "random" and plan.cut == 0 and not plan.stages
     return plan
 
 
@@ -380,8 +380,7 @@ def make_run(
 ) -> Run:
     """What the loop needs. Runs the preflight, so it raises TrainingError when the longest batch does not fit."""
     network, task, pad = built.network, prepared.task, backbone.processor.pad
-    examples = encoded.examples["train"]
-    packing = built.packing
+    examples, packing = encoded.examples["train"], built.packing
     if packing.windows is not None and not isinstance(trunk, Live):
         packing = Packing(None, "not packed: what is frozen is kept row by row")
     if packing.windows is not None:
@@ -396,7 +395,8 @@ def make_run(
         order = replace(order, similar=recipe.training.batches == "similar")
     varied = (task, examples, pad, recipe.seed, isinstance(trunk, KeptVersions), backbone.processor)
     vary = varier(*varied) if _varies(recipe, prepared) else None
-    whole = task.joint or built.training.step_in_backward
+    frozen = built.plan.cut >= len(network.layout.blocks)  # nothing of the blocks is kept for a backward pass
+    whole = task.joint or built.training.step_in_backward or frozen
     at_once = None if whole else tokens_at_once(built.runtime.device, pad)
 
     def source_of(size: int) -> FixedRows:
@@ -406,7 +406,7 @@ def make_run(
     together = [recipe.training.batch_size]
     sizes = [asked] if isinstance(asked, int) else together if built.training.step_in_backward else halvings(*together)
     size, why = fitting_micro_batch(network, task, built.plan, trunk, source_of, sizes, built.training)
-    if recipe.training.micro_batch == "auto":
+    if recipe.training.micro_batch == "auto" or source_of(size).divides:
         built.derived.append(Derived("training.micro_batch", size, why))
     built.training = built.training.model_copy(update={"micro_batch": size})
     return Run(

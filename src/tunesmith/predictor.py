@@ -355,7 +355,7 @@ class Predictor:
         card, pad = self.card, self.network.processor.pad
         device = str(self.network.sample.device)
         few = collate(examples[:FEW], pad, device).inputs
-        with self.network.fused(few, len(examples), self._forward):
+        with self._forward.lock, self.network.fused(few, len(examples), self._forward):
             found, _ = infer(lambda batch: self.network(batch.inputs), card.task, examples, card.labels, pad, device)
         return found
 

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     JsonValue,
     SerializeAsAny,
+    Strict,
     ValidationError,
     field_serializer,
     model_validator,
@@ -136,10 +137,10 @@ class TrainingSpec(Spec):
     batches: Literal["similar", "random"] = Field(
         default="similar", description="texts of similar length together, with little filler; or drawn from all of them"
     )
-    exact: bool = Field(
+    exact: Annotated[bool, Strict()] = Field(
         default=False,
-        description="what a plain loop computes: float32, and batches drawn at random; filler alone is left out where the "
-        "base's blocks can do without",
+        description="what a plain loop computes: float32, and batches drawn at random, in an order of its own; filler is "
+        "left out where the base's blocks can do without",
     )
     embedding_rows: Literal["used", "all"] = Field(
         default="used",

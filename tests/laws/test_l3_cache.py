@@ -27,8 +27,11 @@ def _one_forward_fills_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tunesmith.training.trunk.CPU_TOKENS", 1_000_000)
 
 
-def _made(method: str, cache: str, model: Path, data: Path, folder: Path, whole: bool) -> Bench:
+def _made(
+    method: str, cache: str, model: Path, data: Path, folder: Path, whole: bool, batches: str = "similar"
+) -> Bench:
     settings = {"training.cache": cache, "training.epochs": 6, "training.rate": 1e-3, "training.probe": False}
+    settings["training.batches"] = batches
     if whole:  # every row in every step, so that all forwards see the same batch
         settings |= {"training.batch_size": 200, "training.micro_batch": 200}
     return bench(recipe_for(model, data, METHODS[method], settings), folder)
@@ -38,14 +41,16 @@ def _numbers(made: Bench) -> list[float]:
     return [event.loss for event in train(made.run) if isinstance(event, StepDone | Evaluated)]
 
 
-@pytest.mark.parametrize("family", ["bert", "sentence", "llama"])
+@pytest.mark.parametrize(
+    ("family", "batches"), [("bert", "similar"), ("bert", "random"), ("sentence", "similar"), ("llama", "similar")]
+)
 @pytest.mark.parametrize("method", list(KINDS))
 def test_bitwise_where_the_batches_are_the_same(
-    method: str, family: str, model_folder: Folder, table_file: Path, tmp_path: Path
+    method: str, family: str, batches: str, model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
     model = model_folder(family)
-    cached = _made(method, "memory", model, table_file, tmp_path / "cached", whole=True)
-    live = _made(method, "off", model, table_file, tmp_path / "live", whole=True)
+    cached = _made(method, "memory", model, table_file, tmp_path / "cached", whole=True, batches=batches)
+    live = _made(method, "off", model, table_file, tmp_path / "live", whole=True, batches=batches)
     assert (type(cached.trunk), type(live.trunk)) == (KINDS[method], Live)
     assert _numbers(cached) == _numbers(live)
     assert differences(cached.tensors(), live.tensors()) == []

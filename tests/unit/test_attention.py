@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, PreTrainedModel
@@ -178,6 +179,22 @@ def test_masks_are_read_as_by_the_fused_form(most: int, monkeypatch: pytest.Monk
         wanted, _ = eager("bert")(module, *parts, alike, None, 0.0)
         torch.testing.assert_close(found, wanted)
         assert weights is None
+
+
+def test_a_family_that_asks_for_a_form_by_name_is_not_known() -> None:
+    """Sparse attention is not in the plain form: these families mask by themselves, for forms that they name."""
+    models = Path(transformers.__file__).parent / "models"
+    assert attention._known_source(models / "llama" / "modeling_llama.py")
+    sparse = models / "deepseek_v32" / "modeling_deepseek_v32.py"
+    assert attention._steps(sparse) == attention._steps(models / "llama" / "modeling_llama.py"), "the control"
+    assert not attention._known_source(sparse)
+
+
+def test_a_tensor_that_nothing_is_known_of_is_refused() -> None:
+    parts = given_to(2, 2, 7, 3)
+    _attend(Attending(), *parts, None, position_ids=torch.arange(7), cache=None, use_cache=False)
+    with pytest.raises(TypeError, match="indices"):
+        _attend(Attending(), *parts, None, indices=torch.arange(7))
 
 
 def test_many_keys_are_left_to_the_fused_form(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_operators_are_told_apart_and_what_is_left_comes_last(step: Any) -> None
 
 def test_arithmetic_of_products(step: Any) -> None:
     spent = {("mm.default", ((5, 3), (3, 4))): [0.001, 0.003], ("addmm.default", ((4,), (5, 3), (3, 4))): [0.002]}
-    found = step.products(spent, 2)
+    found = step.products(spent, 2, torch.float32)
     assert found["gflop"] == pytest.approx(3 * 2 * 5 * 3 * 4 / 2 / 1e9)
     assert found["ms"] == pytest.approx(3.0)
     assert 0 < found["alone_ms"] < 3000

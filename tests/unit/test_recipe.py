@@ -379,5 +379,8 @@ def test_exact_settles_number_format_and_batches() -> None:
     assert (spec.precision, spec.batches) == ("float32", "random")
     assert TrainingSpec.model_validate(spec.model_dump()) == spec, "as resolved.yaml holds it"
     assert TrainingSpec().precision == "auto"
+    for nearly in (1, "true", "yes"):
+        with pytest.raises(ValueError, match="valid boolean"):
+            TrainingSpec(exact=nearly)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="leave out precision=bfloat16 and batches=similar"):
         TrainingSpec(exact=True, precision="bfloat16", batches="similar")

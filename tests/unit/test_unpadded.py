@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from families import FAMILIES
+from shortruns import bench, recipe_for
 from tunesmith.data.encode import Example, collate
 from tunesmith.models import unpadded
 from tunesmith.models.attention import OWN
@@ -179,3 +180,17 @@ def test_prediction_in_fewer_steps_is_not_put_off_by_it(tmp_path: Path) -> None:
     network.train().eval()
     assert any(part._forward_pre_hooks for part in body.modules())
     assert (fused_forward(body, inputs) is not None) == expected
+
+
+def test_other_number_formats_are_left_alone(tmp_path: Path) -> None:
+    network = network_of(tmp_path, "bert")
+    network.half().train()
+    assert not any(part._forward_pre_hooks for part in network.modules())
+
+
+def test_where_blocks_are_frozen_filler_stays_in_float32(tmp_path: Path, table_file: Path) -> None:
+    """So that what they give is the same in training and when it is kept."""
+    folder = FAMILIES["bert"](tmp_path / "model")
+    for method, joins in (("full", True), ("layers", False)):
+        recipe = recipe_for(folder, table_file, {"name": method}, {"training.exact": True})
+        assert bench(recipe, tmp_path / method).run.network.joins == joins

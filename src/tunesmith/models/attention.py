@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ OWN = "tunesmith"  # the plain form in fewer passes, with dropout of models/drop
 # The plain form in the file of a family.
 PLAIN_SOURCE = re.compile(r"^def eager_attention_forward\(.*?(?=^[^\s)]|\Z)", re.DOTALL | re.MULTILINE)
 ALIKE = ("bert", "llama", "vit", "siglip", "modernbert", "gpt2")  # families whose plain forms do what the own one does
+# What a family asks of a form by name is not in its plain one: sparse attention, say, which it does itself for some forms.
+BY_NAME = re.compile(r"_attn_implementation[^\n]*(==|!=|\bin\b)[^\n]*[\"']sdpa[\"']")
+HARMLESS = (
+    "position_ids",
+    "cache_position",
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+)  # tensors beside that change nothing here
 RATES = ("attention_probs_dropout_prob", "attention_dropout")  # of the probabilities' dropout, by family
 WHOLE_KEYS = 512  # with more keys torch's fused form is as fast without dropout, and keeps no probabilities
 WIDE = 32  # numbers that one instruction takes in bfloat16: torch's softmax of fewer goes one by one
@@ -84,15 +93,18 @@ def _attend(
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
-    **_: Any,
+    **further: Any,
 ) -> tuple[Tensor, None]:
     """What the plain form computes, but for which probabilities are dropped. The arguments are transformers' own.
 
     query: [rows, heads, tokens, numbers of a head], key and value of as many heads or of a part of them; attention_mask, of
     bools or to be added, spreads to the scores, and None hides what comes later where the module is causal, as in the fused
     form. With `Places` query, key and value are one long row of tokens of many. Gives [rows, tokens, heads, numbers of a
-    head], and no probabilities.
+    head], and no probabilities. Raises TypeError for a tensor that it knows nothing of.
     """
+    strange = [name for name, value in further.items() if isinstance(value, Tensor) and name not in HARMLESS]
+    if strange:
+        raise TypeError(f"attention was given {', '.join(strange)}, which this form of it knows nothing of")
     rate = dropout if module.training else 0.0
     if not isinstance(attention_mask, Places):
         return _of_rows(module, query, key, value, attention_mask, scaling, rate, is_causal), None
@@ -205,11 +217,18 @@ def _softmax_backward(gradient: Tensor, found: Tensor) -> Tensor:
 
 
 def _known(body: PreTrainedModel) -> bool:
-    """Whether the plain form of the body's family is that of one of `ALIKE` to the letter."""
+    """Whether the plain forms of the body's family, and of those of its parts, are those of `ALIKE` to the letter."""
+    own = {Path(inspect.getfile(type(part))) for part in body.modules() if isinstance(part, PreTrainedModel)}
+    return all(_known_source(source) for source in own)
+
+
+@cache
+def _known_source(source: Path) -> bool:
     models = Path(transformers.__file__).parent / "models"
     try:
-        own = _steps(Path(inspect.getfile(type(body))))
-        return own is not None and own in [_steps(models / family / f"modeling_{family}.py") for family in ALIKE]
+        found = _steps(source)
+        alike = [_steps(models / family / f"modeling_{family}.py") for family in ALIKE]
+        return found is not None and found in alike and BY_NAME.search(source.read_text(encoding="utf-8")) is None
     except OSError:  # transformers without its sources
         return False
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -211,10 +212,11 @@ class KeptForward:
     """
 
     def __init__(self) -> None:
+        self.lock = Lock()  # of whoever predicts by it: what it gives stands on the network meanwhile
         self._rows = 0
         self._made: FusedEncoder | None = None
         self._tried = False
-        self._parts: list[nn.Module | Tensor] = []  # held, so that no other one can be taken for one of them
+        self._parts: list[object] = []  # held, so that no other one can be taken for one of them
         self._changes: list[int] = []
 
     def __reduce__(self) -> tuple[type[KeptForward], tuple[()]]:
@@ -233,9 +235,11 @@ class KeptForward:
         return self._made
 
 
-def _state(body: nn.Module) -> tuple[list[nn.Module | Tensor], list[int]]:
+def _state(body: nn.Module) -> tuple[list[object], list[int]]:
     """What a body is made of, and numbers of which one differs when any of it was changed."""
     modules, values = list(body.modules()), list(body.parameters())
-    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) for part in modules]
-    changes = [number for value in values for number in (value._version, value.data_ptr())]
-    return [*modules, *values], [*hooks, *changes, int(body.training)]
+    hooks = [one for part in modules for one in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())]
+    instead = [vars(part)["forward"] for part in modules if "forward" in vars(part)]
+    # A tensor that was made for prediction alone counts no changes, and cannot be changed but there.
+    counts = [0 if value.is_inference() else value._version for value in values]
+    return [*modules, *values, *hooks, *instead], [*counts, *(value.data_ptr() for value in values), int(body.training)]

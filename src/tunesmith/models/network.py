@@ -64,6 +64,7 @@ class Network(nn.Module, ABC):
     unkept: str = ""  # why what leaves frozen blocks cannot be kept, where the network knows that
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
     joins: bool = False  # whether filler is left out of its blocks in training in float32 too, where it can be
+    _joining_tried: bool = False  # whether it was found out if it can be
     lowers: bool = False  # whether it may predict with everything before `last` in bfloat16: see `lower`
 
     @property
@@ -125,7 +126,8 @@ class Network(nn.Module, ABC):
             suit_dropout(self)
         super().train(mode)
         body = self.get_submodule(self.layout.body)
-        if suit_attention(body, mode, self.joins) and mode:
+        if suit_attention(body, mode, self.joins) and mode and not self._joining_tried:
+            self._joining_tried = True
             leave_filler_out(body, tuple(self.get_submodule(name) for name in self.layout.blocks))
         return self
 

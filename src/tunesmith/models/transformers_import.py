@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -12,9 +14,8 @@ from typing import Any
 
 from tunesmith.memory import importing
 
-Structure = dict[
-    frozenset[str], dict[str, set[str]]
-]  # what a module needs -> its name in the package -> what it offers
+# What a module needs -> its name in the package -> what it offers.
+Structure = dict[frozenset[str], dict[str, set[str]]]
 OPTIMIZE = "scipy.optimize"  # a quarter of a CPU second, for the matching in losses of object detection
 
 
@@ -38,7 +39,7 @@ def import_transformers() -> None:
 @contextmanager
 def _matching_later() -> Iterator[None]:
     """Inside, `from scipy.optimize import linear_sum_assignment` gives a function that imports it when it is called."""
-    if OPTIMIZE in sys.modules:
+    if OPTIMIZE in sys.modules or threading.active_count() > 1:  # another thread's import would meet the stand-in
         yield
         return
     stand_in = sys.modules[OPTIMIZE] = _Later(OPTIMIZE)
@@ -72,11 +73,14 @@ def _scanned_once(models: Path) -> Iterator[None]:
     """
     from transformers.utils import import_utils
 
-    scan = import_utils.define_import_structure
+    scan = getattr(import_utils, "define_import_structure", None)
+    if scan is None or list(inspect.signature(scan).parameters) != ["module_path", "prefix"]:  # another transformers
+        yield
+        return
 
     def known(module_path: str, prefix: str | None = None) -> Structure:
         if prefix is None and Path(module_path) == models / "__init__.py":
-            return structure_of(scan, models)
+            return structure_of(scan, models) or scan(module_path, prefix)
         return scan(module_path, prefix)
 
     import_utils.define_import_structure = known  # type: ignore[assignment]

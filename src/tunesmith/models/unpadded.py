@@ -48,7 +48,7 @@ def leave_filler_out(body: nn.Module, blocks: tuple[nn.Module, ...]) -> None:
 
     It is for the own form of attention (models/attention.py), and does nothing where a body computes in another one.
     """
-    if not isinstance(body, PreTrainedModel) or body.config.model_type not in FAMILIES:
+    if not isinstance(body, PreTrainedModel) or body.config.model_type not in FAMILIES or body.dtype not in ROUNDING:
         return
     if getattr(body.config, "is_decoder", False):  # DistilBERT's config has no such thing
         return
