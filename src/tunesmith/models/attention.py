@@ -71,6 +71,11 @@ def suit_attention(body: nn.Module, training: bool, joined: bool = False) -> boo
     return body.config._attn_implementation == OWN
 
 
+def to_add(seen: Tensor, like: Tensor) -> Tensor:
+    """What is added to scores in the format of `like`: 0 for what is seen, and else the least number that there is."""
+    return like.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(like.dtype).min)
+
+
 def _rate(config: PreTrainedConfig) -> float:
     """The rate of the attention's own dropout; 0 for a family that has none."""
     return float(next((rate for name in RATES if (rate := getattr(config, name, None)) is not None), 0.0))
@@ -135,7 +140,7 @@ def _of_rows(
     if mask is None and causal and tokens > 1:
         mask = torch.ones(1, 1, tokens, key.shape[2], dtype=torch.bool).tril()
     if mask is not None and mask.dtype == torch.bool:
-        mask = query.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(query.dtype).min)
+        mask = to_add(mask, query)
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
     found: Tensor = _Attention.apply(query, key, value, mask, scale, rate)  # type: ignore[assignment]
     return found.transpose(1, 2).contiguous()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tunesmith.models.around import Around
 from tunesmith.models.network import Network, TransformersNetwork
 from tunesmith.models.pooling import Pooling
-from tunesmith.models.unpadded import is_own_hook
+from tunesmith.models.unpadded import other_hooks
 
 KNOWN = ("torch", "transformers", "tunesmith")  # whose code is known by version, or by the digest of this package
 # Of configs and modules, what decides no number: names, what comes after the base, and the format, which the weights tell
@@ -68,8 +68,7 @@ def structure(network: Network, spared: Collection[str]) -> str | None:
         for name, part in network.named_modules()
         if not _within(name, spared) and name not in silent and (plain := _alone(name, silent)) is not None
     ]
-    hooks = [one for _, part in modules for one in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())]
-    if not all(map(is_own_hook, hooks)) or any("forward" in vars(part) for _, part in modules):
+    if other_hooks(part for _, part in modules) or any("forward" in vars(part) for _, part in modules):
         return None
     kinds = [type(part) for _, part in modules]
     try:

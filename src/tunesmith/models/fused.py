@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tunesmith.models.unpadded import is_own_hook
+from tunesmith.models.attention import to_add
+from tunesmith.models.unpadded import other_hooks
 
 ALIKE_LAYERS = ("bert", "camembert", "roberta", "xlm-roberta")  # transformers' model types
 ALIKE = 0.03  # of the hidden states' length, how far two bfloat16 forwards may be apart: each layer rounds to 3 digits
@@ -102,7 +103,7 @@ class _Attention:
         return laid
 
     def _seen(self, there: Tensor, blocks: int, like: Tensor) -> Tensor | None:
-        """What is added to the scores of each block: 0, and for what a token is not to see the least number there is."""
+        """What is added to the scores of each block; None where every token sees all of its block."""
         if self._beside == 1 and self._block == self._tokens:
             seen = None if bool(there.all()) else there[:, None, None, :]
         else:
@@ -112,9 +113,7 @@ class _Attention:
             keys[:, : self._beside * self._tokens] = filled.view(blocks, self._beside * self._tokens)
             of_row = torch.arange(self._block) // self._tokens
             seen = ((of_row[:, None] == of_row[None, :]) & keys[:, None, :])[:, None]
-        if seen is None:
-            return None
-        return torch.zeros(seen.shape, dtype=like.dtype).masked_fill_(~seen, torch.finfo(like.dtype).min)
+        return None if seen is None else to_add(seen, like)
 
 
 def _blocks(tokens: int) -> tuple[int, int]:
@@ -182,11 +181,7 @@ def fused_forward(body: nn.Module, inputs: dict[str, Tensor]) -> FusedEncoder | 
         return None
     config = body.config
     plain = config.model_type in ALIKE_LAYERS and config.hidden_act == "gelu" and not config.is_decoder
-    hooks = (
-        hook for part in body.modules() for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
-    )
-    hooked = not all(map(is_own_hook, hooks))
-    if not plain or hooked or body.training:
+    if not plain or other_hooks(body.modules()) or body.training:
         return None
     with torch.inference_mode():
         try:
@@ -238,8 +233,8 @@ class KeptForward:
 def _state(body: nn.Module) -> tuple[list[object], list[int]]:
     """What a body is made of, and numbers of which one differs when any of it was changed."""
     modules, values = list(body.modules()), list(body.parameters())
-    hooks = [one for part in modules for one in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())]
     instead = [vars(part)["forward"] for part in modules if "forward" in vars(part)]
     # A tensor that was made for prediction alone counts no changes, and cannot be changed but there.
     counts = [0 if value.is_inference() else value._version for value in values]
-    return [*modules, *values, *hooks, *instead], [*counts, *(value.data_ptr() for value in values), int(body.training)]
+    changes = [*counts, *(value.data_ptr() for value in values), int(body.training)]
+    return [*modules, *values, *other_hooks(modules), *instead], changes

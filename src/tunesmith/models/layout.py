@@ -122,21 +122,30 @@ def first_tensor(output: Any) -> Tensor:
 
 
 @contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Inside, the module and its parts are in evaluation mode, each by itself; outside as they were."""
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextmanager
 def _as_probe(body: nn.Module) -> Iterator[None]:
     """Inside: evaluation mode and a graph through every parameter. Outside: as it was."""
-    training = {module: module.training for module in body.modules()}
     wanted = {parameter: parameter.requires_grad for parameter in body.parameters()}
-    body.eval()
     for parameter in wanted:
         parameter.requires_grad_(parameter.is_floating_point())
     try:
-        with torch.enable_grad():
+        with evaluating(body), torch.enable_grad():
             yield
     finally:
         for parameter, value in wanted.items():
             parameter.requires_grad_(value)
-        for module, value in training.items():
-            module.training = value
 
 
 def _run(body: nn.Module, modules: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]) -> _Trace:

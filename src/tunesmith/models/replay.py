@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.layout import Layout, first_tensor
+from tunesmith.models.layout import Layout, evaluating, first_tensor
 from tunesmith.models.network import Network
 from tunesmith.models.unpadded import Places
 from tunesmith.seeds import torch_seed
@@ -68,7 +68,7 @@ class Replay:
         def stop(*args: Any, **kwargs: Any) -> Any:
             raise _Captured(live(*args, **kwargs))
 
-        with _evaluating(self._module), _swapped({last: stop}):
+        with evaluating(self._module), _swapped({last: stop}):
             try:
                 self._call(inputs)
             except _Captured as captured:
@@ -212,15 +212,3 @@ def _swapped(stand_ins: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None
                 del vars(module)["forward"]
             else:
                 vars(module)["forward"] = forward
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    training = [part for part in module.modules() if part.training]
-    for part in training:
-        part.training = False
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True

@@ -6,6 +6,7 @@ the blocks. So the blocks are given one long row, and their attention spreads it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tunesmith.models.layout import evaluating
 from tunesmith.seeds import torch_seed
 
 FAMILIES = ("bert", "camembert", "roberta", "xlm-roberta", "electra", "distilbert")  # transformers' model types
@@ -62,8 +64,10 @@ def leave_filler_out(body: nn.Module, blocks: tuple[nn.Module, ...]) -> None:
         after.remove()
 
 
-def is_own_hook(hook: object) -> bool:
-    return hook is _join or hook is _spread
+def other_hooks(modules: Iterable[nn.Module]) -> list[object]:
+    """The forward hooks of these modules, but for those of `leave_filler_out`, which do nothing in evaluation mode."""
+    hooks = (one for part in modules for one in (*part._forward_hooks.values(), *part._forward_pre_hooks.values()))
+    return [one for one in hooks if one is not _join and one is not _spread]
 
 
 def _holder(body: nn.Module, blocks: tuple[nn.Module, ...]) -> nn.Module | None:
@@ -103,18 +107,19 @@ def _alike(body: PreTrainedModel, holder: nn.Module) -> bool:
     """Whether it is what the body gives without: on rows of several lengths, without dropout."""
     ids = torch.arange(40, device=body.device).view(4, 10) % min(40, body.config.vocab_size - 1) + 1
     there = (torch.arange(10, device=body.device) < torch.tensor([[10], [3], [6], [1]], device=body.device)).long()
-    training = [part for part in body.modules() if part.training]
-    body.eval()
-    try:
-        with torch_seed("unpadded"):
+    with evaluating(body), torch_seed("unpadded"):
+        try:
             exact = body(input_ids=ids, attention_mask=there).last_hidden_state.float()
             holder.training = True
             found = body(input_ids=ids, attention_mask=there).last_hidden_state.float()
-    except (AttributeError, TypeError, RuntimeError, IndexError):  # blocks that are given more than a token at a time
-        return False
-    finally:
-        holder.training = False
-        for part in training:
-            part.training = True
+        except (
+            AttributeError,
+            TypeError,
+            RuntimeError,
+            IndexError,
+        ):  # blocks that are given more than a token at a time
+            return False
+        finally:
+            holder.training = False
     real = there[..., None]
     return float(((found - exact) * real).norm()) <= ALIKE * ROUNDING[body.dtype] * float((exact * real).norm())
