@@ -61,6 +61,13 @@ def free_memory() -> int:
     return available if container is None else min(available, container.free)
 
 
+def resident_memory() -> int:
+    """Bytes of this process that are in memory now."""
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
 def process_limited() -> bool:
     """Whether this process alone may take less than the machine has (`ulimit -v`, `ulimit -d`), as on shared clusters.
 

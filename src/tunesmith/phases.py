@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 READING, AUDIT, BASE, ENCODING, BUILDING = "reading data", "audit", "loading the base", "encoding", "building"
 KNOWN_BEFORE, FROZEN, PREFLIGHT = "what the base knows", "frozen features", "preflight"
+KNOWN_AFTER = "what is still known"
 START, PROBE = "starting head", "probe"  # fitted to frozen features, for training to start from and to compare with
 STEPS, EVALUATIONS, SAVING = "training steps", "evaluations", "saving"
 DELIVERY, BASELINES, SCRATCH, MEASURING = "delivery", "baselines", "from random weights", "measuring"
@@ -22,7 +23,7 @@ BEGINNING = (READING, BASE, ENCODING, BUILDING, FROZEN, PREFLIGHT)
 # Models that are trained beside the delivered one.
 FURTHER = (SCRATCH, CURVE, SEEDS, FOLDS)
 # What only the proof takes.
-EVIDENCE = (AUDIT, KNOWN_BEFORE, PROBE, BASELINES, *FURTHER, MEASURING)
+EVIDENCE = (AUDIT, KNOWN_BEFORE, PROBE, BASELINES, *FURTHER, MEASURING, KNOWN_AFTER)
 
 E = TypeVar("E")
 

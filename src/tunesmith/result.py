@@ -46,7 +46,7 @@ from tunesmith.evaluation.wording import cut_answers, figures, metric_title, row
 from tunesmith.evidence.base import Course, Measured, Subject
 from tunesmith.evidence.folds import over_folds
 from tunesmith.evidence.gathering import gather
-from tunesmith.phases import BASELINES, Phases
+from tunesmith.phases import BASELINES, KNOWN_AFTER, Phases
 from tunesmith.preparing import SPLITS
 from tunesmith.recipe import Recipe
 from tunesmith.retention.sweep import keeps, limiting
@@ -103,7 +103,8 @@ def measure_result(
     for item in baselines:
         write_scores(run / RIVALS / f"{item.name}.safetensors", item.scores)
     comparison = _compared(recipe, prepared, scores, baselines)
-    retained = _of_the_model(recipe, prepared, built, delivered, scores, baselines, evaluations)
+    with spending.phases.phase(KNOWN_AFTER):
+        retained = _of_the_model(recipe, prepared, built, delivered, scores, baselines, evaluations)
     subject = _subject(recipe, prepared, built, labels, test, held, baselines, course)
     gathered = gather(subject)
     evidence = [finding for item in gathered.values() for finding in item.findings]

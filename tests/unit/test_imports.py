@@ -43,6 +43,8 @@ FLOORS: tuple[frozenset[str], ...] = (
             "from_scratch",
             "method_curve",
             "nearest",
+            "planning",
+            "rehearsing",
             "result",
             "predictor",
             "saved",

@@ -21,6 +21,7 @@ from tunesmith.cli.demo import demo
 from tunesmith.cli.doctor import doctor
 from tunesmith.cli.evaluate import evaluate
 from tunesmith.cli.options import discard_output
+from tunesmith.cli.plan import plan
 from tunesmith.cli.predict import predict
 from tunesmith.cli.preview import preview
 from tunesmith.cli.report import report
@@ -55,7 +56,7 @@ def build_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             print(context.get_help())
 
-    for command in (train, preview, audit, resume, predict, evaluate, report, compare, demo, doctor):
+    for command in (train, plan, preview, audit, resume, predict, evaluate, report, compare, demo, doctor):
         app.command()(command)
     return app
 

@@ -1,0 +1,269 @@
+"""`tunesmith plan` without its printing: what runs would take, method by method, before anything is trained."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.energy import estimated
+from tunesmith.errors import TunesmithError
+from tunesmith.evaluation.cost import Energy, Money, energy_of, money_of
+from tunesmith.memory import free_memory, resident_memory
+from tunesmith.phases import AUDIT, BASE, ENCODING, READING, Phases, Time, summed
+from tunesmith.rehearsing import rehearse, sample_of
+from tunesmith.seeds import seed_of
+from tunesmith.selection.estimate import MB, Memory, Rehearsed, Size, memory, times
+
+if TYPE_CHECKING:
+    from tunesmith.data.table import Table
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.preparing import Encoded, Prepared
+    from tunesmith.recipe import Recipe
+
+METHODS = ("head", "layers", "lora", "full")  # from the cheapest to the dearest of those that most people weigh
+FEW_BATCHES, BATCHES = 3, 24  # of the runs in small: what their difference tells is multiplied for the whole run
+HELD = 8  # rows of their validation, and of their test, for each of these batches
+SPLIT = "split"  # the column by which readers tell the splits of one table
+SAMPLED = 200  # steps of an epoch whose size is looked at
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a run by one method would take; `problems` alone where it cannot be done so."""
+
+    method: str
+    problems: tuple[str, ...] = ()
+    phases: dict[str, Time] | None = None
+    memory: Memory | None = None
+    energy: Energy | None = None
+    money: Money | None = None
+    trainable: int = 0
+    total: int = 0
+    precision: str = ""
+    epochs: int = 0
+    steps: int = 0
+    free_mb: float = 0.0  # memory that was free
+
+    @property
+    def time(self) -> Time:
+        return summed((self.phases or {}).values())
+
+    @property
+    def fits(self) -> bool:
+        return self.memory is not None and self.memory.peak <= self.free_mb
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The rows of the run itself, read and encoded, and what that took."""
+
+    prepared: Prepared
+    encoded: Encoded
+    backbone: Backbone
+    known: dict[str, Time]
+    data_mb: float
+
+
+def with_methods(recipe: Recipe, names: Sequence[str]) -> list[Recipe]:
+    """The recipe by each of the methods; its own options go with its own method alone. Raises RecipeError for no method."""
+    from tunesmith.recipe import Recipe
+
+    own = recipe.method.part_name()
+    return [recipe if name == own else Recipe.parse({**recipe.to_plain(), "method": name}) for name in names]
+
+
+def prospects(recipes: Sequence[Recipe]) -> Iterator[Prospect]:
+    """One for each recipe; they differ in their methods alone. Leaves nothing on the disk.
+
+    All rows are read and encoded once. Then each method does a run in small, with the longest batch and rows of every class,
+    in a process of its own, from the first row to the report; the whole run is told from that. Raises what a run raises that
+    cannot read its rows or its base.
+    """
+    whole = _read(recipes[0])
+    free = free_memory() / MB
+    with tempfile.TemporaryDirectory(prefix="tunesmith-plan-") as folder:
+        for number, recipe in enumerate(recipes):
+            name = recipe.method.part_name()
+            try:
+                yield _prospect(recipe, whole, Path(folder) / str(number), free)
+            except TunesmithError as error:
+                yield Prospect(name, tuple(error.problems))
+
+
+def _read(recipe: Recipe) -> _Whole:
+    import torch  # noqa: F401
+
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.resolve import resolve
+    from tunesmith.models.transformers_import import import_transformers
+    from tunesmith.preparing import fitted, prepare_with_base
+
+    phases, before = Phases(), resident_memory()
+    with phases.phase(READING):
+        prepared = prepare_with_base(recipe, None, phases)
+    read = resident_memory() - before
+    with phases.phase(BASE):
+        import_transformers()
+        backbone = load_backbone(resolve(recipe.model))
+        prepared.task.widen(backbone.processor, prepared.texts("train"))
+    before = resident_memory()
+    with phases.phase(ENCODING):
+        prepared, encoded = fitted(prepared, backbone.processor, recipe.training.max_length)
+    spent = phases.spent()
+    known = {name: spent[name] for name in (READING, AUDIT, ENCODING) if name in spent}
+    return _Whole(prepared, encoded, backbone, known, (read + resident_memory() - before) / MB)
+
+
+def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Prospect:
+    from tunesmith.assembly import method_of, resolve_rates
+
+    prepared, encoded = whole.prepared, whole.encoded
+    few, more = (_chosen(recipe, prepared, encoded, batches) for batches in (FEW_BATCHES, BATCHES))
+    room = whole.backbone.processor.positions - method_of(recipe).tokens
+    in_small = _in_small(recipe, prepared, min(encoded.limit, room), more)
+    small = rehearse(in_small, _rows(recipe, prepared, few), _rows(recipe, prepared, more), folder)
+    rows = prepared.task.epoch_rows(len(encoded.examples["train"]))
+    _, epochs, _ = resolve_rates(recipe, prepared, whole.backbone, rows)
+    here = _size(recipe, prepared, encoded, epochs)
+    sizes = _size_in_small(encoded, few, small.first), _size_in_small(encoded, more, small.more), here
+    phases = times(small.first, small.again, small.more, sizes, whole.known)
+    share = len(more["train"]) / max(1, len(encoded.examples["train"]))
+    needed = memory(small.more, whole.data_mb * (1 - share))
+    took = summed(phases.values())
+    energy = _energy(took, needed.peak)
+    return Prospect(
+        method=recipe.method.part_name(),
+        phases=phases,
+        memory=needed,
+        energy=energy,
+        money=money_of(took.seconds, energy, recipe.cost),
+        trainable=small.more.trainable,
+        total=small.more.total,
+        precision=small.more.precision,
+        epochs=epochs,
+        steps=here.steps,
+        free_mb=free_mb,
+    )
+
+
+def _chosen(recipe: Recipe, prepared: Prepared, encoded: Encoded, batches: int) -> dict[str, list[int]]:
+    """The rows of a run in small, by split: as many batches of training rows, or more, so that there are all classes."""
+    from tunesmith.data.stored import measures
+
+    read = measures(encoded.examples["train"])
+    lengths = [0] * len(prepared.splits.train)
+    for source, length in zip(read.sources.tolist(), read.lengths.tolist(), strict=True):
+        lengths[source] = max(lengths[source], length)
+    strata = [tuple(names) for names in prepared.target.strata(prepared.truth("train"))]
+    batch = recipe.training.batch_size
+    train = sample_of(lengths, strata, batch, batches, seed_of(recipe.seed, "plan"))
+    held = {name: list(range(min(batches * HELD, len(encoded.examples[name])))) for name in ("validation", "test")}
+    return {"train": train, **held}
+
+
+def _in_small(recipe: Recipe, prepared: Prepared, limit: int, chosen: dict[str, list[int]]) -> Recipe:
+    """The recipe for rows in given splits, one epoch, and the task, length limit and number of threads of the whole run."""
+    none = {name: 0.0 for name in ("validation", "test") if not chosen[name]}
+    of_all = {"group": None, "time": None, "slices": None, "folds": None, "fold": None, "share": 1.0}
+    data = recipe.data.model_copy(update={**of_all, **none, **_columns(prepared)})
+    once = {"epochs": 1, "cache": "off" if recipe.training.cache == "off" else "memory"}
+    if not prepared.task.reads_pictures:
+        once["max_length"] = limit
+    return recipe.model_copy(
+        update={
+            "data": data,
+            "task": prepared.task,
+            "training": recipe.training.model_copy(update=once),
+            "evaluation": recipe.evaluation.model_copy(update={"seeds": 1, "curve": "probe", "scratch": False}),
+        }
+    )
+
+
+def _columns(prepared: Prepared) -> dict[str, Any]:
+    """The columns that were found in all rows, to be named: few rows may look otherwise."""
+    columns = prepared.columns
+    asked: dict[str, Any] = {} if columns.sources else {"text": columns.text, "pair": columns.pair}
+    return {**asked, "label": columns.asked_label} if columns.label != columns.text else asked
+
+
+def _rows(recipe: Recipe, prepared: Prepared, chosen: dict[str, list[int]]) -> Table:
+    """The rows as they are in their file, with the split of each."""
+    from tunesmith.data.readers import read_data
+    from tunesmith.data.table import Table
+
+    given = list(read_data(recipe.data.path).values())
+    at = {(table.path, line): (table, row) for table in given for row, line in enumerate(table.lines)}
+    columns: dict[str, list[Any]] = {name: [] for table in given for name in table.columns} | {SPLIT: []}
+    for split, rows in chosen.items():
+        of_split = prepared.table(split)
+        for row in rows:
+            table, place = at[of_split.path, of_split.lines[row]]
+            for name in columns:
+                columns[name].append(
+                    split if name == SPLIT else table.columns[name][place] if name in table.columns else None
+                )
+    return Table(recipe.data.path, columns, tuple(range(1, len(columns[SPLIT]) + 1)))
+
+
+def _size(recipe: Recipe, prepared: Prepared, encoded: Encoded, epochs: int) -> Size:
+    from tunesmith.data.order import LengthOrder
+    from tunesmith.data.stored import measures
+    from tunesmith.forecast import size_of
+    from tunesmith.training.source import FixedRows
+
+    read, truth = measures(encoded.examples["train"]), prepared.truth("train")
+    order = prepared.task.order(
+        read.lengths.tolist(), [truth[row] for row in read.sources], recipe.training.batch_size, recipe.seed
+    )
+    if isinstance(order, LengthOrder):
+        order = replace(order, similar=recipe.training.batches == "similar")
+    source = FixedRows(encoded.examples["train"], order, recipe.training.batch_size, {}, "cpu")
+    per_epoch = order.steps_per_epoch
+    looked_at = range(0, per_epoch, max(1, per_epoch // SAMPLED))
+    a_step = sum(size_of(source, step) for step in looked_at) / max(1, len(looked_at))
+    return Size(
+        rows=len(read.lengths),
+        tokens=int(read.lengths.sum()),
+        validation_tokens=_tokens(encoded, "validation"),
+        test_rows=len(encoded.examples["test"]),
+        test_tokens=_tokens(encoded, "test"),
+        step_tokens=a_step * per_epoch * epochs,
+        steps=per_epoch * epochs,
+        evaluations=epochs * recipe.training.evaluations + 1,
+    )
+
+
+def _size_in_small(encoded: Encoded, chosen: dict[str, list[int]], small: Rehearsed) -> Size:
+    return Size(
+        rows=len(chosen["train"]),
+        tokens=_tokens(encoded, "train", chosen["train"]),
+        validation_tokens=_tokens(encoded, "validation", chosen["validation"]),
+        test_rows=len(chosen["test"]),
+        test_tokens=_tokens(encoded, "test", chosen["test"]),
+        step_tokens=sum(tokens for tokens, _ in small.steps),
+        steps=len(small.steps),
+        evaluations=2,
+    )
+
+
+def _tokens(encoded: Encoded, split: str, rows: Sequence[int] | None = None) -> int:
+    """Of a split, or of some rows of its table."""
+    from tunesmith.data.stored import measures
+
+    read = measures(encoded.examples[split])
+    if rows is None:
+        return int(read.lengths.sum())
+    among = set(rows)
+    return sum(
+        length for source, length in zip(read.sources.tolist(), read.lengths.tolist(), strict=True) if source in among
+    )
+
+
+def _energy(took: Time, peak_mb: float) -> Energy:
+    from tunesmith.energy import ESTIMATE, Joules
+
+    joules = estimated(took.cpu_seconds, took.seconds, peak_mb)
+    return energy_of(Joules(joules, ESTIMATE, None, ""), took.seconds)
