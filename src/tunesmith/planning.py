@@ -197,15 +197,21 @@ def _rows(recipe: Recipe, prepared: Prepared, chosen: dict[str, list[int]]) -> T
     given = list(read_data(recipe.data.path).values())
     at = {(table.path, line): (table, row) for table in given for row, line in enumerate(table.lines)}
     columns: dict[str, list[Any]] = {name: [] for table in given for name in table.columns} | {SPLIT: []}
+    files = (prepared.columns.text,) if prepared.task.reads_pictures else ()
     for split, rows in chosen.items():
         of_split = prepared.table(split)
         for row in rows:
             table, place = at[of_split.path, of_split.lines[row]]
             for name in columns:
-                columns[name].append(
-                    split if name == SPLIT else table.columns[name][place] if name in table.columns else None
-                )
+                value = split if name == SPLIT else table.columns[name][place] if name in table.columns else None
+                columns[name].append(_from_anywhere(value, table) if name in files else value)
     return Table(recipe.data.path, columns, tuple(range(1, len(columns[SPLIT]) + 1)))
+
+
+def _from_anywhere(value: Any, table: Table) -> Any:
+    """The path of a picture, which a table holds from its own folder on."""
+    path = Path(table.path).parent / value if isinstance(value, str) else None
+    return str(path.resolve()) if path is not None and path.is_file() else value
 
 
 def _size(recipe: Recipe, prepared: Prepared, encoded: Encoded, epochs: int) -> Size:
