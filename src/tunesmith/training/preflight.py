@@ -54,8 +54,8 @@ def fitting_micro_batch(
         source = source_of(size)
         if room.ample(source) or (room.holds(source) and _fits(network, task, trunk, source, training)):
             why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
-            if source_of(size).divides:
-                why += f"; long texts in parts of up to {source_of(size).at_once:,} tokens"
+            if source.divides:
+                why += f"; long texts in parts of up to {source.at_once:,} tokens"
             return size, why
         gc.collect()
     source = source_of(sizes[-1])
@@ -90,7 +90,7 @@ class _Room:
                 )
 
     def holds(self, source: FixedRows) -> bool:
-        footprint, rows = self._footprint, len(source.longest().rows)
+        footprint, rows = self._footprint, len(source.longest_rows)
         if footprint is None:
             return True
         room = self._free - self._reserved(source)
@@ -100,13 +100,13 @@ class _Room:
         """Whether it fits so well that running it would tell nothing: two of its rows have been, as long as the longest."""
         if self._footprint is None or process_limited():
             return False
-        bound = self._footprint.bound(len(source.longest().rows)) + self._reserved(source)
+        bound = self._footprint.bound(len(source.longest_rows)) + self._reserved(source)
         return AMPLE * bound <= self._free
 
     def needed(self, source: FixedRows) -> str:
         if self._footprint is None:
             return ""
-        needed = self._bytes(self._footprint, len(source.longest().rows)) + self._reserved(source)
+        needed = self._bytes(self._footprint, len(source.longest_rows)) + self._reserved(source)
         return f", about {needed / 1e9:.1f} GB needed"
 
     def would_fit(self, source_of: Callable[[int], FixedRows], size: int, tokens: int) -> str:
@@ -169,7 +169,7 @@ def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows, trainin
         with torch_seed("preflight"):
             if network.sample.device.type == "cpu" and _reserved_bytes(network, source, training) > free_memory():
                 raise MemoryError
-            reserved += _reserve(network, _several(source), training)
+            reserved += _reserve(network, source.several, training)
             _learn(network, task, trunk, source.longest(), training)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
@@ -198,7 +198,7 @@ def _reserve(network: Network, several: bool, training: TrainingSpec) -> list[Te
 
 def _reserved_bytes(network: Network, source: FixedRows, training: TrainingSpec) -> int:
     """What `_reserve` takes."""
-    several = _several(source)
+    several = source.several
     return sum(_held(value, several, training) for value in network.parameters() if value.requires_grad)
 
 
@@ -207,11 +207,6 @@ def _held(parameter: Tensor, several: bool, training: TrainingSpec) -> int:
 
     copied = (several or parameter.dtype != torch.float32) and not training.step_in_backward
     return int(parameter.numel() * (STATE_BYTES[training.optimizer] + (4 if copied else 0)))
-
-
-def _several(source: FixedRows) -> bool:
-    """Whether a step takes more than one micro-batch."""
-    return source.several
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.data.order import Order, split_evenly
@@ -48,20 +49,26 @@ class FixedRows:
     @property
     def divides(self) -> bool:
         """Whether some micro-batch has fewer rows because they are long."""
-        rows = self.order.longest()[: self.micro_batch]
-        return len(self.parts(rows)) > 1
+        return len(self.parts(self._ranked[: self.micro_batch])) > 1
 
     @property
     def several(self) -> bool:
         """Whether a step may take more than one micro-batch."""
-        return len(self.parts(self.order.longest())) > 1
+        return len(self.parts(self._ranked)) > 1
+
+    @property
+    def longest_rows(self) -> Sequence[int]:
+        """The rows of `longest`."""
+        rows = self._ranked[: self.micro_batch]
+        return rows if self.at_once is None else rows[: -(-self.at_once // self.order.lengths[rows[0]])]
 
     def longest(self) -> Batch:
         """A micro-batch that needs at least the memory of any."""
-        rows = self.order.longest()[: self.micro_batch]
-        if self.at_once is not None:
-            rows = rows[: -(-self.at_once // self.order.lengths[rows[0]])]
-        return collate([self.examples[row] for row in rows], self.pad, self.device)
+        return collate([self.examples[row] for row in self.longest_rows], self.pad, self.device)
+
+    @cached_property
+    def _ranked(self) -> Sequence[int]:
+        return self.order.longest()
 
 
 @dataclass
