@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from tunesmith.data.encode import Batch
+from tunesmith.data.order import Order
 from tunesmith.errors import TrainingError
 from tunesmith.memory import free_memory, process_limited
 from tunesmith.methods.base import Plan
@@ -225,6 +226,19 @@ def _free(network: Network) -> str:
     device = network.sample.device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return f"{free / 1e9:.1f} GB of memory free"
+
+
+def micro_batches(training: TrainingSpec, order: Order, given: int | str) -> list[int]:
+    """The rows at once to be tried, the most first; `given`: a number of them, or "auto"."""
+    if isinstance(given, int):
+        return [given]
+    whole = order.most_rows if training.batch_size is None else training.batch_size
+    if training.step_in_backward:
+        return [whole]
+    if training.batch_size is not None:
+        return halvings(whole)
+    # A step of the longest rows has few of them: whatever has no fewer at once needs as much memory.
+    return [whole, *(size for size in halvings(whole)[1:] if size < len(order.longest()))]
 
 
 def halvings(size: int) -> list[int]:
