@@ -18,7 +18,8 @@ class TokenOrder(Order):
     So do fairseq's --max-tokens and AllenNLP's MaxTokensBatchSampler count. fairseq makes its batches once and shuffles
     these; here each epoch has batches of its own, drawn in windows as those of `LengthOrder`. A row that is longer by
     itself is a batch of its own. Every row is in exactly one batch of each epoch. Epochs may differ by a few steps, which
-    are counted from the batches themselves.
+    are counted from the batches themselves. A step learns the mean over what it holds: one row among few weighs more than
+    one among many.
     """
 
     lengths: tuple[int, ...]  # tokens of each row
