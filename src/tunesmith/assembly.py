@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.findings import Finding
-from tunesmith.data.order import LengthOrder
+from tunesmith.data.order import Order
 from tunesmith.data.packing import PAD
-from tunesmith.data.stored import measures, tokens_in
+from tunesmith.data.stored import tokens_in
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.infer import infer
@@ -34,8 +34,9 @@ from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
 from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
+from tunesmith.training.ordering import batches_told, order_of, steps_in
 from tunesmith.training.precision import Runtime, choose_runtime
-from tunesmith.training.preflight import fitting_micro_batch, halvings
+from tunesmith.training.preflight import fitting_micro_batch, micro_batches
 from tunesmith.training.shelf import shelf_of
 from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows, tokens_at_once
@@ -155,14 +156,14 @@ def usual_rates(recipe: Recipe, backbone: Backbone, steps: int) -> Rates:
 
 
 def resolve_rates(
-    recipe: Recipe, prepared: Prepared, backbone: Backbone, rows: int
+    recipe: Recipe, prepared: Prepared, backbone: Backbone, rows: int, order: Order | None = None
 ) -> tuple[Rates, int, list[Derived]]:
     """Peak rates and epochs for `rows` an epoch: as asked, or by the method's documented formula for such a base."""
     asked, method, static = recipe.training, method_of(recipe), backbone.static
     usual = method.static_epochs if static and method.static_epochs is not None else method.epochs
     times = VARIED_TIMES if prepared.task.reads_pictures and _varies(recipe, prepared) else 1
     epochs = times * usual if asked.epochs == "auto" else asked.epochs
-    own = usual_rates(recipe, backbone, epochs * -(-rows // asked.batch_size))
+    own = usual_rates(recipe, backbone, steps_in(asked, epochs, rows, order))
     rates = Rates(
         own.base if asked.rate == "auto" else asked.rate,
         own.head if asked.head_rate == "auto" else asked.head_rate,
@@ -206,10 +207,11 @@ def build(
     network = _with_head(recipe, prepared, backbone)
     method, found = settled(recipe, prepared, encoded, network, earlier)
     recipe = recipe.model_copy(update={"method": method})
-    alone = method_of(recipe).tokens > 0
-    packing = packing_of(prepared.task, encoded.examples["train"], encoded.limit, network, alone)
-    width, rows = backbone.width, prepared.task.epoch_rows(len(packing.windows or encoded.examples["train"]))
-    rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
+    packing = packing_of(prepared.task, encoded.examples["train"], encoded.limit, network, method_of(recipe).tokens > 0)
+    examples = packing.windows or encoded.examples["train"]
+    width, rows = backbone.width, prepared.task.epoch_rows(len(examples))
+    order = None if asked.batch_size else order_of(prepared.task, examples, prepared.truth("train"), asked, recipe.seed)
+    rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows, order)
     derived += found
     plan = _with_method(recipe, network, rates)
     _new_tokens_train(recipe, network, plan, backbone.processor)
@@ -233,8 +235,7 @@ def build(
     general = general_of(recipe, prepared, encoded, network, untouched) if changes else None
     if general is not None:
         used |= general.tokens
-    whole = asked.embedding_rows == "all"
-    kept_rows = {} if whole else compact_embeddings(network, plan, used, backbone.processor.pad)
+    kept_rows = {} if asked.embedding_rows == "all" else compact_embeddings(network, plan, used, backbone.processor.pad)
     training = recipe.training.model_copy(
         update={
             "epochs": epochs,
@@ -263,7 +264,7 @@ def build(
         meters=meters,
         general=general,
         method=method,
-        usual=usual_rates(recipe, backbone, epochs * -(-rows // asked.batch_size)),
+        usual=usual_rates(recipe, backbone, steps_in(asked, epochs, rows, order)),
     )
 
 
@@ -388,11 +389,8 @@ def make_run(
     if packing.said:
         count = None if packing.windows is None else len(packing.windows)
         built.derived.append(Derived("task.packing", count, packing.said))
-    read, targets = measures(examples), prepared.truth("train")
-    truth = [targets[row] for row in read.sources]
-    order = task.order(read.lengths.tolist(), truth, recipe.training.batch_size, recipe.seed)
-    if isinstance(order, LengthOrder):
-        order = replace(order, similar=recipe.training.batches == "similar")
+    order, asked = order_of(task, examples, prepared.truth("train"), recipe.training, recipe.seed), recipe.training
+    built.derived += batches_told(order, built.training)
     varied = (task, examples, pad, recipe.seed, isinstance(trunk, KeptVersions), backbone.processor)
     vary = varier(*varied) if _varies(recipe, prepared) else None
     frozen = built.plan.cut >= len(network.layout.blocks)  # nothing of the blocks is kept for a backward pass
@@ -402,11 +400,9 @@ def make_run(
     def source_of(size: int) -> FixedRows:
         return FixedRows(examples, order, size, pad, built.runtime.device, vary, at_once)
 
-    asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
-    together = [recipe.training.batch_size]
-    sizes = [asked] if isinstance(asked, int) else together if built.training.step_in_backward else halvings(*together)
+    sizes = micro_batches(asked, order, earlier.get("training.micro_batch", asked.micro_batch))
     size, why = fitting_micro_batch(network, task, built.plan, trunk, source_of, sizes, built.training)
-    if recipe.training.micro_batch == "auto" or source_of(size).divides:
+    if asked.micro_batch == "auto" or source_of(size).divides:
         built.derived.append(Derived("training.micro_batch", size, why))
     built.training = built.training.model_copy(update={"micro_batch": size})
     return Run(
@@ -418,7 +414,7 @@ def make_run(
         masters=built.masters,
         training=built.training,
         anchors=_anchors(recipe, built),
-        hold=_hold(recipe, prepared, built),
+        hold=_hold(recipe, prepared, built, order.usual_rows),
         seed=recipe.seed,
         checkpoints=Checkpoints(folder / "checkpoints"),
         evaluate=evaluator(recipe, prepared, encoded, network, trunk, pad, built.runtime.device),
@@ -440,13 +436,13 @@ def _anchors(recipe: Recipe, built: Built) -> tuple[Anchor, ...]:
     return tuple(found)
 
 
-def _hold(recipe: Recipe, prepared: Prepared, built: Built) -> Callable[[int], Tensor] | None:
+def _hold(recipe: Recipe, prepared: Prepared, built: Built, rows: float) -> Callable[[int], Tensor] | None:
     asked, general = recipe.retention, built.general
     if general is None or not (asked.distill or asked.replay):
         return None
     if asked.distill:
         general.remember(as_pretrained(recipe, prepared, built.network))
-    return Hold(general, asked.distill, asked.replay, recipe.training.batch_size).loss
+    return Hold(general, asked.distill, asked.replay, rows).loss
 
 
 def evaluator(

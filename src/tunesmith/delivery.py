@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.assembly import build_network, method_of, resolve_rates
+from tunesmith.assembly import build_network, method_of
 from tunesmith.data.encode import Text
 from tunesmith.data.images import Picture
 from tunesmith.data.words import Words
 from tunesmith.errors import ArtifactError, ModelError
 from tunesmith.evaluation.infer import infer
 from tunesmith.files import sync_folder, sync_tree, write_whole
+from tunesmith.methods.base import Rates
 from tunesmith.predictor import BFLOAT16, CARD, FLOAT32, Card, Predictor, load
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
@@ -76,9 +77,9 @@ def deliver(
         backbone = load_backbone(source)
     prepared.task.widen(backbone.processor, prepared.texts("train"))
     loop.masters.overwrite(dict(best))  # the trained network, as it was at its best
-    rows = prepared.task.epoch_rows(len(encoded.examples["train"]))
-    rates, _, _ = resolve_rates(recipe, prepared, backbone, rows)
-    network, plan = build_network(recipe, prepared, backbone, rates)
+    rate, head_rate = loop.training.rate, loop.training.head_rate
+    assert rate != "auto" and head_rate != "auto", "resolved before the first step"
+    network, plan = build_network(recipe, prepared, backbone, Rates(rate, head_rate, ""))
     parameters = dict(network.named_parameters())
     with torch.no_grad():
         for name, value in best.items():

@@ -58,7 +58,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         `pip install "tunesmith[demo]"`.
     method : a name such as "full", "head", "layers", "lora", or a mapping such as {"name": "lora", "rank": 8}.
     epochs, rate, max_length : "auto" derives them as `tunesmith.finetune` does.
-    batch_size : rows in one optimizer step.
+    batch_size : rows in one optimizer step; None where settings give training.batch_tokens.
     validation : share of the rows held out to choose the best checkpoint. "auto" is 0.1 where that is at least 20 rows
         and at least one for each class; otherwise it is 0, with a warning, and the state after the last step is kept.
     patience : evaluations without progress (a gain of one standard error, or a falling loss) before stopping; 0: never.
@@ -86,7 +86,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):
         *,
         epochs: int | str = "auto",
         rate: float | str = "auto",
-        batch_size: int = 32,
+        batch_size: int | None = 32,
         max_length: int | str = "auto",
         validation: float | str = "auto",
         patience: int = 3,

@@ -31,6 +31,7 @@ from tunesmith.splitting import share_of_training, split_rows, validation_share
 from tunesmith.tasks._text_column import text_column
 from tunesmith.tasks.base import Labels, Task
 from tunesmith.training.events import Note
+from tunesmith.training.ordering import check_batches
 
 if TYPE_CHECKING:
     from tunesmith.models.processor import Processor
@@ -133,6 +134,7 @@ def prepare_with_base(recipe: Recipe, table: Any = None, phases: Phases | None =
 
 def _prepared(recipe: Recipe, given: dict[str, Table], chosen: Chosen, phases: Phases) -> Prepared:
     chosen.task.check_files(recipe.model)
+    check_batches(chosen.task, recipe.training)
     given, columns, task, target = chosen.tables, chosen.columns, chosen.task, chosen.target
     check_slices(recipe.data.sliced, given, columns)
     rows = tuple(three_rows(next(iter(given.values())), columns, target))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.assembly import build, keep_frozen, make_run
 from tunesmith.data.order import LengthOrder
+from tunesmith.data.token_order import TokenOrder
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.terminal import aligned
 from tunesmith.phases import Time, now, summed
@@ -73,7 +74,7 @@ def levers_of(built: Built, run: Run) -> dict[str, tuple[str | int, str | int]]:
     if asked.precision == "bfloat16" and not built.plan.single:
         found["precision"] = ("bfloat16", "float32")
     order = run.source.order
-    if isinstance(order, LengthOrder) and order.similar and len(set(order.lengths)) > 1:
+    if isinstance(order, LengthOrder | TokenOrder) and order.similar and len(set(order.lengths)) > 1:
         found["batches"] = ("similar", "random")
     if built.kept_rows:
         found["embedding_rows"] = ("used", "all")
@@ -111,7 +112,7 @@ def pace(recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbon
         done = list(_some(run))
     spent = done[WARM:] or done
     padded = [padded_tokens(run, event.step - 1) for event in spent]
-    epoch = statistics.mean(padded_tokens(run, step) for step in range(run.source.steps_per_epoch))
+    epoch = statistics.mean(padded_tokens(run, step) for step in range(run.source.order.first(1)))
     steps = run.steps * epoch / sum(padded)
     stepping = summed(Time(event.seconds, event.cpu) for event in spent)
     return Time(filled.seconds - begun.seconds, filled.cpu_seconds - begun.cpu_seconds).plus(stepping.times(steps))

@@ -8,10 +8,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     JsonValue,
     SerializeAsAny,
@@ -23,7 +22,7 @@ from pydantic import (
 
 from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
-from tunesmith.specs import Auto, CostSpec, Share, Spec, of_percent
+from tunesmith.specs import Auto, CostSpec, RetentionSpec, Share, Spec
 
 
 class DataSpec(Spec):
@@ -89,7 +88,14 @@ class TrainingSpec(Spec):
     head_rate: Annotated[float, Field(gt=0)] | Auto = Field(
         default="auto", description="peak learning rate of the head"
     )
-    batch_size: Annotated[int, Field(ge=1)] = Field(default=32, description="rows in one optimizer step")
+    batch_size: Annotated[int, Field(ge=1)] | None = Field(
+        default=32, description="rows in one optimizer step; null where batch_tokens stands in its place"
+    )
+    batch_tokens: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="tokens in one optimizer step, filler included, in place of batch_size: as many rows as hold no more, or "
+        "one that is longer by itself",
+    )
     micro_batch: Annotated[int, Field(ge=1)] | Auto = Field(
         default="auto", description="rows in memory at once, at most"
     )
@@ -164,6 +170,13 @@ class TrainingSpec(Spec):
 
     @model_validator(mode="before")
     @classmethod
+    def _by_tokens(cls, given: Any) -> Any:
+        """`batch_tokens` stands in the place of a number of rows."""
+        asked = isinstance(given, dict) and given.get("batch_tokens") is not None
+        return {"batch_size": None, **given} if asked else given
+
+    @model_validator(mode="before")
+    @classmethod
     def _as_a_plain_loop(cls, given: Any) -> Any:
         """`exact` settles number format and batches."""
         if not isinstance(given, dict) or given.get("exact") is not True:
@@ -175,59 +188,6 @@ class TrainingSpec(Spec):
         if others:
             raise ValueError(f"exact: it settles precision and batches; leave out {' and '.join(others)}")
         return {**given, **settled}
-
-
-class RetentionSpec(Spec):
-    """How much of what the base knew is kept."""
-
-    measure: bool = Field(default=True, description="say what became of the base's knowledge of general text")
-    probe: str | None = Field(
-        default=None, description="a second labelled set: say how well the base still tells its classes apart"
-    )
-    general: str | None = Field(
-        default=None,
-        description="text of no task, a file or a folder: what is forgotten is measured on at most three quarters of "
-        "it, and the rest is what ewc, distill and replay hold to; null for the standard library's documentation",
-    )
-    budget: Annotated[float, BeforeValidator(of_percent), Field(ge=0, lt=1)] | None = Field(
-        default=None,
-        description="most that may be lost of what is measured, such as 2%: the share of the base's own weights is found "
-        "that keeps it",
-    )
-    keep: Share | Auto | None = Field(
-        default=None,
-        description="share of the base's own weights in the delivered ones: a number, or auto for the largest that costs "
-        "nothing on the validation rows; null leaves it to the task",
-    )
-    anchor: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="pull back to the base's weights in every step (L2-SP): 1 would shrink a change of the first step to "
-        "37 % by the last one",
-    )
-    ewc: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="the same pull, on each weight by how much what the base says of general text depends on it (elastic "
-        "weight consolidation): 1 pulls as hard as anchor=1 on the mean",
-    )
-    distill: Annotated[float, Field(ge=0)] = Field(
-        default=0.0,
-        description="weight, beside the task's loss, of how far what is said of general text has moved from what the base "
-        "says",
-    )
-    replay: Share = Field(
-        default=0.0, description="share of general text in what a language model learns from at every step"
-    )
-
-    @property
-    def swept(self) -> bool:
-        """Whether several shares of the base's own weights are tried."""
-        return self.budget is not None or self.keep == "auto"
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> Self:
-        if self.budget is not None and self.keep is not None:
-            raise ValueError("budget: finds the share of the base's own weights by itself; give no keep beside it")
-        return self
 
 
 class EvaluationSpec(Spec):
@@ -312,10 +272,18 @@ class Recipe(Spec):
 
     def _contradictions(self) -> list[str]:
         training, problems = self.training, []
-        if isinstance(training.micro_batch, int) and training.micro_batch > training.batch_size:
+        rows = training.batch_size
+        if rows is not None and training.batch_tokens is not None:
+            problems.append(
+                f"training.batch_tokens: a step holds so many tokens or {rows} rows, not both; leave training.batch_size "
+                "out, or set it to null"
+            )
+        if rows is None and training.batch_tokens is None:
+            problems.append("training.batch_size: nothing says what a step holds; give it, or training.batch_tokens")
+        if isinstance(training.micro_batch, int) and rows is not None and training.micro_batch > rows:
             problems.append(
                 f"training.micro_batch: {training.micro_batch} rows at once is more than the "
-                f"{training.batch_size} of training.batch_size; lower it or raise training.batch_size"
+                f"{rows} of training.batch_size; lower it or raise training.batch_size"
             )
         if self.evaluation.scratch and self.method.part_name() == "scratch":
             problems.append("evaluation.scratch: method scratch is that already; leave it out")
@@ -363,10 +331,12 @@ class Recipe(Spec):
                 "training.clip: the norm of all gradients is not known before the first parameter moves; set it to null, or "
                 "leave training.step_in_backward out"
             )
-        if isinstance(training.micro_batch, int) and training.micro_batch < training.batch_size:
+        rows, parts = training.batch_size, training.micro_batch
+        if isinstance(parts, int) and (rows is None or parts < rows):
+            key, whole = ("batch_tokens", "all its") if rows is None else ("batch_size", f"its {rows}")
             problems.append(
-                f"training.micro_batch: a step in backward takes its {training.batch_size} rows at once; leave it out and "
-                "lower training.batch_size, or leave training.step_in_backward out"
+                f"training.micro_batch: a step in backward takes {whole} rows at once; leave it out and lower "
+                f"training.{key}, or leave training.step_in_backward out"
             )
         return problems
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example
-from tunesmith.data.stored import measures
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Findings, Method
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.seeds import seed_of, torch_seed
+from tunesmith.training.ordering import order_of
 from tunesmith.training.precision import device_of
 from tunesmith.training.probe import fit_on
 from tunesmith.training.source import FixedRows
@@ -87,11 +87,9 @@ def relative_gradients(recipe: Recipe, prepared: Prepared, encoded: Encoded, sou
     blocks = [network.get_submodule(name) for name in network.layout.blocks]
     if not blocks:
         raise ModelError("method.layers: this base has no ordered list of blocks to choose from; use full or head")
-    read, targets, pad = measures(examples), prepared.truth("train"), backbone.processor.pad
-    size = recipe.training.batch_size
-    order = task.order(read.lengths.tolist(), [targets[row] for row in read.sources], size, recipe.seed)
-    rows = FixedRows(examples, order, size if task.joint else min(size, AT_ONCE), pad, device)
-    steps = min(BATCHES, max(1, order.steps_per_epoch))
+    order, pad = order_of(task, examples, prepared.truth("train"), recipe.training, recipe.seed), backbone.processor.pad
+    rows = FixedRows(examples, order, order.most_rows if task.joint else min(order.most_rows, AT_ONCE), pad, device)
+    steps = min(BATCHES, max(1, order.first(1)))
     drawn = sorted({row for step in range(steps) for row in order.batch(step)})
     if network.output is not None:
         _fit(network, prepared, examples, drawn, pad)

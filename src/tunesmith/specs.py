@@ -1,4 +1,4 @@
-"""What the parts of a recipe have in common, and what its cost is reckoned by."""
+"""What the parts of a recipe have in common, what of the base is kept, and what the cost is reckoned by."""
 
 from __future__ import annotations
 
@@ -33,6 +33,59 @@ def _region(value: Any) -> Any:
     if not isinstance(value, str) or value.strip().upper() in REGIONS:
         return value.strip().upper() if isinstance(value, str) else value
     raise ValueError(f"unknown region; {unknown_region(value)}")
+
+
+class RetentionSpec(Spec):
+    """How much of what the base knew is kept."""
+
+    measure: bool = Field(default=True, description="say what became of the base's knowledge of general text")
+    probe: str | None = Field(
+        default=None, description="a second labelled set: say how well the base still tells its classes apart"
+    )
+    general: str | None = Field(
+        default=None,
+        description="text of no task, a file or a folder: what is forgotten is measured on at most three quarters of "
+        "it, and the rest is what ewc, distill and replay hold to; null for the standard library's documentation",
+    )
+    budget: Annotated[float, BeforeValidator(of_percent), Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="most that may be lost of what is measured, such as 2%: the share of the base's own weights is found "
+        "that keeps it",
+    )
+    keep: Share | Auto | None = Field(
+        default=None,
+        description="share of the base's own weights in the delivered ones: a number, or auto for the largest that costs "
+        "nothing on the validation rows; null leaves it to the task",
+    )
+    anchor: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="pull back to the base's weights in every step (L2-SP): 1 would shrink a change of the first step to "
+        "37 % by the last one",
+    )
+    ewc: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="the same pull, on each weight by how much what the base says of general text depends on it (elastic "
+        "weight consolidation): 1 pulls as hard as anchor=1 on the mean",
+    )
+    distill: Annotated[float, Field(ge=0)] = Field(
+        default=0.0,
+        description="weight, beside the task's loss, of how far what is said of general text has moved from what the base "
+        "says",
+    )
+    replay: Share = Field(
+        default=0.0, description="share of general text in what a language model learns from at every step"
+    )
+
+    @property
+    def swept(self) -> bool:
+        """Whether several shares of the base's own weights are tried."""
+        return self.budget is not None or self.keep == "auto"
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        if self.budget is not None and self.keep is not None:
+            raise ValueError("budget: finds the share of the base's own weights by itself; give no keep beside it")
+        return self
 
 
 class CostSpec(Spec):

@@ -21,10 +21,14 @@ CASES = [
     *((method, precision, "adamw") for method in METHODS for precision in ("float32", "bfloat16")),
     ("full", "float32", "sgd"),
 ]
+BY_TOKENS: dict[str, Any] = {"training.batch_size": None, "training.batch_tokens": 200}
 
 
-def _recipe(model: Path, data: Path, method: str, precision: str, optimizer: str) -> Recipe:
+def _recipe(
+    model: Path, data: Path, method: str, precision: str, optimizer: str, more: dict[str, Any] | None = None
+) -> Recipe:
     settings = {
+        **(more or {}),
         "training.precision": precision,
         "training.optimizer": optimizer,
         "training.evaluations": 2,
@@ -63,11 +67,7 @@ def _resumed(
     return made, facts(train(made.run))
 
 
-@pytest.mark.parametrize(("method", "precision", "optimizer"), CASES)
-def test_resumed_equals_uninterrupted_from_every_step(
-    method: str, precision: str, optimizer: str, model_folder: Folder, table_file: Path, tmp_path: Path
-) -> None:
-    recipe = _recipe(model_folder("bert"), table_file, method, precision, optimizer)
+def _equal_from_every_step(recipe: Recipe, tmp_path: Path) -> None:
     whole = bench(recipe, tmp_path / "whole")
     expected = facts(train(whole.run))
     assert whole.run.steps >= 6
@@ -76,6 +76,23 @@ def test_resumed_equals_uninterrupted_from_every_step(
         assert [*known, *found] == expected, f"events after stopping at step {step}"
         assert differences(whole.tensors(), resumed.tensors()) == [], f"after stopping at step {step}"
         assert resumed.run.state.carry == whole.run.state.carry
+
+
+@pytest.mark.parametrize(("method", "precision", "optimizer"), CASES)
+def test_resumed_equals_uninterrupted_from_every_step(
+    method: str, precision: str, optimizer: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    _equal_from_every_step(_recipe(model_folder("bert"), table_file, method, precision, optimizer), tmp_path)
+
+
+@pytest.mark.parametrize("batches", ["similar", "random"])
+@pytest.mark.parametrize("method", ["full", "layers"])
+def test_steps_of_so_many_tokens_are_resumed_too(
+    method: str, batches: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    """Of other batches in every epoch, and not as many."""
+    more = {**BY_TOKENS, "training.batches": batches}
+    _equal_from_every_step(_recipe(model_folder("bert"), table_file, method, "float32", "adamw", more), tmp_path)
 
 
 @pytest.mark.parametrize("method", list(METHODS))

@@ -66,6 +66,22 @@ def _work(run: Run) -> Callable[[Batch], None]:
     return work
 
 
+def _source_of(run: Run) -> Callable[[int], FixedRows]:
+    """The run's rows in micro-batches of a size, however long they are."""
+    return lambda size: FixedRows(run.source.examples, run.source.order, size, run.source.pad, "cpu")
+
+
+def _tried(run: Run) -> tuple[Any, list[int]]:
+    """The run's trunk, and the rows of every batch that goes through it."""
+    tried: list[int] = []
+
+    def forward(split: str, batch: Batch) -> Tensor:
+        tried.append(len(batch.rows))
+        return run.trunk.forward(split, batch)
+
+    return SimpleNamespace(forward=forward), tried
+
+
 def _fitting(made: Bench, reserved: list[weakref.ref[Tensor]], room: int, row: int, sizes: list[int]) -> int:
     """The preflight's answer where `room` bytes are left, and each row needs `row` of them."""
     import torch
@@ -77,11 +93,8 @@ def _fitting(made: Bench, reserved: list[weakref.ref[Tensor]], room: int, row: i
             raise torch.OutOfMemoryError("out of memory")
         return run.task.loss(output, batch)
 
-    def source_of(size: int) -> FixedRows:
-        return FixedRows(run.source.examples, run.source.order, size, run.source.pad, "cpu")
-
     task: Any = SimpleNamespace(loss=loss)
-    return fitting_micro_batch(run.network, task, run.plan, run.trunk, source_of, sizes, TRAINING)[0]
+    return fitting_micro_batch(run.network, task, run.plan, run.trunk, _source_of(run), sizes, TRAINING)[0]
 
 
 @pytest.mark.parametrize("method", ["full", "layers"])
@@ -110,16 +123,7 @@ def test_what_no_memory_is_left_for_is_refused_before_it_is_tried(
     made = bench(recipe_for(model_folder("bert"), table_file), tmp_path)
     run = made.run
     trains = 4 * sum(value.numel() for value in run.network.parameters() if value.requires_grad)
-    tried: list[int] = []
-
-    def forward(split: str, batch: Batch) -> Tensor:
-        tried.append(len(batch.rows))
-        return run.trunk.forward(split, batch)
-
-    trunk: Any = SimpleNamespace(forward=forward)
-
-    def source_of(size: int) -> FixedRows:
-        return FixedRows(run.source.examples, run.source.order, size, run.source.pad, "cpu")
+    (trunk, tried), source_of = _tried(run), _source_of(run)
 
     def size_with(free: int, sizes: list[int]) -> int:
         tried.clear()
@@ -149,16 +153,7 @@ def test_what_fits_amply_is_told_by_two_rows(
     made = bench(recipe_for(model_folder("bert"), table_file), tmp_path)
     run = made.run
     moments = 2 * 4 * sum(value.numel() for value in run.network.parameters() if value.requires_grad)
-    tried: list[int] = []
-
-    def forward(split: str, batch: Batch) -> Tensor:
-        tried.append(len(batch.rows))
-        return run.trunk.forward(split, batch)
-
-    trunk: Any = SimpleNamespace(forward=forward)
-
-    def source_of(size: int) -> FixedRows:
-        return FixedRows(run.source.examples, run.source.order, size, run.source.pad, "cpu")
+    (trunk, tried), source_of = _tried(run), _source_of(run)
 
     def most_tried(free: int, limited: bool = False) -> int:
         tried.clear()
@@ -187,7 +182,7 @@ def test_two_rows_and_three_tell_what_many_take(
     run = made.run
     set_mode(run.network, run.plan)
 
-    longest = FixedRows(run.source.examples, run.source.order, 24, run.source.pad, "cpu").longest()
+    longest = _source_of(run)(24).longest()
     whole = max(footprints._bytes_alive(_work(run), longest))
     found = Footprint(_work(run), longest)
     assert found.bytes(24) == pytest.approx(footprints.UNSEEN * whole, rel=0.03)
@@ -211,7 +206,7 @@ def test_a_loss_in_parts_is_told_too(
     run = bench(recipe_for(model_folder("llama"), table_file, "full", settings), tmp_path).run
     set_mode(run.network, run.plan)
 
-    longest = FixedRows(run.source.examples, run.source.order, 24, run.source.pad, "cpu").longest()
+    longest = _source_of(run)(24).longest()
     whole = max(footprints._bytes_alive(_work(run), longest))
     found = Footprint(_work(run), longest, in_parts=True)
     rows = len(longest.rows)

@@ -89,7 +89,7 @@ def test_patience_counts_from_where_everything_trains(model_folder: Folder, tabl
         made = bench(recipe, tmp_path / str(over))
         end = list(train(made.run))[-1]
         assert isinstance(end, Finished)
-        ends.append(end.step / made.run.source.steps_per_epoch)
+        ends.append(end.step / made.run.source.order.first(1))
     assert ends[0] <= 5 and ends[1] >= 9
 
 

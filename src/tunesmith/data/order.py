@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,8 +14,76 @@ from tunesmith.seeds import seed_of
 WINDOW_BATCHES = 50  # batches drawn together: enough to find texts of like length, few enough to keep batches varied
 
 
+class Order(ABC):
+    """The batches of a run, epoch after epoch."""
+
+    lengths: tuple[int, ...]  # tokens of each row
+
+    @abstractmethod
+    def first(self, epoch: int) -> int:
+        """The step (from 0) that an epoch begins with; of the number of epochs, how many steps these take."""
+
+    @abstractmethod
+    def epoch_of(self, step: int) -> int:
+        """Which epoch (from 0) step `step` (from 0) is in."""
+
+    @abstractmethod
+    def progress(self, steps: int) -> float:
+        """Epochs that are done after so many steps."""
+
+    @abstractmethod
+    def batch(self, step: int) -> tuple[int, ...]:
+        """Rows of optimizer step `step` (from 0), longest first where they are of similar length."""
+
+    @abstractmethod
+    def longest(self) -> tuple[int, ...]:
+        """Rows that take at least what the most expensive batch takes that could be drawn: the longest ones."""
+
+    @property
+    @abstractmethod
+    def usual_rows(self) -> float:
+        """Rows of a batch; the mean of the first epoch where these differ."""
+
+    @property
+    @abstractmethod
+    def most_rows(self) -> int:
+        """Rows that no batch has more of."""
+
+    @property
+    @abstractmethod
+    def most_tokens(self) -> int:
+        """Tokens, filler included, that no batch of several rows has more of; 0 where each has one."""
+
+
+class SteadyOrder(Order):
+    """Epochs of as many steps each, of as many rows."""
+
+    batch_size: int
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int: ...
+
+    @property
+    def usual_rows(self) -> float:
+        return self.batch_size
+
+    def first(self, epoch: int) -> int:
+        return epoch * self.steps_per_epoch
+
+    def epoch_of(self, step: int) -> int:
+        return step // self.steps_per_epoch
+
+    def progress(self, steps: int) -> float:
+        return steps / self.steps_per_epoch
+
+    @property
+    def most_tokens(self) -> int:
+        return self.most_rows * max(self.lengths) if self.most_rows > 1 else 0
+
+
 @dataclass(frozen=True, eq=False)  # told apart as objects: hashing a million lengths took 15 ms a step
-class LengthOrder:
+class LengthOrder(SteadyOrder):
     """Batches of texts of similar length, drawn from shuffled windows.
 
     Each epoch is a new shuffle of all rows, cut into windows of `WINDOW_BATCHES` batches; a window is sorted by length
@@ -33,18 +103,19 @@ class LengthOrder:
         return -(-len(self.lengths) // self.batch_size)
 
     def batch(self, step: int) -> tuple[int, ...]:
-        """Rows of optimizer step `step` (from 0), longest first where they are of similar length."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return _epoch(self, epoch)[place]
 
     def longest(self) -> tuple[int, ...]:
-        """The rows of the most expensive batch that could be drawn: the longest ones."""
-        ranked = sorted(range(len(self.lengths)), key=lambda row: (-self.lengths[row], row))
-        return tuple(ranked[: self.batch_size])
+        return longest_rows(self.lengths, self.batch_size)
+
+    @property
+    def most_rows(self) -> int:
+        return min(self.batch_size, len(self.lengths))
 
 
 @dataclass(frozen=True, eq=False)
-class PairedOrder:
+class PairedOrder(SteadyOrder):
     """Batches of two rows a class, so that each row has another one to be near to; every class as often as any other.
 
     The classes take turns in shuffled rounds, and the rows of a class in shuffled rounds of their own. An epoch is a
@@ -68,17 +139,17 @@ class PairedOrder:
         return -(-self.rows // (2 * self.pairs))
 
     def batch(self, step: int) -> tuple[int, ...]:
-        """Rows of optimizer step `step` (from 0)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return _paired_epoch(self, epoch)[place]
 
     def longest(self) -> tuple[int, ...]:
         """The longest rows, some more than once where there are fewer than a batch takes."""
-        ranked = sorted(range(len(self.lengths)), key=lambda row: (-self.lengths[row], row))
-        return tuple((ranked * -(-self.batch_size // len(ranked)))[: self.batch_size])
+        ranked = longest_rows(self.lengths, self.batch_size)
+        return (ranked * -(-self.batch_size // len(ranked)))[: self.batch_size]
 
-
-Order = LengthOrder | PairedOrder
+    @property
+    def most_rows(self) -> int:
+        return self.batch_size
 
 
 @lru_cache(maxsize=4)
@@ -117,6 +188,11 @@ def _epoch(order: LengthOrder, epoch: int) -> tuple[tuple[int, ...], ...]:
     return tuple(batches)
 
 
+def longest_rows(lengths: Sequence[int], count: int) -> tuple[int, ...]:
+    """The longest rows, the first ones first of those of one length; all where there are fewer."""
+    return tuple(heapq.nsmallest(count, range(len(lengths)), key=lambda row: (-lengths[row], row)))
+
+
 def split_evenly(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
@@ -126,10 +202,18 @@ def by_tokens(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
     lengths: tokens of each row. A padded batch (rows * longest) holds at most `budget` tokens, unless it is one row.
     """
+    return filled(sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)), lengths, budget)
+
+
+def filled(rows: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Rows in batches, in the order given: each takes as many as hold at most `budget` tokens, filler included."""
     batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
+    longest = 0
+    for row in rows:
+        longest = max(longest, lengths[row])
+        if batches and (len(batches[-1]) + 1) * longest <= budget:
             batches[-1].append(row)
         else:
             batches.append([row])
+            longest = lengths[row]
     return batches

@@ -169,9 +169,10 @@ def _with_rest(values: Tensor) -> Tensor:
 class Hold:
     """What is added to the loss of each step: a mean, each part of it times its strength."""
 
-    def __init__(self, general: General, distill: float, replay: float, rows: int) -> None:
-        """`replay`: the share of general text among what is learned; `rows`: of a step. Of `distill` what the base says is
-        remembered by then.
+    def __init__(self, general: General, distill: float, replay: float, rows: float) -> None:
+        """`replay`: the share of general text among what is learned; `rows`: of a step, on the mean.
+
+        Of `distill` what the base says is remembered by then.
         """
         self._general, self._distill = general, distill
         self._share = replay

@@ -80,7 +80,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        return self.training_epochs * self.source.steps_per_epoch
+        return self.source.order.first(self.training_epochs)
 
 
 def train(run: Run) -> Iterator[Event]:
@@ -88,7 +88,7 @@ def train(run: Run) -> Iterator[Event]:
 
     A non-finite step raises TrainingError after the last good state was saved.
     """
-    state, per_epoch = run.state, run.source.steps_per_epoch
+    state, order = run.state, run.source.order
     due, ahead = evaluation_steps(run), Ahead(run.source, run.steps)
     saved_at = time.monotonic()
     why = "all epochs done"
@@ -113,7 +113,7 @@ def train(run: Run) -> Iterator[Event]:
         result = _step(run, ahead)
         state.step += 1
         yield StepDone(
-            state.step, run.steps, state.step / per_epoch, result.loss, result.rate, result.norm, result.rows,
+            state.step, run.steps, order.progress(state.step), result.loss, result.rate, result.norm, result.rows,
             result.tokens, time.perf_counter() - begun, time.process_time() - cpu,
         )  # fmt: skip
         if state.step in due:
@@ -192,12 +192,11 @@ def set_mode(network: Network, plan: Plan) -> None:
 
 def evaluation_steps(run: Run) -> set[int]:
     """After which steps the validation rows are measured, beside before the first."""
-    per_epoch, times = run.source.steps_per_epoch, run.training.evaluations
-    points = (
-        {round(per_epoch * index / times) for index in range(1, run.steps // per_epoch * times + 1)}
-        if per_epoch
-        else set()
-    )
+    order, times = run.source.order, run.training.evaluations
+    points = set[int]()
+    for epoch in range(run.training_epochs):
+        first, steps = order.first(epoch), order.first(epoch + 1) - order.first(epoch)
+        points |= {round(first + steps * index / times) for index in range(1, times + 1)}
     return {point for point in points if point > 0} | {run.steps}
 
 
@@ -222,7 +221,7 @@ def _evaluate(run: Run) -> Iterator[Event]:
     state.carry, best = judged(state.carry, found, state.step)
     if state.step < run.plan.whole_from * run.steps:  # what has not begun to train may still bring a gain
         state.carry = replace(state.carry, without_gain=0)
-    epoch = state.step / run.source.steps_per_epoch
+    epoch = run.source.order.progress(state.step)
     yield Evaluated(state.step, run.steps, epoch, found.metric, found.value, found.error, found.loss, best)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from tunesmith.data.encode import Batch
+from tunesmith.data.order import Order
 from tunesmith.errors import TrainingError
 from tunesmith.memory import free_memory, process_limited
 from tunesmith.methods.base import Plan
@@ -54,8 +55,8 @@ def fitting_micro_batch(
         source = source_of(size)
         if room.ample(source) or (room.holds(source) and _fits(network, task, trunk, source, training)):
             why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
-            if source_of(size).divides:
-                why += f"; long texts in parts of up to {source_of(size).at_once:,} tokens"
+            if source.divides:
+                why += f"; long texts in parts of up to {source.at_once:,} tokens"
             return size, why
         gc.collect()
     source = source_of(sizes[-1])
@@ -90,7 +91,7 @@ class _Room:
                 )
 
     def holds(self, source: FixedRows) -> bool:
-        footprint, rows = self._footprint, len(source.longest().rows)
+        footprint, rows = self._footprint, len(source.longest_rows)
         if footprint is None:
             return True
         room = self._free - self._reserved(source)
@@ -100,13 +101,13 @@ class _Room:
         """Whether it fits so well that running it would tell nothing: two of its rows have been, as long as the longest."""
         if self._footprint is None or process_limited():
             return False
-        bound = self._footprint.bound(len(source.longest().rows)) + self._reserved(source)
+        bound = self._footprint.bound(len(source.longest_rows)) + self._reserved(source)
         return AMPLE * bound <= self._free
 
     def needed(self, source: FixedRows) -> str:
         if self._footprint is None:
             return ""
-        needed = self._bytes(self._footprint, len(source.longest().rows)) + self._reserved(source)
+        needed = self._bytes(self._footprint, len(source.longest_rows)) + self._reserved(source)
         return f", about {needed / 1e9:.1f} GB needed"
 
     def would_fit(self, source_of: Callable[[int], FixedRows], size: int, tokens: int) -> str:
@@ -169,7 +170,7 @@ def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows, trainin
         with torch_seed("preflight"):
             if network.sample.device.type == "cpu" and _reserved_bytes(network, source, training) > free_memory():
                 raise MemoryError
-            reserved += _reserve(network, _several(source), training)
+            reserved += _reserve(network, source.several, training)
             _learn(network, task, trunk, source.longest(), training)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
@@ -198,7 +199,7 @@ def _reserve(network: Network, several: bool, training: TrainingSpec) -> list[Te
 
 def _reserved_bytes(network: Network, source: FixedRows, training: TrainingSpec) -> int:
     """What `_reserve` takes."""
-    several = _several(source)
+    several = source.several
     return sum(_held(value, several, training) for value in network.parameters() if value.requires_grad)
 
 
@@ -207,11 +208,6 @@ def _held(parameter: Tensor, several: bool, training: TrainingSpec) -> int:
 
     copied = (several or parameter.dtype != torch.float32) and not training.step_in_backward
     return int(parameter.numel() * (STATE_BYTES[training.optimizer] + (4 if copied else 0)))
-
-
-def _several(source: FixedRows) -> bool:
-    """Whether a step takes more than one micro-batch."""
-    return source.several
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -230,6 +226,19 @@ def _free(network: Network) -> str:
     device = network.sample.device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
     return f"{free / 1e9:.1f} GB of memory free"
+
+
+def micro_batches(training: TrainingSpec, order: Order, given: int | str) -> list[int]:
+    """The rows at once to be tried, the most first; `given`: a number of them, or "auto"."""
+    if isinstance(given, int):
+        return [given]
+    whole = order.most_rows if training.batch_size is None else training.batch_size
+    if training.step_in_backward:
+        return [whole]
+    if training.batch_size is not None:
+        return halvings(whole)
+    # A step of the longest rows has few of them: whatever has no fewer at once needs as much memory.
+    return [whole, *(size for size in halvings(whole)[1:] if size < len(order.longest()))]
 
 
 def halvings(size: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tunesmith.data.encode import Batch, Example, collate
 from tunesmith.data.order import Order, split_evenly
@@ -25,15 +26,11 @@ class FixedRows:
     vary: Callable[[Batch, int], Batch] | None = None  # (rows, epoch) -> the rows as this epoch sees them
     at_once: int | None = None  # tokens with filler that a micro-batch holds at most, but for one row; None: any number
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.order.steps_per_epoch
-
     def batch(self, step: int) -> list[Batch]:
         """The micro-batches of one optimizer step."""
         rows = self.order.batch(step)
         found = [collate([self.examples[row] for row in part], self.pad, self.device) for part in self.parts(rows)]
-        epoch = step // self.steps_per_epoch
+        epoch = self.order.epoch_of(step)
         return found if self.vary is None else [self.vary(batch, epoch) for batch in found]
 
     def parts(self, rows: Sequence[int]) -> list[Sequence[int]]:
@@ -48,20 +45,30 @@ class FixedRows:
     @property
     def divides(self) -> bool:
         """Whether some micro-batch has fewer rows because they are long."""
-        rows = self.order.longest()[: self.micro_batch]
-        return len(self.parts(rows)) > 1
+        return self._too_long and len(self.parts(self._ranked[: self.micro_batch])) > 1
 
     @property
     def several(self) -> bool:
         """Whether a step may take more than one micro-batch."""
-        return len(self.parts(self.order.longest())) > 1
+        return self._too_long or self.order.most_rows > self.micro_batch
+
+    @property
+    def longest_rows(self) -> Sequence[int]:
+        """The rows of `longest`."""
+        rows = self._ranked[: self.micro_batch]
+        return rows if self.at_once is None else rows[: -(-self.at_once // self.order.lengths[rows[0]])]
 
     def longest(self) -> Batch:
         """A micro-batch that needs at least the memory of any."""
-        rows = self.order.longest()[: self.micro_batch]
-        if self.at_once is not None:
-            rows = rows[: -(-self.at_once // self.order.lengths[rows[0]])]
-        return collate([self.examples[row] for row in rows], self.pad, self.device)
+        return collate([self.examples[row] for row in self.longest_rows], self.pad, self.device)
+
+    @property
+    def _too_long(self) -> bool:
+        return self.at_once is not None and self.order.most_tokens > self.at_once
+
+    @cached_property
+    def _ranked(self) -> Sequence[int]:
+        return self.order.longest()
 
 
 @dataclass
