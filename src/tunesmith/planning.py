@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from tunesmith.seeds import seed_of
 from tunesmith.selection.estimate import MB, Memory, Rehearsed, Size, memory, times
 
 if TYPE_CHECKING:
+    from tunesmith.data.order import Order
     from tunesmith.data.table import Table
     from tunesmith.models.backbone import Backbone
     from tunesmith.preparing import Encoded, Prepared
@@ -125,8 +126,8 @@ def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Pr
     room = whole.backbone.processor.positions - method_of(recipe).tokens
     in_small = _in_small(recipe, prepared, min(encoded.limit, room), more)
     small = rehearse(in_small, _rows(recipe, prepared, few), _rows(recipe, prepared, more), folder)
-    rows = prepared.task.epoch_rows(len(encoded.examples["train"]))
-    _, epochs, _ = resolve_rates(recipe, prepared, whole.backbone, rows)
+    rows, order = prepared.task.epoch_rows(len(encoded.examples["train"])), _order(recipe, prepared, encoded)
+    _, epochs, _ = resolve_rates(recipe, prepared, whole.backbone, rows, order)
     here = _size(recipe, prepared, encoded, epochs)
     sizes = _size_in_small(encoded, few, small.first), _size_in_small(encoded, more, small.more), here
     phases = times(small.first, small.again, small.more, sizes, whole.known)
@@ -158,7 +159,7 @@ def _chosen(recipe: Recipe, prepared: Prepared, encoded: Encoded, batches: int) 
     for source, length in zip(read.sources.tolist(), read.lengths.tolist(), strict=True):
         lengths[source] = max(lengths[source], length)
     strata = [tuple(names) for names in prepared.target.strata(prepared.truth("train"))]
-    batch = recipe.training.batch_size
+    batch = round(_order(recipe, prepared, encoded).usual_rows)
     train = sample_of(lengths, strata, batch, batches, seed_of(recipe.seed, "plan"))
     held = {name: list(range(min(batches * HELD, len(encoded.examples[name])))) for name in ("validation", "test")}
     return {"train": train, **held}
@@ -214,30 +215,30 @@ def _from_anywhere(value: Any, table: Table) -> Any:
     return str(path.resolve()) if path is not None and path.is_file() else value
 
 
+def _order(recipe: Recipe, prepared: Prepared, encoded: Encoded) -> Order:
+    from tunesmith.training.ordering import order_of
+
+    return order_of(prepared.task, encoded.examples["train"], prepared.truth("train"), recipe.training, recipe.seed)
+
+
 def _size(recipe: Recipe, prepared: Prepared, encoded: Encoded, epochs: int) -> Size:
-    from tunesmith.data.order import LengthOrder
     from tunesmith.data.stored import measures
     from tunesmith.forecast import size_of
     from tunesmith.training.source import FixedRows
 
-    read, truth = measures(encoded.examples["train"]), prepared.truth("train")
-    order = prepared.task.order(
-        read.lengths.tolist(), [truth[row] for row in read.sources], recipe.training.batch_size, recipe.seed
-    )
-    if isinstance(order, LengthOrder):
-        order = replace(order, similar=recipe.training.batches == "similar")
-    source = FixedRows(encoded.examples["train"], order, recipe.training.batch_size, {}, "cpu")
-    per_epoch = order.steps_per_epoch
-    looked_at = range(0, per_epoch, max(1, per_epoch // SAMPLED))
+    lengths, order = measures(encoded.examples["train"]).lengths, _order(recipe, prepared, encoded)
+    source = FixedRows(encoded.examples["train"], order, order.most_rows, {}, "cpu")
+    steps = order.first(epochs)
+    looked_at = range(0, order.first(1), max(1, order.first(1) // SAMPLED))
     a_step = sum(size_of(source, step) for step in looked_at) / max(1, len(looked_at))
     return Size(
-        rows=len(read.lengths),
-        tokens=int(read.lengths.sum()),
+        rows=len(lengths),
+        tokens=int(lengths.sum()),
         validation_tokens=_tokens(encoded, "validation"),
         test_rows=len(encoded.examples["test"]),
         test_tokens=_tokens(encoded, "test"),
-        step_tokens=a_step * per_epoch * epochs,
-        steps=per_epoch * epochs,
+        step_tokens=a_step * steps,
+        steps=steps,
         evaluations=epochs * recipe.training.evaluations + 1,
     )
 
