@@ -174,6 +174,7 @@ class Session:
         from tunesmith.assembly import keep_frozen, make_run
         from tunesmith.auditing.running import audited
         from tunesmith.beside import foreseen
+        from tunesmith.limits import limit
         from tunesmith.redrawing import redraw
         from tunesmith.result import rows_to_measure
         from tunesmith.training.loop import train
@@ -219,6 +220,7 @@ class Session:
         if self.resuming:
             yield from _restore(run)
         after, further = rows_to_measure(prepared), foreseen(self.recipe, prepared)
+        limit(self.recipe, run, self._spending, after, len(prepared.splits.validation))
         steps = self._spending.watch(train(run), run, len(prepared.splits.validation), after, further)
         for event in warned_of_rate(steps, built.training):
             if isinstance(event, Finished):

@@ -22,7 +22,7 @@ from pydantic import (
 
 from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
-from tunesmith.specs import Auto, CostSpec, RetentionSpec, Share, Spec
+from tunesmith.specs import Auto, CostSpec, LimitSpec, RetentionSpec, Share, Spec
 
 
 class DataSpec(Spec):
@@ -233,6 +233,7 @@ class Recipe(Spec):
     training: TrainingSpec = TrainingSpec()
     retention: RetentionSpec = RetentionSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    limits: LimitSpec = LimitSpec()
     cost: CostSpec = CostSpec()
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -1,7 +1,9 @@
-"""What the parts of a recipe have in common, what of the base is kept, and what the cost is reckoned by."""
+"""What the parts of a recipe have in common, what of the base is kept, what a run may take, and what that is reckoned by."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -114,3 +116,37 @@ class CostSpec(Spec):
         if self.currency is not None and self.per_hour is None and self.per_kwh is None:
             raise ValueError("currency: there is no price in it; give per_hour or per_kwh, or leave it out")
         return self
+
+
+TIMES = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+ENERGIES = {"mWh": 1e-3, "Wh": 1.0, "kWh": 1e3}
+
+
+def _in(units: Mapping[str, float]) -> BeforeValidator:
+    """Reads a number with one of these units behind it: "90m" is 5,400 seconds."""
+    known = {unit.lower(): factor for unit, factor in units.items()}
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]+)\s*", value)
+        if found is None or found[2].lower() not in known:
+            raise ValueError(f"give a number with a unit, one of {', '.join(units)}, such as 10{next(iter(units))}")
+        return float(found[1]) * known[found[2].lower()]
+
+    return BeforeValidator(read)
+
+
+class LimitSpec(Spec):
+    """What the whole run may take, its report too. Training ends in time for that, and the best state so far is delivered."""
+
+    time: Annotated[float, _in(TIMES), Field(gt=0)] | None = Field(
+        default=None, description="by the clock: 90s, 10m, 2h; a number is seconds"
+    )
+    memory: Annotated[float, _in(SIZES), Field(gt=0)] | None = Field(
+        default=None, description="of the process, at its peak: 800MB, 4GB; a number is bytes"
+    )
+    energy: Annotated[float, _in(ENERGIES), Field(gt=0)] | None = Field(
+        default=None, description="electricity: 500mWh, 20Wh, 1kWh; a number is watt-hours"
+    )

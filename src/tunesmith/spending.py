@@ -36,6 +36,8 @@ class Spending:
     done: float = 1.0  # share of the steps
     padded: bool = False  # whether `tokens` counts padding
     device: str = "cpu"
+    evaluated: int = 0
+    steps: int = 0  # of this session, as are the evaluations
 
     def goes_on_from(self, events: Iterable[Event]) -> None:
         """Takes what the ledger says of earlier sessions, and the forecast of one of them, into account."""
@@ -77,15 +79,15 @@ class Spending:
         order, self.padded = run.source.order, not counts_tokens(run.source)
         self.done = run.state.step / run.steps if run.steps else 1.0
         timed: list[tuple[int, Time]] = []
-        evaluated = 0
         for event in self.phases.by_event(events, PHASE_OF):
             self.meter.keep_up()
-            evaluated += isinstance(event, Evaluated)
+            self.evaluated += isinstance(event, Evaluated)
             if not isinstance(event, StepDone):
                 yield event
                 continue
             self.done = event.step / event.steps
             self.rows += event.rows
+            self.steps += 1
             self.step_seconds += event.seconds
             rows = order.batch(event.step - 1)
             self.tokens += event.tokens if self.padded else sum(order.lengths[row] for row in rows)
@@ -94,11 +96,11 @@ class Spending:
             if self.forecast is None and event.step < event.steps and due(timed):
                 spent, none = self.phases.spent(), Time(0.0, 0.0)
                 evaluations = spent.get(EVALUATIONS, none).plus(spent.get(SAVING, none))
-                measured = validation_rows if evaluated else 0
+                measured = validation_rows if self.evaluated else 0
                 yield from self._foretold(
                     run,
                     Known(
-                        time_of(self.whole()), timed, self.rows, evaluations.times(1 / max(evaluated, 1)), measured,
+                        time_of(self.whole()), timed, self.rows, evaluations.times(1 / max(self.evaluated, 1)), measured,
                         spent.get(BASE, none), rows_after, summed(spent.get(name, none) for name in BEGINNING), further,
                         spent.get(FROZEN, none).plus(run.trunk.saved).times(
                             1 / max(1, len(run.source.examples) + rows_after)

@@ -39,6 +39,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "finishing",
             "folding",
             "inner",
+            "limits",
             "repeating",
             "from_scratch",
             "method_curve",

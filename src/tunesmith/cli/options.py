@@ -75,6 +75,21 @@ TimeColumn = Annotated[
     typer.Option("--time", metavar="COLUMN", help="Dates or numbers: the newest rows are the test, the oldest train."),
 ]
 
+SliceColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        metavar="COLUMN",
+        help="The report says for which of its values the model does worse; may be given several times.",
+        show_default=False,
+    ),
+]
+MostTime = Annotated[
+    str | None, typer.Option("--max-time", metavar="TIME", help="Of the whole run, such as 10m: training ends in time.")
+]
+MostMemory = Annotated[str | None, typer.Option("--max-memory", metavar="SIZE", help="Of the process, such as 4GB.")]
+MostEnergy = Annotated[str | None, typer.Option("--max-energy", metavar="ENERGY", help="Such as 5Wh.")]
+
 # Files that only a run has; any of them means that a folder is taken.
 RUN_FILES = ("recipe.yaml", "resolved.yaml", "manifest.json", "events.jsonl")
 
@@ -97,6 +112,9 @@ class Flags:
     seeds: int | None = None
     time: str | None = None
     slices: str | tuple[str, ...] | None = None
+    max_time: str | None = None
+    max_memory: str | None = None
+    max_energy: str | None = None
 
 
 def label_of(given: list[str] | None) -> str | tuple[str, ...] | None:
@@ -189,6 +207,9 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
         set_key(merged, "data.folds", flags.folds)
     if flags.seeds is not None:
         set_key(merged, "evaluation.seeds", flags.seeds)
+    for key, most in (("time", flags.max_time), ("memory", flags.max_memory), ("energy", flags.max_energy)):
+        if most is not None:
+            set_key(merged, f"limits.{key}", most)
     if flags.quick:
         set_key(merged, "evaluation.quick", True)
     return merged

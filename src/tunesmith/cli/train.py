@@ -21,9 +21,13 @@ from tunesmith.cli.options import (
     Json,
     LabelColumns,
     Model,
+    MostEnergy,
+    MostMemory,
+    MostTime,
     PairColumn,
     RecipeFile,
     Settings,
+    SliceColumns,
     TaskName,
     TextColumn,
     TimeColumn,
@@ -101,15 +105,7 @@ def train(
     label: LabelColumns = None,
     group: GroupColumn = None,
     time: TimeColumn = None,
-    slices: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--slice",
-            metavar="COLUMN",
-            help="The report says for which of its values the model does worse; may be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    slices: SliceColumns = None,
     settings: Settings = None,
     recipe_file: RecipeFile = None,
     out: Annotated[
@@ -135,6 +131,9 @@ def train(
     quick: Annotated[
         bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")
     ] = False,
+    max_time: MostTime = None,
+    max_memory: MostMemory = None,
+    max_energy: MostEnergy = None,
     profile: Annotated[bool, typer.Option("--profile", help="At the end, say what made training faster.")] = False,
     json_lines: Json = False,
 ) -> None:
@@ -154,6 +153,9 @@ def train(
         seeds=seeds,
         time=time,
         slices=label_of(slices),
+        max_time=max_time,
+        max_memory=max_memory,
+        max_energy=max_energy,
     )
     recipe = recipe_of(recipe_file, flags, settings or ())
     check_free(out)

@@ -51,6 +51,10 @@ class Anchor:
     importance: Mapping[str, Tensor] | None = None  # of each weight; None: all alike
 
 
+def nothing_said() -> str:
+    return ""
+
+
 @dataclass
 class Run:
     """What the loop needs, made by the pipeline. `state` and `masters` are the only parts that change."""
@@ -72,6 +76,9 @@ class Run:
     stop: Callable[[], bool]
     resume_command: str
     state: State
+    enough: Callable[[], str] = (
+        nothing_said  # why training should end now, for what the run may take; "" where it may go on
+    )
 
     @property
     def training_epochs(self) -> int:
@@ -107,6 +114,12 @@ def train(run: Run) -> Iterator[Event]:
             yield _save(run)
             yield Stopped(state.step, "asked to stop", run.resume_command)
             return
+        if said := run.enough():
+            why = said
+            if state.carry.evaluated < state.step:
+                yield from _evaluate(run)
+                yield _save(run)
+            break
         begun, cpu = time.perf_counter(), time.process_time()
         if run.plan.stages:
             stage = _enter(run, stage)
