@@ -28,14 +28,15 @@ from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
-from tunesmith.suiting import loss_in_parts, patience_told, scratch_fits, two_passes_differ
+from tunesmith.suiting import loss_in_parts, new_tokens_train, patience_told, scratch_fits, two_passes_differ
 from tunesmith.tasks.base import Task
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
 from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
-from tunesmith.training.preflight import fitting_micro_batch, halvings
+from tunesmith.training.preflight import halvings
+from tunesmith.training.recomputing import fitting, settle_recomputing
 from tunesmith.training.shelf import shelf_of
 from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows, tokens_at_once
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from tunesmith.folding import Fold
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
-    from tunesmith.models.processor import Processor
     from tunesmith.repeating import Repeat
 
 VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied anew in each (docs/log.md, "Pictures")
@@ -212,16 +212,16 @@ def build(
     rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows)
     derived += found
     plan = _with_method(recipe, network, rates)
-    _new_tokens_train(recipe, network, plan, backbone.processor)
+    new_tokens_train(recipe, network, plan, backbone.processor)
     runtime, found = _runtime(asked, plan, earlier, width, has_batch_norms(network))
     threads, said = settle_threads(asked.threads, earlier.get("training.threads"), runtime.device, runtime.dtype, width)
     derived += [*found, *([said] if said else []), *encoded.derived]
     network.to(runtime.device)
-    if asked.checkpointing:
-        network.recompute_activations()
+    asked, found = settle_recomputing(asked, earlier, network)
     scratch_fits(recipe, network)
     two_passes_differ(recipe, prepared.task, network, plan, encoded)
-    derived += [*loss_in_parts(asked, network), *patience_told(asked, epochs, bool(encoded.examples["validation"]))]
+    derived += [*found, *loss_in_parts(asked, network)]
+    derived += patience_told(asked, epochs, bool(encoded.examples["validation"]))
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     untouched = partial(as_pretrained, recipe, prepared, network)
     with (Phases() if phases is None else phases).phase(KNOWN_BEFORE):
@@ -235,7 +235,7 @@ def build(
         used |= general.tokens
     whole = asked.embedding_rows == "all"
     kept_rows = {} if whole else compact_embeddings(network, plan, used, backbone.processor.pad)
-    training = recipe.training.model_copy(
+    training = asked.model_copy(
         update={
             "epochs": epochs,
             "rate": rates.base,
@@ -318,21 +318,6 @@ def _varies(recipe: Recipe, prepared: Prepared) -> bool:
     return prepared.task.varies(method_of(recipe).part_name() == "head")
 
 
-def _new_tokens_train(recipe: Recipe, network: Network, plan: Plan, processor: Processor) -> None:
-    """Raises RecipeError where the vocabulary grew and its embeddings stay as they are: new tokens learn nothing."""
-    added = processor.added
-    if not added:
-        return  # a base of pictures has no table of tokens
-    table = network.get_submodule(network.layout.body).get_input_embeddings().weight  # type: ignore[operator]
-    name = next(name for name, value in network.named_parameters() if value is table)
-    if name not in plan.trainable:
-        raise RecipeError(
-            f"task.new_tokens: method {method_of(recipe).part_name()} leaves the embeddings as they are, so {len(added):,} "
-            "new tokens would stay the mean of their pieces; use --method full, or layers with method.embeddings=true, or "
-            "leave task.new_tokens out"
-        )
-
-
 def keep_frozen(
     recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, earlier: dict[str, Any]
 ) -> Trunk:
@@ -405,10 +390,12 @@ def make_run(
     asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
     together = [recipe.training.batch_size]
     sizes = [asked] if isinstance(asked, int) else together if built.training.step_in_backward else halvings(*together)
-    size, why = fitting_micro_batch(network, task, built.plan, trunk, source_of, sizes, built.training)
+    built.training, why, found = fitting(network, task, built.plan, trunk, source_of, sizes, built.training)
+    size = built.training.micro_batch
+    assert isinstance(size, int)
+    built.derived += found
     if recipe.training.micro_batch == "auto" or source_of(size).divides:
         built.derived.append(Derived("training.micro_batch", size, why))
-    built.training = built.training.model_copy(update={"micro_batch": size})
     return Run(
         network=network,
         task=task,

@@ -1,4 +1,4 @@
-"""What the parts of a recipe have in common, and what its cost is reckoned by."""
+"""What the parts of a recipe have in common, how its result is measured, and what its cost is reckoned by."""
 
 from __future__ import annotations
 
@@ -61,3 +61,36 @@ class CostSpec(Spec):
         if self.currency is not None and self.per_hour is None and self.per_kwh is None:
             raise ValueError("currency: there is no price in it; give per_hour or per_kwh, or leave it out")
         return self
+
+
+class EvaluationSpec(Spec):
+    """How the result is measured."""
+
+    metric: str | Auto = Field(
+        default="auto", description="validation metric that chooses the checkpoint; the task's own by default"
+    )
+    baselines: bool = Field(default=True, description="compare with the majority class, TF-IDF and the frozen features")
+    scratch: bool = Field(
+        default=False,
+        description="also train the same architecture from random weights, as method scratch does, and compare with that",
+    )
+    seeds: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=1,
+        description="how many seeds to train from, to tell the seed's share in the result from the test rows'",
+    )
+    curve: Literal["probe", "method", "off"] = Field(
+        default="probe",
+        description="would more training rows help: the frozen features on parts of the rows, or method, which also trains "
+        "the method itself on a quarter and on half of them",
+    )
+    quick: bool = Field(
+        default=False, description="only the result with its intervals and the baselines, without the further evidence"
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="of one class a row: also report from which probability on answers are right with this precision",
+    )
+    resamples: Annotated[int, Field(ge=100)] = Field(
+        default=10_000, description="bootstrap resamples of the test rows, and permutations of each test"
+    )

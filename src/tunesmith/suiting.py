@@ -15,6 +15,7 @@ from tunesmith.training.loop import set_mode
 
 if TYPE_CHECKING:
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
 
 LARGE_VOCABULARY = 8192  # from which on the loss is computed in parts (docs/log.md, "Loss in parts")
 TRIED = 2  # rows
@@ -44,6 +45,21 @@ def two_passes_differ(recipe: Recipe, task: Task, network: Network, plan: Plan, 
         raise RecipeError(
             f"training.r_drop: with method {recipe.method.part_name()} training drops nothing of this base out, so that two "
             "passes are the same; set training.dropout=0.1 too, use --method full, or leave it out"
+        )
+
+
+def new_tokens_train(recipe: Recipe, network: Network, plan: Plan, processor: Processor) -> None:
+    """Raises RecipeError where the vocabulary grew and its embeddings stay as they are: new tokens learn nothing."""
+    added = processor.added
+    if not added:
+        return  # a base of pictures has no table of tokens
+    table = network.get_submodule(network.layout.body).get_input_embeddings().weight  # type: ignore[operator]
+    name = next(name for name, value in network.named_parameters() if value is table)
+    if name not in plan.trainable:
+        raise RecipeError(
+            f"task.new_tokens: method {recipe.method.part_name()} leaves the embeddings as they are, so {len(added):,} "
+            "new tokens would stay the mean of their pieces; use --method full, or layers with method.embeddings=true, or "
+            "leave task.new_tokens out"
         )
 
 

@@ -147,12 +147,22 @@ class Network(nn.Module, ABC):
         """
         yield
 
+    @property
+    def recomputable(self) -> bool:
+        """Whether recomputing activations saves any: in blocks in which something trains, of a family that can."""
+        body, blocks = self.get_submodule(self.layout.body), map(self.get_submodule, self.layout.blocks)
+        trains = any(value.requires_grad for block in blocks for value in block.parameters())
+        return isinstance(body, PreTrainedModel) and body.supports_gradient_checkpointing and trains
+
     def recompute_activations(self) -> None:
-        """Activation checkpointing in every block: less memory in training, more time. Raises ModelError without blocks."""
+        """Activation checkpointing in every block: less memory in training, more time. Raises ModelError where it cannot."""
         body = self.get_submodule(self.layout.body)
         assert isinstance(body, PreTrainedModel)
         if isinstance(body, StaticModel):
             raise ModelError("training.checkpointing: word vectors have no blocks to recompute; leave it out")
+        if not body.supports_gradient_checkpointing:
+            kind = body.config.model_type
+            raise ModelError(f'training.checkpointing: transformers cannot recompute blocks of "{kind}"; leave it out')
         with warnings.catch_warnings():  # later versions of transformers have another name for it
             warnings.simplefilter("ignore", FutureWarning)
             body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

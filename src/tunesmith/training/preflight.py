@@ -32,6 +32,10 @@ SHORTEST = 8  # tokens below which no length limit is offered
 AMPLE = 2.0
 
 
+class TooLarge(TrainingError):
+    """Not even the smallest micro-batch fits in memory."""
+
+
 def fitting_micro_batch(
     network: Network,
     task: Task,
@@ -45,8 +49,8 @@ def fitting_micro_batch(
 
     It must fit beside what the optimizer will hold from the first step on, so that what passes here trains.
 
-    Leaves no gradient behind and draws no random number that training will. Raises TrainingError, naming the sizes
-    tried and the memory there is, when none fits.
+    Leaves no gradient behind and draws no random number that training will. Raises TooLarge, naming the sizes tried and
+    the memory there is, when none fits.
     """
     set_mode(network, plan)
     room = _Room(network, task, trunk, source_of(sizes[0]), training)
@@ -63,11 +67,13 @@ def fitting_micro_batch(
     text = "input_ids" in batch.inputs
     tokens = batch.tokens // len(batch.rows)
     kind = f"{tokens} tokens" if text else "pictures"
-    shorter = ", a smaller training.max_length or" if text else " and a smaller"
+    shorter = "a smaller training.max_length or " if text else "a smaller "
     fewer = "training.batch_size" if training.step_in_backward else "training.micro_batch"
-    raise TrainingError(
-        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit ({_free(network)}{room.needed(source)}); "
-        f"set training.checkpointing=true{shorter} {fewer}, or method=head"
+    twice = ", activations computed twice" if training.checkpointing is True else ""
+    recompute = "training.checkpointing=true, " if training.checkpointing is False and network.recomputable else ""
+    raise TooLarge(
+        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit{twice} ({_free(network)}{room.needed(source)}); "
+        f"set {recompute}{shorter}{fewer}, or method=head"
         f"{room.would_fit(source_of, sizes[-1], tokens if text else 0)}"
     )
 
