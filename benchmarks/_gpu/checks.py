@@ -187,7 +187,11 @@ def compiled(case: Case, dtype: torch.dtype) -> Found:
     plain = case.learned(network, batches)
     compile_blocks(network, case.device)
     bounds = (SAME_LOSS, SAME_GRADIENT) if dtype == torch.float32 else (ROUNDED_LOSS, ROUNDED_GRADIENT)
-    return case.learned(network, batches).apart(plain, *bounds)
+    found = case.learned(network, batches).apart(plain, *bounds)
+    assert network.compiled is not None
+    if why := network.compiled.news():
+        raise RuntimeError(why)
+    return found
 
 
 def in_parts(case: Case) -> Found:

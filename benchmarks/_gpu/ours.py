@@ -11,6 +11,7 @@ from typing import Any
 from tunesmith.data.encode import Example
 from tunesmith.data.order import LengthOrder
 from tunesmith.methods.base import Plan
+from tunesmith.models.compiled import USUAL, CompiledBlocks
 from tunesmith.models.lazy_logits import lazy_fits
 from tunesmith.models.network import Network
 from tunesmith.recipe import TrainingSpec
@@ -79,10 +80,10 @@ def build(shape: Shape, job: Job, contender: str, rows: list[Example], device: s
 
 
 def compile_blocks(network: Network, device: str) -> None:
-    """Each block by torch.compile, in place; rows of any length by the same code. On a CPU traced alone, for a trial."""
-    backend = "inductor" if device == card.CUDA else "aot_eager"
-    for name in network.layout.blocks:
-        network.get_submodule(name).compile(dynamic=True, backend=backend)
+    """As `training.compile` does, also in evaluation mode. On a CPU traced alone, for a trial."""
+    backend = USUAL if device == card.CUDA else "aot_eager"
+    network.compiled = CompiledBlocks([network.get_submodule(name) for name in network.layout.blocks], backend)
+    network.compiled.switch(True)
 
 
 def graphs() -> dict[str, int]:

@@ -30,6 +30,7 @@ from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
 from tunesmith.suiting import loss_in_parts, new_tokens_train, patience_told, scratch_fits, two_passes_differ
 from tunesmith.tasks.base import Task
+from tunesmith.training.compiling import settle_compiled
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
 from tunesmith.training.moving import Moving, lasting
@@ -393,7 +394,10 @@ def make_run(
     built.training, why, found = fitting(network, task, built.plan, trunk, source_of, sizes, built.training)
     size = built.training.micro_batch
     assert isinstance(size, int)
-    built.derived += found
+    built.training, compiled = settle_compiled(
+        network, task, built.plan, trunk, source_of(size), built.training, earlier
+    )
+    built.derived += [*found, *compiled]
     if recipe.training.micro_batch == "auto" or source_of(size).divides:
         built.derived.append(Derived("training.micro_batch", size, why))
     return Run(

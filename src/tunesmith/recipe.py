@@ -151,6 +151,11 @@ class TrainingSpec(Spec):
         description="recompute activations in backward: less memory, a third more time; auto: where not even one row fits "
         "in memory without",
     )
+    compile: bool | Auto = Field(
+        default="auto",
+        description="torch.compile, of each block by itself and in training alone; auto: on a GPU, in a run of 10 minutes or "
+        "more, where a short timing finds it faster",
+    )
     chunked_loss: bool | Auto = Field(
         default="auto",
         description="a language model's loss over a few places at a time: the outputs of all are never in memory",

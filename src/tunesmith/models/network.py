@@ -19,6 +19,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.casting import cast
+from tunesmith.models.compiled import CompiledBlocks
 from tunesmith.models.dropout import suit_dropout
 from tunesmith.models.fused import WORTH_FUSING, FusedEncoder, KeptForward, fused_forward
 from tunesmith.models.layout import Layout, example_inputs, layout_of
@@ -65,6 +66,7 @@ class Network(nn.Module, ABC):
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
     joins: bool = False  # whether filler is left out of its blocks in training in float32 too, where it can be
     _joining_tried: bool = False  # whether it was found out if it can be
+    compiled: CompiledBlocks | None = None  # the forwards that its blocks have in training, where these are compiled
     lowers: bool = False  # whether it may predict with everything before `last` in bfloat16: see `lower`
 
     @property
@@ -125,6 +127,8 @@ class Network(nn.Module, ABC):
         if mode:
             suit_dropout(self)
         super().train(mode)
+        if self.compiled is not None:
+            self.compiled.switch(mode)
         body = self.get_submodule(self.layout.body)
         if suit_attention(body, mode, self.joins) and mode and not self._joining_tried:
             self._joining_tried = True

@@ -148,18 +148,23 @@ class _Room:
             self._network.zero_grad(set_to_none=True)
 
     def _pass(self, batch: Batch) -> None:
-        _learn(self._network, self._task, self._trunk, batch, self._training)
+        learn(self._network, self._task, self._trunk, batch, self._training)
         self._network.zero_grad(set_to_none=True)
 
 
-def _learn(network: Network, task: Task, trunk: Trunk, batch: Batch, training: TrainingSpec) -> None:
-    """Forward and backward of a batch; where a step moves in backward, no gradient outlasts its parameter's turn."""
+def learn(network: Network, task: Task, trunk: Trunk, batch: Batch, training: TrainingSpec, draw: int = 0) -> Tensor:
+    """Forward and backward of a batch; where a step moves in backward, no gradient outlasts its parameter's turn.
+
+    Gives the loss. What is drawn at random is another for each `draw`.
+    """
     parameters = [value for value in network.parameters() if value.requires_grad and training.step_in_backward]
     hooks = [value.register_post_accumulate_grad_hook(_let_go) for value in parameters]
     try:
-        Objective(task, lambda given: trunk.forward("train", given), training.r_drop).loss(
-            batch, 0, 0, 0
-        ).total.backward()
+        loss = (
+            Objective(task, lambda given: trunk.forward("train", given), training.r_drop).loss(batch, 0, draw, 0).total
+        )
+        loss.backward()
+        return loss.detach()
     finally:
         for hook in hooks:
             hook.remove()
@@ -176,7 +181,7 @@ def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows, trainin
             if network.sample.device.type == "cpu" and _reserved_bytes(network, source, training) > free_memory():
                 raise MemoryError
             reserved += _reserve(network, _several(source), training)
-            _learn(network, task, trunk, source.longest(), training)
+            learn(network, task, trunk, source.longest(), training)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
