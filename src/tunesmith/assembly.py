@@ -28,7 +28,14 @@ from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
-from tunesmith.suiting import loss_in_parts, new_tokens_train, patience_told, scratch_fits, two_passes_differ
+from tunesmith.suiting import (
+    loss_in_parts,
+    new_tokens_train,
+    packed_by_kernel,
+    patience_told,
+    scratch_fits,
+    two_passes_differ,
+)
 from tunesmith.tasks.base import Task
 from tunesmith.training.compiling import settle_compiled
 from tunesmith.training.ledger import resume_command
@@ -371,6 +378,8 @@ def make_run(
         packing = Packing(None, "not packed: what is frozen is kept row by row")
     if packing.windows is not None:
         examples, pad = packing.windows, {**pad, **PAD}
+    several = packing.windows is not None
+    built.training, found = packed_by_kernel(built.training, earlier, network, several, encoded.limit)
     if packing.said:
         count = None if packing.windows is None else len(packing.windows)
         built.derived.append(Derived("task.packing", count, packing.said))
@@ -391,13 +400,13 @@ def make_run(
     asked = earlier.get("training.micro_batch", recipe.training.micro_batch)
     together = [recipe.training.batch_size]
     sizes = [asked] if isinstance(asked, int) else together if built.training.step_in_backward else halvings(*together)
-    built.training, why, found = fitting(network, task, built.plan, trunk, source_of, sizes, built.training)
+    built.training, why, more = fitting(network, task, built.plan, trunk, source_of, sizes, built.training)
     size = built.training.micro_batch
     assert isinstance(size, int)
     built.training, compiled = settle_compiled(
         network, task, built.plan, trunk, source_of(size), built.training, earlier
     )
-    built.derived += [*found, *compiled]
+    built.derived += [*found, *more, *compiled]
     if recipe.training.micro_batch == "auto" or source_of(size).divides:
         built.derived.append(Derived("training.micro_batch", size, why))
     return Run(

@@ -156,6 +156,11 @@ class TrainingSpec(Spec):
         description="torch.compile, of each block by itself and in training alone; auto: on a GPU, in a run of 10 minutes or "
         "more, where a short timing finds it faster",
     )
+    flash_packed: bool | Auto = Field(
+        default="auto",
+        description="attention over packed texts by a kernel that is told where each ends; auto: on a GPU in bfloat16, where "
+        "it is installed and gives the same",
+    )
     chunked_loss: bool | Auto = Field(
         default="auto",
         description="a language model's loss over a few places at a time: the outputs of all are never in memory",
