@@ -13,7 +13,9 @@ from torch import Tensor
 from tunesmith.data.encode import IGNORED, Batch, Example, collate
 from tunesmith.methods.base import Group, Plan
 from tunesmith.models.casting import cast
+from tunesmith.models.language import CausalNetwork
 from tunesmith.models.network import Network
+from tunesmith.models.packed_attention import put_on, use_packed
 from tunesmith.models.segments import keeps_apart
 from tunesmith.recipe import TrainingSpec
 from tunesmith.seeds import seed_of, torch_seed
@@ -133,6 +135,8 @@ def checks(trial: bool, device: str) -> Iterator[tuple[str, Callable[[], Found]]
         }
         if case.shape.kind == DECODER:
             ways["loss in parts as whole"] = in_parts
+            ways["packed texts by a kernel that is told where each ends, bfloat16 as float32"] = by_kernel
+            ways["the same kernel in compiled blocks, bfloat16 as float32"] = partial(by_kernel, compiling=True)
             ways["two texts in a window as each alone, in the body"] = apart_in_body
         for said, way in ways.items():
             yield f"{case.name}: {said}", partial(way, case)
@@ -188,8 +192,26 @@ def compiled(case: Case, dtype: torch.dtype) -> Found:
     compile_blocks(network, case.device)
     bounds = (SAME_LOSS, SAME_GRADIENT) if dtype == torch.float32 else (ROUNDED_LOSS, ROUNDED_GRADIENT)
     found = case.learned(network, batches).apart(plain, *bounds)
-    assert network.compiled is not None
-    if why := network.compiled.news():
+    if network.compiled is not None and (why := network.compiled.news()):
+        raise RuntimeError(why)
+    return found
+
+
+def by_kernel(case: Case, compiling: bool = False) -> Found:
+    """As `training.flash_packed` does: beside the usual form in float32. On a CPU its place is taken by the usual form."""
+    network = case.network()
+    whole = case.learned(network, [case.batch])
+    cast(network, torch.bfloat16)
+    assert isinstance(network, CausalNetwork)
+    if case.device == card.CUDA:
+        if why := use_packed(network.body, [*range(3, 60)], case.shape.positions):
+            raise RuntimeError(why)
+    else:
+        put_on(network.body)
+    if compiling:
+        compile_blocks(network, case.device)
+    found = case.learned(network, [case.batch]).apart(whole, ROUNDED_LOSS, ROUNDED_GRADIENT)
+    if network.compiled is not None and (why := network.compiled.news()):
         raise RuntimeError(why)
     return found
 

@@ -12,8 +12,10 @@ from tunesmith.data.encode import Example
 from tunesmith.data.order import LengthOrder
 from tunesmith.methods.base import Plan
 from tunesmith.models.compiled import USUAL, CompiledBlocks
+from tunesmith.models.language import CausalNetwork
 from tunesmith.models.lazy_logits import lazy_fits
 from tunesmith.models.network import Network
+from tunesmith.models.packed_attention import use_packed
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLm
@@ -31,7 +33,7 @@ from tunesmith.training.vocabulary import compact_embeddings
 from . import card
 from .models import method_of, network_of, pad_of
 from .rows import SEED
-from .works import BFLOAT16, COMPILED, DECODER, RECOMPUTED, Job, Shape
+from .works import BFLOAT16, COMPILED, DECODER, MASKED, RECOMPUTED, Job, Shape
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Built:
     plan: Plan
     masters: Masters
     training: TrainingSpec
+    masked: str  # why packed texts are told apart by a mask; "" where a kernel is told where each ends
 
 
 class NoFiles(Checkpoints):
@@ -76,7 +79,10 @@ def build(shape: Shape, job: Job, contender: str, rows: list[Example], device: s
     compact_embeddings(network, plan, {token for row in rows for token in row.inputs["input_ids"]}, pad_of(shape))
     training = asked.model_copy(update={"precision": runtime.precision})
     masters = Masters(network, plan, training, runtime.dtype)
-    return Built(network, plan, masters, training)
+    masked = "an encoder's rows are not packed" if shape.kind != DECODER else "as asked"
+    if isinstance(network, CausalNetwork) and contender != MASKED:
+        masked = use_packed(network.body, [*range(3, 60)], job.amount.limit)
+    return Built(network, plan, masters, training, masked)
 
 
 def compile_blocks(network: Network, device: str) -> None:
@@ -153,5 +159,6 @@ def measure(shape: Shape, job: Job, contender: str, rows: list[Example], device:
         else "float32",
         "trainable": sum(value.numel() for value in built.network.parameters() if value.requires_grad),
         "recomputed": run.training.checkpointing,
+        "masked": built.masked,
         **card.peak_gb(device),
     }
