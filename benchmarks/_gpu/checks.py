@@ -25,6 +25,7 @@ from tunesmith.training.step import Objective, optimizer_step
 from . import card, rows
 from .models import method_of, network_of, pad_of
 from .ours import compile_blocks, task_of
+from .shortage import recomputed_by_need
 from .works import DECODER, HALF_BILLION, MINILM, TINY_ENCODER, TINY_TIED, Amount, Job, Shape
 
 # Shares of a loss, and of the length of all gradients together. float32 sums in another order differ by 1e-6 or so; a wrong
@@ -132,6 +133,7 @@ def checks(trial: bool, device: str) -> Iterator[tuple[str, Callable[[], Found]]
             "compiled blocks as plain ones, float32": partial(compiled, dtype=torch.float32),
             "compiled blocks as plain ones, bfloat16": partial(compiled, dtype=torch.bfloat16),
             "a step in backward as one after it": in_backward,
+            "activations recomputed where memory runs short, before nothing fits": by_need,
         }
         if case.shape.kind == DECODER:
             ways["loss in parts as whole"] = in_parts
@@ -181,6 +183,25 @@ def recomputed(case: Case) -> Found:
     kept = case.learned(network, [case.batch])
     network.recompute_activations()
     return case.learned(network, [case.batch]).apart(kept, SAME_LOSS, SAME_GRADIENT)
+
+
+def by_need(case: Case) -> Found:
+    """What `training.checkpointing=auto` does, and that the network then learns what it learned before."""
+    network, job = network_of(case.shape, case.device), Job("full", Amount(0, 1, 0, 1), ())
+    plan = method_of(job).attach(network, method_of(job).rates(case.shape.width, 1), rows.SEED)
+    network.eval()
+    kept = case.learned(network, [case.batch])
+    kept = Learned(kept.loss, {name: value.cpu() for name, value in kept.gradients.items()})
+    why_not = recomputed_by_need(network, task_of(case.shape), plan, case.joined, pad_of(case.shape), case.device)
+    if why_not:
+        raise RuntimeError(why_not)
+    network.train()
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    found = case.learned(network, [case.batch])
+    found = Learned(found.loss, {name: value.cpu() for name, value in found.gradients.items()})
+    return found.apart(kept, SAME_LOSS, SAME_GRADIENT)
 
 
 def compiled(case: Case, dtype: torch.dtype) -> Found:

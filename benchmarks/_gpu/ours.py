@@ -42,7 +42,9 @@ class Built:
     plan: Plan
     masters: Masters
     training: TrainingSpec
-    masked: str  # why packed texts are told apart by a mask; "" where a kernel is told where each ends
+    masked: (
+        str  # why packed texts are told apart by a mask; "" where a kernel is told where each ends, or none are packed
+    )
 
 
 class NoFiles(Checkpoints):
@@ -79,7 +81,7 @@ def build(shape: Shape, job: Job, contender: str, rows: list[Example], device: s
     compact_embeddings(network, plan, {token for row in rows for token in row.inputs["input_ids"]}, pad_of(shape))
     training = asked.model_copy(update={"precision": runtime.precision})
     masters = Masters(network, plan, training, runtime.dtype)
-    masked = "an encoder's rows are not packed" if shape.kind != DECODER else "as asked"
+    masked = "as asked" if contender == MASKED else ""
     if isinstance(network, CausalNetwork) and contender != MASKED:
         masked = use_packed(network.body, [*range(3, 60)], job.amount.limit)
     return Built(network, plan, masters, training, masked)
