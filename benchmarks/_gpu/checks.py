@@ -13,7 +13,9 @@ from torch import Tensor
 from tunesmith.data.encode import IGNORED, Batch, Example, collate
 from tunesmith.methods.base import Group, Plan
 from tunesmith.models.casting import cast
+from tunesmith.models.language import CausalNetwork
 from tunesmith.models.network import Network
+from tunesmith.models.packed_attention import put_on, use_packed
 from tunesmith.models.segments import keeps_apart
 from tunesmith.recipe import TrainingSpec
 from tunesmith.seeds import seed_of, torch_seed
@@ -23,6 +25,7 @@ from tunesmith.training.step import Objective, optimizer_step
 from . import card, rows
 from .models import method_of, network_of, pad_of
 from .ours import compile_blocks, task_of
+from .shortage import recomputed_by_need
 from .works import DECODER, HALF_BILLION, MINILM, TINY_ENCODER, TINY_TIED, Amount, Job, Shape
 
 # Shares of a loss, and of the length of all gradients together. float32 sums in another order differ by 1e-6 or so; a wrong
@@ -130,9 +133,12 @@ def checks(trial: bool, device: str) -> Iterator[tuple[str, Callable[[], Found]]
             "compiled blocks as plain ones, float32": partial(compiled, dtype=torch.float32),
             "compiled blocks as plain ones, bfloat16": partial(compiled, dtype=torch.bfloat16),
             "a step in backward as one after it": in_backward,
+            "activations recomputed where memory runs short, before nothing fits": by_need,
         }
         if case.shape.kind == DECODER:
             ways["loss in parts as whole"] = in_parts
+            ways["packed texts by a kernel that is told where each ends, bfloat16 as float32"] = by_kernel
+            ways["the same kernel in compiled blocks, bfloat16 as float32"] = partial(by_kernel, compiling=True)
             ways["two texts in a window as each alone, in the body"] = apart_in_body
         for said, way in ways.items():
             yield f"{case.name}: {said}", partial(way, case)
@@ -179,6 +185,25 @@ def recomputed(case: Case) -> Found:
     return case.learned(network, [case.batch]).apart(kept, SAME_LOSS, SAME_GRADIENT)
 
 
+def by_need(case: Case) -> Found:
+    """What `training.checkpointing=auto` does, and that the network then learns what it learned before."""
+    network, job = network_of(case.shape, case.device), Job("full", Amount(0, 1, 0, 1), ())
+    plan = method_of(job).attach(network, method_of(job).rates(case.shape.width, 1), rows.SEED)
+    network.eval()
+    kept = case.learned(network, [case.batch])
+    kept = Learned(kept.loss, {name: value.cpu() for name, value in kept.gradients.items()})
+    why_not = recomputed_by_need(network, task_of(case.shape), plan, case.joined, pad_of(case.shape), case.device)
+    if why_not:
+        raise RuntimeError(why_not)
+    network.train()
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    found = case.learned(network, [case.batch])
+    found = Learned(found.loss, {name: value.cpu() for name, value in found.gradients.items()})
+    return found.apart(kept, SAME_LOSS, SAME_GRADIENT)
+
+
 def compiled(case: Case, dtype: torch.dtype) -> Found:
     """On batches of two lengths, so that one code serves both."""
     network = case.network()
@@ -187,7 +212,29 @@ def compiled(case: Case, dtype: torch.dtype) -> Found:
     plain = case.learned(network, batches)
     compile_blocks(network, case.device)
     bounds = (SAME_LOSS, SAME_GRADIENT) if dtype == torch.float32 else (ROUNDED_LOSS, ROUNDED_GRADIENT)
-    return case.learned(network, batches).apart(plain, *bounds)
+    found = case.learned(network, batches).apart(plain, *bounds)
+    if network.compiled is not None and (why := network.compiled.news()):
+        raise RuntimeError(why)
+    return found
+
+
+def by_kernel(case: Case, compiling: bool = False) -> Found:
+    """As `training.flash_packed` does: beside the usual form in float32. On a CPU its place is taken by the usual form."""
+    network = case.network()
+    whole = case.learned(network, [case.batch])
+    cast(network, torch.bfloat16)
+    assert isinstance(network, CausalNetwork)
+    if case.device == card.CUDA:
+        if why := use_packed(network.body, [*range(3, 60)], case.shape.positions):
+            raise RuntimeError(why)
+    else:
+        put_on(network.body)
+    if compiling:
+        compile_blocks(network, case.device)
+    found = case.learned(network, [case.batch]).apart(whole, ROUNDED_LOSS, ROUNDED_GRADIENT)
+    if network.compiled is not None and (why := network.compiled.news()):
+        raise RuntimeError(why)
+    return found
 
 
 def in_parts(case: Case) -> Found:

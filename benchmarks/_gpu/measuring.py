@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import models, ours, peers, rows
-from .works import BFLOAT16, COMPILED, NAMES, OURS, RECOMPUTED, Turn, work_of
+from .works import BFLOAT16, COMPILED, MASKED, NAMES, OURS, RECOMPUTED, Turn, work_of
 
-OURS_ALL = (OURS, BFLOAT16, COMPILED, RECOMPUTED)
+OURS_ALL = (OURS, BFLOAT16, COMPILED, RECOMPUTED, MASKED)
 
 
 def one(turn: Turn, trial: bool, device: str) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from typing import Any
 from tunesmith.data.encode import Example
 from tunesmith.data.order import LengthOrder
 from tunesmith.methods.base import Plan
+from tunesmith.models.compiled import USUAL, CompiledBlocks
+from tunesmith.models.language import CausalNetwork
 from tunesmith.models.lazy_logits import lazy_fits
 from tunesmith.models.network import Network
+from tunesmith.models.packed_attention import use_packed
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.causal_lm import CausalLm
@@ -30,7 +33,7 @@ from tunesmith.training.vocabulary import compact_embeddings
 from . import card
 from .models import method_of, network_of, pad_of
 from .rows import SEED
-from .works import BFLOAT16, COMPILED, DECODER, RECOMPUTED, Job, Shape
+from .works import BFLOAT16, COMPILED, DECODER, MASKED, RECOMPUTED, Job, Shape
 
 
 @dataclass
@@ -39,6 +42,9 @@ class Built:
     plan: Plan
     masters: Masters
     training: TrainingSpec
+    masked: (
+        str  # why packed texts are told apart by a mask; "" where a kernel is told where each ends, or none are packed
+    )
 
 
 class NoFiles(Checkpoints):
@@ -75,14 +81,17 @@ def build(shape: Shape, job: Job, contender: str, rows: list[Example], device: s
     compact_embeddings(network, plan, {token for row in rows for token in row.inputs["input_ids"]}, pad_of(shape))
     training = asked.model_copy(update={"precision": runtime.precision})
     masters = Masters(network, plan, training, runtime.dtype)
-    return Built(network, plan, masters, training)
+    masked = "as asked" if contender == MASKED else ""
+    if isinstance(network, CausalNetwork) and contender != MASKED:
+        masked = use_packed(network.body, [*range(3, 60)], job.amount.limit)
+    return Built(network, plan, masters, training, masked)
 
 
 def compile_blocks(network: Network, device: str) -> None:
-    """Each block by torch.compile, in place; rows of any length by the same code. On a CPU traced alone, for a trial."""
-    backend = "inductor" if device == card.CUDA else "aot_eager"
-    for name in network.layout.blocks:
-        network.get_submodule(name).compile(dynamic=True, backend=backend)
+    """As `training.compile` does, also in evaluation mode. On a CPU traced alone, for a trial."""
+    backend = USUAL if device == card.CUDA else "aot_eager"
+    network.compiled = CompiledBlocks([network.get_submodule(name) for name in network.layout.blocks], backend)
+    network.compiled.switch(True)
 
 
 def graphs() -> dict[str, int]:
@@ -152,5 +161,6 @@ def measure(shape: Shape, job: Job, contender: str, rows: list[Example], device:
         else "float32",
         "trainable": sum(value.numel() for value in built.network.parameters() if value.requires_grad),
         "recomputed": run.training.checkpointing,
+        "masked": built.masked,
         **card.peak_gb(device),
     }

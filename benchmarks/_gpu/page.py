@@ -57,6 +57,11 @@ def work_lines(plain: Plain) -> list[str]:
             "",
             *table_lines(HEAD, [_cells(record, ours, card) for record in own], text_columns=2),
             *compiled_lines(own),
+            *[
+                f"- {record['name']}: packed texts by a mask, {record['masked']}"
+                for record in own
+                if record.get("masked")
+            ],
             "",
         ]
     return found

@@ -15,7 +15,9 @@ from torch import Tensor
 from tunesmith.data.encode import Batch, collate
 from tunesmith.models import lazy_logits
 from tunesmith.models.casting import cast
+from tunesmith.models.language import CausalNetwork
 from tunesmith.models.network import Network
+from tunesmith.models.packed_attention import put_on
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
 from tunesmith.training.optim import Masters
@@ -77,26 +79,51 @@ def passes(name: str, shape: Shape, given: list[Any], device: str) -> Part:
             _learn(network, task, batch)
         return partial(_replay, graph, network, batch)
 
+    def reduced() -> Do:
+        """torch's own CUDA graphs, of each block: for one shape, since each other shape is recorded anew."""
+        network, task, batch = _ready(shape, given, device)
+        for name in network.layout.blocks:
+            block = network.get_submodule(name)
+            vars(block)["forward"] = torch.compile(block.forward, mode="reduce-overhead")
+
+        def do() -> None:
+            torch.compiler.cudagraph_mark_step_begin()
+            _learn(network, task, batch)
+            network.zero_grad(
+                set_to_none=True
+            )  # a gradient may stand in the graph's own memory, which the next pass reuses
+
+        return do
+
     ways: dict[str, Callable[[], Do]] = {OURS: plain, "blocks compiled": compiled}
+    if device == card.CUDA:
+        ways["blocks compiled, as CUDA graphs (reduce-overhead)"] = reduced
     # A decoder's loss looks for what is learned, whose count only the GPU knows: no graph can hold that.
     graphs = device == card.CUDA and shape.kind != DECODER
     return Part(name, ways | ({"CUDA graph": captured} if graphs else {}))
 
 
 def masks(shape: Shape, limit: int, device: str) -> Part:
-    """A packed window needs a mask of all pairs of tokens, and with it attention that goes over all of them."""
+    """By a mask attention goes over all pairs of a packed window's tokens; a kernel that is told where texts end does not."""
 
-    def of(packed: bool) -> Callable[[], Do]:
+    def of(packed: bool, told: bool = False) -> Callable[[], Do]:
         def ready() -> Do:
             given = rows.examples(shape, Amount(limit, 1, 0, 1), 1) if packed else _rows(shape, limit, 1)
             network, task, batch = _ready(shape, given, device)
+            if told:
+                assert isinstance(network, CausalNetwork)
+                put_on(network.body)
             return lambda: _learn(network, task, batch)
 
         return ready
 
     return Part(
         f"forward and backward in bfloat16, decoder, {limit:,} tokens",
-        {f"{OURS}: packed texts": of(True), "one text": of(False)},
+        {
+            "packed texts, by a mask": of(True),
+            "packed texts, by a kernel that is told where each ends": of(True, told=True),
+            "one text": of(False),
+        },
     )
 
 

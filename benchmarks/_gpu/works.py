@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 ENCODER, DECODER = "encoder", "decoder"
 OURS, BFLOAT16, COMPILED, RECOMPUTED = "ours", "ours_bfloat16", "ours_compiled", "ours_recomputed"
+MASKED = "ours_masked"
 DEFAULTS, AUTOCAST, HALF = "trainer", "trainer_autocast", "trainer_bfloat16"
 NAMES = {  # of contenders, for a person
     OURS: "Tunesmith",
     BFLOAT16: "Tunesmith, bfloat16 asked for",
     COMPILED: "Tunesmith, blocks compiled",
     RECOMPUTED: "Tunesmith, activations recomputed",
+    MASKED: "Tunesmith, packed texts by a mask",
     DEFAULTS: "Trainer, defaults (float32)",
     AUTOCAST: "Trainer, bf16=True on float32 weights",
     HALF: "Trainer, bf16=True on bfloat16 weights",
@@ -84,7 +86,7 @@ WORKS = (
         "Llama of 0.5 B, packed to 4,096 tokens",
         HALF_BILLION,
         (
-            Job("full", Amount(4096, 8, 3, 10), (OURS, COMPILED, AUTOCAST, HALF)),
+            Job("full", Amount(4096, 8, 3, 10), (OURS, COMPILED, MASKED, AUTOCAST, HALF)),
             Job("lora", Amount(4096, 8, 3, 10), (OURS, HALF)),
         ),
     ),

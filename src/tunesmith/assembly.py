@@ -28,15 +28,24 @@ from tunesmith.retention.meters import meters_of
 from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
-from tunesmith.suiting import loss_in_parts, patience_told, scratch_fits, two_passes_differ
+from tunesmith.suiting import (
+    loss_in_parts,
+    new_tokens_train,
+    packed_by_kernel,
+    patience_told,
+    scratch_fits,
+    two_passes_differ,
+)
 from tunesmith.tasks.base import Task
+from tunesmith.training.compiling import settle_compiled
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
 from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
 from tunesmith.training.ordering import batches_told, order_of, steps_in
 from tunesmith.training.precision import Runtime, choose_runtime
-from tunesmith.training.preflight import fitting_micro_batch, micro_batches
+from tunesmith.training.preflight import micro_batches
+from tunesmith.training.recomputing import fitting, settle_recomputing
 from tunesmith.training.shelf import shelf_of
 from tunesmith.training.soup import Ingredients
 from tunesmith.training.source import FixedRows, tokens_at_once
@@ -55,7 +64,6 @@ if TYPE_CHECKING:
     from tunesmith.folding import Fold
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
-    from tunesmith.models.processor import Processor
     from tunesmith.repeating import Repeat
 
 VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied anew in each (docs/log.md, "Pictures")
@@ -214,16 +222,16 @@ def build(
     rates, epochs, derived = resolve_rates(recipe, prepared, backbone, rows, order)
     derived += found
     plan = _with_method(recipe, network, rates)
-    _new_tokens_train(recipe, network, plan, backbone.processor)
+    new_tokens_train(recipe, network, plan, backbone.processor)
     runtime, found = _runtime(asked, plan, earlier, width, has_batch_norms(network))
     threads, said = settle_threads(asked.threads, earlier.get("training.threads"), runtime.device, runtime.dtype, width)
     derived += [*found, *([said] if said else []), *encoded.derived]
     network.to(runtime.device)
-    if asked.checkpointing:
-        network.recompute_activations()
+    asked, found = settle_recomputing(asked, earlier, network)
     scratch_fits(recipe, network)
     two_passes_differ(recipe, prepared.task, network, plan, encoded)
-    derived += [*loss_in_parts(asked, network), *patience_told(asked, epochs, bool(encoded.examples["validation"]))]
+    derived += [*found, *loss_in_parts(asked, network)]
+    derived += patience_told(asked, epochs, bool(encoded.examples["validation"]))
     trainable = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
     untouched = partial(as_pretrained, recipe, prepared, network)
     with (Phases() if phases is None else phases).phase(KNOWN_BEFORE):
@@ -236,7 +244,7 @@ def build(
     if general is not None:
         used |= general.tokens
     kept_rows = {} if asked.embedding_rows == "all" else compact_embeddings(network, plan, used, backbone.processor.pad)
-    training = recipe.training.model_copy(
+    training = asked.model_copy(
         update={
             "epochs": epochs,
             "rate": rates.base,
@@ -319,21 +327,6 @@ def _varies(recipe: Recipe, prepared: Prepared) -> bool:
     return prepared.task.varies(method_of(recipe).part_name() == "head")
 
 
-def _new_tokens_train(recipe: Recipe, network: Network, plan: Plan, processor: Processor) -> None:
-    """Raises RecipeError where the vocabulary grew and its embeddings stay as they are: new tokens learn nothing."""
-    added = processor.added
-    if not added:
-        return  # a base of pictures has no table of tokens
-    table = network.get_submodule(network.layout.body).get_input_embeddings().weight  # type: ignore[operator]
-    name = next(name for name, value in network.named_parameters() if value is table)
-    if name not in plan.trainable:
-        raise RecipeError(
-            f"task.new_tokens: method {method_of(recipe).part_name()} leaves the embeddings as they are, so {len(added):,} "
-            "new tokens would stay the mean of their pieces; use --method full, or layers with method.embeddings=true, or "
-            "leave task.new_tokens out"
-        )
-
-
 def keep_frozen(
     recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, earlier: dict[str, Any]
 ) -> Trunk:
@@ -386,6 +379,8 @@ def make_run(
         packing = Packing(None, "not packed: what is frozen is kept row by row")
     if packing.windows is not None:
         examples, pad = packing.windows, {**pad, **PAD}
+    several = packing.windows is not None
+    built.training, found = packed_by_kernel(built.training, earlier, network, several, encoded.limit)
     if packing.said:
         count = None if packing.windows is None else len(packing.windows)
         built.derived.append(Derived("task.packing", count, packing.said))
@@ -401,10 +396,15 @@ def make_run(
         return FixedRows(examples, order, size, pad, built.runtime.device, vary, at_once)
 
     sizes = micro_batches(asked, order, earlier.get("training.micro_batch", asked.micro_batch))
-    size, why = fitting_micro_batch(network, task, built.plan, trunk, source_of, sizes, built.training)
+    built.training, why, more = fitting(network, task, built.plan, trunk, source_of, sizes, built.training)
+    size = built.training.micro_batch
+    assert isinstance(size, int)
+    built.training, compiled = settle_compiled(
+        network, task, built.plan, trunk, source_of(size), built.training, earlier
+    )
+    built.derived += [*found, *more, *compiled]
     if asked.micro_batch == "auto" or source_of(size).divides:
         built.derived.append(Derived("training.micro_batch", size, why))
-    built.training = built.training.model_copy(update={"micro_batch": size})
     return Run(
         network=network,
         task=task,

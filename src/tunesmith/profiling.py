@@ -80,6 +80,8 @@ def levers_of(built: Built, run: Run) -> dict[str, tuple[str | int, str | int]]:
         found["embedding_rows"] = ("used", "all")
     if not isinstance(run.trunk, Live):
         found["cache"] = (type(run.trunk).__name__, "off")
+    if asked.compile is True:
+        found["compile"] = (True, False)
     if isinstance(asked.threads, int) and asked.threads > 1 and built.runtime.device == "cpu":
         found["threads"] = (asked.threads, 1)
     return found

@@ -22,7 +22,7 @@ from pydantic import (
 
 from tunesmith.catalog import Part, build, explain, options_alone, strange_keys, strange_options, text_keys
 from tunesmith.errors import RecipeError
-from tunesmith.specs import Auto, CostSpec, LimitSpec, RetentionSpec, Share, Spec
+from tunesmith.specs import Auto, CostSpec, EvaluationSpec, LimitSpec, RetentionSpec, Share, Spec
 
 
 class DataSpec(Spec):
@@ -152,7 +152,21 @@ class TrainingSpec(Spec):
         default="used",
         description="train the rows of tokens that occur alone, which moves them the same, or the whole table",
     )
-    checkpointing: bool = Field(default=False, description="recompute activations in backward: less memory, more time")
+    checkpointing: bool | Auto = Field(
+        default="auto",
+        description="recompute activations in backward: less memory, a third more time; auto: where not even one row fits "
+        "in memory without",
+    )
+    compile: bool | Auto = Field(
+        default="auto",
+        description="torch.compile, of each block by itself and in training alone; auto: on a GPU, in a run of 10 minutes or "
+        "more, where a short timing finds it faster",
+    )
+    flash_packed: bool | Auto = Field(
+        default="auto",
+        description="attention over packed texts by a kernel that is told where each ends; auto: on a GPU in bfloat16, where "
+        "it is installed and gives the same",
+    )
     chunked_loss: bool | Auto = Field(
         default="auto",
         description="a language model's loss over a few places at a time: the outputs of all are never in memory",
@@ -188,39 +202,6 @@ class TrainingSpec(Spec):
         if others:
             raise ValueError(f"exact: it settles precision and batches; leave out {' and '.join(others)}")
         return {**given, **settled}
-
-
-class EvaluationSpec(Spec):
-    """How the result is measured."""
-
-    metric: str | Auto = Field(
-        default="auto", description="validation metric that chooses the checkpoint; the task's own by default"
-    )
-    baselines: bool = Field(default=True, description="compare with the majority class, TF-IDF and the frozen features")
-    scratch: bool = Field(
-        default=False,
-        description="also train the same architecture from random weights, as method scratch does, and compare with that",
-    )
-    seeds: Annotated[int, Field(ge=1, le=20)] = Field(
-        default=1,
-        description="how many seeds to train from, to tell the seed's share in the result from the test rows'",
-    )
-    curve: Literal["probe", "method", "off"] = Field(
-        default="probe",
-        description="would more training rows help: the frozen features on parts of the rows, or method, which also trains "
-        "the method itself on a quarter and on half of them",
-    )
-    quick: bool = Field(
-        default=False, description="only the result with its intervals and the baselines, without the further evidence"
-    )
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
-    precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None,
-        description="of one class a row: also report from which probability on answers are right with this precision",
-    )
-    resamples: Annotated[int, Field(ge=100)] = Field(
-        default=10_000, description="bootstrap resamples of the test rows, and permutations of each test"
-    )
 
 
 class Recipe(Spec):
@@ -312,10 +293,10 @@ class Recipe(Spec):
                 problems.append(f'data.label: "{column}" is also data.{key}; name two different columns')
         if self.data.text is not None and self.data.text == self.data.pair:
             problems.append(f'data.pair: "{self.data.pair}" is also data.text; name two different columns')
-        if training.checkpointing and self.method.part_name() == "head":
+        if training.checkpointing is True and self.method.part_name() == "head":
             problems.append(
                 "training.checkpointing: method head trains nothing inside the base, so there is nothing to recompute; "
-                "set it to false"
+                "leave it out"
             )
         return problems
 

@@ -1,4 +1,4 @@
-"""What the parts of a recipe have in common, what of the base is kept, what a run may take, and what that is reckoned by."""
+"""The smaller parts of a recipe: what of the base is kept, how the result is measured, what a run may take and costs."""
 
 from __future__ import annotations
 
@@ -149,4 +149,37 @@ class LimitSpec(Spec):
     )
     energy: Annotated[float, _in(ENERGIES), Field(gt=0)] | None = Field(
         default=None, description="electricity: 500mWh, 20Wh, 1kWh; a number is watt-hours"
+    )
+
+
+class EvaluationSpec(Spec):
+    """How the result is measured."""
+
+    metric: str | Auto = Field(
+        default="auto", description="validation metric that chooses the checkpoint; the task's own by default"
+    )
+    baselines: bool = Field(default=True, description="compare with the majority class, TF-IDF and the frozen features")
+    scratch: bool = Field(
+        default=False,
+        description="also train the same architecture from random weights, as method scratch does, and compare with that",
+    )
+    seeds: Annotated[int, Field(ge=1, le=20)] = Field(
+        default=1,
+        description="how many seeds to train from, to tell the seed's share in the result from the test rows'",
+    )
+    curve: Literal["probe", "method", "off"] = Field(
+        default="probe",
+        description="would more training rows help: the frozen features on parts of the rows, or method, which also trains "
+        "the method itself on a quarter and on half of them",
+    )
+    quick: bool = Field(
+        default=False, description="only the result with its intervals and the baselines, without the further evidence"
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(default=0.95, description="coverage of every interval")
+    precision: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="of one class a row: also report from which probability on answers are right with this precision",
+    )
+    resamples: Annotated[int, Field(ge=100)] = Field(
+        default=10_000, description="bootstrap resamples of the test rows, and permutations of each test"
     )

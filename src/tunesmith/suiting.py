@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import collate
 from tunesmith.errors import RecipeError
@@ -15,6 +16,7 @@ from tunesmith.training.loop import set_mode
 
 if TYPE_CHECKING:
     from tunesmith.models.network import Network
+    from tunesmith.models.processor import Processor
 
 LARGE_VOCABULARY = 8192  # from which on the loss is computed in parts (docs/log.md, "Loss in parts")
 TRIED = 2  # rows
@@ -44,6 +46,21 @@ def two_passes_differ(recipe: Recipe, task: Task, network: Network, plan: Plan, 
         raise RecipeError(
             f"training.r_drop: with method {recipe.method.part_name()} training drops nothing of this base out, so that two "
             "passes are the same; set training.dropout=0.1 too, use --method full, or leave it out"
+        )
+
+
+def new_tokens_train(recipe: Recipe, network: Network, plan: Plan, processor: Processor) -> None:
+    """Raises RecipeError where the vocabulary grew and its embeddings stay as they are: new tokens learn nothing."""
+    added = processor.added
+    if not added:
+        return  # a base of pictures has no table of tokens
+    table = network.get_submodule(network.layout.body).get_input_embeddings().weight  # type: ignore[operator]
+    name = next(name for name, value in network.named_parameters() if value is table)
+    if name not in plan.trainable:
+        raise RecipeError(
+            f"task.new_tokens: method {recipe.method.part_name()} leaves the embeddings as they are, so {len(added):,} "
+            "new tokens would stay the mean of their pieces; use --method full, or layers with method.embeddings=true, or "
+            "leave task.new_tokens out"
         )
 
 
@@ -89,3 +106,28 @@ def loss_in_parts(asked: TrainingSpec, network: Network) -> list[Derived]:
     network.lazy = not why_not
     said = why_not or f"{vocabulary:,} outputs for each token, which training never holds all at once"
     return [Derived("training.chunked_loss", not why_not, said)]
+
+
+def packed_by_kernel(
+    asked: TrainingSpec, earlier: Mapping[str, Any], network: Network, packed: bool, limit: int
+) -> tuple[TrainingSpec, list[Derived]]:
+    """The settings with what came of `training.flash_packed`. Raises RecipeError where that is asked in vain.
+
+    To be called once the weights have their device and number format. A resumed run does as it did, where it still can.
+    """
+    from tunesmith.models.language import CausalNetwork
+    from tunesmith.models.packed_attention import use_packed
+
+    key = "training.flash_packed"
+    wanted = earlier.get(key, False) if earlier and asked.flash_packed == "auto" else asked.flash_packed
+    if wanted is False or not packed or not isinstance(network, CausalNetwork):
+        if asked.flash_packed is True:
+            raise RecipeError(f"{key}: rows of a causal language model alone are packed, by task.packing; leave it out")
+        return asked.model_copy(update={"flash_packed": False}), []
+    why_not = use_packed(network.body, network.text.ordinary_tokens, limit)
+    if why_not and asked.flash_packed is True:
+        raise RecipeError(f"{key}: {why_not}; leave it out")
+    quiet = why_not and network.sample.device.type == "cpu"
+    said = why_not or "the kernel computes each text by itself, and gives what the usual form gives"
+    found = [] if quiet else [Derived(key, not why_not, said)]
+    return asked.model_copy(update={"flash_packed": not why_not}), found

@@ -43,6 +43,10 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
         for key in KEEPING:
             reasons[key] = f"method {method} trains the head alone, so all of the base is kept"
+    if recipe.training.checkpointing is True and not built.network.recomputable:
+        reasons["training.checkpointing"] = (
+            f"method {recipe.method.part_name()} trains nothing inside the blocks, where alone activations are recomputed"
+        )
     if type(prepared.task).order is not Task.order:
         reasons["training.batches"] = f"task {prepared.task.part_name()} draws its batches in a way of its own"
     trained = [name for name in built.plan.trainable if name not in built.network.fresh]

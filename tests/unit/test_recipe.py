@@ -336,10 +336,10 @@ def test_an_unknown_key_whose_value_another_takes_is_told_that_one(task: dict[st
 
 
 def test_unknown_keys_are_told_the_values_of_the_others_where_these_are_few() -> None:
-    settings = {"task": {"name": "regression", "penalty": 3}, "training": {"optimiser": "adam"}}
+    settings = {"task": {"name": "regression", "penalty": 3}, "training": {"optimizr": "adam"}}
     assert _problems({"model": "m", "data": "rows.csv", **settings}) == (
         "task.penalty: unknown key; the choices are: error (squared, huber)",
-        'training.optimiser: unknown key; did you mean "optimizer" (adamw, sgd, adamw_8bit)?',
+        'training.optimizr: unknown key; did you mean "optimizer" (adamw, sgd, adamw_8bit)?',
     )
     (problem,) = _problems({"model": "m", "data": {"path": "rows.csv", "txt": "a"}})
     assert problem == 'data.txt: unknown key; did you mean "text" or "test"?', "what takes any value has none listed"

@@ -61,7 +61,7 @@ def suit_attention(body: nn.Module, training: bool, joined: bool = False) -> boo
     wanted = FUSED
     if training and body.device.type == "cpu":
         half = body.dtype == torch.bfloat16
-        wanted = OWN if (half or joined) and _known(body) else PLAIN if half and _rate(body.config) > 0 else FUSED
+        wanted = OWN if (half or joined) and known(body) else PLAIN if half and _rate(body.config) > 0 else FUSED
     if wanted != used:
         if wanted == OWN:
             AttentionInterface.register(OWN, _attend)
@@ -221,7 +221,7 @@ def _softmax_backward(gradient: Tensor, found: Tensor) -> Tensor:
     return torch.ops.aten._softmax_backward_data(*given, -1, given[1].dtype).to(found.dtype)
 
 
-def _known(body: PreTrainedModel) -> bool:
+def known(body: PreTrainedModel) -> bool:
     """Whether the plain forms of the body's family, and of those of its parts, are those of `ALIKE` to the letter."""
     own = {Path(inspect.getfile(type(part))) for part in body.modules() if isinstance(part, PreTrainedModel)}
     return all(_known_source(source) for source in own)

@@ -19,6 +19,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.attention import suit_attention
 from tunesmith.models.backbone import Backbone, quiet
 from tunesmith.models.casting import cast
+from tunesmith.models.compiled import CompiledBlocks
 from tunesmith.models.dropout import suit_dropout
 from tunesmith.models.fused import WORTH_FUSING, FusedEncoder, KeptForward, fused_forward
 from tunesmith.models.layout import Layout, example_inputs, layout_of
@@ -65,6 +66,7 @@ class Network(nn.Module, ABC):
     per_token: bool = False  # whether features and outputs are one a token, [rows, tokens, ...], or one a row
     joins: bool = False  # whether filler is left out of its blocks in training in float32 too, where it can be
     _joining_tried: bool = False  # whether it was found out if it can be
+    compiled: CompiledBlocks | None = None  # the forwards that its blocks have in training, where these are compiled
     lowers: bool = False  # whether it may predict with everything before `last` in bfloat16: see `lower`
 
     @property
@@ -125,6 +127,8 @@ class Network(nn.Module, ABC):
         if mode:
             suit_dropout(self)
         super().train(mode)
+        if self.compiled is not None:
+            self.compiled.switch(mode)
         body = self.get_submodule(self.layout.body)
         if suit_attention(body, mode, self.joins) and mode and not self._joining_tried:
             self._joining_tried = True
@@ -147,12 +151,22 @@ class Network(nn.Module, ABC):
         """
         yield
 
+    @property
+    def recomputable(self) -> bool:
+        """Whether recomputing activations saves any: in blocks in which something trains, of a family that can."""
+        body, blocks = self.get_submodule(self.layout.body), map(self.get_submodule, self.layout.blocks)
+        trains = any(value.requires_grad for block in blocks for value in block.parameters())
+        return isinstance(body, PreTrainedModel) and body.supports_gradient_checkpointing and trains
+
     def recompute_activations(self) -> None:
-        """Activation checkpointing in every block: less memory in training, more time. Raises ModelError without blocks."""
+        """Activation checkpointing in every block: less memory in training, more time. Raises ModelError where it cannot."""
         body = self.get_submodule(self.layout.body)
         assert isinstance(body, PreTrainedModel)
         if isinstance(body, StaticModel):
             raise ModelError("training.checkpointing: word vectors have no blocks to recompute; leave it out")
+        if not body.supports_gradient_checkpointing:
+            kind = body.config.model_type
+            raise ModelError(f'training.checkpointing: transformers cannot recompute blocks of "{kind}"; leave it out')
         with warnings.catch_warnings():  # later versions of transformers have another name for it
             warnings.simplefilter("ignore", FutureWarning)
             body.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

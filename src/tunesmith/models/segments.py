@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 SEGMENTS, POSITIONS = "segments", "position_ids"  # inputs of packed rows, as data/packing.py names them
+PACKED = "tunesmith_packed"  # the form of attention that is told where texts end (models/packed_attention.py)
+CUTS = torch.int32  # by which it knows these from a mask
 SAME = 1e-4  # share of the largest hidden state by which rounding may part packed and single texts, in float32
 SAME_BFLOAT16 = 0.05
 SHORT = 7  # tokens of a text tried where nothing local asks for more
@@ -25,8 +27,21 @@ def apart(body: PreTrainedModel, causal: bool, segments: Tensor, places: Tensor)
     """
     positions = {"position_ids": places + first_position(body)} if _takes(body, "position_ids") else {}
     if causal:  # position numbers that begin anew are how transformers itself tells packed texts apart
-        return {**positions, "attention_mask": None, "use_cache": False}  # and only where nothing is remembered
+        mask = _cuts(segments) if body.config._attn_implementation == PACKED else None
+        return {**positions, "attention_mask": mask, "use_cache": False}  # and only where nothing is remembered
     return {**positions, "attention_mask": _both_ways(body, segments)}
+
+
+def _cuts(segments: Tensor) -> Tensor:
+    """[1, 1, 1, texts + 1] where each text begins among all tokens of all rows, and their number.
+
+    Of as many dimensions as a mask that is made already, which transformers hands on as it is. Filler is a text.
+    """
+    begins = torch.ones_like(segments, dtype=torch.bool)
+    begins[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return nn.functional.pad(begins.flatten().nonzero().flatten(), (0, 1), value=segments.numel()).to(CUTS)[
+        None, None, None
+    ]
 
 
 def keeps_apart(body: PreTrainedModel, causal: bool, tokens: list[int], limit: int) -> bool:

@@ -12,7 +12,7 @@ from tunesmith.errors import TrainingError
 from tunesmith.methods.base import Plan, Stage
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
-from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDone, Stopped
+from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDone, Stopped, Warned
 from tunesmith.training.optim import Masters
 from tunesmith.training.schedule import pull_share, warmup_linear
 from tunesmith.training.soup import Ingredients
@@ -129,6 +129,8 @@ def train(run: Run) -> Iterator[Event]:
             state.step, run.steps, order.progress(state.step), result.loss, result.rate, result.norm, result.rows,
             result.tokens, time.perf_counter() - begun, time.process_time() - cpu,
         )  # fmt: skip
+        if run.network.compiled is not None and (said := run.network.compiled.news()):
+            yield Warned(f"training.compile: the blocks go on without: {said}")
         if state.step in due:
             yield from _evaluate(run)
         if state.step in due or time.monotonic() - saved_at > SAVE_EVERY_S:

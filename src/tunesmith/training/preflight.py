@@ -33,6 +33,10 @@ SHORTEST = 8  # tokens below which no length limit is offered
 AMPLE = 2.0
 
 
+class TooLarge(TrainingError):
+    """Not even the smallest micro-batch fits in memory."""
+
+
 def fitting_micro_batch(
     network: Network,
     task: Task,
@@ -46,8 +50,8 @@ def fitting_micro_batch(
 
     It must fit beside what the optimizer will hold from the first step on, so that what passes here trains.
 
-    Leaves no gradient behind and draws no random number that training will. Raises TrainingError, naming the sizes
-    tried and the memory there is, when none fits.
+    Leaves no gradient behind and draws no random number that training will. Raises TooLarge, naming the sizes tried and
+    the memory there is, when none fits.
     """
     set_mode(network, plan)
     room = _Room(network, task, trunk, source_of(sizes[0]), training)
@@ -64,11 +68,13 @@ def fitting_micro_batch(
     text = "input_ids" in batch.inputs
     tokens = batch.tokens // len(batch.rows)
     kind = f"{tokens} tokens" if text else "pictures"
-    shorter = ", a smaller training.max_length or" if text else " and a smaller"
+    shorter = "a smaller training.max_length or " if text else "a smaller "
     fewer = "training.batch_size" if training.step_in_backward else "training.micro_batch"
-    raise TrainingError(
-        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit ({_free(network)}{room.needed(source)}); "
-        f"set training.checkpointing=true{shorter} {fewer}, or method=head"
+    twice = ", activations computed twice" if training.checkpointing is True else ""
+    recompute = "training.checkpointing=true, " if training.checkpointing is False and network.recomputable else ""
+    raise TooLarge(
+        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit{twice} ({_free(network)}{room.needed(source)}); "
+        f"set {recompute}{shorter}{fewer}, or method=head"
         f"{room.would_fit(source_of, sizes[-1], tokens if text else 0)}"
     )
 
@@ -143,18 +149,23 @@ class _Room:
             self._network.zero_grad(set_to_none=True)
 
     def _pass(self, batch: Batch) -> None:
-        _learn(self._network, self._task, self._trunk, batch, self._training)
+        learn(self._network, self._task, self._trunk, batch, self._training)
         self._network.zero_grad(set_to_none=True)
 
 
-def _learn(network: Network, task: Task, trunk: Trunk, batch: Batch, training: TrainingSpec) -> None:
-    """Forward and backward of a batch; where a step moves in backward, no gradient outlasts its parameter's turn."""
+def learn(network: Network, task: Task, trunk: Trunk, batch: Batch, training: TrainingSpec, draw: int = 0) -> Tensor:
+    """Forward and backward of a batch; where a step moves in backward, no gradient outlasts its parameter's turn.
+
+    Gives the loss. What is drawn at random is another for each `draw`.
+    """
     parameters = [value for value in network.parameters() if value.requires_grad and training.step_in_backward]
     hooks = [value.register_post_accumulate_grad_hook(_let_go) for value in parameters]
     try:
-        Objective(task, lambda given: trunk.forward("train", given), training.r_drop).loss(
-            batch, 0, 0, 0
-        ).total.backward()
+        loss = (
+            Objective(task, lambda given: trunk.forward("train", given), training.r_drop).loss(batch, 0, draw, 0).total
+        )
+        loss.backward()
+        return loss.detach()
     finally:
         for hook in hooks:
             hook.remove()
@@ -171,7 +182,7 @@ def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows, trainin
             if network.sample.device.type == "cpu" and _reserved_bytes(network, source, training) > free_memory():
                 raise MemoryError
             reserved += _reserve(network, source.several, training)
-            _learn(network, task, trunk, source.longest(), training)
+            learn(network, task, trunk, source.longest(), training)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
