@@ -1,0 +1,1 @@
+"""Which base model, method and settings: chosen by measuring on the user's own rows."""
