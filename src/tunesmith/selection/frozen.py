@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+STRONGER = (1 / 16, 1 / 4)  # times the strongest of a task's own penalties: tried before it, where rows are few
 NEAREST = 5  # rows that vote (scikit-learn's default)
 MOST_PRODUCTS = 2e11  # units times units times width: beyond, the nearest are not searched for
 
@@ -51,7 +52,7 @@ class Probed:
     """A linear map on frozen features, judged on rows that it did not learn from."""
 
     scores: Scores
-    strength: float  # C, of the task's, where the rows held out have the least loss
+    strength: float  # C, where the rows held out have the least loss
     loss: float  # mean over those rows
 
 
@@ -59,12 +60,13 @@ def probed(held: Held) -> Probed:
     """Each row as a head says it that was fitted to the other folds: `training.probe` without its validation rows.
 
     Features are centred and brought to unit length by the mean of the rows learned from, so that a penalty means the same for
-    every base. Of the task's penalties that one is taken whose loss on all rows held out is least: one figure chosen of five
-    by all rows. What a task settles on validation rows is settled for each fold on the rows of the others.
+    every base. Of the task's penalties and two stronger ones that is taken whose loss on all rows held out is least: one
+    figure chosen by all rows. What a task settles on validation rows is settled for each fold on the rows of the others.
     """
     heads: list[FittedHead | None] = [None] * held.count
     best: tuple[float, float, list[Prediction]] | None = None
-    for strength in held.task.strengths:
+    own = held.task.strengths
+    for strength in (*(own[0] * share for share in STRONGER), *own):
         heads, predictions, loss = _at(held, strength, heads)
         if best is not None and loss > best[0]:
             break  # the loss along the path has one valley

@@ -22,13 +22,17 @@ def log_evidence(features: np.ndarray, targets: np.ndarray) -> float:
     evidence, by the fixed-point iteration alpha = gamma / |m|^2, beta = (rows - gamma) / |residuals|^2 (You 2021, "LogME:
     practical assessment of pre-trained models for transfer learning", section 4; You 2022, "Ranking and tuning pre-trained
     models", algorithm 3). Only their ratio decides: for a given one the best beta is known. There is no intercept, as in
-    the paper. The same for features that are turned or scaled; it may lie on either side of 0.
+    the paper, and an output that no row has does not count. The same for features that are turned or scaled; it may lie on
+    either side of 0.
 
     Raises ValueError where there are no rows, or other numbers of both.
     """
     import numpy as np
 
     x, y = _checked(features, targets)
+    y = y[:, (y != 0).any(axis=0)]
+    if not y.shape[1]:
+        return 0.0
     variances, inside, total = _turned(x, y)
     mean = max(float(variances.mean()), np.finfo(np.float64).tiny) if len(variances) else 1.0
     tried = mean * np.logspace(-WIDEST, WIDEST, TRIED)  # alpha over beta
