@@ -72,7 +72,7 @@ def rank(
     recipe_file: RecipeFile = None,
     json_lines: Json = False,
 ) -> None:
-    """Say which pretrained base is closest to a task, without training.
+    """Score pretrained bases on your rows, without training them.
 
     DATA first, then --models A B C. What each base makes of the training rows, as it is, is judged by a linear probe
     (cross-validated; this is the order), by the nearest rows, LogME and H-score, and by LEEP where it has a classifier.
