@@ -161,7 +161,7 @@ def _sampled(recipe: Recipe, prepared: Prepared, rows: int) -> tuple[Prepared, s
     splits = replace(
         prepared.splits, train=taken, validation=prepared.splits.validation.take([]), test=prepared.splits.test.take([])
     )
-    said = f"{len(taken):,} of the {len(train):,} training rows, drawn by class"
+    said = f"{len(taken):,} of the {len(train):,} training rows, each label in its share"
     return replace(prepared, splits=splits), said
 
 
@@ -381,6 +381,8 @@ def _plain(
         "level": compared.level,
         "rows": len(prepared.splits.train),
         "rows_said": taken,
+        "whole": taken.startswith("all"),
+        "data": recipe.data.path,
         "folds": FOLDS,
         "notes": [line for note in prepared.notes if note.topic in ("columns", "task") for line in note.lines[:1]],
         "bases": [

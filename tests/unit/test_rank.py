@@ -23,7 +23,7 @@ from families import WORDS, with_head
 from shortruns import HINTS, recipe_for, rows, write_rows
 from tunesmith.catalog import build
 from tunesmith.cli.main import run
-from tunesmith.cli.rank import rank_lines
+from tunesmith.cli.rank import rank_lines, short_names
 from tunesmith.data.encode import Example
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.intervals import compare_all
@@ -181,36 +181,38 @@ def test_the_same_is_said_in_forty_columns_and_in_a_pipe(
     model_folder: Folder, table_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    names = ("bert", "glove")
-    for name in names:
-        monkeypatch.chdir(model_folder(name).parent)
-    places = [str(model_folder(name)) for name in names]
+    places = [str(model_folder(name)) for name in ("bert", "glove")]
     found = rank_bases(recipe(table_file), places)
-    short = dict(zip(places, names, strict=True))
-    plain = json.loads(json.dumps(found))
-    for base in plain["bases"]:
-        base["name"] = short[base["name"]]
-    plain |= {"best": short[plain["best"]], "alike": [short[name] for name in plain["alike"]], "notes": []}
-    plain["warnings"] = []
-    for item in plain["differences"]:
-        item |= {"better": short[item["better"]], "worse": short[item["worse"]]}
-    narrow, wide = rank_lines(plain, 40), rank_lines(plain, 120)
+    *narrow, command = rank_lines(found, 40)
+    wide = rank_lines(found, 120)
     assert max(map(len, narrow)) <= 40
-    assert max(map(len, wide)) <= 120
-    for name in names:
+    assert max(map(len, wide[:-1])) <= 120
+    assert command == f"  tunesmith train {table_file} --model {found['best']}"  # whole, to be copied
+    for name in short_names(places).values():
+        assert "/" not in name
         assert any(name in line for line in narrow) and any(name in line for line in wide)
-    assert sum(line.startswith("base") for line in wide) == 1
+    assert sum(line.startswith("base ") for line in wide) == 1
     assert rank(str(table_file), "--models", *places, "--set", "evaluation.resamples=200") == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert "closest to this task" in out and "72 training rows" in " ".join(out.split())
 
 
+def test_folders_are_called_by_as_much_of_their_paths_as_tells_them_apart(tmp_path: Path) -> None:
+    for place in ("a/model", "b/model", "c"):
+        (tmp_path / place).mkdir(parents=True)
+    names = [str(tmp_path / "a" / "model"), str(tmp_path / "b" / "model"), str(tmp_path / "c"), "org/model"]
+    short = short_names(names)
+    assert [short[name] for name in names[:2]] == ["a/model", "b/model"]
+    assert short["org/model"] == "org/model"  # of the hub: the whole is its name
+    assert short_names(names[1:3]) == {names[1]: "model", names[2]: "c"}
+
+
 def test_many_rows_are_a_sample_with_each_class_in_its_share(model_folder: Folder, tmp_path: Path) -> None:
     table = write_rows(tmp_path / "many.csv", 300)
     found = rank_bases(recipe(table), [str(model_folder("glove"))], rows=60)
     assert found["rows"] == 60
-    assert found["rows_said"].startswith("60 of the ") and found["rows_said"].endswith("training rows, drawn by class")
+    assert found["rows_said"].startswith("60 of the ") and found["rows_said"].endswith("each label in its share")
     again = rank_bases(recipe(table), [str(model_folder("glove"))], rows=60)
     assert again["bases"][0]["probe"] == found["bases"][0]["probe"]
 

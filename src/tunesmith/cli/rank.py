@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import shlex
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,48 +133,70 @@ def rank_lines(found: Mapping[str, Any], width: int) -> list[str]:
     from tunesmith.evaluation.wording import metric_title
 
     title = metric_title(found["metric"], [found["metric"]] if found["lower"] else [])
+    names = short_names([base["name"] for base in found["bases"]])
     lines = [line for said in found["notes"] for line in _wrapped(said, "", "  ", width)]
     asked = f"rows: {found['rows_said']}; {found['folds']} folds; test rows are not looked at"
     lines += [*_wrapped(asked, "", "  ", width), ""]
-    table = _table(found, title)
+    table = _table(found, title, names)
     flat = _flat(table)
     lines += flat if max(map(len, flat)) <= width else turned(table, width)
     for refused in found["refused"]:
         for problem in refused["problems"]:
             lines += _wrapped(f"cannot be used: {problem}", "", "  ", width)
     lines.append("")
-    for said in conclusions(found, title):
+    for said in conclusions(found, title, names):
         lines += _wrapped(said, "", "  ", width)
+    if found["warnings"]:
+        lines.append("warning: the scores disagree")
     for said in found["warnings"]:
-        lines += _wrapped(f"warning: scores disagree: {said}", "", "  ", width)
-    return lines
+        lines += _wrapped(_shortened(said, names), "  ", "    ", width)
+    command = ["tunesmith", "train", found["data"], "--model", found["best"]]
+    return [*lines, "", "Try next:", f"  {shlex.join(command)}"]  # on its own line, whole, to be copied
 
 
-def _table(found: Mapping[str, Any], title: str) -> list[list[str]]:
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Folders by the ends of their paths, as long as they must be to be told apart; other names as they are."""
+    parts = {name: Path(name).parts if Path(name).exists() else (name,) for name in names}
+    for depth in itertools.count(1):
+        found = {name: "/".join(part for part in of[-depth:] if part != "/") for name, of in parts.items()}
+        if len(set(found.values())) == len(found) or depth > max(map(len, parts.values())):
+            return found if len(set(found.values())) == len(found) else {name: name for name in names}
+    raise AssertionError("unreachable")
+
+
+def _shortened(line: str, names: Mapping[str, str]) -> str:
+    for name, short in sorted(names.items(), key=lambda item: -len(item[0])):
+        line = line.replace(name, short)
+    return line
+
+
+def _table(found: Mapping[str, Any], title: str, names: Mapping[str, str]) -> list[list[str]]:
     """A line a base, the closest first; scores of which no base has any are left out."""
     from tunesmith.evaluation.intervals import interval_of
-    from tunesmith.evaluation.wording import duration, memory, short_count, with_interval
+    from tunesmith.evaluation.wording import short_count, with_interval
 
     bases = found["bases"]
     shown = [(key, name) for key, name in SCORES if any(base[key] is not None for base in bases)]
-    head = ["base", f"probe, {title}", *(name for _, name in shown), "features", "parameters", "on disk"]
+    head = ["base", f"probe, {title}", *(name for _, name in shown), "CPU s", "parameters", "on disk"]
     rows = [
         [
-            f"{base['place']}. {_short(base['name'])}",
+            f"{base['place']}. {names[base['name']]}",
             with_interval(interval_of(base["probe"])),
             *("-" if base[key] is None else _figure(base[key]["value"]) for key, _ in shown),
-            duration(base["cpu_seconds"], "CPU").replace(" seconds", " s"),
+            f"{base['cpu_seconds']:.1f}",
             short_count(base["parameters"]),
-            memory(base["disk_bytes"] / 1e6),
+            _size(base["disk_bytes"]),
         ]
         for base in bases
     ]
     return [head, *rows]
 
 
-def _short(name: str) -> str:
-    """A path by its end, so that the table fits."""
-    return name if len(name) <= 32 else f"...{name[-29:]}"
+def _size(count: int) -> str:
+    """(90868376) -> "91 MB"; (475136) -> "475 kB"."""
+    from tunesmith.evaluation.wording import memory
+
+    return memory(count / 1e6) if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _figure(value: float) -> str:
@@ -189,7 +214,7 @@ def _flat(table: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def conclusions(found: Mapping[str, Any], title: str) -> list[str]:
+def conclusions(found: Mapping[str, Any], title: str, names: Mapping[str, str]) -> list[str]:
     """What to take from the table, in sentences."""
     from tunesmith.evaluation.intervals import interval_of
     from tunesmith.evaluation.wording import gain_with_interval, with_interval
@@ -197,20 +222,23 @@ def conclusions(found: Mapping[str, Any], title: str) -> list[str]:
     bases = {base["name"]: base for base in found["bases"]}
     best, same = bases[found["best"]], found["alike"]
     scored = f"{title} {with_interval(interval_of(best['probe']))} of a probe on its frozen features"
-    lines = [f"closest to this task: {best['name']}, {scored}"]
+    lines = [f"closest to this task: {names[best['name']]}, {scored}"]
     if same:
-        names = [best["name"], *same]
-        lines.append(f"{_and(names)} cannot be told apart on these rows: the intervals of their differences hold 0")
-        smallest = min(names, key=lambda name: bases[name]["parameters"])
-        if bases[smallest]["parameters"] < bases[max(names, key=lambda name: bases[name]["parameters"])]["parameters"]:
-            lines.append(f"of these {smallest} has the fewest parameters")
+        equal = [best["name"], *same]
+        lines.append(
+            f"{_and([names[name] for name in equal])} cannot be told apart on these rows: the intervals of their differences "
+            "hold 0"
+        )
+        sizes = {name: bases[name]["parameters"] for name in equal}
+        smallest = min(equal, key=lambda name: sizes[name])
+        if sizes[smallest] < sizes[best["name"]]:
+            lines.append(f"of these {names[smallest]} has the fewest parameters")
     behind = [item for item in found["differences"] if item["worse"] not in same]
     if behind:
-        near = behind[0]
-        said = gain_with_interval(interval_of(near), found["lower"])
-        lines.append(f"next that is told apart: {near['worse']}, {said} in its disfavour")
-    kept = [base["name"] for base in found["bases"] if "kept in" in base["features"] or "read from" in base["features"]]
-    if kept and found["rows_said"].startswith("all"):
+        gain = gain_with_interval(interval_of(behind[0]), found["lower"])
+        lines.append(f"it is ahead of {names[behind[0]['worse']]}, the next that can be told from it, by {gain}")
+    kept = [names[base["name"]] for base in found["bases"] if base["features"]]
+    if kept and found["whole"]:
         lines.append(f"frozen features of the training rows are kept for training: {_and(kept)}")
     return lines
 

@@ -110,23 +110,37 @@ def h_score(features: np.ndarray, targets: np.ndarray) -> HScore:
     Raises ValueError where there are no rows, or other numbers of both.
     """
     import numpy as np
-    from sklearn.covariance import ledoit_wolf_shrinkage
 
     x, y = _checked(features, targets)
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     size = float((x**2).mean())
     if not size > 0:
         return HScore(0.0, 0.0)
-    x = x / np.sqrt(size)
-    share = float(ledoit_wolf_shrinkage(x, assume_centered=True))
+    x = x / np.sqrt(size)  # so that the mean variance is 1
     covariance = x.T @ x / len(x)
-    mean = float(np.trace(covariance)) / x.shape[1]
-    shrunk = (1 - share) * covariance + share * mean * np.eye(x.shape[1])
+    share = _shrinkage(x, covariance)
+    shrunk = (1 - share) * covariance
+    shrunk[np.diag_indices_from(shrunk)] += share
     both = y.T @ x  # [outputs, width]
-    between = both.T @ (np.linalg.pinv(y.T @ y, rcond=NO_SPREAD, hermitian=True) @ both) / len(x)
-    # A column that all rows share leaves nothing to divide by.
-    solved = np.linalg.lstsq(shrunk, between, rcond=None)[0] if share == 0 else np.linalg.solve(shrunk, between)
-    return HScore((1 - share) * float(np.trace(solved)), share)
+    # Without shrinkage a column that is a copy of another leaves no inverse.
+    solved = np.linalg.lstsq(shrunk, both.T, rcond=None)[0] if share == 0 else np.linalg.solve(shrunk, both.T)
+    inside = np.linalg.pinv(y.T @ y, rcond=NO_SPREAD, hermitian=True)
+    return HScore((1 - share) * float((inside * (both @ solved).T).sum()) / len(x), share)
+
+
+def _shrinkage(x: np.ndarray, covariance: np.ndarray) -> float:
+    """Ledoit and Wolf's (2004, "A well-conditioned estimator for large-dimensional covariance matrices", section 3.3).
+
+    x: [rows, width], centred, of mean variance 1. The spread of the rows' own products about their mean, over the spread of
+    the covariance about the identity.
+    """
+    import numpy as np
+
+    squared = float((covariance**2).sum())
+    apart = squared - len(covariance)  # |S - I|^2
+    spread = (float(((x**2).sum(axis=1) ** 2).mean()) - squared) / len(x)
+    # What is the identity already is the same with any share of it.
+    return float(np.clip(spread / apart, 0.0, 1.0)) if apart > NO_SPREAD * len(covariance) else 0.0
 
 
 def leep(source: np.ndarray, truth: np.ndarray) -> np.ndarray:
