@@ -12,7 +12,14 @@ from _rank_made import BASES, SETS
 
 Run = Mapping[str, Any]
 RANK, TUNED = "rank", "tuned"
-SCORES = {"probe": "the probe (decides)", "nearest": "nearest rows", "logme": "LogME", "h_score": "H-score"}
+SCORES = {
+    "depths": "all depths (decides)",
+    "probe": "the probe of the last",
+    "nearest": "nearest rows",
+    "logme": "LogME",
+    "h_score": "H-score",
+}
+DECIDES = "depths"
 WANTED = 0.8
 LEAST = 3  # bases of a set, for its tau to count
 STALE = "†"
@@ -94,12 +101,12 @@ def partial_lines(plain: Mapping[str, Any], found: Mapping[str, Any]) -> list[st
 
 def verdict_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:
     means = mean_of(found)
-    if "probe" not in means:
+    if DECIDES not in means:
         return ["Nothing to compare yet."]
-    value = means["probe"]
+    value = means[DECIDES]
     word = "reached" if value >= WANTED else "not reached"
     return [
-        f"Mean over {len(found)} sets of the score that decides (the cross-validated probe): **{value:.3f}**; wanted: at "
+        f"Mean over {len(found)} sets of the score that decides (a linear map on all depths): **{value:.3f}**; wanted: at "
         f"least {WANTED:g}: {word}."
     ]
 

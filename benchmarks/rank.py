@@ -135,7 +135,7 @@ def ranked(of: Set, table: Path, bases: Mapping[str, Path]) -> dict[str, Any]:
 
     found = rank_bases(recipe(of, table, bases["minilm"], 0), [str(folder) for folder in bases.values()])
     names = {str(folder): name for name, folder in bases.items()}
-    kept = ("probe", "nearest", "logme", "h_score", "probe_loss", "cpu_seconds", "cpu_seconds_in_all", "strength")
+    kept = ("depths", "probe", "nearest", "logme", "h_score", "cpu_seconds", "cpu_seconds_in_all")
     return {
         "metric": found["metric"],
         "rows": found["rows"],
@@ -169,7 +169,7 @@ def told(found: Mapping[str, Any]) -> str:
     if "unfit" in found:
         return f"does not fit: {found['unfit']}"
     if "bases" in found:
-        return ", ".join(f"{name} {of['probe']['value']:.3f}" for name, of in found["bases"].items())
+        return ", ".join(f"{name} {of['depths']['value']:.3f}" for name, of in found["bases"].items())
     return f"{found['metric']} {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
 
 

@@ -38,8 +38,16 @@ SCHEMA = 1  # of what --json prints; raised when a key changes its meaning or go
 ROWS = 2_000  # training rows looked at, unless asked otherwise: accuracy is known to about a point (one standard error)
 FOLDS = 5
 FEWEST = 4 * FOLDS  # rows
-PROBE, NEAREST, LOGME, H_SCORE, LEEP = "probe", "nearest", "logme", "h_score", "leep"
-TITLES = {PROBE: "the probe", NEAREST: "nearest rows", LOGME: "LogME", H_SCORE: "H-score", LEEP: "LEEP"}
+DEPTHS, PROBE, NEAREST, LOGME, H_SCORE, LEEP = "depths", "probe", "nearest", "logme", "h_score", "leep"
+DECIDES = DEPTHS
+TITLES = {
+    DEPTHS: "the probe of all depths",
+    PROBE: "the probe of the last",
+    NEAREST: "nearest rows",
+    LOGME: "LogME",
+    H_SCORE: "H-score",
+    LEEP: "LEEP",
+}
 RANKED = (ClassTask, Multilabel, Regression, TokenClassification)
 CAN = "classification, few_shot, image_classification, multilabel, regression and token_classification"
 
@@ -49,7 +57,7 @@ class Base:
     """One base on the rows: its scores, and what it takes."""
 
     name: str
-    probe: Scores
+    decides: Scores  # of the score by which bases are ordered
     values: Mapping[str, Interval]  # by score; one that does not apply is not there
     said: Mapping[str, str]  # why such a one is not there
     plain: Mapping[str, Any]  # further facts
@@ -65,10 +73,11 @@ def rank_bases(
     """Plain data: every base with its scores and costs, the closest to the task first; and what cannot be told apart.
 
     Nothing is trained but linear maps on frozen features. Only training rows are looked at: at most `rows` of those that a
-    run of the same recipe would train on. The order is that of a linear probe, cross-validated in five folds, in the task's
-    own metric. `recipe.model` does not count. Where all training rows are looked at, what a base makes of them is kept as a
-    run of the same recipe reads it (`training.cache`). table: stands in for the recipe's path. listen: is given a line when
-    a base is done.
+    run of the same recipe would train on. The order is that of a linear map on what all depths of a base give,
+    cross-validated in five folds, in the task's own metric: of the scores here it comes nearest to fine-tuned quality
+    (benchmarks/rank.py). `recipe.model` does not count. Where all training rows are looked at, what a base makes of them is
+    kept as a run of the same recipe reads it (`training.cache`). table: stands in for the recipe's path. listen: is given a
+    line when a base is done.
 
     A base that cannot be read, or does not fit, is listed with the reason. Raises ModelError, with each reason, where none is
     left; DataError and RecipeError as a run would, and for a task whose bases cannot be scored this way.
@@ -189,7 +198,7 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
 
     from tunesmith.assembly import build
     from tunesmith.models.resolve import kind_of
-    from tunesmith.selection.frozen import Held, nearest, probed
+    from tunesmith.selection.frozen import Held, nearest, probed, ridged
     from tunesmith.training.shelf import shelf_of
 
     prepared.task.check_files(source.name)
@@ -201,16 +210,18 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
         raise ModelError(f"{source.name}: cannot encode {len(folds) - len(prepared.splits.train)} of the rows")
     built = build(recipe, prepared, encoded, backbone, {})
     examples = encoded.examples["train"]
-    features, took, kept = _features(recipe, prepared, backbone, built, encoded, shelf_of(recipe.training.cache))
+    features, depths, took, kept = _features(
+        recipe, prepared, backbone, built, encoded, shelf_of(recipe.training.cache)
+    )
     if not bool(torch.isfinite(features).all()):
         raise ModelError(f"{source.name}: what it makes of these rows is not finite; choose another base")
     task = prepared.task
     assert isinstance(task, OutputTask)
     held = Held(task, prepared.labels, examples, features, prepared.truth("train"), folds)
-    probe, near = probed(held), nearest(held)
+    deep, probe, near = ridged(held, depths), probed(held), nearest(held)
     said = {} if near is not None else {NEAREST: "too many words to search among"}
-    scores = _grouped(probe.scores, groups)
     values = _closed_forms(held, recipe.evaluation.confidence)
+    values[PROBE] = _interval(recipe, _grouped(probe.scores, groups))
     if near is not None:
         values[NEAREST] = _interval(recipe, _grouped(near, groups))
     del built  # before the base is read once more
@@ -229,9 +240,9 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
         "cpu_seconds_in_all": round(now().plus(begun.times(-1)).cpu_seconds, 3),
         "features": kept,
         "strength": probe.strength,
-        "probe_loss": probe.loss,
+        "depths_looked_at": len(depths) + 1,
     }
-    return Base(source.name, scores, values, said, plain)
+    return Base(source.name, _grouped(deep.scores, groups), values, said, plain)
 
 
 def _read(recipe: Recipe, prepared: Prepared, source: Source) -> Backbone:
@@ -251,9 +262,13 @@ def _read(recipe: Recipe, prepared: Prepared, source: Source) -> Backbone:
 
 def _features(
     recipe: Recipe, prepared: Prepared, backbone: Backbone, built: Built, encoded: Encoded, shelf: Any
-) -> tuple[Tensor, Time, str]:
-    """[units, width] of the training rows as a run's own probe reads them; what that took, and where they are kept."""
+) -> tuple[Tensor, list[Tensor], Time, str]:
+    """[units, width] of the training rows as a run's own probe reads them, those of other depths, the time, and a word.
+
+    The word says where the first are kept.
+    """
     from tunesmith.assembly import as_pretrained
+    from tunesmith.selection.depths import depth_features
     from tunesmith.training.trunk import kept_features
 
     network = built.network
@@ -264,12 +279,12 @@ def _features(
     untrained = network.fresh - {
         name for name, value in network.named_parameters() if value is last.weight or value is last.bias
     }
+    examples, pad = encoded.examples["train"], backbone.processor.pad
     begun = now()
-    kept = kept_features(
-        before, {"train": encoded.examples["train"]}, backbone.processor.pad, shelf, base=bool(untrained)
-    )
+    kept = kept_features(before, {"train": examples}, pad, shelf, base=bool(untrained))
+    depths = depth_features(before, examples, pad)
     took = now().plus(begun.times(-1)).plus(kept.saved)
-    return kept.values["train"], took, kept.said
+    return kept.values["train"], depths, took, kept.said
 
 
 def _closed_forms(held: Held, confidence: float) -> dict[str, Interval]:
@@ -362,18 +377,19 @@ def _plain(
     refused: Mapping[str, list[str]],
     models: Sequence[str],
 ) -> dict[str, Any]:
-    asked, first = recipe.evaluation, found[0].probe
+    asked, first = recipe.evaluation, found[0].decides
     primary = first.primary
     compared = compare_all(
-        {base.name: base.probe for base in found}, [primary], asked.resamples, asked.confidence, recipe.seed
+        {base.name: base.decides for base in found}, [primary], asked.resamples, asked.confidence, recipe.seed
     )
-    values = {base.name: {PROBE: compared.metrics[base.name][primary], **base.values} for base in found}
-    order = ordered({name: of[PROBE].value for name, of in values.items()}, primary in first.lower)
+    values = {base.name: {DECIDES: compared.metrics[base.name][primary], **base.values} for base in found}
+    order = ordered({name: of[DECIDES].value for name, of in values.items()}, primary in first.lower)
     same = alike(compared, primary, order)
     by_score = _by_score(values, first)
     best = {base.name: base for base in found}
     return {
         "schema": SCHEMA,
+        "decides": DECIDES,
         "task": prepared.task.part_name(),
         "metric": primary,
         "lower": primary in first.lower,
@@ -399,11 +415,11 @@ def _plain(
         "refused": [{"name": name, "problems": refused[name]} for name in models if name in refused],
         "differences": _differences(compared, primary, order),
         "agreement": {
-            score: agreement(by_score[TITLES[PROBE]], by_score[title])
+            score: agreement(by_score[TITLES[DECIDES]], by_score[title])
             for score, title in TITLES.items()
-            if score != PROBE and len(by_score[title]) > 1
+            if score != DECIDES and len(by_score[title]) > 1
         },
-        "warnings": disagreements(TITLES[PROBE], by_score, order, same),
+        "warnings": disagreements(TITLES[DECIDES], by_score, order, same),
         "best": order[0],
         "alike": same,
     }
@@ -413,7 +429,7 @@ def _by_score(values: Mapping[str, Mapping[str, Interval]], scores: Scores) -> d
     """Title of a score -> base -> value, more being better."""
     return {
         title: {
-            name: as_gain(scores, of[score].value) if score in (PROBE, NEAREST) else of[score].value
+            name: as_gain(scores, of[score].value) if score in (DEPTHS, PROBE, NEAREST) else of[score].value
             for name, of in values.items()
             if score in of
         }

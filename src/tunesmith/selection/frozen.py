@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Example, unit_rows, unit_targets, windows
 from tunesmith.evaluation.voting import votes
+from tunesmith.selection.transferability import one_hot
 from tunesmith.tasks.base import Labels, OutputTask, Prediction, Scores
 from tunesmith.training.probe import FittedHead, fit_one, told_by
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 STRONGER = (1 / 16, 1 / 4)  # times the strongest of a task's own penalties: tried before it, where rows are few
 NEAREST = 5  # rows that vote (scikit-learn's default)
+# Of ridge regression, times the mean square of a row's features; a prior of variance 1 / penalty on the weights.
+PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 MOST_PRODUCTS = 2e11  # units times units times width: beyond, the nearest are not searched for
 
 
@@ -108,6 +111,81 @@ def _batch_of(features: Tensor, target: Tensor) -> Any:
     from tunesmith.data.encode import Batch
 
     return Batch(tuple(range(len(features))), {}, target)
+
+
+def ridged(held: Held, depths: Sequence[Tensor]) -> Probed:
+    """Each row as linear ridge regression says it that was fitted to the other folds, on features of several depths at once.
+
+    depths: each [units, width], beside `held.features`. Every depth is centred and brought to unit length by its mean over
+    all rows, so that none outweighs another. Targets are those of `transferability`: of classes a 1 for each row's own. A
+    linear map on what all blocks give comes near to what fine-tuning makes of a base (Evci 2022, "Head2Toe: utilizing
+    intermediate representations for better transfer learning", section 3). The penalty is the one with the best metric on all
+    rows held out, the strongest of equals: one figure chosen by all rows.
+    """
+    import numpy as np
+
+    x = np.concatenate([_even(part.numpy()) for part in (*depths, held.features)], axis=1)
+    targets = held.targets().numpy()
+    y = one_hot(targets, len(held.labels.names)) if targets.ndim == 1 else np.asarray(targets, dtype=np.float64)
+    folds = held.unit_folds()
+    solve = _by_rows if len(x) <= x.shape[1] else _by_columns
+    best: tuple[float, Probed] | None = None
+    for penalty, said in zip(PENALTIES, solve(x, y, folds, held.count), strict=True):
+        predictions: list[Prediction] = []
+        for fold in range(held.count):
+            out = [example for example in held.examples if held.folds[example.source] == fold]
+            found = held.task.predictions(said[folds == fold].tolist(), unit_rows(out), held.labels)
+            predictions += held.task.whole(found, windows(out), held.labels)
+        scores = _settled(held, predictions)
+        value = scores.value() * (-1 if scores.primary in scores.lower else 1)
+        if best is None or value > best[0] or best[0] != best[0]:
+            best = value, Probed(scores, 1 / penalty, float(((said - y) ** 2).mean()))
+    assert best is not None
+    return best[1]
+
+
+def _even(part: np.ndarray) -> np.ndarray:
+    """[units, width] of float64, centred, of unit length on average."""
+    import numpy as np
+
+    found = part.astype(np.float64)
+    found -= found.mean(axis=0)
+    return found / max(float(np.linalg.norm(found, axis=1).mean()), 1e-12)
+
+
+def _by_rows(x: np.ndarray, y: np.ndarray, folds: np.ndarray, count: int) -> list[np.ndarray]:
+    """For each penalty what is said of the rows held out, [units, outputs]: by products of rows."""
+    import numpy as np
+    from scipy.linalg import cho_factor, cho_solve
+
+    products = x @ x.T
+    found = [np.zeros_like(y) for _ in PENALTIES]
+    for fold in range(count):
+        learned, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        middle = y[learned].mean(axis=0)
+        known, size = products[np.ix_(learned, learned)], float(np.trace(products)) / len(x)
+        for guess, penalty in zip(found, PENALTIES, strict=True):
+            factor = cho_factor(known + penalty * size * np.eye(len(learned)), check_finite=False)
+            guess[held] = products[np.ix_(held, learned)] @ cho_solve(factor, y[learned] - middle) + middle
+    return found
+
+
+def _by_columns(x: np.ndarray, y: np.ndarray, folds: np.ndarray, count: int) -> list[np.ndarray]:
+    """The same by products of columns, where there are fewer of them."""
+    import numpy as np
+    from scipy.linalg import cho_factor, cho_solve
+
+    whole = x.T @ x
+    size = float(np.trace(whole)) / len(x)
+    found = [np.zeros_like(y) for _ in PENALTIES]
+    for fold in range(count):
+        learned, held = folds != fold, folds == fold
+        middle = y[learned].mean(axis=0)
+        known, toward = whole - x[held].T @ x[held], x[learned].T @ (y[learned] - middle)
+        for guess, penalty in zip(found, PENALTIES, strict=True):
+            factor = cho_factor(known + penalty * size * np.eye(x.shape[1]), check_finite=False)
+            guess[held] = x[held] @ cho_solve(factor, toward) + middle
+    return found
 
 
 def nearest(held: Held) -> Scores | None:
