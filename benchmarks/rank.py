@@ -25,7 +25,13 @@ from _rank_page import RANK, TUNED, page
 HERE = Path(__file__).resolve()
 NAME = "rank"
 TRIAL = 60  # rows of each split
-RANKING = {"selection", "ranking.py", "cli"}  # files and folders of the package that no fine-tuning depends on
+RANKING = {
+    "selection",
+    "ranking.py",
+    "cli",
+    "api.py",
+    "__init__.py",
+}  # files and folders of the package that no fine-tuning depends on
 QUICK = {
     "evaluation.quick": True,
     "evaluation.baselines": False,
@@ -135,7 +141,7 @@ def ranked(of: Set, table: Path, bases: Mapping[str, Path]) -> dict[str, Any]:
 
     found = rank_bases(recipe(of, table, bases["minilm"], 0), [str(folder) for folder in bases.values()])
     names = {str(folder): name for name, folder in bases.items()}
-    kept = ("depths", "probe", "nearest", "logme", "h_score", "cpu_seconds", "cpu_seconds_in_all")
+    kept = ("linear", "probe", "depths", "nearest", "logme", "h_score", "cpu_seconds", "cpu_seconds_in_all")
     return {
         "metric": found["metric"],
         "rows": found["rows"],
@@ -169,7 +175,7 @@ def told(found: Mapping[str, Any]) -> str:
     if "unfit" in found:
         return f"does not fit: {found['unfit']}"
     if "bases" in found:
-        return ", ".join(f"{name} {of['depths']['value']:.3f}" for name, of in found["bases"].items())
+        return ", ".join(f"{name} {of['linear']['value']:.3f}" for name, of in found["bases"].items())
     return f"{found['metric']} {found['value']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
 
 

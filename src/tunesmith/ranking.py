@@ -38,11 +38,13 @@ SCHEMA = 1  # of what --json prints; raised when a key changes its meaning or go
 ROWS = 2_000  # training rows looked at, unless asked otherwise: accuracy is known to about a point (one standard error)
 FOLDS = 5
 FEWEST = 4 * FOLDS  # rows
-DEPTHS, PROBE, NEAREST, LOGME, H_SCORE, LEEP = "depths", "probe", "nearest", "logme", "h_score", "leep"
-DECIDES = DEPTHS
+DECIDES, PROBE, DEPTHS, NEAREST = "linear", "probe", "depths", "nearest"
+LOGME, H_SCORE, LEEP = "logme", "h_score", "leep"
+ALONE = "head"  # the method to which only what leaves the base last is of use
 TITLES = {
-    DEPTHS: "the probe of all depths",
+    DECIDES: "the better linear map",
     PROBE: "the probe of the last",
+    DEPTHS: "all depths",
     NEAREST: "nearest rows",
     LOGME: "LogME",
     H_SCORE: "H-score",
@@ -73,11 +75,12 @@ def rank_bases(
     """Plain data: every base with its scores and costs, the closest to the task first; and what cannot be told apart.
 
     Nothing is trained but linear maps on frozen features. Only training rows are looked at: at most `rows` of those that a
-    run of the same recipe would train on. The order is that of a linear map on what all depths of a base give,
-    cross-validated in five folds, in the task's own metric: of the scores here it comes nearest to fine-tuned quality
-    (benchmarks/rank.py). `recipe.model` does not count. Where all training rows are looked at, what a base makes of them is
-    kept as a run of the same recipe reads it (`training.cache`). table: stands in for the recipe's path. listen: is given a
-    line when a base is done.
+    run of the same recipe would train on. The order is that of the better of two linear maps, cross-validated in five folds,
+    in the task's own metric: on what leaves the base last (a probe), and on what all its depths give. Of the scores here it
+    follows fine-tuned quality best (benchmarks/rank.py). For method head, which has use for the first alone, that decides.
+    `recipe.model` does not count. Where all training rows are looked at, what a base makes of them is kept as a run of the
+    same recipe reads it (`training.cache`). table: stands in for the recipe's path. listen: is given a line when a base is
+    done.
 
     A base that cannot be read, or does not fit, is listed with the reason. Raises ModelError, with each reason, where none is
     left; DataError and RecipeError as a run would, and for a task whose bases cannot be scored this way.
@@ -221,7 +224,12 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
     deep, probe, near = ridged(held, depths), probed(held), nearest(held)
     said = {} if near is not None else {NEAREST: "too many words to search among"}
     values = _closed_forms(held, recipe.evaluation.confidence)
-    values[PROBE] = _interval(recipe, _grouped(probe.scores, groups))
+    both = {PROBE: _grouped(probe.scores, groups), DEPTHS: _grouped(deep.scores, groups)}
+    values |= {name: _interval(recipe, scores) for name, scores in both.items()}
+    better = PROBE
+    if recipe.method.part_name() != ALONE:
+        first = probe.scores
+        better = ordered({name: of.value() for name, of in both.items()}, first.primary in first.lower)[0]
     if near is not None:
         values[NEAREST] = _interval(recipe, _grouped(near, groups))
     del built  # before the base is read once more
@@ -239,10 +247,11 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
         "cpu_seconds": round(took.cpu_seconds, 3),
         "cpu_seconds_in_all": round(now().plus(begun.times(-1)).cpu_seconds, 3),
         "features": kept,
+        "better": better,
         "strength": probe.strength,
         "depths_looked_at": len(depths) + 1,
     }
-    return Base(source.name, _grouped(deep.scores, groups), values, said, plain)
+    return Base(source.name, both[better], values, said, plain)
 
 
 def _read(recipe: Recipe, prepared: Prepared, source: Source) -> Backbone:
@@ -382,7 +391,10 @@ def _plain(
     compared = compare_all(
         {base.name: base.decides for base in found}, [primary], asked.resamples, asked.confidence, recipe.seed
     )
-    values = {base.name: {DECIDES: compared.metrics[base.name][primary], **base.values} for base in found}
+    values: dict[str, dict[str, Interval]] = {}
+    for base in found:
+        own = compared.metrics[base.name][primary]
+        values[base.name] = {**base.values, base.plain["better"]: own, DECIDES: own}
     order = ordered({name: of[DECIDES].value for name, of in values.items()}, primary in first.lower)
     same = alike(compared, primary, order)
     by_score = _by_score(values, first)
@@ -429,7 +441,7 @@ def _by_score(values: Mapping[str, Mapping[str, Interval]], scores: Scores) -> d
     """Title of a score -> base -> value, more being better."""
     return {
         title: {
-            name: as_gain(scores, of[score].value) if score in (DEPTHS, PROBE, NEAREST) else of[score].value
+            name: as_gain(scores, of[score].value) if score in (DECIDES, PROBE, DEPTHS, NEAREST) else of[score].value
             for name, of in values.items()
             if score in of
         }

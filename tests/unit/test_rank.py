@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
 import tunesmith
@@ -29,7 +29,8 @@ from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.intervals import compare_all
 from tunesmith.pipeline import start
 from tunesmith.ranking import rank_bases
-from tunesmith.selection.frozen import Held, nearest, probed
+from tunesmith.selection.depths import chosen, depth_features
+from tunesmith.selection.frozen import PENALTIES, Held, nearest, probed, ridged
 from tunesmith.selection.order import agreement, alike, disagreements, gain, ordered
 from tunesmith.selection.transferability import leep
 from tunesmith.tasks.base import Labels, Scores
@@ -78,6 +79,67 @@ def test_the_probe_is_logistic_regression_on_the_other_folds() -> None:
     assert 0.6 < found.scores.value() < 1.0
 
 
+@pytest.mark.parametrize("wide", [3, 400])  # fewer columns than rows, and more
+def test_the_map_on_all_depths_is_ridge_regression_on_the_other_folds(wide: int) -> None:
+    given = held(150)
+    other = torch.randn(150, wide, generator=torch.Generator().manual_seed(1)) * 5 + given.features[:, :1]
+    found = ridged(given, [other])
+    parts = [part.double().numpy() for part in (other, given.features)]
+    parts = [part - part.mean(axis=0) for part in parts]
+    x = np.concatenate([part / np.linalg.norm(part, axis=1).mean() for part in parts], axis=1)
+    truth = np.array([given.labels.names.index(name) for name in given.truth])
+    shares = []
+    for penalty in PENALTIES:
+        said = np.empty(len(truth), dtype=int)
+        for fold in range(5):
+            learned = given.folds != fold
+            model = Ridge(penalty * (x**2).sum(axis=1).mean(), fit_intercept=False)
+            middle = np.eye(3)[truth[learned]].mean(axis=0)
+            model.fit(x[learned], np.eye(3)[truth[learned]] - middle)
+            said[~learned] = (model.predict(x[~learned]) + middle).argmax(axis=1)
+        shares.append((said == truth).mean())
+    assert found.scores.value() == pytest.approx(max(shares), abs=1e-9)
+    assert found.strength == pytest.approx(1 / PENALTIES[int(np.argmax(shares))])
+
+
+def test_depths_are_about_evenly_spaced_and_never_the_last() -> None:
+    assert chosen(6) == [0, 1, 2, 3, 4]
+    assert chosen(12) == [1, 3, 5, 7, 9]
+    assert (chosen(0), chosen(1), chosen(2)) == ([], [], [0])
+    for blocks in range(1, 60):
+        found = chosen(blocks)
+        assert len(found) == min(6, blocks) - 1 and all(0 <= place < blocks - 1 for place in found)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "modernbert", "gpt2", "t5"])
+def test_depths_are_the_means_of_what_the_blocks_give(family: str, model_folder: Folder, table_file: Path) -> None:
+    from tunesmith.models.backbone import load_backbone
+    from tunesmith.models.network import sequence_network
+    from tunesmith.models.resolve import resolve
+    from tunesmith.preparing import encode, prepare
+
+    prepared = prepare(recipe(table_file).model_copy(update={"model": str(model_folder(family))}))
+    backbone = load_backbone(resolve(str(model_folder(family))))
+    examples = encode(prepared, backbone.processor, "auto").examples["train"][:9]
+    network = sequence_network(backbone, prepared.labels.names, "single_label_classification", False, 0)
+    found = depth_features(network, examples, backbone.processor.pad)
+    assert len(found) == 2
+    for place, example in enumerate(examples):
+        inputs = {name: torch.tensor([values]) for name, values in example.inputs.items()}
+        with torch.no_grad():
+            hidden = backbone.module(**inputs, output_hidden_states=True).hidden_states
+        for depth, values in enumerate(found, 1):
+            torch.testing.assert_close(values[place], hidden[depth][0].mean(dim=0), atol=1e-4, rtol=1e-4)
+    block = network.get_submodule(network.layout.blocks[0])
+    assert not block._forward_hooks  # nothing stays behind
+
+
+def test_for_the_head_alone_only_what_leaves_the_base_last_counts(model_folder: Folder, table_file: Path) -> None:
+    asked = recipe_for(Path("-"), table_file, "head", QUICK)
+    (base,) = rank_bases(asked, [str(model_folder("bert"))])["bases"]
+    assert base["better"] == "probe" and base["linear"] == base["probe"]
+
+
 def test_no_row_is_judged_by_a_head_that_learned_from_it() -> None:
     """Of labels at random a probe that saw its rows would say most of them right."""
     given = held(120)
@@ -90,6 +152,7 @@ def test_no_row_is_judged_by_a_head_that_learned_from_it() -> None:
     wide = torch.randn(120, 200, generator=torch.Generator().manual_seed(2))
     blind = Held(given.task, given.labels, examples, wide, mixed, given.folds)
     assert probed(blind).scores.value() < 0.5
+    assert ridged(blind, []).scores.value() < 0.5
     near = nearest(blind)
     assert near is not None and near.value() < 0.5
 
@@ -162,13 +225,15 @@ def test_bases_are_ranked_and_one_that_cannot_be_read_is_in_its_line(
     found = json.loads(capsys.readouterr().out)
     assert {base["name"] for base in found["bases"]} == {names[0], names[2]}
     assert [base["place"] for base in found["bases"]] == [1, 2]
-    probes = [base["probe"]["value"] for base in found["bases"]]
+    probes = [base["linear"]["value"] for base in found["bases"]]
     assert probes == sorted(probes, reverse=True)
     # Words tell the classes: a table of them gives them away, whatever random blocks make of it.
     assert found["best"] == names[2]
     for base in found["bases"]:
-        for score in ("probe", "nearest", "logme", "h_score"):
+        for score in ("linear", "probe", "depths", "nearest", "logme", "h_score"):
             assert base[score]["low"] <= base[score]["value"] <= base[score]["high"]
+        assert base["linear"] == base[base["better"]]
+        assert base["linear"]["value"] == max(base["probe"]["value"], base["depths"]["value"])
         assert base["leep"] is None and base["left_out"]["leep"] == "no classifier"
         assert base["parameters"] > 0 and base["disk_bytes"] > 0 and base["cpu_seconds"] > 0
     assert [item["name"] for item in found["refused"]] == [names[1], names[3]]

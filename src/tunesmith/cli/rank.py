@@ -40,7 +40,14 @@ if TYPE_CHECKING:
 
 NARROWEST, WIDEST = 40, 120  # columns
 GAP = "  "
-SCORES = (("probe", "last"), ("nearest", "nearest"), ("logme", "LogME"), ("h_score", "H-score"), ("leep", "LEEP"))
+SCORES = {
+    "probe": "last",
+    "depths": "all depths",
+    "nearest": "nearest",
+    "logme": "LogME",
+    "h_score": "H-score",
+    "leep": "LEEP",
+}
 
 
 def rank(
@@ -77,9 +84,9 @@ def rank(
 ) -> None:
     """Score pretrained bases on your rows, without training them.
 
-    DATA first, then --models A B C. What each base makes of the training rows, as it is, is judged by a linear map on
-    what all its depths give (cross-validated; this is the order), and beside it by a probe of the last, the nearest rows,
-    LogME and H-score, and by LEEP where it has a classifier. Test rows are not looked at.
+    DATA first, then --models A B C. What each base makes of the training rows, as it is, is judged by two linear maps,
+    cross-validated: on what leaves it last, and on what all its depths give. The better one is the order. Beside it: the
+    nearest rows, LogME, H-score, and LEEP where the base has a classifier. Test rows are not looked at.
     """
     named = [*(models if models is not None else []), *(more if more is not None else [])]
     flags = Flags(
@@ -176,12 +183,12 @@ def _table(found: Mapping[str, Any], title: str, names: Mapping[str, str]) -> li
     from tunesmith.evaluation.wording import short_count, with_interval
 
     bases = found["bases"]
-    shown = [(key, name) for key, name in SCORES if any(base[key] is not None for base in bases)]
-    head = ["base", f"all depths, {title}", *(name for _, name in shown), "CPU s", "parameters", "on disk"]
+    shown = [(key, name) for key, name in SCORES.items() if any(base[key] is not None for base in bases)]
+    head = ["base", f"linear, {title}", *(name for _, name in shown), "CPU s", "parameters", "on disk"]
     rows = [
         [
             f"{base['place']}. {names[base['name']]}",
-            with_interval(interval_of(base["depths"])),
+            with_interval(interval_of(base["linear"])),
             *("-" if base[key] is None else _figure(base[key]["value"]) for key, _ in shown),
             f"{base['cpu_seconds']:.1f}",
             short_count(base["parameters"]),
@@ -221,7 +228,8 @@ def conclusions(found: Mapping[str, Any], title: str, names: Mapping[str, str]) 
 
     bases = {base["name"]: base for base in found["bases"]}
     best, same = bases[found["best"]], found["alike"]
-    scored = f"{title} {with_interval(interval_of(best['depths']))} of a linear map on what its blocks give, untrained"
+    read = "what leaves it last" if best["better"] == "probe" else "what all its depths give"
+    scored = f"{title} {with_interval(interval_of(best['linear']))} of a linear map on {read}"
     lines = [f"closest to this task: {names[best['name']]}, {scored}"]
     if same:
         equal = [best["name"], *same]
