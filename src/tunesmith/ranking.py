@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from tunesmith.evaluation.intervals import Interval, Pairwise, bootstrap, compar
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.memory import importing, keep_few_kernels
 from tunesmith.phases import Time, now
-from tunesmith.preparing import Encoded, Prepared, fitted, prepare
+from tunesmith.preparing import Encoded, Prepared, fitted, prepare, texts_of
 from tunesmith.recipe import Recipe, RetentionSpec
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.selection.order import agreement, alike, as_gain, disagreements, gain, ordered
@@ -38,6 +40,7 @@ SCHEMA = 1  # of what --json prints; raised when a key changes its meaning or go
 ROWS = 2_000  # training rows looked at, unless asked otherwise: accuracy is known to about a point (one standard error)
 FOLDS = 5
 FEWEST = 4 * FOLDS  # rows
+MOST_WORDS = 8_000  # of a task whose outputs are one a word, whatever rows were asked for
 DECIDES, PROBE, DEPTHS, NEAREST = "linear", "probe", "depths", "nearest"
 LOGME, H_SCORE, LEEP = "logme", "h_score", "leep"
 ALONE = "head"  # the method to which only what leaves the base last is of use
@@ -121,7 +124,7 @@ def rank_bases(
             with threads_given_back():
                 base = _scored(recipe.model_copy(update={"model": name}), part, source, folds, groups)
         except TunesmithError as error:
-            refused[name] = list(error.problems)
+            refused[name] = [_named(name, problem) for problem in error.problems]
         except (OSError, RuntimeError, MemoryError) as error:
             refused[name] = [f"{name}: cannot be used ({type(error).__name__}: {str(error).partition(chr(10))[0]})"]
         else:
@@ -148,6 +151,11 @@ def _resolved(models: Sequence[str]) -> tuple[dict[str, Source], dict[str, list[
     return sources, refused
 
 
+def _named(name: str, problem: str) -> str:
+    """A problem of one base, with its name."""
+    return problem if problem.startswith(name) else f"{name}: {problem.removeprefix('model: ')}"
+
+
 def _check_task(prepared: Prepared) -> None:
     task, rows = prepared.task, len(prepared.splits.train)
     if not isinstance(task, RANKED):
@@ -165,15 +173,20 @@ def _check_task(prepared: Prepared) -> None:
 def _sampled(recipe: Recipe, prepared: Prepared, rows: int) -> tuple[Prepared, str]:
     """The rows to look at, each class in its share, as those of a run of their own; and what is said of them."""
     train, columns = prepared.splits.train, prepared.columns
-    if len(train) <= rows:
-        return prepared, f"all {rows_of(len(train), 'training row')}"
     strata = [tuple(names) for names in prepared.target.strata(train.columns[columns.label])]
     order = nested_order(strata, seed_of(split_seed(recipe), "rank"))
-    taken = train.take(sorted(order[:rows]))
+    count = min(len(train), rows)
+    words = list(itertools.accumulate(prepared.task.units(text) for text in texts_of(train.take(order), columns)))
+    if prepared.task.reads_words:  # each of which is a row to the linear maps
+        count = min(count, max(FEWEST, bisect_right(words, MOST_WORDS)))
+    if count >= len(train):
+        return prepared, f"all {rows_of(len(train), 'training row')}"
+    taken = train.take(sorted(order[:count]))
     splits = replace(
         prepared.splits, train=taken, validation=prepared.splits.validation.take([]), test=prepared.splits.test.take([])
     )
-    said = f"{len(taken):,} of the {len(train):,} training rows, each label in its share"
+    of = f" ({words[count - 1]:,} words)" if prepared.task.reads_words else ""
+    said = f"{count:,} of the {len(train):,} training rows{of}, each label in its share"
     return replace(prepared, splits=splits), said
 
 

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -270,7 +271,7 @@ def test_folders_are_called_by_as_much_of_their_paths_as_tells_them_apart(tmp_pa
     short = short_names(names)
     assert [short[name] for name in names[:2]] == ["a/model", "b/model"]
     assert short["org/model"] == "org/model"  # of the hub: the whole is its name
-    assert short_names(names[1:3]) == {names[1]: "model", names[2]: "c"}
+    assert short_names(names[1:3]) == {names[1]: "b/model", names[2]: "c"}
 
 
 def test_many_rows_are_a_sample_with_each_class_in_its_share(model_folder: Folder, tmp_path: Path) -> None:
@@ -280,6 +281,15 @@ def test_many_rows_are_a_sample_with_each_class_in_its_share(model_folder: Folde
     assert found["rows_said"].startswith("60 of the ") and found["rows_said"].endswith("each label in its share")
     again = rank_bases(recipe(table), [str(model_folder("glove"))], rows=60)
     assert again["bases"][0]["probe"] == found["bases"][0]["probe"]
+
+
+def test_words_count_as_rows_where_outputs_are_one_a_word(
+    model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.ranking.MOST_WORDS", 300)
+    found = rank_bases(recipe(tags(tmp_path / "tags.conll")), [str(model_folder("bert"))])
+    assert 20 <= found["rows"] < 40
+    assert re.search(r"training rows \((2\d\d|300) words\), each label in its share", found["rows_said"])
 
 
 @pytest.mark.parametrize("method", ["full", "head"])
@@ -412,7 +422,8 @@ def test_what_cannot_be_ranked_is_refused_with_every_problem(
     assert len(wrong.value.problems) == 2
     with pytest.raises(ModelError) as none:
         rank_bases(recipe(table_file), ["./nothing", "./nowhere", str(model_folder("vit"))])
-    assert [problem.partition(":")[0] for problem in none.value.problems] == ["./nothing", "./nowhere", "model"]
+    names = ["./nothing", "./nowhere", str(model_folder("vit"))]
+    assert [problem.partition(":")[0] for problem in none.value.problems] == names
     with pytest.raises(RecipeError, match=r"task: rank scores bases .* not for masked_lm"):
         rank_bases(recipe(table_file, task="masked_lm"), [bert])
     with pytest.raises(DataError, match="too few to tell bases apart"):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 NARROWEST, WIDEST = 40, 120  # columns
 GAP = "  "
+BARE = ("hf", "model", "base")  # names of folders that say nothing without the one above
 SCORES = {
     "probe": "last",
     "depths": "all depths",
@@ -165,7 +166,10 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     """Folders by the ends of their paths, as long as they must be to be told apart; other names as they are."""
     parts = {name: Path(name).parts if Path(name).exists() else (name,) for name in names}
     for depth in itertools.count(1):
-        found = {name: "/".join(part for part in of[-depth:] if part != "/") for name, of in parts.items()}
+        found = {
+            name: "/".join(part for part in of[-depth - (of[-1] in BARE) :] if part != "/")
+            for name, of in parts.items()
+        }
         if len(set(found.values())) == len(found) or depth > max(map(len, parts.values())):
             return found if len(set(found.values())) == len(found) else {name: name for name in names}
     raise AssertionError("unreachable")
