@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "Run", "TextClassifier", "TunesmithError", "__version__", "evaluate", "finetune", "load", "resume"]
+__all__ = [
+    "Recipe",
+    "Run",
+    "TextClassifier",
+    "TunesmithError",
+    "__version__",
+    "evaluate",
+    "finetune",
+    "load",
+    "rank",
+    "resume",
+]
 
 if TYPE_CHECKING:
-    from tunesmith.api import evaluate, finetune, resume
+    from tunesmith.api import evaluate, finetune, rank, resume
     from tunesmith.errors import TunesmithError
     from tunesmith.estimator import TextClassifier
     from tunesmith.predictor import load
@@ -23,6 +34,7 @@ _HOMES = {
     "finetune": "api",
     "resume": "api",
     "evaluate": "api",
+    "rank": "api",
     "load": "predictor",
     "Recipe": "recipe",
     "Run": "runs",

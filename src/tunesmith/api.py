@@ -92,6 +92,52 @@ def evaluate(
     return evaluate_run(Path(run), data, text, columns, pair)
 
 
+def rank(
+    models: Sequence[str | PathLike[str]],
+    data: Any,
+    *,
+    method: str | Mapping[str, Any] = "full",
+    task: str | Mapping[str, Any] = "auto",
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | Sequence[str] | None = None,
+    group: str | None = None,
+    time: str | None = None,
+    rows: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    listen: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Pretrained bases on the training rows of `data`, scored without training them: what `tunesmith rank --json` prints.
+
+    {"best": name, "alike": [those that cannot be told from it], "bases": [the closest to the task first], "refused": ...}.
+    data and columns as for `finetune`, which finds the frozen features again where all of its training rows were looked at,
+    with the same `method` and `settings`. rows: at most so many are looked at, by default 2,000. Raises TunesmithError kinds.
+    """
+    from tunesmith.ranking import ROWS, rank_bases
+
+    names = [str(model) for model in models]
+    is_path = isinstance(data, str | PathLike)
+    columns = label if label is None or isinstance(label, str) else tuple(label)
+    plain: dict[str, Any] = {
+        "model": names[0] if names else "-",
+        "data": {
+            "path": str(data) if is_path else "rows",
+            "text": text,
+            "pair": pair,
+            "label": columns,
+            "group": group,
+            "time": time,
+        },
+        "method": method,
+        "task": task,
+        "seed": seed,
+    }
+    for key, value in (settings or {}).items():
+        set_key(plain, key, value)
+    return rank_bases(Recipe.parse(plain), names, ROWS if rows is None else rows, None if is_path else data, listen)
+
+
 def _path_of(function: Callable[[str, str], float]) -> str:
     """ "module:name", by which a recipe can hold a function. Raises RecipeError for one that has no such name."""
     if not callable(function) or "<" in function.__qualname__:

@@ -31,6 +31,7 @@ OPTIONS = {
     "plan": "--group --help --json --label --methods --model --pair --recipe --set --task --text --time",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "audit": "--fix --group --help --json --label --model --pair --task --text --time",
+    "rank": "--group --help --json --label --method --models --pair --recipe --rows --set --task --text --time",
     "resume": "--help --json",
     "predict": "--force --help --json --out --pair --precision --sets --text",
     "evaluate": "--help --json --label --pair --text",

@@ -30,6 +30,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "encoding",
             "preparing",
             "profiling",
+            "ranking",
             "previewing",
             "assembly",
             "delivery",

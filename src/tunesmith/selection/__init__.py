@@ -1,1 +1,1 @@
-"""Which: base model, rate, settings, chosen by measurement."""
+"""Which base model, method and settings: chosen by measuring on the user's own rows."""
