@@ -29,7 +29,7 @@ from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
 from tunesmith.suiting import loss_in_parts, patience_told, scratch_fits, two_passes_differ
-from tunesmith.tasks.base import Task
+from tunesmith.tasks.base import Scores, Task
 from tunesmith.training.ledger import resume_command
 from tunesmith.training.loop import Anchor, Measured, Run
 from tunesmith.training.moving import Moving, lasting
@@ -449,6 +449,29 @@ def _hold(recipe: Recipe, prepared: Prepared, built: Built) -> Callable[[int], T
     return Hold(general, asked.distill, asked.replay, recipe.training.batch_size).loss
 
 
+def scorer(
+    prepared: Prepared, encoded: Encoded, network: Network, trunk: Trunk, pad: dict[str, int], device: str
+) -> Callable[[], tuple[Scores, float]] | None:
+    """Scores the network as it stands on the validation rows, and gives its mean loss; None where there are none."""
+    examples = encoded.examples["validation"]
+    if not examples:
+        return None
+    task, labels = prepared.task, prepared.labels
+
+    def score() -> tuple[Scores, float]:
+        network.eval()
+        place = prepared.splits.validation.place
+        found, loss = infer(
+            lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device, place
+        )
+        truth = prepared.truth("validation")
+        settled = task.settle(found, truth, labels)
+        scores = task.score(task.restate(found, settled), truth, settled)
+        return scores, loss if loss is not None else 0.0
+
+    return score
+
+
 def evaluator(
     recipe: Recipe,
     prepared: Prepared,
@@ -459,21 +482,13 @@ def evaluator(
     device: str,
 ) -> Callable[[], Measured] | None:
     """Measures the network as it stands on the validation rows; None where there are none."""
-    examples = encoded.examples["validation"]
-    if not examples:
+    score = scorer(prepared, encoded, network, trunk, pad, device)
+    if score is None:
         return None
-    task, labels = prepared.task, prepared.labels
     asked = None if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
 
     def evaluate() -> Measured:
-        network.eval()
-        place = prepared.splits.validation.place
-        found, loss = infer(
-            lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device, place
-        )
-        truth = prepared.truth("validation")
-        settled = task.settle(found, truth, labels)
-        scores = task.score(task.restate(found, settled), truth, settled)
+        scores, loss = score()
         metric = scores.primary if asked is None else asked
         if metric not in scores.metrics:
             raise RecipeError(
@@ -481,7 +496,7 @@ def evaluator(
             )
         value = scores.value(metric)
         rank = -value if metric in scores.lower else value
-        return Measured(metric, value, rank, standard_error(scores, metric), loss if loss is not None else 0.0)
+        return Measured(metric, value, rank, standard_error(scores, metric), loss)
 
     return evaluate
 

@@ -31,6 +31,7 @@ OPTIONS = {
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "audit": "--fix --group --help --json --label --model --pair --task --text --time",
     "resume": "--help --json",
+    "search": "--help --json --max --method --model --out --seed --set --task --trials",
     "predict": "--force --help --json --out --pair --precision --sets --text",
     "evaluate": "--help --json --label --pair --text",
     "report": "--help --json --open",

@@ -24,6 +24,7 @@ from tunesmith.cli.options import discard_output
 from tunesmith.cli.predict import predict
 from tunesmith.cli.preview import preview
 from tunesmith.cli.report import report
+from tunesmith.cli.search import search
 from tunesmith.cli.train import resume, train
 from tunesmith.errors import TrainingError, TunesmithError
 
@@ -55,7 +56,7 @@ def build_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             print(context.get_help())
 
-    for command in (train, preview, audit, resume, predict, evaluate, report, compare, demo, doctor):
+    for command in (train, preview, audit, resume, search, predict, evaluate, report, compare, demo, doctor):
         app.command()(command)
     return app
 

@@ -1,0 +1,1 @@
+"""Which: base model, rate, settings, chosen by measurement."""
