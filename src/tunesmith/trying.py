@@ -15,7 +15,7 @@ from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.files import make_folder, whole_file, write_whole
 from tunesmith.inner import ALONE
 from tunesmith.phases import Phases, Time, now
-from tunesmith.recipe import Recipe, id_of
+from tunesmith.recipe import Derived, Recipe, id_of
 from tunesmith.splitting import split_seed
 from tunesmith.training.events import Evaluated, Event, StepDone, Stopped
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunesmith.tasks.base import Scores
     from tunesmith.training.loop import Measured
     from tunesmith.training.loop import Run as LoopRun
+    from tunesmith.training.trunk import Trunk
 
 WEIGHTS, RESULT = "weights.safetensors", "result.json"  # in a trial's folder: what trained, and what it gave
 LOSS, SECONDS, PARAMETERS = "loss", "seconds", "parameters"
@@ -68,6 +69,7 @@ class Shared:
     """What the trials of one process have in common: rows are read and encoded once for all that want them alike."""
 
     threads: int | None = None  # that the first trial was found to do best with
+    heads: dict[str, tuple[dict[str, Any], list[Derived]]] = field(default_factory=dict)  # that training starts from
     _rows: OrderedDict[str, tuple[Prepared, Encoded]] = field(default_factory=OrderedDict)
 
     def rows(self, recipe: Recipe) -> tuple[Prepared, Encoded, Backbone]:
@@ -81,9 +83,7 @@ class Shared:
         from tunesmith.preparing import fitted, prepare_with_base
         from tunesmith.seeds import torch_seed
 
-        plain, tokens = recipe.to_plain(), method_of(recipe).tokens
-        read = {key: plain[key] for key in ("model", "data", "task", "seed")}
-        key = id_of({**read, "retention": plain["retention"], "tokens": tokens, "limit": recipe.training.max_length})
+        tokens, key = method_of(recipe).tokens, id_of(_read_by(recipe))
         known = self._rows.get(key)
         prepared = prepare_with_base(recipe) if known is None else known[0]
         with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
@@ -97,6 +97,15 @@ class Shared:
                 self._rows.popitem(last=False)
         self._rows.move_to_end(key)
         return *known, backbone
+
+
+def _read_by(recipe: Recipe) -> dict[str, Any]:
+    """What decides how rows are read and encoded."""
+    from tunesmith.assembly import method_of
+
+    plain = recipe.to_plain()
+    read = {key: plain[key] for key in ("model", "data", "task", "seed", "retention")}
+    return {**read, "tokens": method_of(recipe).tokens, "limit": recipe.training.max_length}
 
 
 def trial_recipe(recipe: Recipe, seed: int, metric: str) -> Recipe:
@@ -182,7 +191,6 @@ def _ready(
     from tunesmith.redrawing import redraw
     from tunesmith.training.ledger import Ledger
     from tunesmith.training.state import Checkpoints
-    from tunesmith.untouched import fit_probe
 
     ledger = Ledger(folder)
     begun = Checkpoints(folder / "checkpoints").steps()
@@ -197,8 +205,7 @@ def _ready(
     if built.method is not asked:
         recipe = recipe.model_copy(update={"method": built.method})
     trunk = keep_frozen(recipe, prepared, encoded, backbone, built, earlier)
-    for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk, Phases()):
-        pass
+    _start_head(shared, recipe, prepared, encoded, backbone, built, trunk)
     redraw(recipe, built.network, built.masters, built.redrawn)
     run = make_run(recipe, prepared, encoded, backbone, built, trunk, folder, stop, earlier)
     make_folder(folder)
@@ -207,6 +214,35 @@ def _ready(
         for _ in restore(run):
             pass
     return built, run
+
+
+def _start_head(
+    shared: Shared,
+    recipe: Recipe,
+    prepared: Prepared,
+    encoded: Encoded,
+    backbone: Backbone,
+    built: Built,
+    trunk: Trunk,
+) -> None:
+    """`fit_probe`, or what that found in another trial on the same frozen features."""
+    from tunesmith.untouched import fit_probe
+
+    asked = recipe.training.model_dump(include={"probe", "redraw", "precision", "exact", "cache"})
+    key = id_of({**_read_by(recipe), **asked, "method": recipe.to_plain()["method"]})
+    tensors = built.masters.tensors
+    if (known := shared.heads.get(key)) is not None:
+        built.masters.overwrite(known[0])
+        built.derived += known[1]
+        return
+    before = len(built.derived)
+    for _ in fit_probe(recipe, prepared, encoded, backbone, built, trunk, Phases()):
+        pass
+    if built.network.output is None:
+        return
+    last = {id(value) for value in built.network.last.parameters()}
+    fitted = [name for name, value in built.network.named_parameters() if id(value) in last and name in tensors]
+    shared.heads[key] = ({name: tensors[name].detach().clone() for name in fitted}, built.derived[before:])
 
 
 def _noted(evaluate: Callable[[], Measured], seen: list[Measured]) -> Measured:

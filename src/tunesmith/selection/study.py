@@ -117,15 +117,16 @@ class Study:
 
         make_folder(folder)
         with _quiet(), alone(folder / ".study.lock"):
-            storage, repaired = _storage(folder, spec)
+            name, judge = _name(folder, spec), _pruner(pruner, most)
             try:
-                study = optuna.create_study(
-                    storage=storage,
-                    study_name=_name(folder, spec),
-                    directions=[optuna.study.StudyDirection.MAXIMIZE] * max(len(spec.named), 1),
-                    pruner=_pruner(pruner, most),
-                    load_if_exists=True,
-                )
+                storage, repaired = _storage(folder, spec)
+                if name in optuna.get_all_study_names(storage):
+                    study = optuna.load_study(study_name=name, storage=storage, pruner=judge)
+                else:
+                    up = [optuna.study.StudyDirection.MAXIMIZE] * max(len(spec.named), 1)
+                    study = optuna.create_study(
+                        storage=storage, study_name=name, directions=up, pruner=judge, load_if_exists=True
+                    )
             except (KeyError, TypeError, ValueError, IndexError) as error:
                 raise ArtifactError(
                     f"{folder / JOURNAL}: is damaged ({type(error).__name__}: {error}), and was left as it is; put back a "
@@ -153,7 +154,7 @@ class Study:
         with _quiet(), alone(self.folder / ".study.lock"):
             self._fail_stale()
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                if self._here(trial) and (mine := self._take(trial.number, again=True)) is not None:
+                if self._here(trial) and (mine := self._take(trial.number, 0, again=True)) is not None:
                     return mine
             if sum(map(self._counts, self.study.get_trials(deepcopy=False))) >= self.trials:
                 return None
@@ -168,7 +169,7 @@ class Study:
             if attempt == AGAIN and (left := self._untried()) is not None:
                 self.study.enqueue_trial(self._drawn(left))
             trial = self.study.ask()
-            mine = self._take(trial.number, again=False, trial=trial)
+            mine = self._take(trial.number, attempt, again=False, trial=trial)
             assert mine is not None, "nobody else knows of it yet"
             twin = self._twin(mine)
             if twin is None or attempt == AGAIN:
@@ -179,7 +180,7 @@ class Study:
             shutil.rmtree(mine.folder, ignore_errors=True)
         raise AssertionError("unreachable")
 
-    def _take(self, number: int, again: bool, trial: Trial | None = None) -> Mine | None:
+    def _take(self, number: int, attempt: int, again: bool, trial: Trial | None = None) -> Mine | None:
         from optuna.trial import Trial
 
         folder = self.folder / TRIALS / f"{number:04d}"
@@ -188,10 +189,13 @@ class Study:
         if lock is None:
             return None
         if trial is None:
-            self._sample(number, 0)
+            self._sample(number, attempt)
             trial = Trial(self.study, self._id(number))
-        # One that was killed as it was drawn lacks values, which come now, the same as then.
-        values = {key: _suggested(trial, key, space) for key, space in self.searched.spaces.items()}
+        values = {}
+        for key, space in self.searched.spaces.items():
+            # Each from a seed of its own: one that was killed as it was drawn lacks some, which come now as then.
+            self._sample(number, attempt, key)
+            values[key] = _suggested(trial, key, space)
         trial.set_user_attr(OWNER, self._owner())
         mine = Mine(number, values, folder, again, trial, lock)
         self.beat(mine)
@@ -300,10 +304,10 @@ class Study:
         known = [trial.params for trial in self.study.get_trials(deepcopy=False) if self._counts(trial)]
         return next((values for values in self.searched.every() if self._drawn(values) not in known), None)
 
-    def _sample(self, number: int, attempt: int) -> None:
+    def _sample(self, number: int, attempt: int, key: str = "") -> None:
         """What is drawn is a function of the seed, the trial's number and what is known: a killed search draws the same."""
         salt = (platform.node(), str(self.folder.resolve())) if self.spec.storage else ()
-        seed = seed_of(self.seed, "search", number, attempt, *salt) % 2**32
+        seed = seed_of(self.seed, "search", number, attempt, key, *salt) % 2**32
         self.study.sampler = _sampler(self.spec, seed)
 
     def _frozen(self, number: int) -> FrozenTrial:
