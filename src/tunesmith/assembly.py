@@ -12,11 +12,10 @@ from tunesmith.data.findings import Finding
 from tunesmith.data.order import LengthOrder
 from tunesmith.data.packing import PAD
 from tunesmith.data.stored import measures, tokens_in
-from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.errors import RecipeError
 from tunesmith.evaluation.baselines.base import Baseline
-from tunesmith.evaluation.infer import infer
-from tunesmith.evaluation.intervals import standard_error
 from tunesmith.evidence.base import CurvePoint, Frozen
+from tunesmith.judging import evaluator
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.phases import KNOWN_BEFORE, Phases
 from tunesmith.preparing import Encoded, Prepared
@@ -29,9 +28,9 @@ from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
 from tunesmith.suiting import loss_in_parts, patience_told, scratch_fits, two_passes_differ
-from tunesmith.tasks.base import Scores, Task
+from tunesmith.tasks.base import Task
 from tunesmith.training.ledger import resume_command
-from tunesmith.training.loop import Anchor, Measured, Run
+from tunesmith.training.loop import Anchor, Run
 from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
 from tunesmith.training.precision import Runtime, choose_runtime
@@ -447,58 +446,6 @@ def _hold(recipe: Recipe, prepared: Prepared, built: Built) -> Callable[[int], T
     if asked.distill:
         general.remember(as_pretrained(recipe, prepared, built.network))
     return Hold(general, asked.distill, asked.replay, recipe.training.batch_size).loss
-
-
-def scorer(
-    prepared: Prepared, encoded: Encoded, network: Network, trunk: Trunk, pad: dict[str, int], device: str
-) -> Callable[[], tuple[Scores, float]] | None:
-    """Scores the network as it stands on the validation rows, and gives its mean loss; None where there are none."""
-    examples = encoded.examples["validation"]
-    if not examples:
-        return None
-    task, labels = prepared.task, prepared.labels
-
-    def score() -> tuple[Scores, float]:
-        network.eval()
-        place = prepared.splits.validation.place
-        found, loss = infer(
-            lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device, place
-        )
-        truth = prepared.truth("validation")
-        settled = task.settle(found, truth, labels)
-        scores = task.score(task.restate(found, settled), truth, settled)
-        return scores, loss if loss is not None else 0.0
-
-    return score
-
-
-def evaluator(
-    recipe: Recipe,
-    prepared: Prepared,
-    encoded: Encoded,
-    network: Network,
-    trunk: Trunk,
-    pad: dict[str, int],
-    device: str,
-) -> Callable[[], Measured] | None:
-    """Measures the network as it stands on the validation rows; None where there are none."""
-    score = scorer(prepared, encoded, network, trunk, pad, device)
-    if score is None:
-        return None
-    asked = None if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
-
-    def evaluate() -> Measured:
-        scores, loss = score()
-        metric = scores.primary if asked is None else asked
-        if metric not in scores.metrics:
-            raise RecipeError(
-                f'evaluation.metric: these rows have no metric "{metric}"; {did_you_mean(metric, [*scores.metrics])}'
-            )
-        value = scores.value(metric)
-        rank = -value if metric in scores.lower else value
-        return Measured(metric, value, rank, standard_error(scores, metric), loss)
-
-    return evaluate
 
 
 def best_parameters(run: Run) -> dict[str, Tensor]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError, RecipeError, TrainingError
-from tunesmith.files import make_folder, whole_file, write_whole
+from tunesmith.files import write_whole
 from tunesmith.memory import importing, keep_few_kernels
-from tunesmith.pipeline import OTHERS, Session, anchored, never, resume, start
+from tunesmith.pipeline import anchored, never, resume, start
 from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
-from tunesmith.selection.space import Numbers, Searched, shown
+from tunesmith.selection.space import Numbers, Searched
 from tunesmith.selection.spec import SearchSpec
-from tunesmith.selection.study import Mine, Study, Told, best_of, check_optuna, frontier
+from tunesmith.selection.study import Mine, Study, Told, best_of, check_optuna
 from tunesmith.training.events import Event, Note, Stopped, Warned
 from tunesmith.trying import (
     COSTS,
@@ -33,16 +31,14 @@ from tunesmith.trying import (
     mean_of,
     train_trial,
     trial_recipe,
-    weights_of,
 )
+from tunesmith.winning import PAGE, WINNER, Found, tested
 
 if TYPE_CHECKING:
     from tunesmith.preparing import Prepared
 
-WINNER, ASKED, FOUND, PAGE = "winner", "search.yaml", "search.json", "search.html"
+ASKED = "search.yaml"
 SOUP = 5  # other trials that are tried beside the winner; the weights of no more are kept
-STRUCTURE = ("model", "task", "method", "data", "training.max_length")  # trials that differ here cannot be averaged
-SCHEMA = 1
 
 
 @dataclass
@@ -87,6 +83,11 @@ class Search:
             if not done:
                 return
         yield from self._end(study)
+
+    def _over(self) -> bool:
+        """Whether the winner was trained and tested, here or by another process."""
+        self.finished = (self.out / WINNER / "report.json").exists()
+        return self.finished
 
     def _open(self, prepared: Prepared, first: Recipe) -> Study:
         plain = first.to_plain()
@@ -173,6 +174,7 @@ class Search:
                 study.leave(mine)
                 raise
             if told is None:
+                study.leave(mine)
                 late = not self.stop()
                 break
             longest = max(longest, told.seconds) if told.state == "done" else longest
@@ -340,117 +342,30 @@ class Search:
             yield Note("search", (f"another process trains the winner in {self.out / WINNER}",))
             return
         try:
-            told, weights = study.told(), study.importances()
-            front = frontier(told)
-            best = front[0]
-            yield from self._say(told, front, weights)
-            self._write(told, front, weights, None)
-            yield from self._winner(best, told)
+            if self._over():
+                yield Note("search", (f"another process trained the winner: {self.out / WINNER}",))
+                return
+            found = Found(self.asked, self.searched.spaces, study.told(), study.importances())
+            yield from found.said()
+            found.write(self.out, None)
+            yield from self._winner(found)
             if self.finished:
-                self._write(told, front, weights, self._tested())
+                found.write(self.out, tested(self.out))
                 yield Note("search", (f"search: {self.out / PAGE}",))
         finally:
             lock.let_go()
 
-    def _say(self, told: list[Told], front: list[Told], weights: dict[str, float]) -> Iterator[Event]:
-        best, name = front[0], front[0].judges[0]
-        if len(self.spec.named) > 1:
-            keys, metrics = list(self.searched.spaces), best.judges
-            cells = [("", *metrics, *keys)]
-            cells += [
-                (
-                    f"trial {one.number}",
-                    *(f"{one.metrics[m]:.4g}" for m in metrics),
-                    *(shown(one.values[k]) for k in keys),
-                )
-                for one in front
-            ]
-            yield Note("frontier", _aligned(cells), tuple(cells))
-        states = {state: sum(one.state == state for one in told) for state in ("done", "pruned", "failed")}
-        counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
-        said = ", ".join(f"{key}={shown(value)}" for key, value in best.values.items())
-        lines = [
-            f"trial {best.number} is the best of {len(told)} ({counts}): {said}",
-            f"validation {name} {best.metrics[name]:.4f} ± {best.error:.4f}: the best of several is flattered by luck; the "
-            "test rows, which no trial saw, tell",
-        ]
-        yield Note("winner", tuple(lines))
-        failed = [one for one in told if one.state == "failed"]
-        if failed:
-            shared = "; ".join(f"trial {one.number}: {one.why}" for one in failed[:3])
-            more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-            yield Warned(f"{len(failed)} trials came to nothing: {shared}{more}")
-        if weights:
-            shares = ", ".join(f"{key} {100 * share:.0f} %" for key, share in weights.items())
-            yield Note("mattered", (f"{shares} (fANOVA over {states['done']} done trials)",))
-
-    def _winner(self, best: Told, told: list[Told]) -> Iterator[Event]:
+    def _winner(self, found: Found) -> Iterator[Event]:
         folder = self.out / WINNER
         if (folder / "recipe.yaml").exists():
             session = resume(folder, self.stop)
         else:
-            self._lay_beside(best, told)
-            session = start(self._recipe(best.values), folder, stop=self.stop)
-        yield from self._followed(session)
-
-    def _followed(self, session: Session) -> Iterator[Event]:
-        yield Note("winner", (f"training it on the recipe's own path in {session.run}, and testing it",))
+            found.lay_beside(self.out, SOUP if self.spec.soup else 0)
+            session = start(self._recipe(found.best.values), folder, stop=self.stop)
+        yield Note("winner", (f"training it on the recipe's own path in {folder}, and testing it",))
         for event in session.events():
             yield replace(event, resume=self.again) if isinstance(event, Stopped) else event
         self.finished = session.finished
-
-    def _lay_beside(self, best: Told, told: list[Told]) -> None:
-        """The weights of the next best trials of the winner's own structure, for the run to average with its own."""
-        folder = self.out / WINNER / OTHERS
-        shutil.rmtree(folder, ignore_errors=True)
-        if not self.spec.soup:
-            return
-        alike = [
-            other
-            for other in best_of(told)
-            if other.number != best.number and _structure(other.values) == _structure(best.values)
-        ]
-        for place, other in enumerate(alike[:SOUP]):
-            weights = weights_of(self.out / "trials" / f"{other.number:04d}")
-            if weights.exists():
-                make_folder(folder)
-                with whole_file(folder / f"{place}-trial-{other.number}.safetensors") as partial:
-                    shutil.copyfile(weights, partial)
-
-    def _tested(self) -> dict[str, Any]:
-        report = json.loads((self.out / WINNER / "report.json").read_text(encoding="utf-8"))
-        return {name: {key: item[key] for key in ("value", "low", "high")} for name, item in report["metrics"].items()}
-
-    def _write(
-        self, told: list[Told], front: list[Told], weights: dict[str, float], tested: dict[str, Any] | None
-    ) -> None:
-        from tunesmith.evaluation.search_page import render_search
-
-        found = {
-            "schema": SCHEMA,
-            "recipe": self.asked,
-            "metrics": list(front[0].judges),
-            "spaces": {key: space.said() for key, space in self.searched.spaces.items()},
-            "trials": [asdict(one) for one in told],
-            "importances": weights,
-            "frontier": [one.number for one in front],
-            "winner": {"number": front[0].number, "values": front[0].values, "run": WINNER, "test": tested},
-            "seconds": sum(one.seconds for one in told),
-            "cpu_seconds": sum(one.cpu_seconds for one in told),
-        }
-        write_whole(self.out / FOUND, json.dumps(found, indent=2) + "\n")
-        write_whole(self.out / PAGE, render_search(found))
-
-
-def _structure(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key in STRUCTURE or key.partition(".")[0] in STRUCTURE[:4]}
-
-
-def _aligned(cells: list[tuple[str, ...]]) -> tuple[str, ...]:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return tuple(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
 
 
 def _all_failed(told: list[Told]) -> TrainingError:

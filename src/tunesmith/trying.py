@@ -133,7 +133,8 @@ def train_trial(
 
     Its StepDone and Judged events. The weights of its best state are then in the folder. Raises TunesmithError kinds.
     """
-    from tunesmith.assembly import best_parameters, scorer
+    from tunesmith.assembly import best_parameters
+    from tunesmith.judging import scorer
     from tunesmith.training.loop import train
     from tunesmith.training.threads import threads_given_back
 

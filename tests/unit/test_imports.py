@@ -39,6 +39,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "finishing",
             "folding",
             "inner",
+            "judging",
             "repeating",
             "from_scratch",
             "method_curve",
@@ -58,6 +59,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "unmeasured",
             "untouched",
             "unused",
+            "winning",
             "zero_shot",
         }
         | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}
