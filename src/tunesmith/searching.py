@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -19,8 +20,8 @@ from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.space import Numbers, Searched
 from tunesmith.selection.spec import SearchSpec
-from tunesmith.selection.study import Mine, Study, Told, best_of, check_optuna
-from tunesmith.training.events import Event, Note, Stopped, Warned
+from tunesmith.selection.study import Known, Mine, Study, Told, best_of, check_optuna
+from tunesmith.training.events import Event, Note, StepDone, Stopped, Warned
 from tunesmith.trying import (
     COSTS,
     Judged,
@@ -52,6 +53,7 @@ class Search:
     stop: Callable[[], bool] = never
     again: str = ""  # the command that goes on
     finished: bool = False
+    _step: int = 0  # of the trial under way, or of the last one
 
     @property
     def run(self) -> Path:
@@ -78,6 +80,8 @@ class Search:
         yield Note("search", tuple(self._plan(study, first)))
         if study.repaired:
             yield Warned(study.repaired)
+        if known := tuple(told for told in study.told() if told.state != "running"):
+            yield Known(known)
         if not (self.out / WINNER / "recipe.yaml").exists():
             done = yield from self._try(study, shared)
             if not done:
@@ -160,7 +164,7 @@ class Search:
     def _try(self, study: Study, shared: Shared) -> Generator[Event, None, bool]:
         """Trials until there are enough. Whether the winner is known: not while others try, nor where it was stopped."""
         begun = time.monotonic()
-        longest, late = 0.0, False
+        longest, late, said = 0.0, False, "between two trials"
         while True:
             late = self.spec.time is not None and time.monotonic() - begun + longest > self.spec.time
             if self.stop() or late:
@@ -175,13 +179,13 @@ class Search:
                 raise
             if told is None:
                 study.leave(mine)
-                late = not self.stop()
+                late, said = not self.stop(), f"in trial {mine.number}, which is saved"
                 break
             longest = max(longest, told.seconds) if told.state == "done" else longest
-            self._forget(study)
-            yield told
+            ranked = self._forget(study)
+            yield replace(told, best=ranked[0].number) if ranked else told
         if self.stop():
-            yield Stopped(len(study.told()), "asked to stop", self.again)
+            yield Stopped(self._step, f"asked to stop {said}", self.again)
             return False
         told = study.told()
         if late and not best_of(told):
@@ -257,6 +261,9 @@ class Search:
         named = self.spec.named if self.spec.named else (result.primary,)
         for metric in named:
             check_metric(metric, result)
+        if unknown := [metric for metric in named if not math.isfinite(result.metrics[metric])]:
+            why = f"{' and '.join(unknown)} of the validation rows cannot be told: what it says is the same for all"
+            return Told(mine.number, "failed", mine.values, **took, why=why)
         return Told(
             mine.number,
             "done",
@@ -315,6 +322,7 @@ class Search:
                 except StopIteration as end:
                     return end.value
                 if not isinstance(event, Judged):
+                    self._step = event.step if isinstance(event, StepDone) else self._step
                     yield event
                     continue
                 judged.append(event)
@@ -323,11 +331,12 @@ class Search:
                 if single and study.report(mine, event.evaluation, event.rank) and not last:
                     return f"after evaluation {event.evaluation} of {event.evaluations} (hyperband)"
 
-    def _forget(self, study: Study) -> None:
-        """Lets go of weights that no average will be made with."""
+    def _forget(self, study: Study) -> list[Told]:
+        """Lets go of weights that no average will be made with. The done trials, best first."""
         ranked = best_of(study.told())
         for told in ranked[SOUP + 1 if self.spec.soup else 0 :]:
             let_go(study.folder / "trials" / f"{told.number:04d}")
+        return ranked
 
     def _too_little(self, seconds: float) -> TrainingError:
         return TrainingError(

@@ -19,7 +19,7 @@ from tunesmith.cli.search import Board, SearchLines
 from tunesmith.errors import ArtifactError, RecipeError, TrainingError
 from tunesmith.recipe import yaml_text
 from tunesmith.searching import Search, search
-from tunesmith.selection.study import Told
+from tunesmith.selection.study import Known, Told
 from tunesmith.training.events import Evaluated, Event, Note, Stopped
 from tunesmith.training.loop import Measured
 from tunesmith.training.soup import stirred
@@ -50,7 +50,7 @@ def asked(model: Path, data: Path, **section: Any) -> dict[str, Any]:
 def told_in(folder: Path) -> list[dict[str, Any]]:
     """The trials of a finished search, without what the clock says."""
     plain = json.loads((folder / "search.json").read_text())["trials"]
-    timed = ("seconds", "cpu_seconds", "again")
+    timed = ("seconds", "cpu_seconds", "again", "best")
     return [
         {
             **{key: value for key, value in one.items() if key not in timed},
@@ -145,6 +145,8 @@ def test_killed_within_a_trial_it_goes_on_and_comes_out_the_same(
     assert process.returncode == -signal.SIGKILL
     made = search(plain, out)
     events = list(made.events())
+    known = next(event for event in events if isinstance(event, Known))
+    assert [told.number for told in known.trials] == [0, 1]
     tried = [(event.number, event.again) for event in events if isinstance(event, Told) and event.state == "running"]
     assert tried == [(2, True), (3, False), (4, False)], "finished ones are never begun again"
     assert told_in(out) == told_in(whole[0].out)
@@ -180,7 +182,8 @@ def test_stopped_it_says_how_to_go_on_and_goes_on(model_folder: Folder, table_fi
     for event in made.events():
         seen.append(event)
     last = seen[-1]
-    assert isinstance(last, Stopped) and last.resume == f"tunesmith search {tmp_path}/s/search.yaml --out {tmp_path}/s"
+    assert isinstance(last, Stopped) and "in trial 0, which is saved" in last.why
+    assert last.resume == f"tunesmith search {tmp_path}/s/search.yaml --out {tmp_path}/s"
     assert not made.finished
     events = list(search(plain, tmp_path / "s").events())
     tried = [(event.number, event.again) for event in events if isinstance(event, Told) and event.state == "running"]

@@ -138,7 +138,6 @@ class SearchLines:
         self._stream, self._width = stream, width
         self._run = view_for(stream, json_lines=False)
         self._trying = False
-        self._told: list[Told] = []
 
     def __enter__(self) -> SearchLines:
         return self
@@ -152,8 +151,7 @@ class SearchLines:
         self._trying = _trying(event, self._trying)
         if isinstance(event, Told):
             if event.state != "running":
-                self._told.append(event)
-                print(*trial_lines(event, self._told, self._width), sep="\n", file=self._stream, flush=True)
+                print(*trial_lines(event, self._width), sep="\n", file=self._stream, flush=True)
         elif not (self._trying and event.kind in ("step", "judged")):
             self._run.show(event)
 
@@ -216,7 +214,7 @@ class Board:
         self._judged = ""
 
     def show(self, event: Event) -> None:
-        from tunesmith.selection.study import Told
+        from tunesmith.selection.study import Known, Told
         from tunesmith.training.events import StepDone
         from tunesmith.trying import Judged
 
@@ -226,6 +224,8 @@ class Board:
             self._now = event if event.state == "running" else None
             if event.state != "running":
                 self._told.append(event)
+        elif isinstance(event, Known):
+            self._told += event.trials
         elif isinstance(event, StepDone):
             self._steps = f"step {event.step}/{event.steps}"
         elif isinstance(event, Judged):
@@ -268,19 +268,17 @@ def settings(told: Told) -> str:
     return " ".join(f"{key.rpartition('.')[2]}={shown(value)}" for key, value in told.values.items())
 
 
-def trial_lines(told: Told, so_far: list[Told], width: int) -> list[str]:
+def trial_lines(told: Told, width: int) -> list[str]:
     """How a trial ended, and which is the best so far."""
     import textwrap
 
     from tunesmith.cli.progress import clock_text
-    from tunesmith.selection.study import best_of
 
     figures = " ".join(f"{name} {told.metrics[name]:.4f}" for name in told.judges if name in told.metrics)
     again = " (taken up again)" if told.again else ""
     facts = [f"trial {told.number} {told.state}{again}", figures, settings(told), clock_text(told.seconds)]
-    best = best_of(so_far)
-    if best:
-        facts.append("the best so far" if best[0].number == told.number else f"best: trial {best[0].number}")
+    if told.best >= 0:
+        facts.append("the best so far" if told.best == told.number else f"best: trial {told.best}")
     if told.why:
         facts.append(told.why)
     line = "  ".join(fact for fact in facts if fact)

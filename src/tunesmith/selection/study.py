@@ -52,6 +52,15 @@ class Told(Event):
     evaluations: int = 0
     why: str = ""  # it was pruned, or came to nothing
     again: bool = False  # taken up from a process that was killed, or stopped
+    best: int = -1  # the number of the best one when this one ended, of all processes; -1 for none, and while it lasts
+
+
+@dataclass(frozen=True)
+class Known(Event):
+    """Trials that were done before."""
+
+    kind: ClassVar[str] = "known"
+    trials: tuple[Told, ...]
 
 
 @dataclass
@@ -409,7 +418,8 @@ def _pruner(name: str, most: int) -> BasePruner:
     from optuna.pruners import HyperbandPruner, NopPruner, WilcoxonPruner
 
     if name == "hyperband":
-        return HyperbandPruner(1, most if most > 1 else "auto", 3)
+        # With 3 to 8 evaluations a third at each rung would leave one rung, and no pruning in every other bracket.
+        return HyperbandPruner(1, most if most > 1 else "auto", 2 if most < 9 else 3)
     return WilcoxonPruner(p_threshold=0.1) if name == "wilcoxon" else NopPruner()
 
 
