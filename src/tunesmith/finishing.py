@@ -108,7 +108,8 @@ def _with_others(run: Run, best: Mapping[str, Tensor], others: Sequence[Path]) -
         run.masters.overwrite(dict(tensors))
         return evaluate()
 
-    given = {path.stem: partial(load_file, path) for path in others}
+    # Their names begin with the place in which they are to be tried: 0-trial-12.
+    given = {path.stem.partition("-")[2].replace("-", " "): partial(load_file, path) for path in others}
     found, taken, before, after = stirred(best, given, measure)
     held = f"{before.metric} {before.value:.4f} and loss {before.loss:.4f} on the validation rows"
     if not taken:

@@ -20,7 +20,7 @@ from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.space import Numbers, Searched
 from tunesmith.selection.spec import SearchSpec
-from tunesmith.selection.study import Known, Mine, Study, Told, best_of, check_optuna
+from tunesmith.selection.study import TRIALS, Known, Mine, Study, Told, best_of, check_optuna
 from tunesmith.training.events import Event, Note, StepDone, Stopped, Warned
 from tunesmith.trying import (
     COSTS,
@@ -335,7 +335,7 @@ class Search:
         """Lets go of weights that no average will be made with. The done trials, best first."""
         ranked = best_of(study.told())
         for told in ranked[SOUP + 1 if self.spec.soup else 0 :]:
-            let_go(study.folder / "trials" / f"{told.number:04d}")
+            let_go(study.folder / TRIALS / f"{told.number:04d}")
         return ranked
 
     def _too_little(self, seconds: float) -> TrainingError:
@@ -360,6 +360,7 @@ class Search:
             yield from self._winner(found)
             if self.finished:
                 found.write(self.out, tested(self.out))
+                let_go(self.out / TRIALS)  # their weights were tried
                 yield Note("search", (f"search: {self.out / PAGE}",))
         finally:
             lock.let_go()

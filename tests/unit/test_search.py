@@ -84,7 +84,10 @@ def test_the_winner_is_a_run_of_its_own_tested_on_rows_that_no_trial_saw(whole: 
     # As the trial found it: the same rows, the same seed, the same arithmetic.
     kept = [event.value for event in events if isinstance(event, Evaluated) and event.best][-1]
     assert best.metrics["accuracy"] == pytest.approx(kept)
-    assert not list(made.out.rglob("others")) and "Trial" in (made.out / "search.html").read_text()
+    assert not list(made.out.rglob("others")) and not list((made.out / "trials").rglob("*.safetensors"))
+    said = next(event.lines for event in events if isinstance(event, Note) and event.topic == "finish")
+    assert "best trial alone" in said[0] or "this run alone" in said[0]
+    assert "Trial" in (made.out / "search.html").read_text()
     assert {path.name for path in (made.out / "trials").iterdir()} == {f"{number:04d}" for number in range(TRIALS)}
     assert not list((made.out / "trials").rglob("*.parquet")), "no trial has predictions of test rows"
 
