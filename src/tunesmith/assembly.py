@@ -12,11 +12,10 @@ from tunesmith.data.findings import Finding
 from tunesmith.data.order import Order
 from tunesmith.data.packing import PAD
 from tunesmith.data.stored import tokens_in
-from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.errors import RecipeError
 from tunesmith.evaluation.baselines.base import Baseline
-from tunesmith.evaluation.infer import infer
-from tunesmith.evaluation.intervals import standard_error
 from tunesmith.evidence.base import CurvePoint, Frozen
+from tunesmith.judging import evaluator
 from tunesmith.methods.base import Method, Plan, Rates
 from tunesmith.phases import KNOWN_BEFORE, Phases
 from tunesmith.preparing import Encoded, Prepared
@@ -39,7 +38,7 @@ from tunesmith.suiting import (
 from tunesmith.tasks.base import Task
 from tunesmith.training.compiling import settle_compiled
 from tunesmith.training.ledger import resume_command
-from tunesmith.training.loop import Anchor, Measured, Run
+from tunesmith.training.loop import Anchor, Run
 from tunesmith.training.moving import Moving, lasting
 from tunesmith.training.optim import Masters
 from tunesmith.training.ordering import batches_told, order_of, steps_in
@@ -443,43 +442,6 @@ def _hold(recipe: Recipe, prepared: Prepared, built: Built, rows: float) -> Call
     if asked.distill:
         general.remember(as_pretrained(recipe, prepared, built.network))
     return Hold(general, asked.distill, asked.replay, rows).loss
-
-
-def evaluator(
-    recipe: Recipe,
-    prepared: Prepared,
-    encoded: Encoded,
-    network: Network,
-    trunk: Trunk,
-    pad: dict[str, int],
-    device: str,
-) -> Callable[[], Measured] | None:
-    """Measures the network as it stands on the validation rows; None where there are none."""
-    examples = encoded.examples["validation"]
-    if not examples:
-        return None
-    task, labels = prepared.task, prepared.labels
-    asked = None if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
-
-    def evaluate() -> Measured:
-        network.eval()
-        place = prepared.splits.validation.place
-        found, loss = infer(
-            lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device, place
-        )
-        truth = prepared.truth("validation")
-        settled = task.settle(found, truth, labels)
-        scores = task.score(task.restate(found, settled), truth, settled)
-        metric = scores.primary if asked is None else asked
-        if metric not in scores.metrics:
-            raise RecipeError(
-                f'evaluation.metric: these rows have no metric "{metric}"; {did_you_mean(metric, [*scores.metrics])}'
-            )
-        value = scores.value(metric)
-        rank = -value if metric in scores.lower else value
-        return Measured(metric, value, rank, standard_error(scores, metric), loss if loss is not None else 0.0)
-
-    return evaluate
 
 
 def best_parameters(run: Run) -> dict[str, Tensor]:

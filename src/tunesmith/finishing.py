@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.assembly import Built, share_kept
@@ -13,23 +15,34 @@ from tunesmith.retention.sweep import Point, Sweep, cheapest, keeps, limiting, t
 from tunesmith.training.events import Note
 from tunesmith.training.loop import Measured, Run
 from tunesmith.training.probe import fit_on
-from tunesmith.training.soup import greedy, uniform
+from tunesmith.training.soup import greedy, stirred, uniform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 def finished(
-    recipe: Recipe, prepared: Prepared, encoded: Encoded, built: Built, run: Run, best: Mapping[str, Tensor]
+    recipe: Recipe,
+    prepared: Prepared,
+    encoded: Encoded,
+    built: Built,
+    run: Run,
+    best: Mapping[str, Tensor],
+    others: Sequence[Path] = (),
 ) -> tuple[dict[str, Tensor], list[Note]]:
     """The parameters to deliver, and what was done to them: averaged with the base, and the head fitted again.
 
     The average of a base's weights with those it was tuned to is often better than either (Wortsman 2022, WiSE-FT, arXiv
-    2109.01903). A head fitted to features that have moved since is not the best one for them.
+    2109.01903). A head fitted to features that have moved since is not the best one for them. others: files with what
+    trained in other runs from the same start, which is averaged in where the validation rows say that it is better.
     """
     task, network, said = prepared.task, built.network, []
     best, built.delivered, mixed = _mixed(recipe, run, best)
     said += mixed
+    if others and run.evaluate is not None:
+        best, what, stirred_in = _with_others(run, best, others)
+        built.delivered = what if what else built.delivered
+        said.append(stirred_in)
     keep = share_kept(recipe, task) if built.start else 0.0
     if recipe.retention.swept and built.start:
         built.sweep = _swept(recipe, built, run, best)
@@ -79,6 +92,30 @@ def _mixed(recipe: Recipe, run: Run, best: Mapping[str, Tensor]) -> tuple[Mappin
     found, what = uniform(kept)
     mixed = measure(found)
     return found, what, [f"{what}: {mixed.metric} {mixed.value:.4f} and loss {mixed.loss:.4f} on the validation rows"]
+
+
+def _with_others(run: Run, best: Mapping[str, Tensor], others: Sequence[Path]) -> tuple[Mapping[str, Tensor], str, str]:
+    """The average with those of the others that make it better, what it is, or "", and what was found.
+
+    Leaves other weights behind.
+    """
+    from safetensors.torch import load_file
+
+    evaluate = run.evaluate
+    assert evaluate is not None, "asked before"
+
+    def measure(tensors: Mapping[str, Tensor]) -> Measured:
+        run.masters.overwrite(dict(tensors))
+        return evaluate()
+
+    # Their names begin with the place in which they are to be tried: 0-trial-12.
+    given = {path.stem.partition("-")[2].replace("-", " "): partial(load_file, path) for path in others}
+    found, taken, before, after = stirred(best, given, measure)
+    held = f"{before.metric} {before.value:.4f} and loss {before.loss:.4f} on the validation rows"
+    if not taken:
+        return best, "", f"no average with {' or '.join(given)} is better than the best trial alone: {held}"
+    what = f"the average of this run and {' and '.join(taken)}"
+    return found, what, f"{what}: {after.metric} {after.value:.4f} and loss {after.loss:.4f}; this run alone: {held}"
 
 
 def _averaged(built: Built, best: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:

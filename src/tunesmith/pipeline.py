@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 OWN_ROWS = Path("data") / "rows.parquet"  # in a run's folder: the rows that a Python caller gave
 OWN_START = Path("start")  # and the files that its method starts from, beside the base
+OTHERS = Path(
+    "others"
+)  # and what trained in other runs from the same start, to be averaged with what trains in this one
 
 
 def never() -> bool:
@@ -218,7 +221,7 @@ class Session:
         ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
         built.began = sampled(run.masters.tensors)
         if self.resuming:
-            yield from _restore(run)
+            yield from restore(run)
         after, further = rows_to_measure(prepared), foreseen(self.recipe, prepared)
         limit(self.recipe, run, self._spending, after, len(prepared.splits.validation))
         steps = self._spending.watch(train(run), run, len(prepared.splits.validation), after, further)
@@ -255,7 +258,8 @@ class Session:
             run.state.carry = replace(run.state.carry, best_step=run.state.step)
             best = best_parameters(run)
         with phases.phase(DELIVERY):
-            best, notes = finished(self.recipe, prepared, encoded, built, run, best)
+            others = sorted((self.run / OTHERS).glob("*.safetensors"))
+            best, notes = finished(self.recipe, prepared, encoded, built, run, best, others)
         yield from notes
         assert built.began is not None, "sampled before the first step"
         built.travel = travelled(built.began, trained, sampled(best), run.plan, run.network.fresh)
@@ -269,6 +273,7 @@ class Session:
         yield from phases.through(MEASURING, measured)
         if run.soup is not None:
             run.soup.clear()
+        shutil.rmtree(self.run / OTHERS, ignore_errors=True)
         if self.profile:
             yield from profiled(self.recipe, prepared, encoded, partial(self._fresh, prepared, source), built, run)
         self.finished = True
@@ -452,7 +457,8 @@ def new_folder(recipe: Recipe) -> Path:
     raise AssertionError("unreachable")
 
 
-def _restore(run: LoopRun) -> Iterator[Event]:
+def restore(run: LoopRun) -> Iterator[Event]:
+    """Puts a run in the state of its last whole checkpoint, and says where it goes on."""
     run.checkpoints.recover()
     if not run.checkpoints.steps():
         yield Note("resume", ("no checkpoint had been written yet: starting from the first step",))

@@ -40,6 +40,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "finishing",
             "folding",
             "inner",
+            "judging",
             "limits",
             "repeating",
             "from_scratch",
@@ -50,6 +51,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "result",
             "predictor",
             "saved",
+            "searching",
             "seen",
             "settling",
             "suiting",
@@ -57,9 +59,11 @@ FLOORS: tuple[frozenset[str], ...] = (
             "splitting",
             "forecast",
             "redrawing",
+            "trying",
             "unmeasured",
             "untouched",
             "unused",
+            "winning",
             "zero_shot",
         }
         | {"runs", "pipeline", "api", "estimator", "_kept_model", "_texts_and_labels", "manifest"}

@@ -26,6 +26,7 @@ from tunesmith.cli.predict import predict
 from tunesmith.cli.preview import preview
 from tunesmith.cli.rank import rank
 from tunesmith.cli.report import report
+from tunesmith.cli.search import search
 from tunesmith.cli.train import resume, train
 from tunesmith.errors import TrainingError, TunesmithError
 
@@ -57,7 +58,21 @@ def build_app() -> typer.Typer:
         if context.invoked_subcommand is None:
             print(context.get_help())
 
-    for command in (train, plan, rank, preview, audit, resume, predict, evaluate, report, compare, demo, doctor):
+    for command in (
+        train,
+        plan,
+        rank,
+        search,
+        preview,
+        audit,
+        resume,
+        predict,
+        evaluate,
+        report,
+        compare,
+        demo,
+        doctor,
+    ):
         app.command()(command)
     return app
 

@@ -129,7 +129,29 @@ def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str], command:
 
     command: the one that was given, for an example of it.
     """
-    from tunesmith.recipe import Recipe, read_recipe_file, set_value
+    from tunesmith.recipe import Recipe
+
+    plain, problems = _plain(file, flags, settings, command)
+    try:
+        recipe = Recipe.parse(plain)
+    except RecipeError as error:
+        _add(problems, error)
+    else:
+        problems.raise_as(RecipeError)
+        return recipe
+    problems.raise_as(RecipeError)
+    raise AssertionError("unreachable: parse failed with at least one problem")
+
+
+def plain_of(file: Path, flags: Flags, settings: Iterable[str], command: str) -> dict[str, Any]:
+    """The same as plain data, which is not checked yet but for what no recipe can be made of."""
+    plain, problems = _plain(file, flags, settings, command)
+    problems.raise_as(RecipeError)
+    return plain
+
+
+def _plain(file: Path | None, flags: Flags, settings: Iterable[str], command: str) -> tuple[dict[str, Any], Problems]:
+    from tunesmith.recipe import read_recipe_file, set_value
 
     problems = Problems()
     plain: dict[str, Any] = {}
@@ -151,15 +173,7 @@ def recipe_of(file: Path | None, flags: Flags, settings: Iterable[str], command:
         if not unread:
             problems.add(missing)
         plain[key] = {**plain["data"], "path": "-"} if key == "data" else "-"
-    try:
-        recipe = Recipe.parse(plain)
-    except RecipeError as error:
-        _add(problems, error)
-    else:
-        problems.raise_as(RecipeError)
-        return recipe
-    problems.raise_as(RecipeError)
-    raise AssertionError("unreachable: parse failed with at least one problem")
+    return plain, problems
 
 
 def _recipe_in(plain: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol, TextIO
 
 import typer
 
@@ -38,7 +38,7 @@ from tunesmith.cli.options import (
     plain_warnings,
     recipe_of,
 )
-from tunesmith.cli.progress import view_for
+from tunesmith.cli.progress import View, view_for
 from tunesmith.training.events import Stopped
 
 if TYPE_CHECKING:
@@ -186,7 +186,11 @@ class Ended(NamedTuple):
     run: Path
 
 
-def follow(begin: Callable[[Callable[[], bool]], Session], json_lines: bool) -> Ended:
+def follow(
+    begin: Callable[[Callable[[], bool]], Session],
+    json_lines: bool,
+    view_of: Callable[[TextIO, bool], View] = view_for,
+) -> Ended:
     """Begins a run and shows its events to the end.
 
     `begin` takes a function that says whether the run was asked to stop. The code is 0 when the run finished; 128 plus
@@ -194,7 +198,7 @@ def follow(begin: Callable[[Callable[[], bool]], Session], json_lines: bool) -> 
     output that went away (`| head`), which is said on standard error since nobody reads the other.
     """
     stopped: Stopped | None = None
-    with Stopping() as stopping, view_for(sys.stdout, json_lines) as view:
+    with Stopping() as stopping, view_of(sys.stdout, json_lines) as view:
         session = begin(stopping.asked)
         for event in session.events():
             try:

@@ -1,0 +1,70 @@
+"""How a network stands on the validation rows, by which checkpoints and trials are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tunesmith.errors import RecipeError, did_you_mean
+from tunesmith.evaluation.infer import infer
+from tunesmith.evaluation.intervals import standard_error
+from tunesmith.preparing import Encoded, Prepared
+from tunesmith.recipe import Recipe
+from tunesmith.tasks.base import Scores
+from tunesmith.training.loop import Measured
+from tunesmith.training.trunk import Trunk
+
+if TYPE_CHECKING:
+    from tunesmith.models.network import Network
+
+
+def scorer(
+    prepared: Prepared, encoded: Encoded, network: Network, trunk: Trunk, pad: dict[str, int], device: str
+) -> Callable[[], tuple[Scores, float]] | None:
+    """Scores the network as it stands on the validation rows, and gives its mean loss; None where there are none."""
+    examples = encoded.examples["validation"]
+    if not examples:
+        return None
+    task, labels = prepared.task, prepared.labels
+
+    def score() -> tuple[Scores, float]:
+        network.eval()
+        place = prepared.splits.validation.place
+        found, loss = infer(
+            lambda batch: trunk.forward("validation", batch), task, examples, labels, pad, device, place
+        )
+        truth = prepared.truth("validation")
+        settled = task.settle(found, truth, labels)
+        scores = task.score(task.restate(found, settled), truth, settled)
+        return scores, loss if loss is not None else 0.0
+
+    return score
+
+
+def evaluator(
+    recipe: Recipe,
+    prepared: Prepared,
+    encoded: Encoded,
+    network: Network,
+    trunk: Trunk,
+    pad: dict[str, int],
+    device: str,
+) -> Callable[[], Measured] | None:
+    """Measures the network as it stands on the validation rows; None where there are none."""
+    score = scorer(prepared, encoded, network, trunk, pad, device)
+    if score is None:
+        return None
+    asked = None if recipe.evaluation.metric == "auto" else recipe.evaluation.metric
+
+    def evaluate() -> Measured:
+        scores, loss = score()
+        metric = scores.primary if asked is None else asked
+        if metric not in scores.metrics:
+            raise RecipeError(
+                f'evaluation.metric: these rows have no metric "{metric}"; {did_you_mean(metric, [*scores.metrics])}'
+            )
+        value = scores.value(metric)
+        rank = -value if metric in scores.lower else value
+        return Measured(metric, value, rank, standard_error(scores, metric), loss)
+
+    return evaluate

@@ -1,0 +1,434 @@
+"""Optuna's study: who holds which trial, what was found, what is drawn next. The only file that knows Optuna's names."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tunesmith.errors import ArtifactError, RecipeError
+from tunesmith.files import make_folder
+from tunesmith.seeds import seed_of
+from tunesmith.selection.journal import Held, alone, check_journal, journal, mend, take
+from tunesmith.selection.space import Numbers, Searched, Space, label_of
+from tunesmith.selection.spec import SearchSpec
+from tunesmith.training.events import Event
+
+if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial, Trial
+
+JOURNAL, NAME, TRIALS = "study.journal", "search", "trials"
+TELL, TWIN, IDENTITY, OWNER = "told", "twin of", "identity", "owner"
+BEAT, GRACE = 30, 900  # seconds: how often a trial of a database is said to live, and after which silence it does not
+AGAIN = 20  # draws that were all there already, after which one that was not is looked for
+FIRST_DRAWS = 10  # trials that are drawn at random before there is something to learn from (Optuna's own), at most
+
+
+@dataclass(frozen=True)
+class Told(Event):
+    """A trial as it stands."""
+
+    kind: ClassVar[str] = "trial"
+    number: int
+    state: str  # running, done, pruned, failed
+    values: dict[str, Any]  # of the fields that are searched
+    metrics: dict[str, float] = field(default_factory=dict)  # of the validation rows; of a pruned trial the last known
+    judges: tuple[str, ...] = ()  # the metrics that trials are judged by
+    ranks: tuple[float, ...] = ()  # of each of these, more being better
+    loss: float = 0.0
+    error: float = 0.0  # one standard error of the first metric
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    evaluations: int = 0
+    why: str = ""  # it was pruned, or came to nothing
+    again: bool = False  # taken up from a process that was killed, or stopped
+    best: int = -1  # the number of the best one when this one ended, of all processes; -1 for none, and while it lasts
+
+
+@dataclass(frozen=True)
+class Known(Event):
+    """Trials that were done before."""
+
+    kind: ClassVar[str] = "known"
+    trials: tuple[Told, ...]
+
+
+@dataclass
+class Mine:
+    """A trial that this process has, and no other."""
+
+    number: int
+    values: dict[str, Any]
+    folder: Path
+    again: bool
+    trial: Trial
+    lock: Held
+    beaten: float = 0.0
+
+
+def check_optuna() -> None:
+    """Raises RecipeError where Optuna is not installed."""
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise RecipeError('search: needs Optuna, which is not installed; pip install "tunesmith[search]"') from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, Optuna does not warn of what is new in it; what it notes is no line of ours."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@dataclass
+class Study:
+    """The trials of one search, of all its processes. `repaired`: what was put right as it was opened, or ""."""
+
+    folder: Path
+    searched: Searched
+    spec: SearchSpec
+    seed: int
+    study: OptunaStudy
+    storage: BaseStorage
+    repaired: str
+    trials: int  # that there are to be
+
+    @classmethod
+    def open(
+        cls, folder: Path, searched: Searched, spec: SearchSpec, seed: int, pruner: str, most: int, identity: str
+    ) -> Study:
+        """Begins the study of a search's folder, or goes on with it.
+
+        most: evaluations of one trial, 0 where these differ. Raises ArtifactError where the file is damaged, or the study
+        is another recipe's; RecipeError where the database cannot be used.
+        """
+        import optuna
+
+        make_folder(folder)
+        with _quiet(), alone(folder / ".study.lock"):
+            name, judge = _name(folder, spec), _pruner(pruner, most)
+            try:
+                storage, repaired = _storage(folder, spec)
+                if name in optuna.get_all_study_names(storage):
+                    study = optuna.load_study(study_name=name, storage=storage, pruner=judge)
+                else:
+                    up = [optuna.study.StudyDirection.MAXIMIZE] * max(len(spec.named), 1)
+                    study = optuna.create_study(
+                        storage=storage, study_name=name, directions=up, pruner=judge, load_if_exists=True
+                    )
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise ArtifactError(
+                    f"{folder / JOURNAL}: is damaged ({type(error).__name__}: {error}), and was left as it is; put back a "
+                    "copy of it, or start another search with --out"
+                ) from None
+            known = study.user_attrs.get(IDENTITY)
+            if known is not None and known != identity:
+                raise ArtifactError(
+                    f"{folder}: holds the search of another recipe, or of other rows; give another --out, or the recipe "
+                    f"that it was begun with ({folder / 'search.yaml'})"
+                )
+            limit = spec.trials if searched.size > spec.trials else int(searched.size)
+            found = cls(folder, searched, spec, seed, study, storage, repaired, limit)
+            if known is None:
+                if searched.size <= spec.trials:
+                    for values in searched.every():
+                        study.enqueue_trial(found._drawn(values), skip_if_exists=True)
+                study.set_user_attr(IDENTITY, identity)
+        return found
+
+    def claim(self) -> Mine | None:
+        """A trial to work on, which no other process has: one that was left behind, else a new one; None where none is."""
+        from optuna.trial import TrialState
+
+        with _quiet(), alone(self.folder / ".study.lock"):
+            self._fail_stale()
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if self._here(trial) and (mine := self._take(trial.number, 0, again=True)) is not None:
+                    return mine
+            if sum(map(self._counts, self.study.get_trials(deepcopy=False))) >= self.trials:
+                return None
+            return self._new()
+
+    def _new(self) -> Mine:
+        """Only for who has the study alone."""
+        from optuna.trial import TrialState
+
+        for attempt in range(AGAIN + 1):
+            self._sample(len(self.study.get_trials(deepcopy=False)), attempt)
+            if attempt == AGAIN and (left := self._untried()) is not None:
+                self.study.enqueue_trial(self._drawn(left))
+            trial = self.study.ask()
+            mine = self._take(trial.number, attempt, again=False, trial=trial)
+            assert mine is not None, "nobody else knows of it yet"
+            twin = self._twin(mine)
+            if twin is None or attempt == AGAIN:
+                return mine
+            trial.set_user_attr(TWIN, twin)
+            self.study.tell(trial, state=TrialState.FAIL)
+            mine.lock.let_go()
+            shutil.rmtree(mine.folder, ignore_errors=True)
+        raise AssertionError("unreachable")
+
+    def _take(self, number: int, attempt: int, again: bool, trial: Trial | None = None) -> Mine | None:
+        from optuna.trial import Trial
+
+        folder = self.folder / TRIALS / f"{number:04d}"
+        make_folder(folder)
+        lock = take(folder / ".claim")
+        if lock is None:
+            return None
+        if trial is None:
+            self._sample(number, attempt)
+            trial = Trial(self.study, self._id(number))
+        values = {}
+        for key, space in self.searched.spaces.items():
+            # Each from a seed of its own: one that was killed as it was drawn lacks some, which come now as then.
+            self._sample(number, attempt, key)
+            values[key] = _suggested(trial, key, space)
+        trial.set_user_attr(OWNER, self._owner())
+        mine = Mine(number, values, folder, again, trial, lock)
+        self.beat(mine)
+        return mine
+
+    def beat(self, mine: Mine) -> None:
+        """Says, now and then, that the trial lives: for processes on other machines, which see a database alone."""
+        from optuna.storages import RDBStorage
+
+        if isinstance(self.storage, RDBStorage) and time.monotonic() - mine.beaten > BEAT:
+            mine.beaten = time.monotonic()
+            self.storage.record_heartbeat(self._id(mine.number))
+
+    def report(self, mine: Mine, evaluation: int, rank: float) -> bool:
+        """Notes what an evaluation, or a repeat, gave. Whether the trial is to end here."""
+        with _quiet():
+            if len(self.spec.named) > 1:
+                return False
+            if evaluation not in self._frozen(mine.number).intermediate_values:
+                mine.trial.report(rank, evaluation)
+            return mine.trial.should_prune()
+
+    def finish(self, mine: Mine, told: Told) -> None:
+        """Done, pruned or failed, for good; the trial is let go of."""
+        from optuna.trial import TrialState
+
+        with _quiet():
+            mine.trial.set_user_attr(TELL, told.to_plain())
+            if told.state == "done":
+                self.study.tell(mine.trial, list(told.ranks))
+            elif told.state == "failed" and len(self.spec.named) > 1:
+                self.study.tell(mine.trial, state=TrialState.FAIL)
+            else:  # to the sampler, one that came to nothing is the worst of those that were pruned
+                self.study.tell(mine.trial, state=TrialState.PRUNED)
+        mine.lock.let_go()
+
+    def leave(self, mine: Mine) -> None:
+        """Not done, and to be taken up by whoever comes."""
+        mine.lock.let_go()
+
+    def told(self) -> list[Told]:
+        """Every trial that counts, by number."""
+        return [self._told(trial) for trial in self.study.get_trials(deepcopy=False) if self._counts(trial)]
+
+    def running(self) -> list[int]:
+        """Trials that are not done, whoever has them."""
+        return [told.number for told in self.told() if told.state == "running"]
+
+    def importances(self) -> dict[str, float]:
+        """By field, how much of what tells the done trials apart goes back to it (fANOVA, Hutter 2014); sums to 1.
+
+        Empty with fewer than four of them, or one field, or where all are equal.
+        """
+        import optuna
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        if sum(told.state == "done" for told in self.told()) < 4 or len(self.searched.spaces) < 2:
+            return {}
+        several = len(self.spec.named) > 1
+        with _quiet():
+            try:
+                found = get_param_importances(
+                    self.study,
+                    evaluator=FanovaImportanceEvaluator(seed=seed_of(self.seed, "importance") % 2**32),
+                    target=(lambda trial: trial.values[0]) if several else None,
+                )
+            except (ValueError, RuntimeError, optuna.exceptions.OptunaError):
+                return {}
+        return {key: float(value) for key, value in found.items() if value == value}
+
+    def _told(self, trial: FrozenTrial) -> Told:
+        plain = trial.user_attrs.get(TELL)
+        if plain is None or not trial.state.is_finished():
+            values = {key: self._value(key, value) for key, value in trial.params.items()}
+            return Told(trial.number, "running", values)
+        return told_from(plain)
+
+    def _value(self, key: str, drawn: Any) -> Any:
+        space = self.searched.spaces[key]
+        return drawn if isinstance(space, Numbers) else dict(zip(space.labels(), space.values, strict=True))[drawn]
+
+    def _drawn(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As Optuna knows them: choices are texts to it."""
+        spaces = self.searched.spaces
+        return {key: value if isinstance(spaces[key], Numbers) else label_of(value) for key, value in values.items()}
+
+    def _counts(self, trial: FrozenTrial) -> bool:
+        """Whether a trial is one: not those that were to come yet, were drawn twice, or are run anew under another number."""
+        from optuna.trial import TrialState
+
+        if trial.state == TrialState.FAIL:
+            return trial.user_attrs.get(TELL, {}).get("state") == "failed"
+        return trial.state != TrialState.WAITING
+
+    def _twin(self, mine: Mine) -> int | None:
+        """The number of another trial with the same values."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.number != mine.number and self._counts(trial) and trial.params == self._frozen(mine.number).params:
+                return trial.number
+        return None
+
+    def _untried(self) -> dict[str, Any] | None:
+        """Values that no trial has, where there is an end to them; the first one in the order of the space."""
+        if self.searched.size > 100_000:
+            return None
+        known = [trial.params for trial in self.study.get_trials(deepcopy=False) if self._counts(trial)]
+        return next((values for values in self.searched.every() if self._drawn(values) not in known), None)
+
+    def _sample(self, number: int, attempt: int, key: str = "") -> None:
+        """What is drawn is a function of the seed, the trial's number and what is known: a killed search draws the same."""
+        salt = (platform.node(), str(self.folder.resolve())) if self.spec.storage else ()
+        seed = seed_of(self.seed, "search", number, attempt, key, *salt) % 2**32
+        self.study.sampler = _sampler(self.spec, seed)
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        return self.storage.get_trial(self._id(number))
+
+    def _id(self, number: int) -> int:
+        study = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study, number)
+
+    def _owner(self) -> str:
+        return f"{platform.node()}:{self.folder.resolve()}"
+
+    def _here(self, trial: FrozenTrial) -> bool:
+        """Whether who has the trial has its lock in this very folder."""
+        return self.spec.storage is None or trial.user_attrs.get(OWNER) in (None, self._owner())
+
+    def _fail_stale(self) -> None:
+        """Trials of other machines that fell silent wait to be run anew, under new numbers; only of a database."""
+        from optuna.storages import RDBStorage, fail_stale_trials
+        from optuna.trial import TrialState
+
+        if isinstance(self.storage, RDBStorage):
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                if self._here(trial):  # those are taken up
+                    self.storage.record_heartbeat(self._id(trial.number))
+            fail_stale_trials(self.study)
+
+
+def told_from(plain: Mapping[str, Any]) -> Told:
+    """What `Told.to_plain` gave."""
+    given = {key: value for key, value in plain.items() if key != "kind"}
+    return Told(**{**given, "ranks": tuple(given["ranks"]), "judges": tuple(given["judges"])})
+
+
+def best_of(told: Sequence[Told]) -> list[Told]:
+    """The trials that are done, best first: by the first metric, then by the lower loss, then the earlier one."""
+    done = [trial for trial in told if trial.state == "done"]
+    return sorted(done, key=lambda trial: (-trial.ranks[0], trial.loss, trial.number))
+
+
+def frontier(told: Sequence[Told]) -> list[Told]:
+    """Done trials than which no other is at least as good in every metric and better in one; best in the first one first."""
+    ranked = best_of(told)
+
+    def beaten(one: Told) -> bool:
+        return any(
+            all(a >= b for a, b in zip(other.ranks, one.ranks, strict=True)) and other.ranks != one.ranks
+            for other in ranked
+        )
+
+    return [trial for trial in ranked if not beaten(trial)]
+
+
+def _name(folder: Path, spec: SearchSpec) -> str:
+    """Of the study. In a database, which may hold many, that of the folder: other machines name theirs the same."""
+    return NAME if spec.storage is None else folder.resolve().name
+
+
+def _storage(folder: Path, spec: SearchSpec) -> tuple[BaseStorage, str]:
+    if spec.storage is None:
+        path = folder / JOURNAL
+        with alone(path.with_name(f".{path.name}.lock")):
+            repaired = mend(path)
+            check_journal(path)
+        return journal(path), repaired
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+
+    try:
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError:
+        raise RecipeError(
+            'search.storage: a database needs SQLAlchemy; pip install "tunesmith[search]" sqlalchemy, or leave it out'
+        ) from None
+    try:
+        return RDBStorage(
+            spec.storage,
+            heartbeat_interval=BEAT,
+            grace_period=GRACE,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+        ), ""
+    except (ImportError, SQLAlchemyError, ValueError, RuntimeError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise RecipeError(
+            f"search.storage: {spec.storage} cannot be opened ({said}); put the address right, install its driver, or leave "
+            "it out for a file in the search's own folder"
+        ) from None
+
+
+def _sampler(spec: SearchSpec, seed: int) -> BaseSampler:
+    from optuna.samplers import RandomSampler, TPESampler
+
+    if spec.sampler == "random":
+        return RandomSampler(seed)
+    first = min(FIRST_DRAWS, max(3, spec.trials // 3))
+    return TPESampler(seed=seed, n_startup_trials=first, constant_liar=True)
+
+
+def _pruner(name: str, most: int) -> BasePruner:
+    from optuna.pruners import HyperbandPruner, NopPruner, WilcoxonPruner
+
+    if name == "hyperband":
+        # With 3 to 8 evaluations a third at each rung would leave one rung, and no pruning in every other bracket.
+        return HyperbandPruner(1, most if most > 1 else "auto", 2 if most < 9 else 3)
+    return WilcoxonPruner(p_threshold=0.1) if name == "wilcoxon" else NopPruner()
+
+
+def _suggested(trial: Trial, key: str, space: Space) -> Any:
+    """The trial's value of a field, drawn where it has none yet."""
+    if not isinstance(space, Numbers):
+        drawn = trial.suggest_categorical(key, space.labels())
+        return dict(zip(space.labels(), space.values, strict=True))[drawn]
+    if space.whole:
+        step = 1 if space.step is None else int(space.step)
+        return trial.suggest_int(key, int(space.low), int(space.high), step=step, log=space.log)
+    return trial.suggest_float(key, float(space.low), float(space.high), step=space.step, log=space.log)

@@ -1,0 +1,322 @@
+"""Searches on tiny models: killed, shared, stopped, pruned; the winner's own run, and what no trial saw."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.cli.search import Board, SearchLines
+from tunesmith.errors import ArtifactError, RecipeError, TrainingError
+from tunesmith.recipe import yaml_text
+from tunesmith.searching import Search, search
+from tunesmith.selection.study import Known, Told
+from tunesmith.training.events import Evaluated, Event, Note, Stopped
+from tunesmith.training.loop import Measured
+from tunesmith.training.soup import stirred
+
+Folder = Callable[[str], Path]
+TRIALS = 5
+CLI = "from tunesmith.cli.main import run; run()"
+
+
+def asked(model: Path, data: Path, **section: Any) -> dict[str, Any]:
+    return {
+        "model": str(model),
+        "data": {"path": str(data), "test": 0.2, "validation": 0.2},
+        "method": {"name": "layers", "layers": 1},
+        "training": {
+            "epochs": 2,
+            "batch_size": 16,
+            "precision": "float32",
+            "device": "cpu",
+            "rate": {"low": 1e-4, "high": 1e-1, "log": True},
+            "weight_decay": [0.0, 0.01],
+        },
+        "evaluation": {"quick": True, "resamples": 100},
+        "search": {"trials": TRIALS, "pruner": "none", **section},
+    }
+
+
+def told_in(folder: Path) -> list[dict[str, Any]]:
+    """The trials of a finished search, without what the clock says."""
+    plain = json.loads((folder / "search.json").read_text())["trials"]
+    timed = ("seconds", "cpu_seconds", "again", "best")
+    return [
+        {
+            **{key: value for key, value in one.items() if key not in timed},
+            "metrics": {key: value for key, value in one["metrics"].items() if key != "seconds"},
+        }
+        for one in plain
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(
+    model_folder: Folder, table_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Search, list[Event]]:
+    """A search that nobody disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "s"
+    made = search(asked(model_folder("bert"), table_file), out)
+    return made, list(made.events())
+
+
+def test_the_winner_is_a_run_of_its_own_tested_on_rows_that_no_trial_saw(whole: tuple[Search, list[Event]]) -> None:
+    made, events = whole
+    ended = [event for event in events if isinstance(event, Told) and event.state != "running"]
+    assert [event.number for event in ended] == list(range(TRIALS))
+    found = json.loads((made.out / "search.json").read_text())
+    report = json.loads((made.run / "report.json").read_text())
+    best = max(ended, key=lambda event: (event.ranks[0], -event.loss))
+    assert found["winner"]["number"] == best.number
+    for key, value in best.values.items():
+        assert report["recipe"]["training"][key.partition(".")[2]] == value
+    assert found["winner"]["test"]["accuracy"]["value"] == report["metrics"]["accuracy"]["value"]
+    # As the trial found it: the same rows, the same seed, the same arithmetic.
+    kept = [event.value for event in events if isinstance(event, Evaluated) and event.best][-1]
+    assert best.metrics["accuracy"] == pytest.approx(kept)
+    assert not list(made.out.rglob("others")) and not list((made.out / "trials").rglob("*.safetensors"))
+    said = next(event.lines for event in events if isinstance(event, Note) and event.topic == "finish")
+    assert "best trial alone" in said[0] or "this run alone" in said[0]
+    assert "Trial" in (made.out / "search.html").read_text()
+    assert {path.name for path in (made.out / "trials").iterdir()} == {f"{number:04d}" for number in range(TRIALS)}
+    assert not list((made.out / "trials").rglob("*.parquet")), "no trial has predictions of test rows"
+
+
+def test_what_stands_in_the_test_rows_is_of_no_matter_to_any_trial(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    with table_file.open(encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    folders = []
+    for name, labels in (("as they are", None), ("other", "praise")):
+        folder = tmp_path / name
+        folder.mkdir()
+        for part, some in (("train", rows[1:71]), ("test", rows[71:])):
+            changed = [(text, labels if part == "test" and labels else label) for text, label in some]
+            with (folder / f"{part}.csv").open("w", newline="", encoding="utf-8") as out:
+                csv.writer(out).writerows([rows[0], *changed])
+        plain = asked(model_folder("bert"), folder, trials=2)
+        plain["data"].pop("test")
+        made = search(plain, folder / "s")
+        events = made.events()
+        for event in events:
+            if isinstance(event, Note) and event.topic == "winner":
+                break
+        events.close()  # type: ignore[attr-defined]
+        folders.append([told.metrics | {"seconds": 0} for told in _opened(made)])
+    assert folders[0] == folders[1] and len(folders[0]) == 2
+
+
+def _opened(made: Search) -> list[Told]:
+    from tunesmith.selection.study import told_from
+
+    lines = [json.loads(line) for line in (made.out / "study.journal").read_text().splitlines()]
+    told = [line["user_attr"]["told"] for line in lines if "told" in line.get("user_attr", {})]
+    return [told_from(plain) for plain in told]
+
+
+def begun(recipe: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CLI, "search", str(recipe), "--out", str(out), "--json"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
+
+
+def test_killed_within_a_trial_it_goes_on_and_comes_out_the_same(
+    whole: tuple[Search, list[Event]], model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain, recipe, out = asked(model_folder("bert"), table_file), tmp_path / "r.yaml", tmp_path / "s"
+    recipe.write_text(yaml_text(plain))
+    process = begun(recipe, out)
+    assert process.stdout is not None
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["kind"] == "trial" and event["state"] == "running":
+            under_way = event["number"]
+        if event["kind"] == "judged" and under_way == 2:
+            process.send_signal(signal.SIGKILL)
+            break
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    made = search(plain, out)
+    events = list(made.events())
+    known = next(event for event in events if isinstance(event, Known))
+    assert [told.number for told in known.trials] == [0, 1]
+    tried = [(event.number, event.again) for event in events if isinstance(event, Told) and event.state == "running"]
+    assert tried == [(2, True), (3, False), (4, False)], "finished ones are never begun again"
+    assert told_in(out) == told_in(whole[0].out)
+    same = [json.loads((folder / "report.json").read_text())["metrics"] for folder in (made.run, whole[0].run)]
+    assert same[0] == same[1]
+
+
+def test_two_processes_share_one_search(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    plain, recipe, out = asked(model_folder("bert"), table_file), tmp_path / "r.yaml", tmp_path / "s"
+    recipe.write_text(yaml_text(plain))
+    other = begun(recipe, out)
+    mine = list(search(plain, out).events())
+    theirs_said, complaint = other.communicate()
+    assert other.returncode == 0, complaint
+    theirs = [json.loads(line) for line in theirs_said.splitlines()]
+    here = [event.number for event in mine if isinstance(event, Told) and event.state != "running"]
+    there = [event["number"] for event in theirs if event["kind"] == "trial" and event["state"] != "running"]
+    assert sorted(here + there) == list(range(TRIALS)), "each once, whoever did it"
+    winners = [any(event.kind == "finished" for event in mine), any(one["kind"] == "finished" for one in theirs)]
+    assert sum(winners) == 1 and (out / "winner" / "report.json").exists()
+
+
+def test_a_finished_search_is_not_begun_again(whole: tuple[Search, list[Event]]) -> None:
+    made = whole[0]
+    again = Search(made.searched, made.spec, made.asked, made.out)
+    (said,) = list(again.events())
+    assert isinstance(said, Note) and "is finished" in said.lines[0] and again.run == made.run
+
+
+def test_stopped_it_says_how_to_go_on_and_goes_on(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    plain, seen = asked(model_folder("bert"), table_file, trials=2), list[Event]()
+    made = search(plain, tmp_path / "s", stop=lambda: any(event.kind == "judged" for event in seen))
+    for event in made.events():
+        seen.append(event)
+    last = seen[-1]
+    assert isinstance(last, Stopped) and "in trial 0, which is saved" in last.why
+    assert last.resume == f"tunesmith search {tmp_path}/s/search.yaml --out {tmp_path}/s"
+    assert not made.finished
+    events = list(search(plain, tmp_path / "s").events())
+    tried = [(event.number, event.again) for event in events if isinstance(event, Told) and event.state == "running"]
+    assert tried == [(0, True), (1, False)] and (tmp_path / "s" / "winner" / "report.json").exists()
+
+
+def test_several_metrics_have_a_frontier(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    plain = asked(model_folder("bert"), table_file, trials=4, metrics=["accuracy", "parameters"], pruner="auto")
+    plain["method"] = ["head", {"name": "layers", "layers": 1}]
+    made = search(plain, tmp_path / "s")
+    events = list(made.events())
+    found = json.loads((tmp_path / "s" / "search.json").read_text())
+    trials = {one["number"]: one["metrics"] for one in found["trials"]}
+    for number in found["frontier"]:
+        own = trials[number]
+        assert not any(
+            other["accuracy"] >= own["accuracy"]
+            and other["parameters"] <= own["parameters"]
+            and (other["accuracy"], other["parameters"]) != (own["accuracy"], own["parameters"])
+            for other in trials.values()
+        )
+    best = max(one["accuracy"] for one in trials.values())
+    assert trials[found["winner"]["number"]]["accuracy"] == best
+    assert any(isinstance(event, Note) and event.topic == "frontier" and event.table for event in events)
+
+
+def test_repeats_are_meant_and_pruned_by_wilcoxon(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    plain = asked(model_folder("bert"), table_file, trials=2, repeats=2, pruner="auto")
+    events = list(search(plain, tmp_path / "s").events())
+    assert any(isinstance(event, Note) and any("wilcoxon" in line for line in event.lines) for event in events)
+    for told in [event for event in events if isinstance(event, Told) and event.state == "done"]:
+        folder = tmp_path / "s" / "trials" / f"{told.number:04d}"
+        seeds = [json.loads((folder / f"seed-{seed}" / "result.json").read_text()) for seed in (0, 1)]
+        values = [one["metrics"]["accuracy"] for one in seeds]
+        assert told.metrics["accuracy"] == pytest.approx(sum(values) / 2)
+
+
+def test_a_search_of_which_every_trial_diverges_says_why(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file, trials=3)
+    plain["training"]["rate"] = {"low": 1e30, "high": 1e35, "log": True}
+    with pytest.raises(TrainingError) as error:
+        list(search(plain, tmp_path / "s").events())
+    first, *others = error.value.problems
+    assert first.startswith("every one of the 3 trials came to nothing") and "not finite" in " ".join(others)
+
+
+def test_a_budget_that_is_too_small_for_one_trial_is_explained(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file, time=0.01)
+    with pytest.raises(TrainingError, match="passed before one trial was done; give --max-time more") as error:
+        list(search(plain, tmp_path / "s").events())
+    assert "tunesmith search" in str(error.value)
+    plain["search"].pop("time")
+    plain["search"]["trials"] = 1
+    events = list(search(plain, tmp_path / "s").events())
+    assert next(event for event in events if isinstance(event, Told)).number == 0
+
+
+def test_other_rows_in_the_same_folder_are_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_bytes(table_file.read_bytes())
+    plain = asked(model_folder("bert"), data, trials=1, soup=False)
+    list(search(plain, tmp_path / "s", stop=lambda: True).events())
+    data.write_text(data.read_text().replace("money", "gold"))
+    with pytest.raises(ArtifactError, match="another recipe, or of other rows"):
+        list(search(plain, tmp_path / "s").events())
+
+
+def test_without_optuna_one_line_says_how_to_get_it(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(RecipeError, match="pip install") as error:
+        list(search(asked(model_folder("bert"), table_file), tmp_path / "s").events())
+    assert len(error.value.problems) == 1 and not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data": {"path": "d.csv", "folds": 3}}, "data.folds: would test on every row"),
+        ({"data": {"path": "d.csv", "validation": 0}}, "data.validation: a search judges"),
+        ({"search": {"pruner": "wilcoxon"}}, "search.pruner: wilcoxon goes by repeats"),
+        ({"search": {"pruner": "hyperband", "repeats": 2}}, "search.pruner: hyperband goes by"),
+        ({"search": {"metrics": ["bleu"]}}, 'no metric "bleu"'),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_a_trial(
+    change: dict[str, Any], said: str, model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = {**asked(model_folder("bert"), table_file), **change}
+    with pytest.raises(RecipeError, match=said):
+        list(search(plain, tmp_path / "s").events())
+
+
+def of(values: dict[float, float]) -> Callable[[Any], Measured]:
+    """Measures a state of one number by a table of ranks."""
+    return lambda state: Measured("accuracy", values[float(state["w"])], values[float(state["w"])], 0.1, 1.0)
+
+
+def test_a_soup_is_kept_only_where_validation_says_that_it_is_better() -> None:
+    import torch
+
+    start, others = (
+        {"w": torch.tensor(0.0)},
+        {name: {"w": torch.tensor(value)} for name, value in {"a": 2.0, "b": 4.0}.items()},
+    )
+    loads = {name: (lambda state=state: state) for name, state in others.items()}
+    found, taken, before, after = stirred(start, loads, of({0.0: 0.5, 1.0: 0.5, 2.0: 0.4}))
+    assert found is start and taken == [] and before.value == after.value == 0.5, "as good is not better"
+    found, taken, _, after = stirred(start, loads, of({0.0: 0.5, 1.0: 0.6, 2.0: 0.7}))
+    assert float(found["w"]) == 2.0 and taken == ["a", "b"] and after.value == 0.7
+    found, taken, _, _ = stirred(start, loads, of({0.0: 0.5, 1.0: 0.4, 2.0: 0.7}))
+    assert float(found["w"]) == 2.0 and taken == ["b"], "one that is left out does not count"
+    other = {"c": lambda: {"w": torch.zeros(2)}}
+    assert stirred(start, other, of({0.0: 0.5}))[1] == [], "other shapes are no ingredients"
+
+
+def test_lines_fit_forty_columns(whole: tuple[Search, list[Event]]) -> None:
+    stream = io.StringIO()
+    board, view = Board(), SearchLines(stream, 40)
+    with view:
+        for event in whole[1]:
+            if isinstance(event, Told) or event.kind in ("step", "judged"):
+                board.show(event)
+                assert all(len(line) <= 40 for line in board.lines(40))
+                view.show(event)
+    lines = stream.getvalue().splitlines()
+    assert sum(line.startswith("trial ") for line in lines) == TRIALS and max(map(len, lines)) <= 40
+    assert board.lines(40)[0].startswith("trial") and f"{TRIALS} tried" in board.lines(40)[0]

@@ -1,0 +1,240 @@
+"""The study's file: killed at any write it is gone on with, with nothing lost and nothing done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.errors import ArtifactError, RecipeError
+from tunesmith.selection.journal import check_journal, mend, take
+from tunesmith.selection.space import read_spaces
+from tunesmith.selection.spec import SearchSpec
+from tunesmith.selection.study import Mine, Study, Told, best_of, frontier
+
+SEARCHED = read_spaces(
+    {
+        "model": "m",
+        "data": "d",
+        "method": {"name": "lora", "rank": [4, 8]},
+        "training": {"rate": {"low": 1e-5, "high": 1e-2}},
+    }
+)
+TRIALS, EVALUATIONS = 5, 3
+STRIDE = 3  # every third write is one to die at, in turns before it and within
+
+
+def opened(folder: Path, trials: int = TRIALS, pruner: str = "hyperband", **more: Any) -> Study:
+    spec = SearchSpec.parse({"trials": trials, **more})
+    return Study.open(folder, SEARCHED, spec, 0, pruner, EVALUATIONS, "the same")
+
+
+def work(study: Study, mine: Mine) -> Told:
+    """A trial whose value is a function of what was drawn."""
+    rank = -abs(mine.values["training.rate"] - 3e-3) + mine.values["method.rank"] / 1e4
+    state = "done"
+    for evaluation in range(1, EVALUATIONS + 1):
+        if study.report(mine, evaluation, rank * (EVALUATIONS + 1 - evaluation)) and evaluation < EVALUATIONS:
+            state = "pruned"
+            break
+    told = Told(mine.number, state, mine.values, ranks=(rank,) if state == "done" else ())
+    study.finish(mine, told)
+    return told
+
+
+def finish(folder: Path, trials: int = TRIALS, pruner: str = "hyperband") -> list[Told]:
+    study = opened(folder, trials, pruner)
+    while (mine := study.claim()) is not None:
+        work(study, mine)
+    return study.told()
+
+
+@pytest.mark.parametrize("pruner", ["none", "hyperband"])
+def test_killed_at_any_write_nothing_is_lost_or_done_twice(pruner: str, tmp_path: Path) -> None:
+    whole = finish(tmp_path / "whole", pruner=pruner)
+    assert [told.number for told in whole] == list(range(TRIALS))
+    assert ("pruned" in {told.state for told in whole}) == (pruner == "hyperband")
+    writes = len((tmp_path / "whole" / "study.journal").read_bytes().splitlines())
+    code = "import test_study, sys; test_study.die_at_each(sys.argv[1], int(sys.argv[2]), sys.argv[3])"
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(writes), pruner], check=True, env=found)
+    for count in range(1, writes, STRIDE):
+        folder = tmp_path / f"{count}"
+        before = (folder / "study.journal").read_bytes() if (folder / "study.journal").exists() else b""
+        told = finish(folder, pruner=pruner)
+        after = (folder / "study.journal").read_bytes()
+        assert after.startswith(before[: before.rfind(b"\n") + 1]), "nothing that was written is lost"
+        assert [one.number for one in told] == list(range(TRIALS)) and "running" not in {one.state for one in told}
+        assert told[0].values == whole[0].values
+        # Hyperband notes what a trial gave before it says whether to go on: killed in between, the trial goes on.
+        assert told == whole or pruner == "hyperband", folder
+
+
+def die_at_each(folder: str, writes: int, pruner: str) -> None:
+    """For a process of its own: forks that search, each killed before, or within, one of the writes."""
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for count in range(1, writes, STRIDE):
+        child = os.fork()
+        if child == 0:
+            JournalFileBackend.append_logs = _deadly(count, half=count % 2 == 1)  # type: ignore[method-assign]
+            finish(Path(folder) / f"{count}", pruner=pruner)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), f"write {count} was never made"
+
+
+def _deadly(last: int, half: bool) -> Any:
+    """Writes as Optuna does; the process dies at the first line after `last`, or in the middle of it."""
+    from optuna.storages.journal import JournalFileBackend
+
+    live, made = JournalFileBackend.append_logs, 0
+
+    def append(self: Any, logs: list[dict[str, Any]]) -> None:
+        nonlocal made
+        made += len(logs)
+        if made > last:
+            if half:
+                with open(self._file_path, "ab") as file:
+                    file.write(json.dumps(logs[0]).encode()[:-5])
+            os.kill(os.getpid(), signal.SIGKILL)
+        live(self, logs)
+
+    return append
+
+
+def test_a_trial_that_another_has_is_left_alone_and_taken_up_when_it_lets_go(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    first, second = one.claim(), other.claim()
+    assert first is not None and second is not None
+    assert (first.number, second.number) == (0, 1) and not second.again
+    one.leave(first)
+    again = other.claim()
+    assert again is not None and (again.number, again.again) == (0, True)
+    assert again.values == first.values
+    assert sorted(one.running()) == [0, 1]
+
+
+def test_there_are_never_more_trials_than_asked_whoever_asks(tmp_path: Path) -> None:
+    one, other = opened(tmp_path, 3), opened(tmp_path, 3)
+    held = [study.claim() for study in (one, other, one)]
+    assert [mine.number for mine in held if mine is not None] == [0, 1, 2]
+    assert one.claim() is None and other.claim() is None
+    work(one, held[0])  # type: ignore[arg-type]
+    assert other.claim() is None, "done ones count too"
+
+
+def test_a_small_space_is_gone_through_once(tmp_path: Path) -> None:
+    small = read_spaces(
+        {"model": "m", "data": "d", "method": {"name": "lora", "rank": [4, 8, 16]}, "training": {"epochs": [1, 2]}}
+    )
+    study = Study.open(tmp_path, small, SearchSpec(trials=20), 0, "none", 0, "small")
+    found = []
+    while (mine := study.claim()) is not None:
+        found.append(mine.values)
+        study.finish(mine, Told(mine.number, "done", mine.values, ranks=(0.5,)))
+    assert len(found) == 6 and found == list(small.every())
+
+
+def test_nothing_is_drawn_twice_where_a_space_is_hardly_larger_than_the_trials(tmp_path: Path) -> None:
+    small = read_spaces({"model": "m", "data": "d", "method": {"name": "lora", "rank": {"low": 1, "high": 9}}})
+    study = Study.open(tmp_path, small, SearchSpec(trials=8), 0, "none", 0, "small")
+    found = []
+    while (mine := study.claim()) is not None:
+        found.append(mine.values["method.rank"])
+        study.finish(mine, Told(mine.number, "done", mine.values, ranks=(float(mine.values["method.rank"]),)))
+    assert len(found) == len(set(found)) == 8
+    assert len(study.told()) == 8
+
+
+def test_another_recipe_s_study_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path)
+    with pytest.raises(ArtifactError, match="search of another recipe"):
+        Study.open(tmp_path, SEARCHED, SearchSpec(), 0, "none", 0, "another")
+
+
+def test_garbage_is_refused_by_its_line_and_left_as_it_is(tmp_path: Path) -> None:
+    finish(tmp_path, 2)
+    path = tmp_path / "study.journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = b"\x00garbage\xff\n"
+    damaged = b"".join(lines)
+    path.write_bytes(damaged)
+    with pytest.raises(ArtifactError) as error:
+        opened(tmp_path)
+    assert error.value.problems[0].startswith(f"{path}:4: is no line of a study")
+    assert path.read_bytes() == damaged
+
+
+def test_a_line_that_lacks_what_it_needs_is_refused(tmp_path: Path) -> None:
+    finish(tmp_path, 2)
+    path = tmp_path / "study.journal"
+    lines = path.read_text().splitlines(keepends=True)
+    plain = json.loads(lines[0])
+    del plain["study_name"]
+    path.write_text("".join([json.dumps(plain) + "\n", *lines[1:]]))
+    with pytest.raises(ArtifactError, match="is damaged"):
+        opened(tmp_path)
+
+
+def test_a_line_that_was_cut_off_is_taken_away_and_told(tmp_path: Path) -> None:
+    told = finish(tmp_path, 2)
+    path = tmp_path / "study.journal"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 4, "wor')
+    check_journal(path)
+    study = opened(tmp_path, 2)
+    assert "cut off" in study.repaired and study.told() == told
+    assert path.read_bytes() == whole and mend(path) == ""
+
+
+def test_a_lock_goes_with_who_held_it(tmp_path: Path) -> None:
+    held = take(tmp_path / "lock")
+    assert held is not None and take(tmp_path / "lock") is None
+    held.let_go()
+    again = take(tmp_path / "lock")
+    assert again is not None
+    again.let_go()
+
+
+def told(number: int, ranks: tuple[float, ...], loss: float = 0.0) -> Told:
+    return Told(number, "done", {}, ranks=ranks, loss=loss)
+
+
+def test_the_best_and_the_frontier() -> None:
+    trials = [
+        told(0, (0.8, -3.0)),
+        told(1, (0.9, -9.0)),
+        told(2, (0.8, -4.0)),
+        told(3, (0.7, -1.0)),
+        told(4, (0.9, -9.0)),
+    ]
+    assert [one.number for one in frontier(trials)] == [1, 4, 0, 3]
+    assert best_of([told(0, (0.5,), 0.4), told(1, (0.5,), 0.3), Told(2, "failed", {})])[0].number == 1
+
+
+def test_a_database_holds_a_study_too_and_one_that_cannot_be_opened_is_explained(tmp_path: Path) -> None:
+    storage = {"storage": f"sqlite:///{tmp_path / 'study.db'}"}
+    study = opened(tmp_path / "a", 2, **storage)
+    mine = study.claim()
+    assert mine is not None
+    study.leave(mine)
+    elsewhere = opened(tmp_path / "b" / "a", 2, **storage)
+    other = elsewhere.claim()
+    assert other is not None and other.number == 1, "a trial of another folder may be alive"
+    work(elsewhere, other)
+    again = opened(tmp_path / "a", 2, **storage)
+    mine = again.claim()
+    assert mine is not None and (mine.number, mine.again) == (0, True)
+    work(again, mine)
+    assert [one.number for one in again.told()] == [0, 1] and again.claim() is None
+    with pytest.raises(RecipeError, match="nodb://x cannot be opened"):
+        opened(tmp_path / "c", 2, storage="nodb://x")
