@@ -395,7 +395,9 @@ def make_run(
         return FixedRows(examples, order, size, pad, built.runtime.device, vary, at_once)
 
     sizes = micro_batches(asked, order, earlier.get("training.micro_batch", asked.micro_batch))
-    built.training, why, more = fitting(network, task, built.plan, trunk, source_of, sizes, built.training)
+    built.training, why, more = fitting(
+        network, task, built.plan, trunk, source_of, sizes, built.training, recipe.limits.memory
+    )
     size = built.training.micro_batch
     assert isinstance(size, int)
     built.training, compiled = settle_compiled(

@@ -52,13 +52,17 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def free_memory() -> int:
-    """Bytes: the smaller of what the system has available and what the container's limit leaves."""
+def free_memory(most: float | None = None) -> int:
+    """Bytes: the least of what the system has available, what the container's limit leaves, and what this process may take.
+
+    most: bytes that it may hold in all, where it has such a limit of its own.
+    """
     import psutil
 
     available = psutil.virtual_memory().available
     container = container_memory()
-    return available if container is None else min(available, container.free)
+    found = available if container is None else min(available, container.free)
+    return found if most is None else min(found, max(0, int(most) - resident_memory()))
 
 
 def resident_memory() -> int:

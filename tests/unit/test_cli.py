@@ -33,7 +33,7 @@ OPTIONS = {
     "audit": "--fix --group --help --json --label --model --pair --task --text --time",
     "rank": "--group --help --json --label --method --models --pair --recipe --rows --set --task --text --time",
     "resume": "--help --json",
-    "search": "--help --json --max --method --model --out --seed --set --task --trials",
+    "search": "--help --json --max-time --method --model --out --seed --set --task --trials",
     "predict": "--force --help --json --out --pair --precision --sets --text",
     "evaluate": "--help --json --label --pair --text",
     "report": "--help --json --open",

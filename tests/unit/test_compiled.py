@@ -145,7 +145,7 @@ def test_when_it_is_tried(
 
     monkeypatch.setattr(compiling, "_pace", paced)
     monkeypatch.setattr(compiling.FixedRows, "batch", lambda self, step: [])
-    whole = made.run.source.steps_per_epoch * 2
+    whole = made.run.source.order.first(2)
     long, same = 2 * compiling.LEAST_S / whole, (1.0, 1.0, 1.0)
 
     def gpu(plain: compiling.Pace, fast: compiling.Pace, **more: Any) -> tuple[Any, str]:

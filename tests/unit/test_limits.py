@@ -91,3 +91,22 @@ def test_a_run_is_refused_where_no_step_is_left(
 ) -> None:
     with pytest.raises(TrainingError, match=words):
         list(start(limited(asked, **given), tmp_path / "run").events())
+
+
+def test_a_limit_of_memory_makes_batches_smaller(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.training import preflight
+
+    given: list[float | None] = []
+
+    def told(most: float | None = None) -> int:
+        given.append(most)
+        return 1 << 40
+
+    monkeypatch.setattr(preflight, "free_memory", told)
+    recipe = limited(
+        asked.model_copy(update={"training": asked.training.model_copy(update={"epochs": 1})}), memory=1e13
+    )
+    list(start(recipe, tmp_path / "run").events())
+    assert set(given) == {1e13}, "the preflight knows of it"

@@ -70,6 +70,9 @@ def test_free_is_the_smaller_of_the_two_and_doctor_says_the_same(
     monkeypatch.setattr(memory, "container_memory", lambda: container)
     monkeypatch.setattr(doctor, "container_memory", lambda: container)
     assert free_memory() == free
+    monkeypatch.setattr(memory, "resident_memory", lambda: 1_000)
+    assert free_memory(1_500) == min(free, 500), "what it may take beside what it has"
+    assert free_memory(900) == 0
     limit = None if container is None else container.limit
     assert doctor.memory() == {"total_bytes": 10_000, "free_bytes": free, "limit_bytes": limit}
 

@@ -127,7 +127,7 @@ def test_what_no_memory_is_left_for_is_refused_before_it_is_tried(
 
     def size_with(free: int, sizes: list[int]) -> int:
         tried.clear()
-        monkeypatch.setattr(preflight, "free_memory", lambda: free)
+        monkeypatch.setattr(preflight, "free_memory", lambda most: free)
         return fitting_micro_batch(run.network, run.task, run.plan, trunk, source_of, sizes, TRAINING)[0]
 
     set_mode(run.network, run.plan)
@@ -157,7 +157,7 @@ def test_what_fits_amply_is_told_by_two_rows(
 
     def most_tried(free: int, limited: bool = False) -> int:
         tried.clear()
-        monkeypatch.setattr(preflight, "free_memory", lambda: free)
+        monkeypatch.setattr(preflight, "free_memory", lambda most: free)
         monkeypatch.setattr(preflight, "process_limited", lambda: limited)
         size, why = fitting_micro_batch(run.network, run.task, run.plan, trunk, source_of, [24, 12], TRAINING)
         assert (size, why) == (24, "the whole batch fits")

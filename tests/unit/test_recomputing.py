@@ -103,7 +103,7 @@ def test_it_is_turned_on_where_nothing_else_fits(
     assert needed < 0.9 * without, "the control: there is something to be saved"
 
     def with_free(free: int, way: Any) -> Bench:
-        monkeypatch.setattr(preflight, "free_memory", lambda: free)
+        monkeypatch.setattr(preflight, "free_memory", lambda most: free)
         return bench(asked(way), tmp_path / "run")
 
     for free, way, recomputed in ((without, "auto", False), (without - 1, "auto", True), (1 << 40, True, True)):
@@ -129,11 +129,11 @@ def test_a_resumed_run_goes_on_as_it_was(
 
     recipe = asked("auto")
     short = _needed(bench(asked(False), tmp_path / "need")) - 1
-    monkeypatch.setattr(preflight, "free_memory", lambda: short)
+    monkeypatch.setattr(preflight, "free_memory", lambda most: short)
     stopped_when(noted("derived"), recipe, tmp_path / "run")
     assert Ledger.open(tmp_path / "run").resolved()["training.checkpointing"] is True
     assert "checkpointing: auto" in (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
-    monkeypatch.setattr(preflight, "free_memory", lambda: 1 << 40)
+    monkeypatch.setattr(preflight, "free_memory", lambda most: 1 << 40)
     lines = [line for event in resume(tmp_path / "run").events() for line in getattr(event, "lines", ())]
     assert "training.checkpointing = True: as before the run was stopped" in lines
     resolved = (tmp_path / "run" / "resolved.yaml").read_text(encoding="utf-8")

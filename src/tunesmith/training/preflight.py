@@ -45,19 +45,21 @@ def fitting_micro_batch(
     source_of: Callable[[int], FixedRows],
     sizes: list[int],
     training: TrainingSpec,
+    most: float | None = None,
 ) -> tuple[int, str]:
     """The first of `sizes` (descending) at which the longest batch fits in memory, and why it was not the first.
 
-    It must fit beside what the optimizer will hold from the first step on, so that what passes here trains.
+    It must fit beside what the optimizer will hold from the first step on, so that what passes here trains. most: bytes that
+    the process may hold, where it has a limit of its own.
 
     Leaves no gradient behind and draws no random number that training will. Raises TooLarge, naming the sizes tried and
     the memory there is, when none fits.
     """
     set_mode(network, plan)
-    room = _Room(network, task, trunk, source_of(sizes[0]), training)
+    room = _Room(network, task, trunk, source_of(sizes[0]), training, most)
     for size in sizes:
         source = source_of(size)
-        if room.ample(source) or (room.holds(source) and _fits(network, task, trunk, source, training)):
+        if room.ample(source) or (room.holds(source) and _fits(network, task, trunk, source, training, most)):
             why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
             if source.divides:
                 why += f"; long texts in parts of up to {source.at_once:,} tokens"
@@ -73,7 +75,7 @@ def fitting_micro_batch(
     twice = ", activations computed twice" if training.checkpointing is True else ""
     recompute = "training.checkpointing=true, " if training.checkpointing is False and network.recomputable else ""
     raise TooLarge(
-        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit{twice} ({_free(network)}{room.needed(source)}); "
+        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit{twice} ({_free(network, most)}{room.needed(source)}); "
         f"set {recompute}{shorter}{fewer}, or method=head"
         f"{room.would_fit(source_of, sizes[-1], tokens if text else 0)}"
     )
@@ -85,12 +87,20 @@ class _Room:
     A system hands out more memory than it has, and ends the process that writes to it: on a CPU nothing would raise.
     """
 
-    def __init__(self, network: Network, task: Task, trunk: Trunk, source: FixedRows, training: TrainingSpec) -> None:
+    def __init__(
+        self,
+        network: Network,
+        task: Task,
+        trunk: Trunk,
+        source: FixedRows,
+        training: TrainingSpec,
+        most: float | None,
+    ) -> None:
         self._network, self._task, self._trunk, self._training = network, task, trunk, training
         self._footprint: Footprint | None = None
         self._free = 0
         if network.sample.device.type == "cpu":
-            self._free = free_memory()
+            self._free = free_memory(most)
             if self._reserved(source) <= self._free:  # else refused before a row is tried
                 self._footprint = self._unless_full(
                     lambda: Footprint(self._pass, source.longest(), in_parts=network.lazy)
@@ -175,11 +185,13 @@ def _let_go(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _fits(network: Network, task: Task, trunk: Trunk, source: FixedRows, training: TrainingSpec) -> bool:
+def _fits(
+    network: Network, task: Task, trunk: Trunk, source: FixedRows, training: TrainingSpec, most: float | None
+) -> bool:
     reserved: list[Tensor] = []
     try:
         with torch_seed("preflight"):
-            if network.sample.device.type == "cpu" and _reserved_bytes(network, source, training) > free_memory():
+            if network.sample.device.type == "cpu" and _reserved_bytes(network, source, training) > free_memory(most):
                 raise MemoryError
             reserved += _reserve(network, source.several, training)
             learn(network, task, trunk, source.longest(), training)
@@ -231,12 +243,13 @@ def out_of_memory(error: BaseException) -> bool:
     return "can't allocate memory" in words or "out of memory" in words or "bad_alloc" in words
 
 
-def _free(network: Network) -> str:
+def _free(network: Network, most: float | None) -> str:
     import torch
 
     device = network.sample.device
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
-    return f"{free / 1e9:.1f} GB of memory free"
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory(most)
+    limited = "" if most is None or device.type == "cuda" else f" of the {most / 1e9:.1f} that limits.memory allows"
+    return f"{free / 1e9:.1f} GB of memory free{limited}"
 
 
 def micro_batches(training: TrainingSpec, order: Order, given: int | str) -> list[int]:

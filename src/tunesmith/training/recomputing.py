@@ -43,17 +43,19 @@ def fitting(
     source_of: Callable[[int], FixedRows],
     sizes: list[int],
     training: TrainingSpec,
+    most: float | None = None,
 ) -> tuple[TrainingSpec, str, list[Derived]]:
     """The settings with a micro-batch that fits, why that one, and what was turned on for it.
 
     Smaller micro-batches come first, since to add up their gradients takes hardly more time; recomputing takes one more
-    forward, about a third of a step (Chen 2016, "Training deep nets with sublinear memory cost", section 4.2).
+    forward, about a third of a step (Chen 2016, "Training deep nets with sublinear memory cost", section 4.2). most: bytes
+    that the process may hold, where it has a limit of its own.
 
     Raises TrainingError where nothing fits.
     """
 
     def tried(spec: TrainingSpec) -> tuple[int, str]:
-        return fitting_micro_batch(network, task, plan, trunk, source_of, sizes, spec)
+        return fitting_micro_batch(network, task, plan, trunk, source_of, sizes, spec, most)
 
     derived, recompute = list[Derived](), training.checkpointing is True
     try:
