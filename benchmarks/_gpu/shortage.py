@@ -53,7 +53,7 @@ def recomputed_by_need(
 def limited(most: int, device: str) -> Iterator[None]:
     """Inside no more than so many bytes are given out; on a CPU no more are said to be free."""
     if device != card.CUDA:
-        with mock.patch.object(preflight, "free_memory", lambda: most):
+        with mock.patch.object(preflight, "free_memory", lambda limit=None: most):
             yield
         return
     torch.cuda.set_per_process_memory_fraction(min(1.0, most / torch.cuda.get_device_properties(0).total_memory))

@@ -47,6 +47,7 @@ class Prospect:
     epochs: int = 0
     steps: int = 0
     free_mb: float = 0.0  # memory that was free
+    beyond: tuple[str, ...] = ()  # the recipe's own limits that it would pass
 
     @property
     def time(self) -> Time:
@@ -54,7 +55,7 @@ class Prospect:
 
     @property
     def fits(self) -> bool:
-        return self.memory is not None and self.memory.peak <= self.free_mb
+        return self.memory is not None and self.memory.peak <= self.free_mb and not self.beyond
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,18 @@ def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Pr
         epochs=epochs,
         steps=here.steps,
         free_mb=free_mb,
+        beyond=_beyond(recipe, took, needed.peak, energy.wh),
     )
+
+
+def _beyond(recipe: Recipe, took: Time, peak_mb: float, wh: float) -> tuple[str, ...]:
+    limits = recipe.limits
+    passed = {
+        "limits.time": limits.time is not None and took.seconds > limits.time,
+        "limits.memory": limits.memory is not None and peak_mb * MB > limits.memory,
+        "limits.energy": limits.energy is not None and wh > limits.energy,
+    }
+    return tuple(name for name, is_passed in passed.items() if is_passed)
 
 
 def _chosen(recipe: Recipe, prepared: Prepared, encoded: Encoded, batches: int) -> dict[str, list[int]]:
@@ -177,6 +189,7 @@ def _in_small(recipe: Recipe, prepared: Prepared, limit: int, chosen: dict[str, 
         update={
             "data": data,
             "task": prepared.task,
+            "limits": type(recipe.limits)(),
             "training": recipe.training.model_copy(update=once),
             "evaluation": recipe.evaluation.model_copy(update={"seeds": 1, "curve": "probe", "scratch": False}),
         }

@@ -252,8 +252,24 @@ class Recipe(Spec):
             raise RecipeError(*problems)
         return recipe
 
+    def _further_runs(self) -> list[str]:
+        """What trains further models beside the delivered one, which a limit of time or electricity would not hold."""
+        asked = [key for key, most in (("time", self.limits.time), ("energy", self.limits.energy)) if most is not None]
+        several = {
+            "evaluation.seeds": self.evaluation.seeds > 1,
+            "evaluation.scratch": self.evaluation.scratch,
+            "evaluation.curve=method": self.evaluation.curve == "method" and not self.evaluation.quick,
+            "data.folds": self.data.folds is not None and self.data.fold is None,
+        }
+        return [
+            f"limits.{key}: {name} trains further models, which it does not hold for; leave one of the two out"
+            for key in asked
+            for name, wanted in several.items()
+            if wanted
+        ]
+
     def _contradictions(self) -> list[str]:
-        training, problems = self.training, []
+        training, problems = self.training, self._further_runs()
         rows = training.batch_size
         if rows is not None and training.batch_tokens is not None:
             problems.append(

@@ -19,11 +19,10 @@ from tunesmith.pipeline import anchored, never, resume, start
 from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.space import Numbers, Searched
-from tunesmith.selection.spec import SearchSpec
+from tunesmith.selection.spec import COSTS, SearchSpec
 from tunesmith.selection.study import TRIALS, Known, Mine, Study, Told, best_of, check_optuna
 from tunesmith.training.events import Event, Note, StepDone, Stopped, Warned
 from tunesmith.trying import (
-    COSTS,
     Judged,
     Result,
     Shared,
@@ -191,7 +190,8 @@ class Search:
         if late and not best_of(told):
             raise self._too_little(time.monotonic() - begun)
         left = study.running()
-        if late:
+        others = len(left) - (1 if late and mine is not None else 0)  # without the one that was left behind just now
+        if late and others <= 0:
             yield Note(
                 "search", (f"{self.spec.time:g} s are over (search.time): {len(told) - len(left)} trials were done",)
             )

@@ -123,14 +123,16 @@ SIZES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 ENERGIES = {"mWh": 1e-3, "Wh": 1.0, "kWh": 1e3}
 
 
-def _in(units: Mapping[str, float]) -> BeforeValidator:
-    """Reads a number with one of these units behind it: "90m" is 5,400 seconds."""
+def in_units(units: Mapping[str, float]) -> BeforeValidator:
+    """Reads a number with one of these units behind it: "90m" is 5,400 seconds. Without one it is as it stands."""
     known = {unit.lower(): factor for unit, factor in units.items()}
 
     def read(value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]+)\s*", value)
+        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*", value)
+        if found is not None and not found[2]:
+            return float(found[1])
         if found is None or found[2].lower() not in known:
             raise ValueError(f"give a number with a unit, one of {', '.join(units)}, such as 10{next(iter(units))}")
         return float(found[1]) * known[found[2].lower()]
@@ -141,13 +143,13 @@ def _in(units: Mapping[str, float]) -> BeforeValidator:
 class LimitSpec(Spec):
     """What the whole run may take, its report too. Training ends in time for that, and the best state so far is delivered."""
 
-    time: Annotated[float, _in(TIMES), Field(gt=0)] | None = Field(
+    time: Annotated[float, in_units(TIMES), Field(gt=0)] | None = Field(
         default=None, description="by the clock: 90s, 10m, 2h; a number is seconds"
     )
-    memory: Annotated[float, _in(SIZES), Field(gt=0)] | None = Field(
+    memory: Annotated[float, in_units(SIZES), Field(gt=0)] | None = Field(
         default=None, description="of the process, at its peak: 800MB, 4GB; a number is bytes"
     )
-    energy: Annotated[float, _in(ENERGIES), Field(gt=0)] | None = Field(
+    energy: Annotated[float, in_units(ENERGIES), Field(gt=0)] | None = Field(
         default=None, description="electricity: 500mWh, 20Wh, 1kWh; a number is watt-hours"
     )
 

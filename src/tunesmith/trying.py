@@ -16,6 +16,7 @@ from tunesmith.files import make_folder, whole_file, write_whole
 from tunesmith.inner import ALONE
 from tunesmith.phases import Phases, Time, now
 from tunesmith.recipe import Derived, Recipe, id_of
+from tunesmith.selection.spec import LOSS, PARAMETERS, SECONDS
 from tunesmith.splitting import split_seed
 from tunesmith.training.events import Evaluated, Event, StepDone, Stopped
 
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from tunesmith.training.trunk import Trunk
 
 WEIGHTS, RESULT = "weights.safetensors", "result.json"  # in a trial's folder: what trained, and what it gave
-LOSS, SECONDS, PARAMETERS = "loss", "seconds", "parameters"
-COSTS = (LOSS, SECONDS, PARAMETERS)  # what else than a task's metrics a trial can be judged by; less is better
+RECIPE_ID = "recipe"  # in that file: which trial it is of
 KEPT = 4  # data sets, read and encoded in different ways, that are held in memory
 
 
@@ -140,7 +140,11 @@ def train_trial(
 
     path = folder / RESULT
     if path.exists():
-        return Result(**json.loads(path.read_text(encoding="utf-8")))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found.pop(RECIPE_ID, None) == recipe.id:
+            return Result(**found)
+        path.unlink()  # of another study that had this folder
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     begun = now()
     with threads_given_back():
         prepared, encoded, backbone = shared.rows(recipe)
@@ -172,7 +176,7 @@ def train_trial(
         assert score is not None, "there are validation rows"
         took = now().plus(begun.times(-1))
         result = _result(recipe, *score(), built, took, evaluations)
-        write_whole(path, json.dumps(result.__dict__, indent=2) + "\n")
+        write_whole(path, json.dumps({RECIPE_ID: recipe.id, **result.__dict__}, indent=2) + "\n")
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result
 
@@ -196,8 +200,10 @@ def _ready(
     ledger = Ledger(folder)
     begun = Checkpoints(folder / "checkpoints").steps()
     earlier: dict[str, Any] = ledger.resolved() if begun else {}
-    told = earlier if shared.threads is None else {"training.threads": shared.threads, **earlier}
-    built = build(recipe, prepared, encoded, backbone, told)
+    timed = recipe
+    if shared.threads is not None and recipe.training.threads == "auto" and not begun:
+        timed = recipe.model_copy(update={"training": recipe.training.model_copy(update={"threads": shared.threads})})
+    built = build(timed, prepared, encoded, backbone, earlier)
     if isinstance(built.training.threads, int):
         shared.threads = built.training.threads
     if built.method.alters:

@@ -111,7 +111,9 @@ def said_of(prospect: Prospect) -> Note:
         f"time: {', '.join(f'{name} {duration(time.seconds)}' for name, time in most)}",
         f"memory: {', '.join(f'{name} {memory(size)}' for name, size in named if size >= 0.5)}",
     ]
-    if not prospect.fits:
+    if prospect.beyond:
+        lines.append(f"beyond {' and '.join(prospect.beyond)}: training would end early, or be refused")
+    if parts.peak > prospect.free_mb:
         lines.append(f"{memory(parts.peak)} do not fit in the {memory(prospect.free_mb)} that are free: {LESS}")
     return Note(prospect.method, tuple(lines))
 
@@ -142,7 +144,10 @@ def side_by_side(found: list[Prospect]) -> Note:
                 "yes" if prospect.fits else "no",
             )
         )
-    lines = (*aligned(table), "told from a run in small of each, if all epochs are done")
+    lines = (
+        *aligned(table),
+        "told from runs in small, if all epochs are done; without the models of further seeds, folds or parts of the rows",
+    )
     return Note("plan", lines, tuple(table))
 
 
@@ -155,6 +160,9 @@ def no_way(found: list[Prospect]) -> list[str]:
         if prospect.memory is None:
             said += [f"{prospect.method}: {line}" for line in prospect.problems]
         else:
+            if prospect.beyond:
+                said.append(f"{prospect.method}: beyond {' and '.join(prospect.beyond)}; raise it, or train less")
+                continue
             needed, free = memory(prospect.memory.peak), memory(prospect.free_mb)
             said.append(f"{prospect.method}: needs {needed} of memory, and {free} are free; {LESS}")
     return list(dict.fromkeys(said))

@@ -61,7 +61,7 @@ def suit_attention(body: nn.Module, training: bool, joined: bool = False) -> boo
     wanted = FUSED
     if training and body.device.type == "cpu":
         half = body.dtype == torch.bfloat16
-        wanted = OWN if (half or joined) and known(body) else PLAIN if half and _rate(body.config) > 0 else FUSED
+        wanted = OWN if (half or joined) and known(body) else PLAIN if half and dropped(body.config) > 0 else FUSED
     if wanted != used:
         if wanted == OWN:
             AttentionInterface.register(OWN, _attend)
@@ -76,7 +76,7 @@ def to_add(seen: Tensor, like: Tensor) -> Tensor:
     return like.new_zeros(seen.shape).masked_fill_(~seen, torch.finfo(like.dtype).min)
 
 
-def _rate(config: PreTrainedConfig) -> float:
+def dropped(config: PreTrainedConfig) -> float:
     """The rate of the attention's own dropout; 0 for a family that has none."""
     return float(next((rate for name in RATES if (rate := getattr(config, name, None)) is not None), 0.0))
 

@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from tunesmith.models.attention import FUSED, known
+from tunesmith.models.attention import FUSED, dropped, known
 from tunesmith.models.backbone import quiet
 from tunesmith.models.segments import CUTS, PACKED, apart, keeps_apart, window
 
@@ -118,6 +118,8 @@ def use_packed(body: PreTrainedModel, tokens: list[int], limit: int) -> str:
         return "it takes torch 2.11, or the package flash_attn"
     if body.config._attn_implementation != FUSED or window(body) is not None or not known(body):
         return "this base's attention is more than the kernel knows"
+    if dropped(body.config) > 0:
+        return "the kernel drops nothing, and this base's attention does in training"
     if not put_on(body):
         return "this base takes no other form of attention"
     why_not = _tried(body, tokens, limit)

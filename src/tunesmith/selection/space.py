@@ -26,12 +26,13 @@ _SPACED = ("low", "high", "choices")
 
 # What makes trials that cannot be compared, or finds luck: why it is no space.
 _FIXED = {
-    "data": "trials on other rows cannot be compared; only data.share, data.text and data.pair can be searched",
+    "data": "trials on other rows cannot be compared; of data only data.share can be searched",
     "evaluation": "it is how trials are judged, and has to be the same for all",
     "cost": "it changes nothing that is trained",
+    "limits": "they say how long training may go on, which the clock decides",
     "seed": "the best of several seeds is luck; search.repeats trains each trial from several, and takes their mean",
 }
-_FREE = ("data.share", "data.text", "data.pair")
+_FREE = ("data.share",)
 
 
 @dataclass(frozen=True)

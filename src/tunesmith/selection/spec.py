@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tunesmith.catalog import explain
 from tunesmith.errors import RecipeError
-from tunesmith.specs import Spec
+from tunesmith.specs import TIMES, Spec, in_units
 
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-def seconds_of(value: Any) -> Any:
-    """ "90s", "30m" and "1.5h" are seconds; what is no such text is given back as it is."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", value) if isinstance(value, str) else None
-    return value if found is None else float(found[1]) * _UNITS[found[2]]
+LOSS, SECONDS, PARAMETERS = "loss", "seconds", "parameters"
+COSTS = (LOSS, SECONDS, PARAMETERS)  # what else than a task's metrics a trial can be judged by; less is better
 
 
 class SearchSpec(Spec):
     """How the space is searched."""
 
     trials: Annotated[int, Field(ge=1)] = Field(default=20, description="of the whole study, by all of its processes")
-    time: Annotated[float, BeforeValidator(seconds_of), Field(gt=0)] | None = Field(
+    time: Annotated[float, in_units(TIMES), Field(gt=0)] | None = Field(
         default=None,
         description="seconds by the clock that this process tries for, or 90s, 30m, 2h; what it holds then is kept",
     )
@@ -70,6 +64,8 @@ class SearchSpec(Spec):
             raise ValueError("metrics: one is named twice; give each once")
         if len(self.named) > 1 and self.pruner in ("hyperband", "wilcoxon"):
             raise ValueError(f"pruner: {self.pruner} goes by one metric, and there are several; leave pruner out")
+        if self.pruner == "hyperband" and self.named and self.named[0] in COSTS:
+            raise ValueError(f"pruner: hyperband goes by the task's metric, and not by {self.named[0]}; leave it out")
         if self.storage is not None and "://" not in self.storage:
             raise ValueError(
                 f"storage: {self.storage} is no address of a database (sqlite:///study.db, postgresql://...); leave it out "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ def _tried(
 
 def _other_losses(compiled: Pace, plain: Pace, allowed: float) -> str:
     """What to say where compiled blocks compute something else; "" where they do not, or dropout hides it."""
+    if not all(map(math.isfinite, compiled.losses)):
+        return "its losses are not finite"
     if _apart(plain.losses, plain.losses[:1] * TURNS) > allowed / 100:  # compiled code drops others
         return ""
     off = _apart(compiled.losses, plain.losses)
