@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tunesmith.errors import ModelError, Problems
+from tunesmith.models.casting import align
 from tunesmith.models.layout import has_batch_norms, layout_of
 from tunesmith.models.pooling import Pooling, declared_pooling
 from tunesmith.models.processor import Processor
@@ -96,6 +97,7 @@ def load_backbone(source: Source, dropout: float | None = None) -> Backbone:
             notes = () if dropout is not None else _share_dropped(config)
             sized = load_image_processor(folder, config)
             module, fresh = _read_module(config, folder, source.name)
+            align(module)
             return Backbone(module, sized, None, source, fresh, notes=(*sized.notes, *notes))
         module, fresh = _read_module(config, folder, source.name)
         processor = load_processor(folder, module)

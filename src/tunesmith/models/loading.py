@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.errors import ArtifactError, TunesmithError
 from tunesmith.models.backbone import quiet, read_config
+from tunesmith.models.casting import align
 from tunesmith.models.network import (
     IMAGE,
     PAIR_HEAD,
@@ -117,6 +118,7 @@ def load_network(folder: Path) -> tuple[Network, tuple[str, ...]]:
                 )
             _all_read(report, folder)
             if kind == IMAGE:
+                align(model)
                 return TransformersNetwork(model, load_image_processor(folder, config), kind).eval(), labels
             processor = load_processor(folder, model)
             if config.is_encoder_decoder and not pooled:
