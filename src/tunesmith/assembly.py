@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,6 +94,7 @@ class Built:
     uncompared: tuple[str, ...] = ()  # why rivals that could be expected are missing
     audit: Sequence[Finding] = ()  # what was found of the rows before training
     unexamined: tuple[str, ...] = ()  # what was not looked at, and why
+    ladder: Mapping[str, Any] | None = None  # how the method was chosen, where it was left open
     frozen: Frozen | None = None  # the features that the head was fitted on
     folds: Sequence[Fold] = ()  # what the same recipe gave on the other folds
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
@@ -105,6 +106,11 @@ class Built:
 
 
 def method_of(recipe: Recipe) -> Method:
+    """Of a recipe that leaves it open: rows and base are read as for any method without tokens of its own."""
+    if recipe.method == "auto":
+        from tunesmith.methods.full import Full
+
+        return Full()
     assert isinstance(recipe.method, Method)
     return recipe.method
 

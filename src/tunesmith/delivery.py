@@ -105,11 +105,7 @@ def deliver(
     opens = opens.replace(str(partial), str(final))
     write_whole(partial / CARD, json.dumps(card.to_plain(), indent=2) + "\n")
     write_whole(partial / "README.md", _how_to_use(recipe, card, final, opens))
-    probes = {
-        "texts": [_stored(text) for text in texts],
-        "evidence": expected,
-        "tolerance": TOLERANCE,
-    }
+    probes = {"texts": [_stored(text) for text in texts], "evidence": expected, "tolerance": TOLERANCE}
     write_whole(partial / "probes.json", json.dumps(probes, indent=2) + "\n")
     readable(partial)
     seal(partial)
@@ -120,7 +116,7 @@ def deliver(
     allowed *= max(1.0, 1 / settled.temperature)  # which multiplies what the outputs differ by
     _compare_trained(written, texts[: len(rows)], trained, allowed, partial, loop.training.precision)
     measured = written
-    if card.dtype == BFLOAT16:
+    if lowered:
         measured = load(partial, loop.source.device, FLOAT32).as_measured()
     if measured.dtype == BFLOAT16:
         _compare(_evidence(measured, texts[: len(rows)]), trained, allowed, partial)

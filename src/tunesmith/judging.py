@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import RecipeError, did_you_mean
@@ -10,6 +11,7 @@ from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Recipe
+from tunesmith.tasks._certainty import SURPRISE, surprise
 from tunesmith.tasks.base import Scores
 from tunesmith.training.loop import Measured
 from tunesmith.training.trunk import Trunk
@@ -19,9 +21,18 @@ if TYPE_CHECKING:
 
 
 def scorer(
-    prepared: Prepared, encoded: Encoded, network: Network, trunk: Trunk, pad: dict[str, int], device: str
+    prepared: Prepared,
+    encoded: Encoded,
+    network: Network,
+    trunk: Trunk,
+    pad: dict[str, int],
+    device: str,
+    surprised: bool = False,
 ) -> Callable[[], tuple[Scores, float]] | None:
-    """Scores the network as it stands on the validation rows, and gives its mean loss; None where there are none."""
+    """Scores the network as it stands on the validation rows, and gives its mean loss; None where there are none.
+
+    surprised: with the surprise at each row's target, where the task knows it.
+    """
     examples = encoded.examples["validation"]
     if not examples:
         return None
@@ -36,6 +47,9 @@ def scorer(
         truth = prepared.truth("validation")
         settled = task.settle(found, truth, labels)
         scores = task.score(task.restate(found, settled), truth, settled)
+        each = surprise(task.certainty, found, truth, settled) if surprised else None
+        if each is not None:
+            scores = replace(scores, each={**scores.each, SURPRISE: each})
         return scores, loss if loss is not None else 0.0
 
     return score

@@ -53,6 +53,12 @@ class Limits:
             told.append(f"limits.memory: {peak / 1e3:.2f} GB are held, and {spec.memory / 1e9:.2f} are allowed")
         return "; ".join(told)
 
+    def left(self) -> float | None:
+        """Seconds that may still go into training; None where `limits.time` is not given."""
+        if self.spec.time is None:
+            return None
+        return self.spec.time - time_of(self.spending.whole()).seconds - self.after().seconds
+
     def after(self) -> Time:
         """What comes after training, and a step before it, about."""
         spent, none = self.spending.phases.spent(), Time(0.0, 0.0)

@@ -92,7 +92,7 @@ def _settings_id(recipe: Recipe) -> str:
     known = {
         "data": data,
         "model": "-",
-        "method": method_of(recipe).reading(Path("-")),
+        "method": "auto" if recipe.method == "auto" else method_of(recipe).reading(Path("-")),
         "retention": recipe.retention.model_copy(update=moved),
     }
     plain = recipe.model_copy(update=known).to_plain()

@@ -12,12 +12,13 @@ KNOWN_BEFORE, FROZEN, PREFLIGHT = "what the base knows", "frozen features", "pre
 KNOWN_AFTER = "what is still known"
 START, PROBE = "starting head", "probe"  # fitted to frozen features, for training to start from and to compare with
 STEPS, EVALUATIONS, SAVING = "training steps", "evaluations", "saving"
+CHOICE = "choice of the method"  # the trainings of the ladder, that of what is delivered among them
 DELIVERY, BASELINES, SCRATCH, MEASURING = "delivery", "baselines", "from random weights", "measuring"
 CURVE, SEEDS, FOLDS = "on parts of the rows", "from other seeds", "on other folds"
 OTHER = "other"
 
 # What a trainer without proof would do as well between the first row it learns from and the last.
-TRAINING = (FROZEN, START, STEPS, EVALUATIONS, SAVING)
+TRAINING = (CHOICE, FROZEN, START, STEPS, EVALUATIONS, SAVING)
 # What every run does before its first step.
 BEGINNING = (READING, BASE, ENCODING, BUILDING, FROZEN, PREFLIGHT)
 # Models that are trained beside the delivered one.

@@ -36,6 +36,7 @@ from tunesmith.training.ledger import Ledger, resume_command, taken
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
+    from tunesmith.climbing import Decision
     from tunesmith.methods.base import Method
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.resolve import Source
@@ -65,6 +66,8 @@ class Session:
     resuming: bool = False
     finished: bool = False
     profile: bool = False  # say what each lever of speed brought, once the run is over
+    explain: bool = False  # say how a method is chosen, as it is
+    _decision: Decision | None = None  # what was chosen, where the method was left open
     _spending: Spending = field(default_factory=Spending)
 
     def events(self) -> Iterator[Event]:
@@ -89,15 +92,19 @@ class Session:
 
     def _events(self) -> Iterator[Event]:
         with importing():
-            from tunesmith.assembly import build
+            from tunesmith.deciding import by_size, climbed
             from tunesmith.manifest import check_same_run, manifest_of
             from tunesmith.models.resolve import kind_of
             from tunesmith.preparing import fitted, prepare_with_base
 
-        phase = self._spending.phases.phase
+        phase, asked = self._spending.phases.phase, self.recipe
         _method(self.recipe).check_libraries()
         with phase(READING):
             prepared = prepare_with_base(self.recipe, self.table, self._spending.phases)
+            if asked.method == "auto" and (ruled := by_size(asked, prepared)) is not None:
+                self.recipe, self._decision = ruled.recipe, ruled
+                if ruled.recipe.task != asked.task:
+                    prepared = prepare_with_base(self.recipe, self.table, self._spending.phases)
         yield from prepared.notes
         ledger = Ledger.open(self.run) if self.resuming else None
         stored = {} if ledger is None else ledger.manifest()
@@ -114,30 +121,50 @@ class Session:
             yield Note("tokens", (widened,))
         with phase(ENCODING):
             prepared, encoded = fitted(prepared, backbone.processor, self.recipe.training.max_length)
-        manifest = manifest_of(anchored(self.recipe), prepared.fingerprints(), source)
+        manifest = manifest_of(anchored(asked), prepared.fingerprints(), source)
         check_same_run(self.run, stored, manifest)
         earlier = {} if ledger is None else ledger.resolved()
-        with phase(BUILDING):  # refused before there is a folder
-            built = build(self.recipe, prepared, encoded, backbone, earlier, self._spending.phases)
-        self._spending.uses(built.runtime.device)
-        if built.method.alters:
-            backbone.drop_weights()  # the network has its own; kept whole, these would take what it saves
+        built = None
+        if self.recipe.method != "auto":  # refused before there is a folder
+            built = self._built(prepared, encoded, backbone, earlier)
         ledger = Ledger.at(self.run) if ledger is None else ledger
         with ledger.in_use():
             if self.resuming:
                 self._spending.goes_on_from(ledger.events())
             else:
-                self._begin(ledger)
-            # From here on with what was found; the recipe on disk is as it was asked.
-            self.recipe = _with_found(self.recipe, built.method)
+                self._begin(ledger, asked)
             yield from self._keep_manifest(ledger, stored, manifest)
             for event in itertools.chain(prepared.notes, (model_note,)):
                 ledger.append(event)
+            if built is None:
+                self._decision = yield from climbed(
+                    self.recipe, prepared, encoded, backbone, ledger, self._spending, self.stop, self.explain
+                )
+                if self._decision is None:
+                    return
+                self.recipe = self._decision.recipe
+                earlier = earlier or dict(self._decision.earlier)
+                built = self._built(prepared, encoded, backbone, earlier)
+            # From here on with what was found; the recipe on disk is as it was asked.
+            self.recipe = _with_found(self.recipe, built.method)
             for event in self._work(ledger, prepared, encoded, source, backbone, built, earlier):
                 if not isinstance(event, StepDone):  # which says itself what it took
                     ledger.append(self._spending.session())
                 ledger.append(event)
                 yield event
+
+    def _built(self, prepared: Prepared, encoded: Encoded, backbone: Backbone, earlier: dict[str, Any]) -> Built:
+        from tunesmith.assembly import build
+
+        with self._spending.phases.phase(BUILDING):
+            built = build(self.recipe, prepared, encoded, backbone, earlier, self._spending.phases)
+        self._spending.uses(built.runtime.device)
+        if built.method.alters:
+            backbone.drop_weights()  # the network has its own; kept whole, these would take what it saves
+        if self._decision is not None:
+            built.derived[:0] = self._decision.derived
+            built.ladder = self._decision.told
+        return built
 
     def _explained(self, error: Exception) -> TunesmithError:
         """What the system, or a library, refused: in words, with what to do."""
@@ -180,7 +207,7 @@ class Session:
         from tunesmith.limits import limit
         from tunesmith.redrawing import redraw
         from tunesmith.result import rows_to_measure
-        from tunesmith.training.loop import train
+        from tunesmith.training.loop import restore, train
         from tunesmith.training.state import Checkpoints
         from tunesmith.training.travel import sampled
         from tunesmith.untouched import fit_probe, measure_base
@@ -196,7 +223,7 @@ class Session:
         if built.network.writes and built.network.fresh:
             lacking = ", ".join(sorted(name.removeprefix("model.") for name in built.network.fresh)[:3])
             yield Warned(f"the checkpoint has no {lacking}: it is drawn at random, and trains with the rest")
-        trains = f"method: {self.recipe.method.part_name()}, {built.trainable:,} parameters train"
+        trains = f"method: {self.recipe.method_name}, {built.trainable:,} parameters train"
         yield Note("method", (trains, *built.plan.notes))
         phases = self._spending.phases
         with phases.phase(FROZEN):
@@ -220,10 +247,14 @@ class Session:
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
         ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
         built.began = sampled(run.masters.tensors)
-        if self.resuming:
+        adopted = self._decision is not None and self._decision.folder is not None
+        if self.resuming or adopted:
             yield from restore(run)
         after, further = rows_to_measure(prepared), foreseen(self.recipe, prepared)
-        limit(self.recipe, run, self._spending, after, len(prepared.splits.validation))
+        if adopted:  # it was trained to its end, or to that of what it may take
+            run.enough = partial(str, "trained on the way to the choice of its method")
+        else:
+            limit(self.recipe, run, self._spending, after, len(prepared.splits.validation))
         steps = self._spending.watch(train(run), run, len(prepared.splits.validation), after, further)
         for event in warned_of_rate(steps, built.training):
             if isinstance(event, Finished):
@@ -311,12 +342,12 @@ class Session:
         prepared.task.widen(backbone.processor, prepared.texts("train"))
         return backbone
 
-    def _begin(self, ledger: Ledger) -> None:
+    def _begin(self, ledger: Ledger, asked: Recipe) -> None:
         """Makes the folder, which is this process's alone by now, a run. Raises ArtifactError where it already is one."""
         check_free(self.run, self.recipe, self.table)  # again: another process may have begun since `start`
         self._keep_rows()  # before the recipe that needs them: a run whose rows are not there is no run
         self._keep_start()
-        ledger.begin(anchored(self.recipe))
+        ledger.begin(anchored(asked))
         self.recipe = _with_own_start(self.recipe, self.run)
 
     def _keep_rows(self) -> None:
@@ -380,7 +411,7 @@ def anchored(recipe: Recipe) -> Recipe:
             "data": data,
             "retention": keeps,
             "model": str(model.resolve()) if model.exists() else recipe.model,
-            "method": method.reading(files[0].parent.resolve()) if files else method,
+            "method": method.reading(files[0].parent.resolve()) if files else recipe.method,
         }
     )
 
@@ -394,6 +425,8 @@ def _with_own_start(recipe: Recipe, run: Path) -> Recipe:
 def _with_found(recipe: Recipe, method: Method) -> Recipe:
     """The recipe with its method's open option, where it has one, as it is in `method`; with its own files to read."""
     asked = _method(recipe)
+    if recipe.method == "auto":
+        return recipe.model_copy(update={"method": method})
     if not asked.undecided:
         return recipe
     found = {asked.undecided: method.model_dump()[asked.undecided]}
@@ -412,6 +445,7 @@ def start(
     table: Any = None,
     stop: Callable[[], bool] = never,
     profile: bool = False,
+    explain: bool = False,
 ) -> Session:
     """A new run in `out` (by default a new folder under runs/). Raises ArtifactError when `out` already holds a run."""
     folder = new_folder(recipe) if out is None else out
@@ -419,7 +453,7 @@ def start(
     if table is not None:
         data = recipe.data.model_copy(update={"path": str(folder / OWN_ROWS)})
         recipe = recipe.model_copy(update={"data": data})
-    return Session(recipe, folder, table, stop, profile=profile)
+    return Session(recipe, folder, table, stop, profile=profile, explain=explain)
 
 
 def check_free(folder: Path, recipe: Recipe, table: Any) -> None:
@@ -435,7 +469,7 @@ def check_free(folder: Path, recipe: Recipe, table: Any) -> None:
         raise ArtifactError(f"{' and '.join(there)}: there already, of no run; move it away, or give another --out")
 
 
-def resume(run: Path, stop: Callable[[], bool] = never) -> Session:
+def resume(run: Path, stop: Callable[[], bool] = never, explain: bool = False) -> Session:
     """Goes on with a stopped run from its last whole checkpoint. Raises ArtifactError when it is finished, or no run."""
     recipe = Ledger.open(run).recipe()
     if (run / "report.json").exists():
@@ -443,38 +477,18 @@ def resume(run: Path, stop: Callable[[], bool] = never) -> Session:
     if (run / OWN_ROWS).exists() and Path(recipe.data.path).parts[-2:] == OWN_ROWS.parts:
         data = recipe.data.model_copy(update={"path": str(run / OWN_ROWS)})  # wherever the run was moved to
         recipe = recipe.model_copy(update={"data": data})
-    return Session(_with_own_start(recipe, run), run, None, stop, resuming=True)
+    return Session(_with_own_start(recipe, run), run, None, stop, resuming=True, explain=explain)
 
 
 def new_folder(recipe: Recipe) -> Path:
     """runs/<data>-<method>, with the first number that is free where that is taken."""
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(recipe.data.path).stem).strip("-").lower() or "data"
-    method = recipe.method.part_name().rpartition(":")[2].lower()
+    method = recipe.method_name.rpartition(":")[2].lower()
     for number in itertools.count(1):
         folder = Path("runs") / (f"{stem}-{method}" + (f"-{number}" if number > 1 else ""))
         if not folder.exists():
             return folder
     raise AssertionError("unreachable")
-
-
-def restore(run: LoopRun) -> Iterator[Event]:
-    """Puts a run in the state of its last whole checkpoint, and says where it goes on."""
-    run.checkpoints.recover()
-    if not run.checkpoints.steps():
-        yield Note("resume", ("no checkpoint had been written yet: starting from the first step",))
-        return
-    state, skipped = run.checkpoints.load()
-    for line in skipped:
-        yield Warned(line)
-    try:
-        run.masters.restore(state.tensors)
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(
-            f"{run.checkpoints.folder}: the checkpoint of step {state.step} is not of this run ({error}); put back its "
-            "own checkpoints, or start a new run"
-        ) from None
-    run.state = state
-    yield Note("resume", (f"going on from step {state.step} of {run.steps}",))
 
 
 def _size_of(module: Any) -> str:

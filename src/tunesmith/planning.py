@@ -73,7 +73,7 @@ def with_methods(recipe: Recipe, names: Sequence[str]) -> list[Recipe]:
     """The recipe by each of the methods; its own options go with its own method alone. Raises RecipeError for no method."""
     from tunesmith.recipe import Recipe
 
-    own = recipe.method.part_name()
+    own = recipe.method_name
     return [recipe if name == own else Recipe.parse({**recipe.to_plain(), "method": name}) for name in names]
 
 
@@ -88,7 +88,7 @@ def prospects(recipes: Sequence[Recipe]) -> Iterator[Prospect]:
     free = free_memory() / MB
     with tempfile.TemporaryDirectory(prefix="tunesmith-plan-") as folder:
         for number, recipe in enumerate(recipes):
-            name = recipe.method.part_name()
+            name = recipe.method_name
             try:
                 yield _prospect(recipe, whole, Path(folder) / str(number), free)
             except TunesmithError as error:
@@ -137,7 +137,7 @@ def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Pr
     took = summed(phases.values())
     energy = _energy(took, needed.peak)
     return Prospect(
-        method=recipe.method.part_name(),
+        method=recipe.method_name,
         phases=phases,
         memory=needed,
         energy=energy,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import IGNORED, Example, Text
 from tunesmith.data.images import Picture
-from tunesmith.methods.base import Method
 from tunesmith.preparing import Prepared, fitted, prepare_with_base
 from tunesmith.recipe import Recipe
 from tunesmith.tasks.base import Labels, Task
@@ -45,6 +44,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
 
     Raises DataError, RecipeError and ModelError as a run would.
     """
+    from tunesmith.assembly import method_of
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.resolve import kind_of, resolve
     from tunesmith.models.text import NO_LIMIT
@@ -53,8 +53,7 @@ def preview(recipe: Recipe, count: int) -> Preview:
     source = resolve(recipe.model)
     prepared.task.check_base(source.name, kind_of(source))
     processor = load_backbone(source).processor
-    assert isinstance(recipe.method, Method)
-    processor.reserve(recipe.method.tokens)
+    processor.reserve(method_of(recipe).tokens)
     widened = prepared.task.widen(processor, prepared.texts("train"))
     prepared, encoded = fitted(prepared, processor, recipe.training.max_length)
     rows = []

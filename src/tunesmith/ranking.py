@@ -240,7 +240,7 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
     both = {PROBE: _grouped(probe.scores, groups), DEPTHS: _grouped(deep.scores, groups)}
     values |= {name: _interval(recipe, scores) for name, scores in both.items()}
     better = PROBE
-    if recipe.method.part_name() != ALONE:
+    if recipe.method_name != ALONE:
         first = probe.scores
         better = ordered({name: of.value() for name, of in both.items()}, first.primary in first.lower)[0]
     if near is not None:

@@ -210,7 +210,7 @@ class Recipe(Spec):
     model: str = Field(min_length=1, description="a folder, an installed package that carries a model, or a hub name")
     data: DataSpec
     task: SerializeAsAny[Part] | Auto | dict[str, JsonValue] = "auto"  # a mapping: options of the task yet to be found
-    method: SerializeAsAny[Part]
+    method: SerializeAsAny[Part] | Auto  # auto: chosen by trying, see tunesmith/climbing.py
     training: TrainingSpec = TrainingSpec()
     retention: RetentionSpec = RetentionSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
@@ -231,7 +231,7 @@ class Recipe(Spec):
             plain["data"] = {"path": str(plain["data"])}
         plain.setdefault("method", "full")
         for key, folder in (("task", "tasks"), ("method", "methods")):
-            if plain.get(key, "auto") == "auto" and key == "task":
+            if plain.get(key, "auto") == "auto":
                 continue
             alone = options_alone(folder, plain[key]) if key == "task" else None
             if alone is not None:
@@ -283,7 +283,7 @@ class Recipe(Spec):
                 f"training.micro_batch: {training.micro_batch} rows at once is more than the "
                 f"{rows} of training.batch_size; lower it or raise training.batch_size"
             )
-        if self.evaluation.scratch and self.method.part_name() == "scratch":
+        if self.evaluation.scratch and self.method_name == "scratch":
             problems.append("evaluation.scratch: method scratch is that already; leave it out")
         held = ("budget", "keep", "ewc", "distill") if training.redraw else ()
         problems += [
@@ -309,7 +309,7 @@ class Recipe(Spec):
                 problems.append(f'data.label: "{column}" is also data.{key}; name two different columns')
         if self.data.text is not None and self.data.text == self.data.pair:
             problems.append(f'data.pair: "{self.data.pair}" is also data.text; name two different columns')
-        if training.checkpointing is True and self.method.part_name() == "head":
+        if training.checkpointing is True and self.method_name == "head":
             problems.append(
                 "training.checkpointing: method head trains nothing inside the base, so there is nothing to recompute; "
                 "leave it out"
@@ -341,6 +341,11 @@ class Recipe(Spec):
     def to_plain(self) -> dict[str, Any]:
         """Nested plain data that `parse` reads back as an equal Recipe."""
         return self.model_dump(mode="json")
+
+    @property
+    def method_name(self) -> str:
+        """ "auto" where it is still to be chosen."""
+        return self.method.part_name() if isinstance(self.method, Part) else self.method
 
     @property
     def id(self) -> str:

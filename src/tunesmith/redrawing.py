@@ -33,7 +33,7 @@ def redrawn(recipe: Recipe, network: Network, plan: Plan, kept: float) -> frozen
             "drawn anew do not belong; leave it out, or set retention.keep=0"
         )
     if not network.pretrained:
-        raise RecipeError(f"training.redraw: method {recipe.method.part_name()} draws every block; leave it out")
+        raise RecipeError(f"training.redraw: method {recipe.method_name} draws every block; leave it out")
     tops = blocks[-count:]
     if any(has_batch_norms(network.get_submodule(name)) for name in tops):
         raise RecipeError(
@@ -44,7 +44,7 @@ def redrawn(recipe: Recipe, network: Network, plan: Plan, kept: float) -> frozen
     anew = frozenset(name for name, _ in network.named_parameters() if name.startswith(inside))
     if frozen := anew - set(plan.trainable):
         raise RecipeError(
-            f"training.redraw: {min(frozen)} does not train with method {recipe.method.part_name()}, and would stay random; "
+            f"training.redraw: {min(frozen)} does not train with method {recipe.method_name}, and would stay random; "
             "use full, or layers with these blocks among them"
         )
     return anew

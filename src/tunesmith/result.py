@@ -118,7 +118,7 @@ def measure_result(
         task=prepared.task.part_name(),
         pipeline_tag=prepared.task.pipeline_tag,
         model=recipe.model,
-        method=recipe.method.part_name(),
+        method=recipe.method_name,
         seed=recipe.seed,
         confidence=recipe.evaluation.confidence,
         data=recipe.data.path,
@@ -180,7 +180,7 @@ def _of_the_model(
 
 def _copied(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: list[Baseline]) -> list[Finding]:
     """What copies of training rows do to the score; the probe, which a head alone is as well, is no rival of that method."""
-    own = {PROBE} if recipe.method.part_name() == "head" else set()
+    own = {PROBE} if recipe.method_name == "head" else set()
     return leaked(recipe, prepared, scores, [item for item in baselines if item.name not in own])
 
 
@@ -213,6 +213,7 @@ def _subject(
         folds=built.folds,
         repeats=built.repeats,
         curve=built.curve,
+        ladder=built.ladder,
         pooled=over_folds(recipe, test.scores, baselines, built.folds),
     )
 
@@ -239,7 +240,7 @@ def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str
         comparison.tests,
         cost,
         rows,
-        recipe.method.part_name(),
+        recipe.method_name,
         confidence=recipe.evaluation.confidence,
         counted=metric in scores.shares,
         lower=metric in scores.lower,

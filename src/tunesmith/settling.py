@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Batch, Example
-from tunesmith.errors import ModelError
+from tunesmith.errors import ModelError, RecipeError
 from tunesmith.methods.base import Findings, Method
 from tunesmith.preparing import Encoded, Prepared
 from tunesmith.recipe import Derived, Recipe
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.models.resolve import Source
 
+NAMED = ("full", "lora")  # methods that are named where one is wanted
 BATCHES = 8  # whose gradients are measured
 AT_ONCE = 16  # rows in memory, but where the loss of a row depends on the others
 
@@ -55,7 +56,10 @@ def settled(
     once more. Raises ModelError where it has nothing to choose from.
     """
     method = recipe.method
-    assert isinstance(method, Method)
+    if not isinstance(method, Method):
+        raise RecipeError(
+            f"method: auto is chosen by `tunesmith train` alone; name one here, such as {' or '.join(NAMED)}"
+        )
     option = method.undecided
     if not option:
         return method, []

@@ -44,7 +44,7 @@ def two_passes_differ(recipe: Recipe, task: Task, network: Network, plan: Plan, 
         network.eval()
     if torch.equal(*outputs):
         raise RecipeError(
-            f"training.r_drop: with method {recipe.method.part_name()} training drops nothing of this base out, so that two "
+            f"training.r_drop: with method {recipe.method_name} training drops nothing of this base out, so that two "
             "passes are the same; set training.dropout=0.1 too, use --method full, or leave it out"
         )
 
@@ -58,7 +58,7 @@ def new_tokens_train(recipe: Recipe, network: Network, plan: Plan, processor: Pr
     name = next(name for name, value in network.named_parameters() if value is table)
     if name not in plan.trainable:
         raise RecipeError(
-            f"task.new_tokens: method {recipe.method.part_name()} leaves the embeddings as they are, so {len(added):,} "
+            f"task.new_tokens: method {recipe.method_name} leaves the embeddings as they are, so {len(added):,} "
             "new tokens would stay the mean of their pieces; use --method full, or layers with method.embeddings=true, or "
             "leave task.new_tokens out"
         )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tunesmith.training.trunk import Trunk
 
 WEIGHTS, RESULT = "weights.safetensors", "result.json"  # in a trial's folder: what trained, and what it gave
+HELD = "validation.safetensors"  # and its scores on the validation rows, one by one
 RECIPE_ID = "recipe"  # in that file: which trial it is of
 KEPT = 4  # data sets, read and encoded in different ways, that are held in memory
 
@@ -59,6 +60,8 @@ class Result:
     seconds: float
     cpu_seconds: float
     evaluations: int
+    trainable: int = 0
+    rate: float | None = None  # peak, of the base
 
     def rank(self, metric: str) -> float:
         return -self.metrics[metric] if metric in self.lower else self.metrics[metric]
@@ -71,6 +74,10 @@ class Shared:
     threads: int | None = None  # that the first trial was found to do best with
     heads: dict[str, tuple[dict[str, Any], list[Derived]]] = field(default_factory=dict)  # that training starts from
     _rows: OrderedDict[str, tuple[Prepared, Encoded]] = field(default_factory=OrderedDict)
+
+    def keep(self, recipe: Recipe, prepared: Prepared, encoded: Encoded) -> None:
+        """Rows that were read and encoded before, as this recipe reads them."""
+        self._rows[id_of(_read_by(recipe))] = (prepared, encoded)
 
     def rows(self, recipe: Recipe) -> tuple[Prepared, Encoded, Backbone]:
         """The rows as this recipe reads them, and a base of its own for it to change."""
@@ -127,14 +134,23 @@ def trial_recipe(recipe: Recipe, seed: int, metric: str) -> Recipe:
 
 
 def train_trial(
-    shared: Shared, recipe: Recipe, folder: Path, stop: Callable[[], bool]
+    shared: Shared,
+    recipe: Recipe,
+    folder: Path,
+    stop: Callable[[], bool],
+    enough: Callable[[], str] | None = None,
+    adopted: bool = False,
 ) -> Generator[Event, None, Result | None]:
     """Trains by a `trial_recipe`, or goes on from the last checkpoint of `folder`; None where it was asked to stop.
 
-    Its StepDone and Judged events. The weights of its best state are then in the folder. Raises TunesmithError kinds.
+    Its StepDone and Judged events. The weights of its best state are then in the folder. enough: why it is to end with what
+    it has, "" where it may go on. adopted: a run may go on with it, so that its checkpoints and its events are kept, and its
+    scores on each validation row. Raises TunesmithError kinds.
     """
     from tunesmith.assembly import best_parameters
+    from tunesmith.evaluation.kept_scores import write_scores
     from tunesmith.judging import scorer
+    from tunesmith.training.ledger import Ledger
     from tunesmith.training.loop import train
     from tunesmith.training.threads import threads_given_back
 
@@ -157,7 +173,12 @@ def train_trial(
         assert run.evaluate is not None, "there are validation rows"
         run.evaluate = partial(_noted, run.evaluate, seen)
         evaluations, count = 0, 0
+        if enough is not None:
+            run.enough = enough
+        ledger = Ledger(folder)
         for event in train(run):
+            if adopted:
+                ledger.append(event)
             if isinstance(event, StepDone):
                 yield event
             elif isinstance(event, Evaluated) and event.step > 0:
@@ -172,12 +193,16 @@ def train_trial(
         _keep_weights(folder, best)
         delivered, _ = finished(recipe, prepared, encoded, built, run, best)
         run.masters.overwrite(dict(delivered))
-        score = scorer(prepared, encoded, run.network, run.trunk, run.source.pad, built.runtime.device)
+        score = scorer(prepared, encoded, run.network, run.trunk, run.source.pad, built.runtime.device, adopted)
         assert score is not None, "there are validation rows"
         took = now().plus(begun.times(-1))
-        result = _result(recipe, *score(), built, took, evaluations)
+        scores, loss = score()
+        result = _result(recipe, scores, loss, built, took, evaluations)
+        if adopted:
+            write_scores(folder / HELD, scores)
         write_whole(path, json.dumps({RECIPE_ID: recipe.id, **result.__dict__}, indent=2) + "\n")
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    if not adopted:
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result
 
 
@@ -192,9 +217,9 @@ def _ready(
 ) -> tuple[Built, LoopRun]:
     """What the loop needs, as the pipeline puts it together; from the last checkpoint where the folder has one."""
     from tunesmith.assembly import build, keep_frozen, make_run
-    from tunesmith.pipeline import restore
     from tunesmith.redrawing import redraw
     from tunesmith.training.ledger import Ledger
+    from tunesmith.training.loop import restore
     from tunesmith.training.state import Checkpoints
 
     ledger = Ledger(folder)
@@ -282,6 +307,8 @@ def _result(recipe: Recipe, scores: Scores, loss: float, built: Built, took: Tim
         seconds=took.seconds,
         cpu_seconds=took.cpu_seconds,
         evaluations=evaluations,
+        trainable=built.trainable,
+        rate=rate if isinstance(rate := built.training.rate, float) else None,
     )
 
 

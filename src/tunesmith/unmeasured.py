@@ -64,7 +64,7 @@ def report_unmeasured(
         "task": prepared.task.part_name(),
         "pipeline_tag": prepared.task.pipeline_tag,
         "model": recipe.model,
-        "method": recipe.method.part_name(),
+        "method": recipe.method_name,
         "seed": recipe.seed,
         "data": {
             "path": recipe.data.path,

@@ -39,13 +39,13 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
     if {"validation", "test"} <= prepared.splits.given:
         reasons["data.time"] = "validation and test rows are given"
     if set(built.plan.trainable) <= built.network.fresh:
-        method = recipe.method.part_name()
+        method = recipe.method_name
         reasons["training.rate"] = f"method {method} trains the head alone; its rate is training.head_rate"
         for key in KEEPING:
             reasons[key] = f"method {method} trains the head alone, so all of the base is kept"
     if recipe.training.checkpointing is True and not built.network.recomputable:
         reasons["training.checkpointing"] = (
-            f"method {recipe.method.part_name()} trains nothing inside the blocks, where alone activations are recomputed"
+            f"method {recipe.method_name} trains nothing inside the blocks, where alone activations are recomputed"
         )
     if type(prepared.task).order is not Task.order:
         reasons["training.batches"] = f"task {prepared.task.part_name()} draws its batches in a way of its own"
@@ -56,7 +56,7 @@ def unused_settings(recipe: Recipe, prepared: Prepared, built: Built) -> list[st
             reasons[key] = f"what method {method.part_name()} adds cannot be averaged with the base, whose weights stay"
     if not built.network.pretrained:
         for key in KEEPING:
-            reasons[key] = f"method {recipe.method.part_name()} starts from nothing that could be kept"
+            reasons[key] = f"method {recipe.method_name} starts from nothing that could be kept"
     if not built.meters and built.general is None:
         reasons.setdefault("retention.general", "nothing is measured on general text, or held to it")
     if recipe.evaluation.quick:

@@ -26,8 +26,8 @@ from tunesmith.training.events import Event, Finished, StepDone, Stopped
 from tunesmith.training.ledger import Ledger
 
 OPTIONS = {
-    "train": "--folds --group --help --json --label --max-energy --max-memory --max-time --method --model --out --pair "
-    "--profile --quick --recipe --seed --seeds --set --slice --task --text --time",
+    "train": "--explain --folds --group --help --json --label --max-energy --max-memory --max-time --method --model --out "
+    "--pair --profile --quick --recipe --seed --seeds --set --slice --task --text --time",
     "plan": "--group --help --json --label --methods --model --pair --recipe --set --task --text --time",
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "audit": "--fix --group --help --json --label --model --pair --task --text --time",

@@ -26,6 +26,8 @@ FLOORS: tuple[frozenset[str], ...] = (
             "beside",
             "careful",
             "choosing",
+            "climbing",
+            "deciding",
             "retention",
             "encoding",
             "preparing",

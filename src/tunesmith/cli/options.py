@@ -89,6 +89,9 @@ MostTime = Annotated[
 ]
 MostMemory = Annotated[str | None, typer.Option("--max-memory", metavar="SIZE", help="Of the process, such as 4GB.")]
 MostEnergy = Annotated[str | None, typer.Option("--max-energy", metavar="ENERGY", help="Such as 5Wh.")]
+Explain = Annotated[bool, typer.Option("--explain", help="With --method auto: say how it is chosen, as it is.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")]
+Profile = Annotated[bool, typer.Option("--profile", help="At the end, say what made training faster.")]
 
 # Files that only a run has; any of them means that a folder is taken.
 RUN_FILES = ("recipe.yaml", "resolved.yaml", "manifest.json", "events.jsonl")

@@ -16,6 +16,7 @@ import typer
 
 from tunesmith.cli.options import (
     DataTable,
+    Explain,
     Flags,
     GroupColumn,
     Json,
@@ -25,6 +26,8 @@ from tunesmith.cli.options import (
     MostMemory,
     MostTime,
     PairColumn,
+    Profile,
+    Quick,
     RecipeFile,
     Settings,
     SliceColumns,
@@ -95,7 +98,8 @@ def train(
         typer.Option(
             "--method",
             metavar="NAME",
-            help=f"What may change: {part_names('methods')}.  [default: full]",
+            help=f"What may change: {part_names('methods')}; or auto, the cheapest of the usual ones that is as good as any, "
+            "found by trying.  [default: full]",
             show_default=False,
         ),
     ] = None,
@@ -128,13 +132,12 @@ def train(
             "--folds", metavar="N", help="Train N times, and measure on every row; for small data.", show_default=False
         ),
     ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")
-    ] = False,
+    quick: Quick = False,
     max_time: MostTime = None,
     max_memory: MostMemory = None,
     max_energy: MostEnergy = None,
-    profile: Annotated[bool, typer.Option("--profile", help="At the end, say what made training faster.")] = False,
+    explain: Explain = False,
+    profile: Profile = False,
     json_lines: Json = False,
 ) -> None:
     """Fine-tune MODEL on labelled rows and say what it was worth."""
@@ -162,7 +165,9 @@ def train(
     from tunesmith import pipeline
 
     with plain_warnings():
-        ended = follow(lambda stop: pipeline.start(recipe, out, stop=stop, profile=profile), json_lines)
+        ended = follow(
+            lambda stop: pipeline.start(recipe, out, stop=stop, profile=profile, explain=explain), json_lines
+        )
     finish(ended, json_lines)
 
 

@@ -100,6 +100,7 @@ class Subject:
     repeats: Sequence[Repeat] = ()  # the same from other seeds, where they were asked for
     curve: Sequence[CurvePoint] = ()  # the method itself on parts of the training rows, where the recipe asks for that
     pooled: Pooled | None = None  # None without folds
+    ladder: Mapping[str, Any] | None = None  # how the method was chosen, where the recipe left it open
 
 
 @dataclass(frozen=True)

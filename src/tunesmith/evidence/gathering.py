@@ -22,7 +22,7 @@ class Examination(Protocol):
 
 def gather(subject: Subject) -> dict[str, Found]:
     """By name; of a recipe that asks for the quick report only what it asks for by name."""
-    wanted = ("folds", "seeds") if subject.recipe.evaluation.quick else PANELS
+    wanted = ("ladder", "folds", "seeds") if subject.recipe.evaluation.quick else PANELS
     with torch_seed(
         subject.recipe.seed, "evidence"
     ):  # a layer that is made draws its weights, of a generator of their own

@@ -49,7 +49,7 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 def _best_rival(subject: Subject) -> tuple[str, float] | None:
     scores = subject.test.scores
-    own = {PROBE} if subject.recipe.method.part_name() == "head" else set()  # which is that very thing
+    own = {PROBE} if subject.recipe.method_name == "head" else set()  # which is that very thing
     values = [(item.what, item.scores.value(scores.primary)) for item in subject.baselines if item.name not in own]
     if not values:
         return None

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.tasks.base import Labels, Prediction
 
+SURPRISE = "surprise"  # in `Scores.each`: what `surprise` gives
+LEAST = 1e-12  # probability, below which a surprise is as large as it gets
+
 
 def evidence_of(predictions: Sequence[Prediction]) -> np.ndarray:
     """[rows, outputs] float64."""
@@ -74,6 +77,26 @@ def temper_labels(
     if found.temperature == 1:
         return _with(labels, found, len(truth)), list(predictions)
     return _with(labels, found, len(truth)), _restated(predictions, tempered_labels(shares, found.temperature))
+
+
+def surprise(kind: str, predictions: Sequence[Prediction], truth: Sequence[Any], labels: Labels) -> np.ndarray | None:
+    """[rows] the negative logarithm, in nats, of the probability of each row's target; None where there is none.
+
+    kind: the task's `certainty`. At the temperature that suits these rows, so that a model is not the worse for being too
+    sure, or not sure enough. It tells two models apart on fewer rows than a count of hits does. Of several labels: of all
+    together, each there or not.
+    """
+    import numpy as np
+
+    if kind not in ("classes", "labels") or not predictions:
+        return None
+    if kind == "classes":
+        _, tempered = temper_classes(predictions, truth, labels, 0)
+        shares = evidence_of(tempered)[np.arange(len(truth)), class_places(truth, labels)]
+        return -np.log(np.maximum(shares, LEAST))
+    _, tempered = temper_labels(predictions, truth, labels, 0)
+    found = evidence_of(tempered)
+    return -np.log(np.maximum(np.where(label_table(truth, labels), found, 1 - found), LEAST)).sum(axis=1)
 
 
 def calibrate_classes(

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch
-from tunesmith.errors import TrainingError
+from tunesmith.errors import ArtifactError, TrainingError
 from tunesmith.methods.base import Plan, Stage
 from tunesmith.recipe import TrainingSpec
 from tunesmith.tasks.base import Task
-from tunesmith.training.events import Evaluated, Event, Finished, Saved, StepDone, Stopped, Warned
+from tunesmith.training.events import Evaluated, Event, Finished, Note, Saved, StepDone, Stopped, Warned
 from tunesmith.training.optim import Masters
 from tunesmith.training.schedule import pull_share, warmup_linear
 from tunesmith.training.soup import Ingredients
@@ -88,6 +88,26 @@ class Run:
     @property
     def steps(self) -> int:
         return self.source.order.first(self.training_epochs)
+
+
+def restore(run: Run) -> Iterator[Event]:
+    """Puts a run in the state of its last whole checkpoint, and says where it goes on."""
+    run.checkpoints.recover()
+    if not run.checkpoints.steps():
+        yield Note("resume", ("no checkpoint had been written yet: starting from the first step",))
+        return
+    state, skipped = run.checkpoints.load()
+    for line in skipped:
+        yield Warned(line)
+    try:
+        run.masters.restore(state.tensors)
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(
+            f"{run.checkpoints.folder}: the checkpoint of step {state.step} is not of this run ({error}); put back its "
+            "own checkpoints, or start a new run"
+        ) from None
+    run.state = state
+    yield Note("resume", (f"going on from step {state.step} of {run.steps}",))
 
 
 def train(run: Run) -> Iterator[Event]:

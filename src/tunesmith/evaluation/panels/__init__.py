@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 # In the order of the page.
-PANELS: tuple[str, ...] = ("folds", "learning_curve", "seeds", "health", "calibration", "slices")
+PANELS: tuple[str, ...] = ("ladder", "folds", "learning_curve", "seeds", "health", "calibration", "slices")
 
 
 class Panel(Protocol):

@@ -1,0 +1,367 @@
+"""Method auto: from the cheapest way to fine-tune to the dearest, each measured, until the next one is not worth it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.catalog import build
+from tunesmith.errors import ModelError, RecipeError, TrainingError
+from tunesmith.evaluation.kept_scores import read_scores
+from tunesmith.evaluation.wording import duration, rows_of
+from tunesmith.files import make_folder, write_whole
+from tunesmith.phases import Time
+from tunesmith.recipe import Derived, Recipe
+from tunesmith.selection.ladder import (
+    MANY_STEPS,
+    Floor,
+    Gain,
+    Rung,
+    Trial,
+    floors,
+    gain_over,
+    perfect,
+    picked,
+    short,
+)
+from tunesmith.training.events import Evaluated, Event, Note, Saved, StepDone
+from tunesmith.training.ledger import Ledger
+from tunesmith.trying import HELD, Judged, Result, Shared, train_trial, trial_recipe
+
+if TYPE_CHECKING:
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.preparing import Encoded, Prepared
+    from tunesmith.tasks.base import Scores
+
+LADDER, RUNGS = "ladder.json", Path("ladder")  # in a run's folder: what was decided, and the trainings themselves
+TOPIC = "auto"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is delivered, and where the training of it lies."""
+
+    recipe: Recipe
+    folder: Path | None  # that the run goes on with; None where the choice was made without training
+    derived: tuple[Derived, ...]
+    told: Mapping[str, Any]  # for the report
+    earlier: Mapping[str, Any]  # what that training derived, which is kept
+
+
+@dataclass
+class Climb:
+    """One ladder, being climbed. Iterate `events()`; what has happened is on disk at every moment."""
+
+    recipe: Recipe  # with method auto
+    prepared: Prepared
+    encoded: Encoded
+    backbone: Backbone
+    run: Path
+    stop: Callable[[], bool]
+    enough: Callable[[], str]  # why training should end now; "" where it may go on
+    left: Callable[[], float | None]  # seconds that may still go into training; None where nothing limits them
+    explain: bool = False
+    _shared: Shared = field(default_factory=Shared)
+    _rungs: list[Rung] = field(default_factory=list)
+    _failed: list[str] = field(default_factory=list)
+    _scores: dict[str, Scores] = field(default_factory=dict)  # by the name of the folder
+
+    def events(self) -> Generator[Event, None, Decision | None]:
+        """Climbs; None where it was asked to stop. Raises TunesmithError kinds where no rung holds."""
+        best, why, times = None, "", 1.0
+        self._shared.keep(trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric), *self._rows())
+        for floor in floors(self.prepared.task.learns_tokens, self.backbone.static):
+            if said := self._beyond_means(best):
+                why = said
+                break
+            chosen = yield from self._chosen(floor, times, best)
+            if chosen is None:
+                if self.stop():
+                    return None
+                continue
+            trial, shorts, said = chosen
+            if said:
+                why = said
+                break
+            found = yield from self._trial(trial.method, trial.times, whole=True)
+            if found is None:
+                return None
+            whole, scores = found
+            if scores is None:
+                self._failed.append(f"{whole.method}: {whole.why}")
+                yield Note(TOPIC, (f"{whole.method}: came to nothing: {whole.why}",))
+                continue
+            times = trial.times if len(shorts) > 1 else times
+            gain = None if best is None else self._gain(scores, self._scores[_name(best.trial, True)])
+            rung = Rung(whole, tuple(shorts), gain, gain is None or gain.beyond_noise or gain.likely)
+            self._rungs.append(rung)
+            yield Note(TOPIC, (_rung_said(rung, best),))
+            if best is None or rung.taken:
+                best = rung
+            else:
+                why = self._noise(rung, best)
+            self._write(best, why)
+            if why:
+                break
+            if perfect(scores, whole.metric):
+                why = f"{whole.metric} {whole.value:.4f}: nothing is left to gain that these rows could tell"
+                break
+        if best is None:
+            raise TrainingError("method auto: no method could be trained on this base", *self._failed)
+        why = why if why else "it is the last rung"
+        self._write(best, why)
+        yield Note(TOPIC, self._decided(best, why))
+        return self._decision(best, why)
+
+    def _rows(self) -> tuple[Prepared, Encoded]:
+        return self.prepared, self.encoded
+
+    def _chosen(
+        self, floor: Floor, times: float, best: Rung | None
+    ) -> Generator[Event, None, tuple[Trial, list[Trial], str] | None]:
+        """What to train whole, the short trials that say so, and why nothing of it: "" where it is to be trained.
+
+        None where nothing on this floor can be trained, or it was asked to stop.
+        """
+        wanted = [(method, time) for method in floor.methods for time in self._times(floor, times)]
+        whole = self._usual(self._with(floor.methods[-1]))[0]
+        if len(wanted) == 1 or short(len(self.encoded.examples["train"])) is None:
+            method = next((name for name in reversed(floor.methods) if not self._has_failed(name)), None)
+            return None if method is None else (Trial(method, times, None, 1.0, whole), [], "")
+        trials: list[Trial] = []
+        scores: dict[int, Scores] = {}
+        for method, time in wanted:
+            if self._has_failed(method):
+                continue
+            found = yield from self._trial(method, time, whole=False)
+            if found is None:
+                return None
+            trial, held = found
+            if held is None:
+                self._failed.append(f"{method}: {trial.why}")
+                if self.explain:
+                    yield Note(TOPIC, (f"{method}: does not go here: {trial.why}",))
+                continue
+            scores[len(trials)] = held
+            trials.append(trial)
+        if not trials:
+            return None
+        place = picked(trials, scores, self.recipe.seed)
+        if self.explain:
+            yield Note(TOPIC, tuple(_short_said(trial, number == place) for number, trial in enumerate(trials)))
+        taken = trials[place]
+        return taken, trials, self._not_worth(taken, scores[place], best)
+
+    def _has_failed(self, method: str) -> bool:
+        return any(failed.startswith(f"{method}: ") for failed in self._failed)
+
+    def _times(self, floor: Floor, times: float) -> Sequence[float]:
+        """Of the method's own rate those to try: none but what was asked for, where a rate was."""
+        if self.recipe.training.rate != "auto":
+            return (1.0,)
+        return floor.times if len(floor.times) > 1 else tuple(dict.fromkeys((1.0, times)))
+
+    def _not_worth(self, taken: Trial, scores: Scores, best: Rung | None) -> str:
+        """Why the next rung is not trained whole, by its short trial and by what it would take; "" where it is."""
+        if best is None:
+            return ""
+        below = next((trial for trial in best.short if trial.times == best.trial.times), None)
+        if below is not None:
+            gain = self._gain(scores, self._scores[_name(below, False)])
+            if gain.loses:
+                return f"in a short trial {taken.method} is worse than {below.method} by as long a one: {gain.said()}"
+        needed, left = self._forecast(taken), self.left()
+        if left is not None and needed > left:
+            return (
+                f"{taken.method} takes about {duration(needed)}, and {duration(max(left, 0.0))} are left (limits.time)"
+            )
+        return ""
+
+    def _forecast(self, trial: Trial) -> float:
+        """Seconds of a whole training, from those of a short trial."""
+        return trial.seconds / trial.share
+
+    def _beyond_means(self, best: Rung | None) -> str:
+        """Why no further rung is tried, where a limit says so and something can be delivered."""
+        return self.enough() if best is not None else ""
+
+    def _noise(self, rung: Rung, best: Rung) -> str:
+        assert rung.gain is not None, "of what was compared"
+        rows = rows_of(len(self.encoded.examples["validation"]), "validation row")
+        return f"{rung.trial.method} gains {rung.gain.said()} over {best.trial.method}, within the noise of {rows}"
+
+    def _gain(self, scores: Scores, other: Scores) -> Gain:
+        asked = self.recipe.evaluation.metric
+        return gain_over(scores, other, scores.primary if asked == "auto" else asked, self.recipe.seed)
+
+    def _with(self, method: str) -> Recipe:
+        return self.recipe.model_copy(update={"method": build("methods", method)})
+
+    def _usual(self, recipe: Recipe) -> tuple[int, float]:
+        """Epochs and the base's peak rate of a whole training with that method."""
+        from tunesmith.assembly import resolve_rates
+
+        training = recipe.training
+        if training.batch_size is None:  # what the rate asks is about how many steps there are
+            recipe = recipe.model_copy(update={"training": training.model_copy(update={"batch_size": 32})})
+        rows = self.prepared.task.epoch_rows(len(self.encoded.examples["train"]))
+        rates, epochs, _ = resolve_rates(recipe, self.prepared, self.backbone, rows)
+        return epochs, rates.base
+
+    def _trial(
+        self, method: str, times: float, whole: bool
+    ) -> Generator[Event, None, tuple[Trial, Scores | None] | None]:
+        """One training, whole or short; without scores where it came to nothing, None where it was asked to stop."""
+        recipe = self._with(method)
+        epochs, rate = self._usual(recipe)
+        share = (None if whole else short(len(self.encoded.examples["train"]))) or 1.0
+        changed: dict[str, Any] = {} if times == 1 else {"rate": rate * times}
+        trial = Trial(method, times, None, share, epochs)
+        folder = self.run / RUNGS / _name(trial, whole)
+        recipe = recipe.model_copy(
+            update={
+                "training": recipe.training.model_copy(update=changed),
+                "data": recipe.data.model_copy(update={"share": recipe.data.share * share}),
+            }
+        )
+        recipe = trial_recipe(recipe, recipe.seed, recipe.evaluation.metric)
+        try:
+            result = yield from self._trained(recipe, folder, whole)
+        except (TrainingError, RecipeError, ModelError) as error:
+            return replace(trial, why="; ".join(error.problems)), None
+        if result is None:
+            return None
+        labels, task = self.prepared.labels, self.prepared.task
+        scores = read_scores(folder / HELD, lambda columns: task.functions(columns, labels))
+        self._scores[_name(trial, whole)] = scores
+        asked = self.recipe.evaluation.metric
+        metric = scores.primary if asked == "auto" else asked
+        return replace(
+            trial,
+            rate=result.rate,
+            metric=metric,
+            value=result.metrics[metric],
+            error=result.error,
+            loss=result.loss,
+            trainable=result.trainable,
+            seconds=result.seconds,
+            cpu_seconds=result.cpu_seconds,
+        ), scores
+
+    def _trained(self, recipe: Recipe, folder: Path, whole: bool) -> Generator[Event, None, Result | None]:
+        """The steps of a whole training are shown, and its evaluations told."""
+        events = train_trial(self._shared, recipe, folder, self.stop, self.enough, adopted=True)
+        with closing(events):
+            while True:
+                try:
+                    event = next(events)
+                except StopIteration as end:
+                    return end.value
+                if isinstance(event, StepDone) and whole:
+                    yield event
+                if isinstance(event, Judged) and whole and self.explain:
+                    said = (
+                        f"{event.metric} {event.value:.4f} after evaluation {event.evaluation} of {event.evaluations}"
+                    )
+                    yield Note(TOPIC, (f"{folder.name}: {said}",))
+
+    def _decided(self, best: Rung, why: str) -> tuple[str, ...]:
+        total = Time(0.0, 0.0)
+        for rung in self._rungs:
+            for trial in (*rung.short, rung.trial):
+                total = total.plus(Time(trial.seconds, trial.cpu_seconds))
+        lines = [
+            f"method {best.trial.method} is delivered: {why}",
+            f"{len(self._rungs)} rungs, {sum(len(rung.short) for rung in self._rungs)} short trials: "
+            f"{duration(total.seconds)} ({duration(total.cpu_seconds, 'CPU')}), of which {duration(best.trial.seconds)} "
+            f"({duration(best.trial.cpu_seconds, 'CPU')}) for what is delivered",
+        ]
+        epochs, _ = self._usual(self._with(best.trial.method))
+        rows = self.prepared.task.epoch_rows(len(self.encoded.examples["train"]))
+        size = self.recipe.training.batch_size
+        if size is not None and epochs * rows > MANY_STEPS * size:
+            lines.append(
+                f"with {rows:,} training rows a model trained from random weights competes: evaluation.scratch=true "
+                "measures it"
+            )
+        return tuple(lines)
+
+    def _plain(self, best: Rung, why: str) -> dict[str, Any]:
+        return {
+            "chosen": best.trial.method,
+            "times": best.trial.times,
+            "why": why,
+            "validation_rows": len(self.encoded.examples["validation"]),
+            "rungs": [asdict(rung) for rung in self._rungs],
+            "failed": list(self._failed),
+        }
+
+    def _write(self, best: Rung, why: str) -> None:
+        make_folder(self.run)
+        write_whole(self.run / LADDER, json.dumps(self._plain(best, why), indent=2) + "\n")
+
+    def _decision(self, best: Rung, why: str) -> Decision:
+        trial, recipe = best.trial, self._with(best.trial.method)
+        derived = [Derived("method", trial.method, why)]
+        if trial.times != 1:
+            rate = self._usual(recipe)[1] * trial.times
+            recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"rate": rate})})
+            derived.append(
+                Derived("training.rate", rate, f"{_times_said(trial.times)} the method's own, the best of short trials")
+            )
+        cache = "disk" if recipe.training.cache == "auto" else recipe.training.cache  # where the rung kept it
+        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"cache": cache})})
+        folder = self.run / RUNGS / _name(trial, True)
+        return Decision(recipe, folder, tuple(derived), self._plain(best, why), Ledger(folder).resolved())
+
+
+def adopt(decision: Decision, run: Path) -> Sequence[Event]:
+    """Makes the training that a ladder chose the run's own: its checkpoints, and the events to be put in the ledger.
+
+    The other trainings are deleted. Done again after a crash it comes to the same.
+    """
+    if decision.folder is None:
+        return []
+    kept = (StepDone, Evaluated, Saved)
+    events = [event for event in Ledger(decision.folder).events() if isinstance(event, kept)]
+    if (decision.folder / "checkpoints").exists() and not (run / "checkpoints").exists():
+        os.replace(decision.folder / "checkpoints", run / "checkpoints")
+    for path in (run / RUNGS).rglob("checkpoints"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (run / RUNGS).rglob("weights.safetensors"):
+        path.unlink(missing_ok=True)
+    return events
+
+
+def _name(trial: Trial, whole: bool) -> str:
+    """Of a training's folder."""
+    return f"{trial.method}-{trial.times:.3g}" + ("" if whole else "-short")
+
+
+def _times_said(times: float) -> str:
+    return "a third of" if times < 1 else f"{times:g} times"
+
+
+def _short_said(trial: Trial, taken: bool) -> str:
+    rate = "" if trial.rate is None else f", rate {trial.rate:.3g}"
+    part = f"{100 * trial.share:.3g} % of the rows"
+    chosen = " <- taken" if taken else ""
+    return (
+        f"short trial of {trial.method}{rate} ({part}): "
+        f"{trial.metric} {trial.value:.4f}, loss {trial.loss:.4f}, {duration(trial.seconds)}{chosen}"
+    )
+
+
+def _rung_said(rung: Rung, best: Rung | None) -> str:
+    trial = rung.trial
+    gained = "" if rung.gain is None or best is None else f"; over {best.trial.method} {rung.gain.said()}"
+    return (
+        f"{trial.method}: {trial.metric} {trial.value:.4f} (standard error {trial.error:.4f}) on the validation rows, "
+        f"{trial.trainable:,} parameters, {duration(trial.seconds)} ({duration(trial.cpu_seconds, 'CPU')}){gained}"
+    )

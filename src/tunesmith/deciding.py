@@ -1,0 +1,89 @@
+"""Where a recipe leaves its method open: what the number of rows settles, and the ladder for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
+
+from tunesmith.catalog import build
+from tunesmith.climbing import TOPIC, Climb, Decision, adopt
+from tunesmith.errors import RecipeError
+from tunesmith.evaluation.wording import rows_of
+from tunesmith.limits import Limits
+from tunesmith.phases import CHOICE
+from tunesmith.recipe import Derived, Recipe
+from tunesmith.result import rows_to_measure
+from tunesmith.selection.ladder import SMALL_ROWS, few
+from tunesmith.training.events import Event, StepDone, Stopped
+from tunesmith.training.ledger import Ledger, resume_command
+
+if TYPE_CHECKING:
+    from tunesmith.models.backbone import Backbone
+    from tunesmith.preparing import Encoded, Prepared
+    from tunesmith.spending import Spending
+
+
+def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
+    """What is done with rows that are too few to choose by, maybe with another task; None where they are enough.
+
+    Raises RecipeError where nothing is held out to choose by.
+    """
+    task, rows, held = prepared.task, len(prepared.splits.train), len(prepared.splits.validation)
+    plain = task.part_name() == "classification" and recipe.task == "auto" and prepared.columns.pair is None
+    classes = len(prepared.labels.names) if plain else None
+    said = rows_of(rows, "training row")
+    if plain and few(rows, classes) and min(prepared.labels.counts) > 1:
+        asked = {"task": build("tasks", "few_shot"), "method": build("methods", "full")}
+        why = f"{said} of {classes} classes are few: learned by contrast (task few_shot), with none spared to choose by"
+    elif rows < SMALL_ROWS:
+        asked = {"method": build("methods", "prompt" if task.learns_tokens else "head")}
+        why = f"{said}: too few to choose by, so little trains"
+    elif held == 0:
+        raise RecipeError(
+            "method: auto chooses on validation rows, and there are none; give data.validation, or name a method"
+        )
+    else:
+        return None
+    found = recipe.model_copy(update=asked)
+    told = {"chosen": found.method_name, "why": why, "rungs": [], "failed": []}
+    return Decision(found, None, (Derived("method", found.method_name, why),), told, {})
+
+
+def climbed(
+    recipe: Recipe,
+    prepared: Prepared,
+    encoded: Encoded,
+    backbone: Backbone,
+    ledger: Ledger,
+    spending: Spending,
+    stop: Callable[[], bool],
+    explain: bool,
+) -> Generator[Event, None, Decision | None]:
+    """The ladder's decision, with the training that it chose made the run's own; None where it was asked to stop.
+
+    Each event but steps is in the ledger before it is given: those of the chosen training follow in the end, as the run's.
+    """
+    limits = Limits(recipe.limits, spending, rows_to_measure(prepared), len(prepared.splits.validation))
+    climb = Climb(recipe, prepared, encoded, backbone, ledger.folder, stop, limits.enough, limits.left, explain)
+    events, last = spending.phases.through(CHOICE, climb.events()), 0
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            decision: Decision | None = end.value
+            break
+        spending.meter.keep_up()
+        if isinstance(event, StepDone):
+            last = event.step
+        else:
+            ledger.append(spending.session())
+            ledger.append(event)
+        yield event
+    if decision is None:
+        stopped = Stopped(last, f"asked to stop, on the way to a method ({TOPIC})", resume_command(ledger.folder))
+        ledger.append(stopped)
+        yield stopped
+        return None
+    for event in adopt(decision, ledger.folder):
+        ledger.append(event)
+    return decision

@@ -1,0 +1,72 @@
+"""The rungs of the ladder: what each method reached on the validation rows, what it took, and why climbing ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunesmith.evaluation.charts import text
+from tunesmith.evaluation.sections import cell, head_row, row_head, section
+from tunesmith.evaluation.wording import count, duration, figures, metric_title, signed
+
+
+def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    rungs: Sequence[Mapping[str, Any]] = data["rungs"]
+    why = f"Method {data['chosen']} is delivered: {data['why']}."
+    if not rungs:
+        return section("ladder", "How the method was chosen", text(why), "")
+    rows = "".join(f"<tr>{_line(rung, data['chosen'])}</tr>" for rung in rungs)
+    metric = metric_title(rungs[0]["trial"]["metric"], report["lower"])
+    heads = head_row("Method", f"#{metric}", "#gain", "#rate", "#parameters", "#time", "#CPU time")
+    lead = (
+        f"From the cheapest way to the dearest, each measured on the {count(data['validation_rows'])} validation rows. "
+        f"A gain is over the best method before it, with one standard error to each side. {why}"
+    )
+    table = f'<div class="scroll"><table>{heads}<tbody>{rows}</tbody></table></div>'
+    return section("ladder", "How the method was chosen", text(lead), table + _short(rungs, metric) + _failed(data))
+
+
+def _line(rung: Mapping[str, Any], chosen: str) -> str:
+    trial, gain = rung["trial"], rung["gain"]
+    gained = "" if gain is None else f"{signed(gain['value'])} [{signed(gain['low'])}, {signed(gain['high'])}]"
+    own = ", this model" if trial["method"] == chosen else ""
+    return (
+        row_head(trial["method"] + own)
+        + cell(figures(trial["value"])[0], "n")
+        + cell(gained, "n")
+        + cell(_rate(trial), "n")
+        + cell(count(trial["trainable"]), "n")
+        + cell(duration(trial["seconds"]), "n")
+        + cell(duration(trial["cpu_seconds"]), "n")
+    )
+
+
+def _rate(trial: Mapping[str, Any]) -> str:
+    return "" if trial["rate"] is None else f"{trial['rate']:.3g}"
+
+
+def _short(rungs: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """The short trials, by which rates and the dearer methods were chosen."""
+    trials = [trial for rung in rungs for trial in rung["short"]]
+    if not trials:
+        return ""
+    heads = head_row("Short trial", "#rate", "#of the rows", f"#{metric}", "#loss", "#time")
+    lines = "".join(
+        "<tr>"
+        + row_head(trial["method"])
+        + cell(_rate(trial), "n")
+        + cell(f"{100 * trial['share']:.3g} %", "n")
+        + cell(figures(trial["value"])[0], "n")
+        + cell(figures(trial["loss"])[0], "n")
+        + cell(duration(trial["seconds"]), "n")
+        + "</tr>"
+        for trial in trials
+    )
+    return f'<div class="scroll"><table>{heads}<tbody>{lines}</tbody></table></div>'
+
+
+def _failed(data: Mapping[str, Any]) -> str:
+    if not data["failed"]:
+        return ""
+    lines = "".join(f"<li>{text(line)}</li>" for line in data["failed"])
+    return f"<p>What could not be trained here:</p><ul>{lines}</ul>"

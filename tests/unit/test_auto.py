@@ -1,0 +1,259 @@
+"""Method auto: the ladder is climbed by measurement, and what it delivers is what naming the method delivers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from families import FAMILIES
+from shortruns import recipe_for, same_model, write_rows
+from tunesmith import climbing, load
+from tunesmith.errors import RecipeError, TrainingError
+from tunesmith.pipeline import Session, resume, start
+from tunesmith.recipe import Recipe
+from tunesmith.runs import Run
+from tunesmith.selection import ladder
+from tunesmith.selection.ladder import SHORT_ROWS, Gain, Trial, few, floors, gain_over, picked, short
+from tunesmith.tasks._certainty import SURPRISE
+from tunesmith.tasks.base import Scores
+from tunesmith.training.events import Note, Stopped
+
+Folder = Callable[[str], Path]
+QUICK = {"evaluation.quick": True, "training.rate": "auto", "data.validation": 0.2}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    folder = tmp_path_factory.mktemp("auto")
+    model, data = FAMILIES["bert"](folder / "model"), write_rows(folder / "rows.csv", 240)
+    return recipe_for(model, data, "auto", QUICK)
+
+
+@pytest.fixture
+def climbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every rung is a gain, so that all are climbed."""
+    monkeypatch.setattr(Gain, "beyond_noise", True)
+    monkeypatch.setattr(climbing, "perfect", lambda scores, metric: False)
+
+
+def made(session: Session) -> Run:
+    for _ in session.events():
+        pass
+    return Run(session.run)
+
+
+def decided(run: Run) -> dict:
+    return json.loads((run.path / "ladder.json").read_text())
+
+
+def hits(right: list[int], surprise: list[float] | None = None) -> Scores:
+    truth = np.ones(len(right), np.int64)
+    columns = {"truth": truth, "predicted": np.array(right, np.int64)}
+    each = {} if surprise is None else {SURPRISE: np.array(surprise)}
+    shares = frozenset({"accuracy"})
+    metrics = {"accuracy": lambda found: float((found["truth"] == found["predicted"]).mean())}
+    return Scores(columns, metrics, "accuracy", shares, each=each)
+
+
+def test_a_gain_is_one_where_the_rows_can_tell_it() -> None:
+    low, high = hits([1] * 50 + [0] * 50), hits([1] * 70 + [0] * 30)
+    found = gain_over(high, low, "accuracy", 0)
+    assert found.value == pytest.approx(0.2) and found.beyond_noise and not found.loses
+    back = gain_over(low, high, "accuracy", 0)
+    assert back.loses and not back.beyond_noise and not back.likely
+    none = gain_over(low, low, "accuracy", 0)
+    assert not none.beyond_noise and not none.likely
+
+
+def test_surprise_tells_what_hits_do_not() -> None:
+    before = hits([1] * 50 + [0] * 50, [1.0, 1.2] * 50)
+    nearer = hits([1] * 50 + [0] * 50, [0.5, 0.6] * 50)
+    assert gain_over(nearer, before, "accuracy", 0).beyond_noise
+    assert not gain_over(before, nearer, "accuracy", 0).beyond_noise
+    assert not gain_over(hits([1] * 50 + [0] * 50), hits([1] * 50 + [0] * 50), "accuracy", 0).beyond_noise
+
+
+def test_few_rows_cannot_tell_a_point_so_a_likely_gain_is_taken() -> None:
+    assert Gain("accuracy", 0.02, -0.01, 0.05).likely
+    assert not Gain("accuracy", -0.01, -0.04, 0.02).likely, "no sign of a gain"
+    assert not Gain("accuracy", 0.004, -0.001, 0.009).likely, "rows that could tell a point told of none"
+    assert not Gain("perplexity", 0.02, -0.01, 0.05, bounded=False).likely
+
+
+def test_short_trials_are_short() -> None:
+    assert short(8 * SHORT_ROWS) == 1 / 8
+    assert short(8 * SHORT_ROWS - 1) is None
+    assert short(100) is None
+
+
+def test_too_few_rows_to_choose_by() -> None:
+    assert few(49, None) and not few(50, None)
+    assert few(770, 77) and not few(1_500, 77)
+
+
+def test_word_vectors_and_language_models_have_ladders_of_their_own() -> None:
+    assert [floor.methods for floor in floors(False, True)] == [("head",), ("full",)]
+    assert [floor.methods for floor in floors(True, False)] == [("lora",), ("full",)]
+    assert [floor.methods for floor in floors(False, False)] == [("head",), ("layers",), ("lora", "full")]
+
+
+def test_a_short_trial_speaks_against_what_is_documented_only_when_it_is_sure() -> None:
+    def trial(method: str, times: float, right: int) -> Trial:
+        return Trial(method, times, 1e-4, 0.1, 5, "accuracy", right / 100, loss=1.0)
+
+    def told(*counts: int) -> dict[int, Scores]:
+        return {place: hits([1] * count + [0] * (100 - count)) for place, count in enumerate(counts)}
+
+    rates = [trial("layers", times, right) for times, right in ((1.0, 80), (1 / 3, 81), (3.0, 79))]
+    assert picked(rates, told(80, 81, 79), 0) == 0
+    assert picked([trial("layers", 1.0, 60), trial("layers", 3.0, 80)], told(60, 80), 0) == 1
+    assert picked([trial("lora", 1.0, 80), trial("full", 1.0, 80)], told(80, 80), 0) == 1, "full, where both are alike"
+    assert picked([trial("lora", 1.0, 90), trial("full", 1.0, 60)], told(90, 60), 0) == 0
+
+
+@pytest.mark.usefixtures("climbs")
+def test_what_is_delivered_is_what_naming_the_method_delivers(asked: Recipe, tmp_path: Path) -> None:
+    run = made(start(asked, tmp_path / "auto"))
+    assert decided(run)["chosen"] == "full" and run.report["method"] == "full"
+    plain = recipe_for(Path(asked.model), Path(asked.data.path), "full", QUICK)
+    named = made(start(plain, tmp_path / "named"))
+    assert same_model(run.path / "model", named.path / "model")
+    assert run.report["metrics"] == named.report["metrics"]
+    assert [point["step"] for point in run.report["curves"]["losses"]] == [
+        point["step"] for point in named.report["curves"]["losses"]
+    ]
+    assert not list((run.path / "ladder").rglob("*.safetensors")) or all(
+        path.name == "validation.safetensors" for path in (run.path / "ladder").rglob("*.safetensors")
+    )
+    assert (run.path / "recipe.yaml").read_text().count("method: auto") == 1, "the recipe is as it was asked"
+    assert "How the method was chosen" in (run.path / "report.html").read_text()
+    assert load(run.path).predict(["some text"])
+
+
+def test_it_ends_where_nothing_is_gained(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gain, "beyond_noise", False)
+    monkeypatch.setattr(Gain, "likely", False)
+    monkeypatch.setattr(climbing, "perfect", lambda scores, metric: False)
+    run = made(start(asked, tmp_path / "run"))
+    told = decided(run)
+    assert [rung["trial"]["method"] for rung in told["rungs"]] == ["head", "layers"]
+    assert told["chosen"] == run.report["method"] == "head"
+    assert "within the noise" in told["why"]
+
+
+@pytest.mark.usefixtures("climbs")
+def test_stopped_on_a_rung_it_goes_on_and_comes_to_the_same(asked: Recipe, tmp_path: Path) -> None:
+    whole = made(start(asked, tmp_path / "whole"))
+    asking = {"count": 0}
+
+    def stop() -> bool:
+        asking["count"] += 1
+        return asking["count"] > 25
+
+    events = list(start(asked, tmp_path / "run", stop=stop).events())
+    assert isinstance(events[-1], Stopped) and "resume" in events[-1].resume
+    again = made(resume(tmp_path / "run"))
+    assert same_model(whole.path / "model", again.path / "model")
+    assert [rung["trial"]["method"] for rung in decided(again)["rungs"]] == ["head", "layers", "full"]
+
+
+@pytest.mark.usefixtures("climbs")
+def test_killed_after_the_choice_it_trains_nothing_again(asked: Recipe, tmp_path: Path) -> None:
+    session = start(asked, tmp_path / "run")
+    for event in session.events():
+        if isinstance(event, Note) and event.topic == "derived":
+            break  # as kill -9 would: the choice is made, nothing is delivered
+    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "ladder").rglob("result.json")}
+    assert len(results) == 3
+    whole = made(start(asked, tmp_path / "whole"))
+    again = made(resume(tmp_path / "run"))
+    assert {path: path.stat().st_mtime_ns for path in results} == results
+    assert same_model(whole.path / "model", again.path / "model")
+
+
+@pytest.mark.usefixtures("climbs")
+def test_with_many_rows_short_trials_choose_rate_and_method(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
+    run = made(start(asked, tmp_path / "run", explain=True))
+    rungs = decided(run)["rungs"]
+    layers = {(trial["method"], round(trial["times"], 2)) for trial in rungs[1]["short"]}
+    assert layers == {("layers", 1.0), ("layers", 0.33), ("layers", 3.0)}
+    assert {trial["method"] for trial in rungs[2]["short"]} >= {"full", "lora"}
+    assert "short trial of layers" in (run.path / "events.jsonl").read_text()
+    shutil.rmtree(tmp_path / "run")
+
+
+def test_a_rate_that_was_asked_for_is_the_only_one(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
+    fixed = asked.model_copy(update={"training": asked.training.model_copy(update={"rate": 3e-4})})
+    run = made(start(fixed, tmp_path / "run"))
+    for rung in decided(run)["rungs"][1:]:
+        assert {trial["times"] for trial in (*rung["short"], rung["trial"])} == {1.0}
+        assert rung["trial"]["rate"] == 3e-4
+
+
+def test_few_rows_are_learned_by_contrast(tmp_path: Path) -> None:
+    model, data = FAMILIES["sentence"](tmp_path / "model"), write_rows(tmp_path / "rows.csv", 45)
+    asked = recipe_for(model, data, "auto", {"evaluation.quick": True, "training.batch_size": 12})
+    run = made(start(asked, tmp_path / "run"))
+    assert run.report["task"] == "few_shot"
+    assert "are few" in run.report["evidence"]["ladder"]["why"]
+
+
+def test_the_kind_of_base_decides_the_rungs(tmp_path: Path, model_folder: Folder) -> None:
+    data = write_rows(tmp_path / "rows.csv", 200)
+    run = made(start(recipe_for(model_folder("model2vec"), data, "auto", QUICK), tmp_path / "static"))
+    assert {rung["trial"]["method"] for rung in decided(run)["rungs"]} <= {"head", "full"}
+    prose = tmp_path / "prose.txt"
+    prose.write_text("\n\n".join(f"the cat sat on mat {number} and saw a dog" * 3 for number in range(2_000)))
+    settings = {**QUICK, "training.max_length": 16}
+    run = made(start(recipe_for(model_folder("llama"), prose, "auto", settings), tmp_path / "prose"))
+    assert decided(run)["rungs"][0]["trial"]["method"] == "lora"
+
+
+def test_nothing_to_choose_by_is_said(asked: Recipe, tmp_path: Path) -> None:
+    blind = asked.model_copy(update={"data": asked.data.model_copy(update={"validation": 0.0})})
+    with pytest.raises(RecipeError, match=r"method: auto chooses on validation rows.*name a method"):
+        made(start(blind, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_method_at_all_is_told_with_every_reason(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> object:
+        raise TrainingError("it diverged")
+        yield
+
+    monkeypatch.setattr(climbing, "train_trial", refused)
+    with pytest.raises(TrainingError) as caught:
+        made(start(asked, tmp_path / "run"))
+    assert "no method could be trained" in caught.value.problems[0]
+    assert {line.partition(":")[0] for line in caught.value.problems[1:]} >= {"head", "layers", "full"}
+
+
+def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.limits import Limits
+    from tunesmith.specs import LimitSpec
+
+    limited = asked.model_copy(update={"limits": LimitSpec(time=1e9)})  # type: ignore[arg-type]
+    over = {"after": 20}
+
+    def enough(self: Limits) -> str:
+        over["after"] -= 1
+        return "limits.time: it is over" if over["after"] < 0 else ""
+
+    monkeypatch.setattr(Limits, "enough", enough)
+    monkeypatch.setattr(Gain, "beyond_noise", True)
+    run = made(start(limited, tmp_path / "run"))
+    assert len(decided(run)["rungs"]) < 3
+    assert "limits.time" in decided(run)["why"]
