@@ -32,7 +32,7 @@ from tunesmith.trying import (
     train_trial,
     trial_recipe,
 )
-from tunesmith.winning import PAGE, WINNER, Found, tested
+from tunesmith.winning import PAGE, WINNER, Found, clear, tested, written
 
 if TYPE_CHECKING:
     from tunesmith.preparing import Prepared
@@ -65,23 +65,20 @@ class Search:
         keep_few_kernels()
         with importing():
             import torch  # noqa: F401
-        if (self.out / WINNER / "report.json").exists():
-            self.finished = True
-            yield Note(
-                "search", (f"{self.out}: is finished, and its winner tested; another search needs another --out",)
-            )
-            return
         shared = Shared()
         first = self._recipe({key: space.telling()[0] for key, space in self.searched.spaces.items()})
         prepared, _, _ = shared.rows(self._for_trial(first, first.seed))
+        study = self._open(prepared, first)  # whose folder it is comes before all that it holds
+        if self._over():
+            yield from self._end(study)
+            return
         yield from prepared.notes
-        study = self._open(prepared, first)
         yield Note("search", tuple(self._plan(study, first)))
         if study.repaired:
             yield Warned(study.repaired)
         if known := tuple(told for told in study.told() if told.state != "running"):
             yield Known(known)
-        if not (self.out / WINNER / "recipe.yaml").exists():
+        if study.winner() is None:
             done = yield from self._try(study, shared)
             if not done:
                 return
@@ -170,6 +167,8 @@ class Search:
                 break
             mine = study.claim()
             if mine is None:
+                if study.winner() is None and study.running() and not study.held():
+                    continue  # whoever had one has let go of it since
                 break
             try:
                 told = yield from self._one(study, mine, shared, begun)
@@ -186,24 +185,23 @@ class Search:
         if self.stop():
             yield Stopped(self._step, f"asked to stop {said}", self.again)
             return False
-        told = study.told()
+        if (others := study.held()) > 0:
+            yield self._others(others)
+            return False
+        told, left = study.told(), study.running()
         if late and not best_of(told):
             raise self._too_little(time.monotonic() - begun)
-        left = study.running()
-        others = len(left) - (1 if late and mine is not None else 0)  # without the one that was left behind just now
-        if late and others <= 0:
+        if late:
             yield Note(
                 "search", (f"{self.spec.time:g} s are over (search.time): {len(told) - len(left)} trials were done",)
             )
-        elif left:
-            yield Note(
-                "search",
-                (f"other processes still work on {len(left)} trials: the last one trains the winner", self.again),
-            )
-            return False
         if not best_of(told):
             raise _all_failed(told)
         return True
+
+    def _others(self, count: int) -> Note:
+        trials = "1 trial" if count == 1 else f"{count} trials"
+        return Note("search", (f"other processes still work on {trials}: the last one trains the winner", self.again))
 
     def _one(self, study: Study, mine: Mine, shared: Shared, begun: float) -> Generator[Event, None, Told | None]:
         """One trial to its end; None where it was stopped, with what it had saved."""
@@ -351,17 +349,24 @@ class Search:
             yield Note("search", (f"another process trains the winner in {self.out / WINNER}",))
             return
         try:
-            if self._over():
-                yield Note("search", (f"another process trained the winner: {self.out / WINNER}",))
+            number = study.settle()
+            if number is None:
+                yield self._others(study.held())
                 return
-            found = Found(self.asked, self.searched.spaces, study.told(), study.importances())
-            yield from found.said()
-            found.write(self.out, None)
-            yield from self._winner(found)
-            if self.finished:
+            found = Found(self.asked, self.searched.spaces, study.told(), study.importances(), number)
+            before = self._over()
+            if not before:
+                yield from found.said()
+                found.write(self.out, None)
+                yield from self._winner(found)
+            if self.finished and not written(self.out):
+                clear(self.out)  # their weights were tried
                 found.write(self.out, tested(self.out))
-                let_go(self.out / TRIALS)  # their weights were tried
                 yield Note("search", (f"search: {self.out / PAGE}",))
+            if before:
+                yield Note(
+                    "search", (f"{self.out}: is finished, and its winner tested; another search needs another --out",)
+                )
         finally:
             lock.let_go()
 
