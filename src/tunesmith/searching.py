@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ModelError, RecipeError, TrainingError
+from tunesmith.errors import DataError, ModelError, RecipeError, TrainingError
 from tunesmith.files import write_whole
 from tunesmith.memory import importing, keep_few_kernels
 from tunesmith.pipeline import anchored, never, resume, start
@@ -26,9 +26,10 @@ from tunesmith.trying import (
     Judged,
     Result,
     Shared,
-    check_metric,
+    check_metrics,
     let_go,
     mean_of,
+    read_by,
     train_trial,
     trial_recipe,
 )
@@ -66,8 +67,7 @@ class Search:
         with importing():
             import torch  # noqa: F401
         shared = Shared()
-        first = self._recipe({key: space.telling()[0] for key, space in self.searched.spaces.items()})
-        prepared, _, _ = shared.rows(self._for_trial(first, first.seed))
+        first, prepared = self._read(shared)
         study = self._open(prepared, first)  # whose folder it is comes before all that it holds
         if self._over():
             yield from self._end(study)
@@ -83,6 +83,32 @@ class Search:
             if not done:
                 return
         yield from self._end(study)
+
+    def _read(self, shared: Shared) -> tuple[Recipe, Prepared]:
+        """The first recipe of the space, and the rows as the first one that can read them reads them.
+
+        The others are for their trials to fail by. Raises DataError where none can, and RecipeError where the rows' task has
+        not every metric that was named.
+        """
+        first = self._recipe(next(self.searched.telling()))
+        tried, wrong = set[str](), None
+        for values in self.searched.telling():
+            recipe = self._recipe(values)
+            recipe = trial_recipe(recipe, recipe.seed, recipe.evaluation.metric)
+            key = id_of(read_by(recipe))
+            if key in tried:
+                continue
+            tried.add(key)
+            try:
+                prepared, _, _ = shared.rows(recipe)
+            except DataError as error:
+                wrong = error if wrong is None else wrong
+                continue
+            task = prepared.task
+            check_metrics(self.spec.named, task.metrics, f"task {task.part_name()} has")
+            return first, prepared
+        assert wrong is not None, "a space has one combination at least"
+        raise wrong
 
     def _over(self) -> bool:
         """Whether the winner was trained and tested, here or by another process."""
@@ -236,7 +262,7 @@ class Search:
         try:
             recipe = self._recipe(mine.values)
             ended = yield from self._trained(study, mine, shared, recipe, stop, judged)
-        except (TrainingError, RecipeError, ModelError) as error:
+        except (TrainingError, RecipeError, ModelError, DataError) as error:
             told = Told(mine.number, "failed", mine.values, **so_far(), why="; ".join(error.problems))
         except (NotImplementedError, RecursionError):
             raise
@@ -257,8 +283,6 @@ class Search:
 
     def _done(self, mine: Mine, result: Result, took: dict[str, Any]) -> Told:
         named = self.spec.named if self.spec.named else (result.primary,)
-        for metric in named:
-            check_metric(metric, result)
         if unknown := [metric for metric in named if not math.isfinite(result.metrics[metric])]:
             why = f"{' and '.join(unknown)} of the validation rows cannot be told: what it says is the same for all"
             return Told(mine.number, "failed", mine.values, **took, why=why)
@@ -299,6 +323,7 @@ class Search:
             metric = self.spec.named[0] if self.spec.named else ended.primary
             if study.report(mine, repeat, ended.rank(metric)) and repeat + 1 < repeats:
                 return f"worse than the best trial on {repeat + 1} of {repeats} seeds (wilcoxon)"
+        check_metrics(self.spec.named, results[0].metrics, "these rows have")
         return mean_of(results)
 
     def _repeat(

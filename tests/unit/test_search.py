@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tunesmith.cli.search import Board, SearchLines
-from tunesmith.errors import ArtifactError, RecipeError, TrainingError
+from tunesmith.errors import ArtifactError, DataError, RecipeError, TrainingError
 from tunesmith.recipe import yaml_text
 from tunesmith.searching import Search, search
 from tunesmith.selection.journal import take
@@ -340,6 +340,30 @@ def test_a_search_of_which_every_trial_diverges_says_why(
     assert first.startswith("every one of the 3 trials came to nothing") and "not finite" in " ".join(others)
 
 
+@pytest.mark.parametrize("tasks", [["classification", "regression"], ["regression", "classification"]])
+def test_rows_that_a_trial_cannot_read_are_why_it_came_to_nothing(
+    tasks: list[str], model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file)
+    plain["training"].update(rate=1e-3, weight_decay=0.0, epochs=1)
+    plain["task"] = tasks
+    ended = [event for event in search(plain, tmp_path / "s").events() if isinstance(event, Told) and event.why]
+    assert [(event.values["task"], event.state) for event in ended] == [("regression", "failed")]
+    assert "label" in ended[0].why and "number" in ended[0].why
+    assert (tmp_path / "s" / "winner" / "report.json").exists()
+
+
+def test_rows_that_no_trial_can_read_are_told_as_any_run_tells_them(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file)
+    plain["data"]["label"] = "colour"
+    plain["training"]["max_length"] = [16, 32]
+    with pytest.raises(DataError, match="colour"):
+        list(search(plain, tmp_path / "s").events())
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_budget_that_is_too_small_for_one_trial_is_explained(
     model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
@@ -379,7 +403,8 @@ def test_without_optuna_one_line_says_how_to_get_it(
         ({"data": {"path": "d.csv", "validation": 0}}, "data.validation: a search judges"),
         ({"search": {"pruner": "wilcoxon"}}, "search.pruner: wilcoxon goes by repeats"),
         ({"search": {"pruner": "hyperband", "repeats": 2}}, "search.pruner: hyperband goes by"),
-        ({"search": {"metrics": ["bleu"]}}, 'no metric "bleu"'),
+        ({"search": {"metrics": ["bleu"]}}, 'search.metrics: task classification has no metric "bleu"'),
+        ({"search": {"metrics": ["accuracy", "bleu"]}}, 'search.metrics: task classification has no metric "bleu"'),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_a_trial(
@@ -388,6 +413,7 @@ def test_what_cannot_be_searched_is_refused_before_a_trial(
     plain = {**asked(model_folder("bert"), table_file), **change}
     with pytest.raises(RecipeError, match=said):
         list(search(plain, tmp_path / "s").events())
+    assert not (tmp_path / "s" / "trials").exists()
 
 
 def of(values: dict[float, float]) -> Callable[[Any], Measured]:
