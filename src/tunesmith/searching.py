@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.errors import ModelError, RecipeError, TrainingError
+from tunesmith.errors import DataError, ModelError, RecipeError, TrainingError
 from tunesmith.files import write_whole
 from tunesmith.memory import importing, keep_few_kernels
 from tunesmith.pipeline import anchored, never, resume, start
@@ -26,13 +26,14 @@ from tunesmith.trying import (
     Judged,
     Result,
     Shared,
-    check_metric,
+    check_metrics,
     let_go,
     mean_of,
+    read_by,
     train_trial,
     trial_recipe,
 )
-from tunesmith.winning import PAGE, WINNER, Found, tested
+from tunesmith.winning import PAGE, WINNER, Found, clear, tested, written
 
 if TYPE_CHECKING:
     from tunesmith.preparing import Prepared
@@ -65,27 +66,49 @@ class Search:
         keep_few_kernels()
         with importing():
             import torch  # noqa: F401
-        if (self.out / WINNER / "report.json").exists():
-            self.finished = True
-            yield Note(
-                "search", (f"{self.out}: is finished, and its winner tested; another search needs another --out",)
-            )
-            return
         shared = Shared()
-        first = self._recipe({key: space.telling()[0] for key, space in self.searched.spaces.items()})
-        prepared, _, _ = shared.rows(self._for_trial(first, first.seed))
+        first, prepared = self._read(shared)
+        study = self._open(prepared, first)  # whose folder it is comes before all that it holds
+        if self._over():
+            yield from self._end(study)
+            return
         yield from prepared.notes
-        study = self._open(prepared, first)
         yield Note("search", tuple(self._plan(study, first)))
         if study.repaired:
             yield Warned(study.repaired)
         if known := tuple(told for told in study.told() if told.state != "running"):
             yield Known(known)
-        if not (self.out / WINNER / "recipe.yaml").exists():
+        if study.winner() is None:
             done = yield from self._try(study, shared)
             if not done:
                 return
         yield from self._end(study)
+
+    def _read(self, shared: Shared) -> tuple[Recipe, Prepared]:
+        """The first recipe of the space, and the rows as the first one that can read them reads them.
+
+        The others are for their trials to fail by. Raises DataError where none can, and RecipeError where the rows' task has
+        not every metric that was named.
+        """
+        first = self._recipe(next(self.searched.telling()))
+        tried, wrong = set[str](), None
+        for values in self.searched.telling():
+            recipe = self._recipe(values)
+            recipe = trial_recipe(recipe, recipe.seed, recipe.evaluation.metric)
+            key = id_of(read_by(recipe))
+            if key in tried:
+                continue
+            tried.add(key)
+            try:
+                prepared, _, _ = shared.rows(recipe)
+            except DataError as error:
+                wrong = error if wrong is None else wrong
+                continue
+            task = prepared.task
+            check_metrics(self.spec.named, task.metrics, f"task {task.part_name()} has")
+            return first, prepared
+        assert wrong is not None, "a space has one combination at least"
+        raise wrong
 
     def _over(self) -> bool:
         """Whether the winner was trained and tested, here or by another process."""
@@ -170,6 +193,8 @@ class Search:
                 break
             mine = study.claim()
             if mine is None:
+                if study.winner() is None and study.running() and not study.held():
+                    continue  # whoever had one has let go of it since
                 break
             try:
                 told = yield from self._one(study, mine, shared, begun)
@@ -186,24 +211,23 @@ class Search:
         if self.stop():
             yield Stopped(self._step, f"asked to stop {said}", self.again)
             return False
-        told = study.told()
+        if (others := study.held()) > 0:
+            yield self._others(others)
+            return False
+        told, left = study.told(), study.running()
         if late and not best_of(told):
             raise self._too_little(time.monotonic() - begun)
-        left = study.running()
-        others = len(left) - (1 if late and mine is not None else 0)  # without the one that was left behind just now
-        if late and others <= 0:
+        if late:
             yield Note(
                 "search", (f"{self.spec.time:g} s are over (search.time): {len(told) - len(left)} trials were done",)
             )
-        elif left:
-            yield Note(
-                "search",
-                (f"other processes still work on {len(left)} trials: the last one trains the winner", self.again),
-            )
-            return False
         if not best_of(told):
             raise _all_failed(told)
         return True
+
+    def _others(self, count: int) -> Note:
+        trials = "1 trial" if count == 1 else f"{count} trials"
+        return Note("search", (f"other processes still work on {trials}: the last one trains the winner", self.again))
 
     def _one(self, study: Study, mine: Mine, shared: Shared, begun: float) -> Generator[Event, None, Told | None]:
         """One trial to its end; None where it was stopped, with what it had saved."""
@@ -238,7 +262,7 @@ class Search:
         try:
             recipe = self._recipe(mine.values)
             ended = yield from self._trained(study, mine, shared, recipe, stop, judged)
-        except (TrainingError, RecipeError, ModelError) as error:
+        except (TrainingError, RecipeError, ModelError, DataError) as error:
             told = Told(mine.number, "failed", mine.values, **so_far(), why="; ".join(error.problems))
         except (NotImplementedError, RecursionError):
             raise
@@ -259,8 +283,6 @@ class Search:
 
     def _done(self, mine: Mine, result: Result, took: dict[str, Any]) -> Told:
         named = self.spec.named if self.spec.named else (result.primary,)
-        for metric in named:
-            check_metric(metric, result)
         if unknown := [metric for metric in named if not math.isfinite(result.metrics[metric])]:
             why = f"{' and '.join(unknown)} of the validation rows cannot be told: what it says is the same for all"
             return Told(mine.number, "failed", mine.values, **took, why=why)
@@ -301,6 +323,7 @@ class Search:
             metric = self.spec.named[0] if self.spec.named else ended.primary
             if study.report(mine, repeat, ended.rank(metric)) and repeat + 1 < repeats:
                 return f"worse than the best trial on {repeat + 1} of {repeats} seeds (wilcoxon)"
+        check_metrics(self.spec.named, results[0].metrics, "these rows have")
         return mean_of(results)
 
     def _repeat(
@@ -351,17 +374,24 @@ class Search:
             yield Note("search", (f"another process trains the winner in {self.out / WINNER}",))
             return
         try:
-            if self._over():
-                yield Note("search", (f"another process trained the winner: {self.out / WINNER}",))
+            number = study.settle()
+            if number is None:
+                yield self._others(study.held())
                 return
-            found = Found(self.asked, self.searched.spaces, study.told(), study.importances())
-            yield from found.said()
-            found.write(self.out, None)
-            yield from self._winner(found)
-            if self.finished:
+            found = Found(self.asked, self.searched.spaces, study.told(), study.importances(), number)
+            before = self._over()
+            if not before:
+                yield from found.said()
+                found.write(self.out, None)
+                yield from self._winner(found)
+            if self.finished and not written(self.out):
+                clear(self.out)  # their weights were tried
                 found.write(self.out, tested(self.out))
-                let_go(self.out / TRIALS)  # their weights were tried
                 yield Note("search", (f"search: {self.out / PAGE}",))
+            if before:
+                yield Note(
+                    "search", (f"{self.out}: is finished, and its winner tested; another search needs another --out",)
+                )
         finally:
             lock.let_go()
 

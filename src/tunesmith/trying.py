@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from tunesmith.files import make_folder, whole_file, write_whole
 from tunesmith.inner import ALONE
 from tunesmith.phases import Phases, Time, now
 from tunesmith.recipe import Derived, Recipe, id_of
-from tunesmith.selection.spec import LOSS, PARAMETERS, SECONDS
+from tunesmith.selection.spec import COSTS, LOSS, PARAMETERS, SECONDS
 from tunesmith.splitting import split_seed
 from tunesmith.training.events import Evaluated, Event, StepDone, Stopped
 
@@ -90,7 +90,7 @@ class Shared:
         from tunesmith.preparing import fitted, prepare_with_base
         from tunesmith.seeds import torch_seed
 
-        tokens, key = method_of(recipe).tokens, id_of(_read_by(recipe))
+        tokens, key = method_of(recipe).tokens, id_of(read_by(recipe))
         known = self._rows.get(key)
         prepared = prepare_with_base(recipe) if known is None else known[0]
         with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
@@ -106,7 +106,7 @@ class Shared:
         return *known, backbone
 
 
-def _read_by(recipe: Recipe) -> dict[str, Any]:
+def read_by(recipe: Recipe) -> dict[str, Any]:
     """What decides how rows are read and encoded."""
     from tunesmith.assembly import method_of
 
@@ -261,7 +261,7 @@ def _start_head(
     from tunesmith.untouched import fit_probe
 
     asked = recipe.training.model_dump(include={"probe", "redraw", "precision", "exact", "cache"})
-    key = id_of({**_read_by(recipe), **asked, "method": recipe.to_plain()["method"]})
+    key = id_of({**read_by(recipe), **asked, "method": recipe.to_plain()["method"]})
     tensors = built.masters.tensors
     if (known := shared.heads.get(key)) is not None:
         built.masters.overwrite(known[0])
@@ -312,12 +312,15 @@ def _result(recipe: Recipe, scores: Scores, loss: float, built: Built, took: Tim
     )
 
 
-def check_metric(metric: str, result: Result) -> None:
-    """Raises RecipeError where the trial was not measured by it."""
-    if metric not in result.metrics:
-        raise RecipeError(
-            f'search.metrics: these rows have no metric "{metric}"; {did_you_mean(metric, [*result.metrics])}'
-        )
+def check_metrics(named: Sequence[str], known: Collection[str], whose: str) -> None:
+    """Raises RecipeError with each of the metrics to judge by that is none of those that are known, nor a cost."""
+    problems = [
+        f'search.metrics: {whose} no metric "{metric}"; {did_you_mean(metric, [*known, *COSTS])}'
+        for metric in named
+        if metric not in (*known, *COSTS)
+    ]
+    if problems:
+        raise RecipeError(*problems)
 
 
 def mean_of(results: list[Result]) -> Result:

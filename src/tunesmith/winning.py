@@ -12,10 +12,11 @@ from typing import Any
 
 from tunesmith.files import make_folder, whole_file, write_whole
 from tunesmith.pipeline import OTHERS
+from tunesmith.selection.journal import take
 from tunesmith.selection.space import Space, shown
-from tunesmith.selection.study import TRIALS, Told, best_of, frontier
+from tunesmith.selection.study import CLAIM, TRIALS, Told, best_of, frontier
 from tunesmith.training.events import Event, Note, Warned
-from tunesmith.trying import weights_of
+from tunesmith.trying import let_go, weights_of
 
 WINNER, FOUND, PAGE = "winner", "search.json", "search.html"
 STRUCTURE = ("model", "task", "method", "data", "training.max_length")  # trials that differ here cannot be averaged
@@ -31,6 +32,7 @@ class Found:
     spaces: Mapping[str, Space]
     told: Sequence[Told]
     importances: Mapping[str, float]
+    number: int  # of the winner
 
     @cached_property
     def front(self) -> list[Told]:
@@ -38,8 +40,8 @@ class Found:
 
     @property
     def best(self) -> Told:
-        """Of the first metric, where there are several."""
-        return self.front[0]
+        """The winner: of the first metric, where there are several."""
+        return next(one for one in self.told if one.number == self.number)
 
     def said(self) -> Iterator[Event]:
         """For a person."""
@@ -107,6 +109,21 @@ class Found:
         }
         write_whole(out / FOUND, json.dumps(found, indent=2) + "\n")
         write_whole(out / PAGE, render_search(found))
+
+
+def written(out: Path) -> bool:
+    """Whether all of `Found.write` is there, with what the winner measured of the test rows."""
+    if not (out / FOUND).exists() or not (out / PAGE).exists():
+        return False
+    return json.loads((out / FOUND).read_text(encoding="utf-8"))["winner"]["test"] is not None
+
+
+def clear(out: Path) -> None:
+    """Lets go of the weights and checkpoints of every trial that no process works on: the winner is trained."""
+    for folder in sorted((out / TRIALS).iterdir()):
+        if (lock := take(folder / CLAIM)) is not None:
+            let_go(folder)
+            lock.let_go()
 
 
 def tested(out: Path) -> dict[str, Any]:

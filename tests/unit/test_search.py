@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from typing import Any
 import pytest
 
 from tunesmith.cli.search import Board, SearchLines
-from tunesmith.errors import ArtifactError, RecipeError, TrainingError
+from tunesmith.errors import ArtifactError, DataError, RecipeError, TrainingError
 from tunesmith.recipe import yaml_text
 from tunesmith.searching import Search, search
-from tunesmith.selection.study import Known, Told
+from tunesmith.selection.journal import take
+from tunesmith.selection.study import Known, Study, Told
 from tunesmith.training.events import Evaluated, Event, Note, Stopped
 from tunesmith.training.loop import Measured
 from tunesmith.training.soup import stirred
@@ -179,6 +181,109 @@ def test_a_finished_search_is_not_begun_again(whole: tuple[Search, list[Event]])
     assert isinstance(said, Note) and "is finished" in said.lines[0] and again.run == made.run
 
 
+def test_a_finished_search_answers_for_its_own_recipe_alone(whole: tuple[Search, list[Event]]) -> None:
+    other = json.loads(json.dumps(whole[0].asked))
+    other["training"]["epochs"] = 3
+    made = search(other, whole[0].out)
+    with pytest.raises(ArtifactError, match="another recipe"):
+        list(made.events())
+    assert not made.finished
+
+
+def test_killed_before_the_test_rows_were_noted_they_are_noted(
+    whole: tuple[Search, list[Event]], tmp_path: Path
+) -> None:
+    made, out = whole[0], tmp_path / "s"
+    shutil.copytree(made.out, out)
+    found = json.loads((out / "search.json").read_text())
+    found["winner"]["test"] = None
+    (out / "search.json").write_text(json.dumps(found))
+    (out / "trials" / "0000" / "weights.safetensors").write_bytes(b"left behind")
+    again = Search(made.searched, made.spec, made.asked, out)
+    assert list(again.events())[-1].kind == "note" and again.finished
+    assert json.loads((out / "search.json").read_text()) == json.loads((made.out / "search.json").read_text())
+    assert not list((out / "trials").rglob("*.safetensors"))
+
+
+def test_killed_within_the_winner_s_run_it_is_the_same_winner(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain, out = asked(model_folder("bert"), table_file, trials=2), tmp_path / "s"
+    events = search(plain, out).events()
+    for event in events:
+        if event.kind == "step" and (out / "winner" / "recipe.yaml").exists():
+            break
+    events.close()  # type: ignore[attr-defined]
+    named = json.loads((out / "search.json").read_text())["winner"]
+    # The other one turns out to be better, as one would that another process ends only now.
+    lines = [json.loads(line) for line in (out / "study.journal").read_text().splitlines()]
+    for line in lines:
+        if line.get("user_attr", {}).get("told", {}).get("number") == 1 - named["number"]:
+            line["user_attr"]["told"]["ranks"] = [2.0]
+    (out / "study.journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plain["search"]["trials"] = 3
+    again = list(search(plain, out).events())
+    assert not any(isinstance(event, Told) for event in again), "no trial is begun once the winner is"
+    found = json.loads((out / "search.json").read_text())["winner"]
+    assert (found["number"], found["values"]) == (named["number"], named["values"]) and found["test"] is not None
+
+
+def to_the_trial(plain: dict[str, Any], out: Path, number: int) -> None:
+    """A search that is stopped within a trial."""
+    seen = list[Event]()
+
+    def within() -> bool:
+        begun = [place for place, event in enumerate(seen) if isinstance(event, Told) and event.number == number]
+        return bool(begun) and any(event.kind == "judged" for event in seen[begun[0] :])
+
+    for event in search(plain, out, stop=within).events():
+        seen.append(event)
+    assert isinstance(seen[-1], Stopped)
+
+
+def test_gone_on_with_for_no_time_the_best_so_far_is_trained(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain, out = asked(model_folder("bert"), table_file, trials=3), tmp_path / "s"
+    to_the_trial(plain, out, 1)
+    plain["search"]["time"] = 1e-6
+    made = search(plain, out)
+    events = list(made.events())
+    (said,) = [event.lines[0] for event in events if isinstance(event, Note) and "search.time" in event.lines[0]]
+    assert said.endswith("1 trials were done") and made.finished
+    assert not list((out / "trials").rglob("checkpoints")), "nobody goes on with what was left behind"
+
+
+def test_out_of_time_it_waits_for_who_still_tries(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    plain, out = asked(model_folder("bert"), table_file, trials=3), tmp_path / "s"
+    to_the_trial(plain, out, 1)
+    plain["search"]["time"] = 1e-6
+    other = take(out / "trials" / "0001" / ".claim")
+    assert other is not None
+    made = search(plain, out)
+    last = list(made.events())[-1]
+    assert isinstance(last, Note) and "other processes still work on 1 trial:" in last.lines[0]
+    assert not made.finished and not (out / "winner").exists()
+    other.let_go()
+    assert any(event.kind == "finished" for event in made.events())
+
+
+def test_a_trial_that_is_let_go_of_as_the_last_one_ends_is_taken_up(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, out = asked(model_folder("bert"), table_file, trials=2), tmp_path / "s"
+    to_the_trial(plain, out, 1)
+    claim, calls = Study.claim, list[int]()
+
+    def once_none(study: Study) -> Any:
+        calls.append(1)
+        return None if len(calls) == 1 else claim(study)
+
+    monkeypatch.setattr(Study, "claim", once_none)
+    events = list(search(plain, out).events())
+    assert [event.number for event in events if isinstance(event, Told)] == [1, 1]
+
+
 def test_stopped_it_says_how_to_go_on_and_goes_on(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     plain, seen = asked(model_folder("bert"), table_file, trials=2), list[Event]()
     made = search(plain, tmp_path / "s", stop=lambda: any(event.kind == "judged" for event in seen))
@@ -235,6 +340,30 @@ def test_a_search_of_which_every_trial_diverges_says_why(
     assert first.startswith("every one of the 3 trials came to nothing") and "not finite" in " ".join(others)
 
 
+@pytest.mark.parametrize("tasks", [["classification", "regression"], ["regression", "classification"]])
+def test_rows_that_a_trial_cannot_read_are_why_it_came_to_nothing(
+    tasks: list[str], model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file)
+    plain["training"].update(rate=1e-3, weight_decay=0.0, epochs=1)
+    plain["task"] = tasks
+    ended = [event for event in search(plain, tmp_path / "s").events() if isinstance(event, Told) and event.why]
+    assert [(event.values["task"], event.state) for event in ended] == [("regression", "failed")]
+    assert "label" in ended[0].why and "number" in ended[0].why
+    assert (tmp_path / "s" / "winner" / "report.json").exists()
+
+
+def test_rows_that_no_trial_can_read_are_told_as_any_run_tells_them(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file)
+    plain["data"]["label"] = "colour"
+    plain["training"]["max_length"] = [16, 32]
+    with pytest.raises(DataError, match="colour"):
+        list(search(plain, tmp_path / "s").events())
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_budget_that_is_too_small_for_one_trial_is_explained(
     model_folder: Folder, table_file: Path, tmp_path: Path
 ) -> None:
@@ -274,7 +403,8 @@ def test_without_optuna_one_line_says_how_to_get_it(
         ({"data": {"path": "d.csv", "validation": 0}}, "data.validation: a search judges"),
         ({"search": {"pruner": "wilcoxon"}}, "search.pruner: wilcoxon goes by repeats"),
         ({"search": {"pruner": "hyperband", "repeats": 2}}, "search.pruner: hyperband goes by"),
-        ({"search": {"metrics": ["bleu"]}}, 'no metric "bleu"'),
+        ({"search": {"metrics": ["bleu"]}}, 'search.metrics: task classification has no metric "bleu"'),
+        ({"search": {"metrics": ["accuracy", "bleu"]}}, 'search.metrics: task classification has no metric "bleu"'),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_a_trial(
@@ -283,6 +413,7 @@ def test_what_cannot_be_searched_is_refused_before_a_trial(
     plain = {**asked(model_folder("bert"), table_file), **change}
     with pytest.raises(RecipeError, match=said):
         list(search(plain, tmp_path / "s").events())
+    assert not (tmp_path / "s" / "trials").exists()
 
 
 def of(values: dict[float, float]) -> Callable[[Any], Measured]:

@@ -123,6 +123,58 @@ def test_a_trial_that_another_has_is_left_alone_and_taken_up_when_it_lets_go(tmp
     assert sorted(one.running()) == [0, 1]
 
 
+def test_only_trials_that_another_process_has_are_held(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    first, second = one.claim(), other.claim()
+    assert first is not None and second is not None and one.held() == 2
+    one.leave(first)
+    assert other.held() == 1 and len(other.running()) == 2, "one that was left behind is nobody's"
+    work(other, second)
+    assert one.held() == 0 and one.running() == [0]
+
+
+def test_a_trial_that_another_finishes_as_it_is_claimed_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    mine = one.claim()
+    assert mine is not None
+    listed = other._under_way
+
+    def finished_since() -> Any:
+        found = listed()
+        work(one, mine)
+        return found
+
+    monkeypatch.setattr(other, "_under_way", finished_since)
+    claimed = other.claim()
+    assert claimed is not None and (claimed.number, claimed.again) == (1, False)
+
+
+def test_the_winner_is_named_once_and_ends_the_study(tmp_path: Path) -> None:
+    study, other = opened(tmp_path, pruner="none"), opened(tmp_path, pruner="none")
+    work(study, study.claim())  # type: ignore[arg-type]
+    mine = other.claim()
+    assert mine is not None and study.settle() is None, "another still tries"
+    other.leave(mine)
+    assert study.winner() is None and study.settle() == 0
+    better = Told(mine.number, "done", mine.values, ranks=(9.0,))
+    again = other._take(mine.number, 0, again=True)
+    assert again is not None
+    other.finish(again, better)
+    assert best_of(study.told())[0].number == mine.number and other.settle() == study.winner() == 0
+    assert opened(tmp_path, pruner="none").claim() is None, "what is found now changes nothing"
+
+
+def test_a_winner_that_the_study_lacks_is_told_in_a_line(tmp_path: Path) -> None:
+    finish(tmp_path, 2, "none")
+    opened(tmp_path, 2, "none").settle()
+    (tmp_path / "study.journal").unlink()
+    with pytest.raises(ArtifactError, match=r"winner.json: says .* has no such trial") as error:
+        opened(tmp_path, 2, "none").claim()
+    assert len(error.value.problems) == 1
+
+
 def test_there_are_never_more_trials_than_asked_whoever_asks(tmp_path: Path) -> None:
     one, other = opened(tmp_path, 3), opened(tmp_path, 3)
     held = [study.claim() for study in (one, other, one)]

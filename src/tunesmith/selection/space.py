@@ -152,14 +152,18 @@ class Searched:
         for values in itertools.product(*(space.every() for space in self.spaces.values())):
             yield dict(zip(self.spaces, values, strict=True))
 
-    def check(self) -> None:
-        """Raises RecipeError with what is wrong with any combination, as far as the recipe alone can tell.
+    def telling(self) -> Iterator[dict[str, Any]]:
+        """Combinations that stand for all, first each field's first value.
 
-        Of numbers the bounds and a value within are tried; of many fields every two with all their values, the others at
-        their first.
+        Of numbers the bounds and a value within; of many fields every two with all their values, the others at their
+        first.
         """
+        yield from _telling(self.spaces)
+
+    def check(self) -> None:
+        """Raises RecipeError with what is wrong with any combination, as far as the recipe alone can tell: of `telling`."""
         tried, wrong = 0, dict[str, list[dict[str, Any]]]()
-        for values in _telling(self.spaces):
+        for values in self.telling():
             tried += 1
             try:
                 self.recipe(values)

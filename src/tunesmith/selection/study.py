@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tunesmith.errors import ArtifactError, RecipeError
-from tunesmith.files import make_folder
+from tunesmith.files import make_folder, write_whole
 from tunesmith.seeds import seed_of
 from tunesmith.selection.journal import Held, alone, check_journal, journal, mend, take
 from tunesmith.selection.space import Numbers, Searched, Space, label_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 JOURNAL, NAME, TRIALS = "study.journal", "search", "trials"
+LOCK, CLAIM, SETTLED = ".study.lock", ".claim", "winner.json"
 TELL, TWIN, IDENTITY, OWNER = "told", "twin of", "identity", "owner"
 BEAT, GRACE = 30, 900  # seconds: how often a trial of a database is said to live, and after which silence it does not
 AGAIN = 20  # draws that were all there already, after which one that was not is looked for
@@ -125,7 +127,7 @@ class Study:
         import optuna
 
         make_folder(folder)
-        with _quiet(), alone(folder / ".study.lock"):
+        with _quiet(), alone(folder / LOCK):
             name, judge = _name(folder, spec), _pruner(pruner, most)
             try:
                 storage, repaired = _storage(folder, spec)
@@ -157,17 +159,69 @@ class Study:
         return found
 
     def claim(self) -> Mine | None:
-        """A trial to work on, which no other process has: one that was left behind, else a new one; None where none is."""
-        from optuna.trial import TrialState
+        """A trial to work on, which no other process has: one that was left behind, else a new one; None where none is.
 
-        with _quiet(), alone(self.folder / ".study.lock"):
-            self._fail_stale()
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        None too once the winner is named: what is found after that changes nothing.
+        """
+        with _quiet(), alone(self.folder / LOCK):
+            if self.winner() is not None:
+                return None
+            for trial in self._under_way():
                 if self._here(trial) and (mine := self._take(trial.number, 0, again=True)) is not None:
                     return mine
             if sum(map(self._counts, self.study.get_trials(deepcopy=False))) >= self.trials:
                 return None
             return self._new()
+
+    def held(self) -> int:
+        """How many trials other processes work on now; one that was left behind is nobody's."""
+        with _quiet(), alone(self.folder / LOCK):
+            return self._held()
+
+    def settle(self) -> int | None:
+        """The number of the winner: named here, for good, where no process named it before. None while others still try.
+
+        Needs a trial that is done.
+        """
+        with _quiet(), alone(self.folder / LOCK):
+            named = self.winner()
+            if named is None and not self._held():
+                named = frontier(self.told())[0].number
+                write_whole(self.folder / SETTLED, json.dumps({"trial": named}) + "\n")
+            return named
+
+    def winner(self) -> int | None:
+        """The number of the trial that was named; None before. Raises ArtifactError where the study has no such trial."""
+        path = self.folder / SETTLED
+        if not path.exists():
+            return None
+        said = path.read_text(encoding="utf-8").strip()
+        named = next((one.number for one in best_of(self.told()) if said == json.dumps({"trial": one.number})), None)
+        if named is None:
+            raise ArtifactError(
+                f"{path}: says {said[:40]}, and {self.folder / JOURNAL} has no such trial that is done: it is not the study "
+                "that the winner was named from; put back a copy of it, or start another search with --out"
+            )
+        return named
+
+    def _held(self) -> int:
+        """Only for who has the study alone: nobody else tries a lock then."""
+        return sum(not self._here(trial) or not self._free(trial.number) for trial in self._under_way())
+
+    def _free(self, number: int) -> bool:
+        """Whether no process has the lock of a trial."""
+        folder = self.folder / TRIALS / f"{number:04d}"
+        lock = take(folder / CLAIM) if folder.exists() else None
+        if lock is not None:
+            lock.let_go()
+        return lock is not None or not folder.exists()
+
+    def _under_way(self) -> list[FrozenTrial]:
+        """Trials that were begun and are not done, whoever has them."""
+        from optuna.trial import TrialState
+
+        self._fail_stale()
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def _new(self) -> Mine:
         """Only for who has the study alone."""
@@ -194,8 +248,11 @@ class Study:
 
         folder = self.folder / TRIALS / f"{number:04d}"
         make_folder(folder)
-        lock = take(folder / ".claim")
+        lock = take(folder / CLAIM)
         if lock is None:
+            return None
+        if self._frozen(number).state.is_finished():  # since the trials were listed
+            lock.let_go()
             return None
         if trial is None:
             self._sample(number, attempt)
@@ -295,8 +352,9 @@ class Study:
         """Whether a trial is one: not those that were to come yet, were drawn twice, or are run anew under another number."""
         from optuna.trial import TrialState
 
-        if trial.state == TrialState.FAIL:
-            return trial.user_attrs.get(TELL, {}).get("state") == "failed"
+        if trial.state.is_finished():
+            told = trial.user_attrs.get(TELL)
+            return told is not None and (trial.state != TrialState.FAIL or told["state"] == "failed")
         return trial.state != TrialState.WAITING
 
     def _twin(self, mine: Mine) -> int | None:
