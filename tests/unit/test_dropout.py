@@ -73,6 +73,11 @@ def test_the_ends_and_evaluation_are_torch_s_own() -> None:
     assert torch.equal(Dropout(0.5).eval()(given), given)
 
 
+@pytest.mark.parametrize("rate", [0.99999, 0.999999, 1 - 1e-9, 1.0])
+def test_a_rate_that_16_bits_cannot_tell_from_1_drops_all(rate: float) -> None:
+    assert torch.equal(kept(torch.empty(100, 100), rate), torch.zeros(100, 100))
+
+
 def test_a_network_s_dropouts_are_swapped_once_and_nothing_else(model_folder: Folder) -> None:
     backbone = load_backbone(resolve(str(model_folder("bert"))))
     network = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 0)

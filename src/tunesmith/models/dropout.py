@@ -23,17 +23,25 @@ class Dropout(nn.Dropout):
 
 def kept(like: Tensor, rate: float) -> Tensor:
     """Of the shape and dtype of `like`: 0 with this probability, else 1 / (1 - rate)."""
-    return chosen(torch.empty(like.shape, dtype=like.dtype), rate).mul_(1 / (1 - rate))
+    return chosen(torch.empty(like.shape, dtype=like.dtype), rate).mul_(scale_of_kept(rate))
+
+
+def scale_of_kept(rate: float) -> float:
+    """By which what is kept is multiplied; nothing is where all is dropped, as in torch."""
+    return 1 / (1 - rate) if rate < 1 else 0.0
 
 
 def chosen(into: Tensor, rate: float) -> Tensor:
     """Fills it with 0 with this probability, else 1."""
     import numpy as np
 
-    count = into.numel()
+    count, least = into.numel(), round(rate * STEPS) - STEPS // 2
+    if least >= STEPS // 2:
+        # No draw reaches it, and 16 bits do not hold it: compared with them it would be the least number.
+        return into.zero_()
     seed = int(torch.empty((), dtype=torch.int64).random_())
     bits = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
-    return torch.ge(torch.from_numpy(bits).view(into.shape), round(rate * STEPS) - STEPS // 2, out=into)
+    return torch.ge(torch.from_numpy(bits).view(into.shape), least, out=into)
 
 
 def suit_dropout(network: nn.Module) -> None:
