@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -49,3 +52,25 @@ def suit_dropout(network: nn.Module) -> None:
     for part in network.modules():
         if type(part) is nn.Dropout:
             part.__class__ = Dropout
+
+
+@contextmanager
+def undropped(network: nn.Module) -> Iterator[None]:
+    """Inside, every rate of dropout in a network is 0, in whatever mode it is: those of dropouts, and of whoever names one.
+
+    Not by evaluation mode, in which activations would not be recomputed, and other code would run than in training.
+    """
+    rates = [
+        (vars(part), name, value)
+        for part in network.modules()
+        for name, value in vars(part).items()
+        if type(value) is float
+        and ("drop" in name or (name == "p" and isinstance(part, nn.modules.dropout._DropoutNd)))
+    ]
+    for own, name, _ in rates:
+        own[name] = 0.0
+    try:
+        yield
+    finally:
+        for own, name, value in rates:
+            own[name] = value
