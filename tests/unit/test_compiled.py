@@ -198,6 +198,28 @@ def test_where_too_many_codes_are_asked_for_training_goes_on_without(
     assert found == pytest.approx(_staged(bench(plain, tmp_path / "plain"))[0], rel=1e-5)
 
 
+def test_what_is_attached_inside_of_a_block_later_is_seen(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    made = bench(recipe_for(model_folder("bert"), table_file, "full", PLAIN), tmp_path)
+    network, calls, found = made.run.network, 0, list[str]()
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    for event in train(made.run):
+        if isinstance(event, StepDone) and event.step == 2:
+            block = network.get_submodule(network.layout.blocks[0])
+            next(part for part in block.modules() if isinstance(part, torch.nn.Linear)).register_forward_hook(count)
+            assert calls == 0
+        if isinstance(event, StepDone) and event.step == 3:
+            assert calls > 0
+        if isinstance(event, Warned):
+            found.append(event.message)
+    assert len(found) == 1 and "something was attached inside of a block" in found[0]
+
+
 def _settled(made: Bench, earlier: dict[str, Any], spec: TrainingSpec, device: str = "cpu") -> tuple[Any, str]:
     from dataclasses import replace
 

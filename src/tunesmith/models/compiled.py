@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tunesmith.models.unpadded import other_hooks
+
 USUAL = "inductor"  # torch's backend
 # Codes of a block that torch may keep: mode, mask or none, what takes a gradient and a size of 1 each ask for another, and
 # all of these change while blocks wake one after another. By itself it stops at 8, and leaves the rest without a word.
@@ -50,12 +52,16 @@ class _Forward:
     def __init__(self, owner: CompiledBlocks, block: nn.Module, backend: str) -> None:
         from torch._dynamo import config
 
+        self._inside = [part for part in block.modules() if part is not block]
+        self._known = other_hooks(self._inside)
         self._owner, self._plain, self._given_up = owner, block.forward, False
         self._compiled = torch.compile(block.forward, dynamic=True, backend=backend)
         # The names of torch 2.6, which later ones know too.
         self._limits = config.patch({"cache_size_limit": MOST_FORMS, "fail_on_cache_limit_hit": True})
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self._given_up and other_hooks(self._inside) != self._known:  # which compiled code would pass by
+            self._owner.why_not, self._given_up = "something was attached inside of a block", True
         if not self._given_up:
             try:
                 with self._limits:
