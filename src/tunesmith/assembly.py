@@ -28,6 +28,7 @@ from tunesmith.retention.sweep import Sweep
 from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.settling import settled
 from tunesmith.suiting import (
+    attention_learns,
     loss_in_parts,
     new_tokens_train,
     packed_by_kernel,
@@ -130,6 +131,7 @@ def _with_method(recipe: Recipe, network: Network, rates: Rates) -> Plan:
     """Of a recipe whose method leaves nothing open."""
     plan = method_of(recipe).attach(network, rates, seed_of(recipe.seed, "method"))
     plan.check(network)
+    attention_learns(recipe, network, plan)
     # Frozen blocks give the same numbers in training and when they are kept, to the bit in float32: they keep filler.
     network.joins = recipe.training.batches == "random" and plan.cut == 0 and not plan.stages
     return plan

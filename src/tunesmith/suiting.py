@@ -64,6 +64,27 @@ def new_tokens_train(recipe: Recipe, network: Network, plan: Plan, processor: Pr
         )
 
 
+def attention_learns(recipe: Recipe, network: Network, plan: Plan) -> None:
+    """Raises RecipeError where training would drop all that the base attends to, or a share that is none.
+
+    torch's kernels for GPUs refuse such a rate, and no other form of attention learns anything by it.
+    """
+    from transformers import PreTrainedModel
+
+    from tunesmith.models.attention import dropped_by
+
+    body = network.get_submodule(network.layout.body)
+    trains = any(name.startswith(f"{network.layout.body}.") for name in plan.trainable)
+    if not isinstance(body, PreTrainedModel) or not trains or plan.cut >= len(network.layout.blocks):
+        return
+    key, rate = dropped_by(body.config)
+    if not 0 <= rate < 1:
+        raise RecipeError(
+            f"training.dropout: {key} = {rate:g} in the base's config.json drops all that it attends to in training: a rate "
+            "is 0 or more, and below 1; set training.dropout=0.1, or use --method head"
+        )
+
+
 def scratch_fits(recipe: Recipe, network: Network) -> None:
     """Raises RecipeError where the rival of `evaluation.scratch` could not be trained."""
     from tunesmith.models.layout import has_batch_norms

@@ -15,7 +15,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from families import FAMILIES
 from tunesmith.models import attention
-from tunesmith.models.attention import ALIKE, FUSED, OWN, PLAIN, RATES, _attend, suit_attention
+from tunesmith.models.attention import ALIKE, FUSED, OWN, PLAIN, RATES, _attend, dropped, suit_attention
 from tunesmith.models.dropout import chosen
 from tunesmith.models.resolve import resolve
 
@@ -179,6 +179,25 @@ def test_masks_are_read_as_by_the_fused_form(most: int, monkeypatch: pytest.Monk
         wanted, _ = eager("bert")(module, *parts, alike, None, 0.0)
         torch.testing.assert_close(found, wanted)
         assert weights is None
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.999999])
+@pytest.mark.parametrize("dtype", [torch.float32, HALF])
+def test_where_all_is_dropped_nothing_is_attended_to(dtype: torch.dtype, rate: float) -> None:
+    """As by torch's own form."""
+    query, key, value = (torch.randn(2, 2, 5, 8, dtype=dtype, requires_grad=True) for _ in range(3))
+    found, _ = _attend(Attending().train(), query, key, value, None, dropout=rate)
+    found.sum().backward()
+    assert torch.equal(found, torch.zeros_like(found))
+    assert all(part.grad is not None and not part.grad.any() for part in (query, key, value))
+
+
+def test_the_rate_of_every_family_s_attention_is_read(tmp_path: Path) -> None:
+    found = [
+        dropped(transformers.AutoConfig.for_model(family, **{name: 0.3}))
+        for family, name in (("bert", RATES[0]), ("llama", RATES[1]), ("gpt2", RATES[2]))
+    ]
+    assert found == [0.3] * 3
 
 
 def test_a_family_that_asks_for_a_form_by_name_is_not_known() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from tunesmith.models.backbone import load_backbone
-from tunesmith.models.dropout import Dropout, kept, suit_dropout
+from tunesmith.models.dropout import Dropout, kept, suit_dropout, undropped
 from tunesmith.models.network import sequence_network
 from tunesmith.models.resolve import resolve
 from tunesmith.seeds import torch_seed
@@ -73,6 +73,11 @@ def test_the_ends_and_evaluation_are_torch_s_own() -> None:
     assert torch.equal(Dropout(0.5).eval()(given), given)
 
 
+@pytest.mark.parametrize("rate", [0.99999, 0.999999, 1 - 1e-9, 1.0])
+def test_a_rate_that_16_bits_cannot_tell_from_1_drops_all(rate: float) -> None:
+    assert torch.equal(kept(torch.empty(100, 100), rate), torch.zeros(100, 100))
+
+
 def test_a_network_s_dropouts_are_swapped_once_and_nothing_else(model_folder: Folder) -> None:
     backbone = load_backbone(resolve(str(model_folder("bert"))))
     network = sequence_network(backbone, ("a", "b"), "single_label_classification", False, 0)
@@ -88,3 +93,26 @@ def test_a_network_s_dropouts_are_swapped_once_and_nothing_else(model_folder: Fo
     network.train()
     assert all(part is parts[name] for name, part in network.named_modules()), "modes that were kept can be given back"
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def test_without_dropout_two_draws_are_the_same_and_the_rates_come_back(model_folder: Folder) -> None:
+    for family in ("bert", "llama", "t5", "distilbert"):
+        body = load_backbone(resolve(str(model_folder(family))), 0.4).module.train()
+        given = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
+        before = {name: {**vars(part)} for name, part in body.named_modules()}
+
+        def draws(body: nn.Module = body, given: dict[str, torch.Tensor] = given) -> bool:
+            found = []
+            for seed in (1, 2):
+                with torch_seed(seed), torch.no_grad():
+                    found.append(body(**given)[0])
+            return not torch.equal(*found)
+
+        assert draws(), family
+        with undropped(body):
+            assert not draws(), family
+            assert all(part.training for part in body.modules())
+        assert draws(), family
+        for name, part in body.named_modules():
+            assert vars(part).keys() == before[name].keys()
+            assert all(vars(part)[key] == value for key, value in before[name].items() if isinstance(value, float))

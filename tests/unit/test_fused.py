@@ -138,6 +138,18 @@ def test_training_takes_the_model_s_own_forward(model_folder: Folder) -> None:
 
 
 @in_bfloat16
+def test_what_is_attached_while_it_is_in_use_is_not_gone_around(model_folder: Folder) -> None:
+    made = encoder(model_folder("sentence"))
+    inputs, seen = batch_of(made), list[int]()
+    with torch.inference_mode():
+        own = made.features(inputs)
+        with made.fused(inputs, MANY):
+            assert not torch.equal(made.features(inputs), own), "the control: it is in use"
+            made.body.encoder.layer[0].register_forward_hook(lambda module, given, output: seen.append(1))
+            assert torch.equal(made.features(inputs), own) and seen == [1]
+
+
+@in_bfloat16
 def test_control_a_forward_that_is_not_the_same_is_not_used(
     model_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

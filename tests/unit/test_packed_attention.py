@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,19 @@ def test_a_run_by_a_kernel_learns_the_same(
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def _with_backward(real: Any, name: str, wrong: Callable[[Tensor], Tensor]) -> Any:
+    """The right numbers forward, and of one of what it is given another gradient."""
+
+    def given(query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
+        parts = {"query": query, "key": key, "value": value}
+        copy = parts[name] * 1.0
+        if copy.requires_grad:
+            copy.register_hook(wrong)
+        return real(*{**parts, name: copy}.values(), *rest)
+
+    return given
+
+
 def test_when_it_is_taken(
     model_folder: Folder, table_file: Path, tmp_path: Path, on_cpu: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +159,28 @@ def test_when_it_is_taken(
     take_off(body)
     assert use_packed(body, network.text.ordinary_tokens, 64) == "it gave other numbers than the usual form"
     assert body.config._attn_implementation == FUSED
+
+    wrongs: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
+        (
+            "query",
+            lambda gradient: gradient * 1.2,
+            r"its gradient of the query is another than the usual form's, by 20 %",
+        ),
+        ("key", lambda gradient: gradient + 0.2 * gradient.flip(0), "its gradient of the key"),
+        ("value", lambda gradient: gradient.roll(1, 0), "its gradient of the value"),
+        ("value", lambda gradient: gradient / 0, "its gradients are not finite"),
+    ]
+    for name, wrong, said in wrongs:
+        monkeypatch.setattr(
+            packed_attention, "kernel", lambda name=name, wrong=wrong: _with_backward(real, name, wrong)
+        )
+        assert re.match(said, use_packed(body, network.text.ordinary_tokens, 64)), name
+        assert body.config._attn_implementation == FUSED
+
+    with monkeypatch.context() as as_if_right:  # by itself: then what comes through the whole base tells
+        as_if_right.setattr(packed_attention, "_of_kernel", packed_attention._of_pairs)
+        as_if_right.setattr(packed_attention, "kernel", lambda: _with_backward(real, "value", lambda given: given * 2))
+        assert "its gradient of the input" in use_packed(body, network.text.ordinary_tokens, 64)
 
     def broken(*_: Any) -> Tensor:
         raise RuntimeError("not for this card\nand more")

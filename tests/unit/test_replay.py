@@ -117,6 +117,30 @@ def test_gradients_in_training_are_the_live_ones(family: str, tmp_path: Path) ->
         assert not torch.equal(replay.forward(inputs, hidden), output)  # dropout was on
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_is_attached_to_frozen_blocks_later_sees_them_work(inside: bool, tmp_path: Path) -> None:
+    network = network_of("bert", tmp_path).eval()
+    inputs = batch_of(network)
+    replay = Replay(network, 2)
+    hidden = replay.capture(inputs)
+    block = network.get_submodule(network.layout.blocks[0])
+    part = next(module for module in block.modules() if isinstance(module, nn.Linear)) if inside else block
+    seen: list[Tensor] = []
+
+    def altered(module: nn.Module, given: tuple[Tensor, ...], found: Tensor) -> Tensor:
+        seen.append(found)
+        return found * 1.5
+
+    with torch.no_grad():
+        before = replay.forward(inputs, hidden)
+        handle = part.register_forward_hook(altered)
+        live = network(inputs)
+        assert torch.equal(replay.forward(inputs, hidden), live) and torch.equal(*seen)
+        handle.remove()
+        assert torch.equal(replay.forward(inputs, hidden), before) and not torch.equal(before, live)
+        assert len(seen) == 2
+
+
 def test_everything_is_put_back_also_after_an_exception(tmp_path: Path) -> None:
     network = network_of("bert", tmp_path)
     inputs = batch_of(network)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tunesmith.models.attention import OWN
 from tunesmith.models.backbone import load_backbone
 from tunesmith.models.casting import cast
 from tunesmith.models.fused import fused_forward
+from tunesmith.models.layout import first_tensor
 from tunesmith.models.network import Network, sequence_network, token_network
 from tunesmith.models.replay import Replay
 from tunesmith.models.resolve import resolve
@@ -71,12 +73,18 @@ def learned(network: Network, inputs: dict[str, Tensor]) -> tuple[Tensor, dict[s
     return (outputs * inputs["attention_mask"][..., None] if network.per_token else outputs).detach(), found
 
 
-def watched(network: Network) -> tuple[list[torch.Size], Callable[[], None]]:
-    """Fills with the shapes that reach the first block."""
+def watched(network: Network, which: int = 0) -> tuple[list[torch.Size], Callable[[], None]]:
+    """Fills with the shapes that reach a block."""
     shapes: list[torch.Size] = []
-    block = network.get_submodule(network.layout.blocks[0])
-    handle = block.register_forward_pre_hook(lambda _, args, kwargs: shapes.append(args[0].shape), with_kwargs=True)
-    return shapes, handle.remove
+    block = network.get_submodule(network.layout.blocks[which])
+    own = block.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        shapes.append(args[0].shape)
+        return own(*args, **kwargs)
+
+    vars(block)["forward"] = forward  # no hook, which filler is left in for
+    return shapes, lambda: vars(block).pop("forward")
 
 
 @pytest.mark.parametrize("per_token", [False, True])
@@ -100,6 +108,36 @@ def test_outputs_and_gradients_are_those_with_filler(
         torch.testing.assert_close(gradient, others[name], rtol=1e-4, atol=1e-5, msg=name)
     stop()
     assert not torch.allclose(wanted, wanted.flip(0)), "rows differ, so that one in the place of another would show"
+
+
+@pytest.mark.parametrize("family", JOINED)
+def test_what_is_attached_later_is_shown_rows(family: str, tmp_path: Path) -> None:
+    network = network_of(tmp_path, family)
+    network.train()
+    inputs, (shapes, stop) = inputs_of(network), watched(network)
+    rows, joined = (*inputs["input_ids"].shape, network.layout.width), (1, int(inputs["attention_mask"].sum()))
+    body: Any = network.get_submodule(network.layout.body)
+    network(inputs)
+    assert shapes.pop()[:2] == joined, "the control"
+    seen: list[torch.Size] = []
+    block = network.get_submodule(network.layout.blocks[-1])
+    handle = block.register_forward_hook(lambda module, given, found: seen.append(first_tensor(found).shape))
+    network(inputs)
+    assert shapes.pop() == rows == seen.pop()
+    handle.remove()
+    network(inputs)
+    assert shapes.pop()[:2] == joined
+    by_argument = body(**inputs, output_hidden_states=True)
+    body.config.output_hidden_states = True
+    by_config = body(**inputs)
+    stop()
+    network.eval()
+    wanted = body(**inputs, output_hidden_states=True).hidden_states
+    real = inputs["attention_mask"][..., None]
+    for found in (by_argument, by_config):
+        assert len(found.hidden_states) == len(wanted) > 2
+        for one, other in zip(found.hidden_states, wanted, strict=True):
+            torch.testing.assert_close(one * real, other * real, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_stay_apart(tmp_path: Path) -> None:
@@ -153,9 +191,7 @@ def test_frozen_blocks_hand_back_what_the_others_take(tmp_path: Path) -> None:
     inputs = inputs_of(network)
     hidden = Replay(network, 1).capture(inputs)
     network.train()
-    last = network.get_submodule(network.layout.blocks[-1])
-    shapes: list[torch.Size] = []
-    last.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+    shapes, _ = watched(network, -1)
     live = network(inputs)
     torch.testing.assert_close(Replay(network, 1).forward(inputs, hidden), live)
     assert [shape[0] for shape in shapes] == [1, 1]

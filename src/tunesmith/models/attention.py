@@ -19,7 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from tunesmith.models.backbone import quiet
-from tunesmith.models.dropout import chosen
+from tunesmith.models.dropout import chosen, scale_of_kept
 from tunesmith.models.unpadded import Places
 
 PLAIN, FUSED = "eager", "sdpa"  # transformers' names
@@ -29,13 +29,9 @@ PLAIN_SOURCE = re.compile(r"^def eager_attention_forward\(.*?(?=^[^\s)]|\Z)", re
 ALIKE = ("bert", "llama", "vit", "siglip", "modernbert", "gpt2")  # families whose plain forms do what the own one does
 # What a family asks of a form by name is not in its plain one: sparse attention, say, which it does itself for some forms.
 BY_NAME = re.compile(r"_attn_implementation[^\n]*(==|!=|\bin\b)[^\n]*[\"']sdpa[\"']")
-HARMLESS = (
-    "position_ids",
-    "cache_position",
-    "cu_seq_lens_q",
-    "cu_seq_lens_k",
-)  # tensors beside that change nothing here
-RATES = ("attention_probs_dropout_prob", "attention_dropout")  # of the probabilities' dropout, by family
+# Tensors beside that change nothing here.
+HARMLESS = ("position_ids", "cache_position", "cu_seq_lens_q", "cu_seq_lens_k")
+RATES = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")  # of the probabilities' dropout, by family
 WHOLE_KEYS = 512  # with more keys torch's fused form is as fast without dropout, and keeps no probabilities
 WIDE = 32  # numbers that one instruction takes in bfloat16: torch's softmax of fewer goes one by one
 NEAR = 1 << 19  # scores that go through all steps together, so that they stay in a core's cache of 1 or 2 MB
@@ -78,7 +74,13 @@ def to_add(seen: Tensor, like: Tensor) -> Tensor:
 
 def dropped(config: PreTrainedConfig) -> float:
     """The rate of the attention's own dropout; 0 for a family that has none."""
-    return float(next((rate for name in RATES if (rate := getattr(config, name, None)) is not None), 0.0))
+    return dropped_by(config)[1]
+
+
+def dropped_by(config: PreTrainedConfig) -> tuple[str, float]:
+    """The config's key for the rate of the attention's own dropout, and that rate; ("", 0) for a family that has none."""
+    found = ((name, getattr(config, name, None)) for name in RATES)
+    return next(((name, float(rate)) for name, rate in found if rate is not None), ("", 0.0))
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
@@ -163,7 +165,7 @@ class _Attention(torch.autograd.Function):
         keys = key.shape[2]
         query, key, value = (part.reshape(rows * heads, *part.shape[2:]) for part in (query, key, value))
         found = query.new_empty(rows * heads, tokens, keys)
-        there = torch.empty_like(found) if 0 < rate < 1 else None
+        there = torch.empty_like(found) if rate > 0 else None
         given = value.new_empty(rows * heads, tokens, value.shape[2])
         for part in _parts(rows, heads, tokens * keys):
             scores = torch.baddbmm(query.new_empty(()), query[part], key[part].transpose(1, 2), beta=0, alpha=scale)
@@ -175,7 +177,7 @@ class _Attention(torch.autograd.Function):
                 kept = kept * chosen(there[part], rate)
             torch.bmm(kept, value[part], out=given[part])
         ctx.save_for_backward(query, key, value, found, there)
-        ctx.heads, ctx.scale, ctx.times = heads, scale, 1.0 if there is None else 1 / (1 - rate)
+        ctx.heads, ctx.scale, ctx.times = heads, scale, 1.0 if there is None else scale_of_kept(rate)
         return (given if there is None else given.mul_(ctx.times)).view(rows, heads, tokens, -1)
 
     @staticmethod

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -23,17 +26,25 @@ class Dropout(nn.Dropout):
 
 def kept(like: Tensor, rate: float) -> Tensor:
     """Of the shape and dtype of `like`: 0 with this probability, else 1 / (1 - rate)."""
-    return chosen(torch.empty(like.shape, dtype=like.dtype), rate).mul_(1 / (1 - rate))
+    return chosen(torch.empty(like.shape, dtype=like.dtype), rate).mul_(scale_of_kept(rate))
+
+
+def scale_of_kept(rate: float) -> float:
+    """By which what is kept is multiplied; nothing is where all is dropped, as in torch."""
+    return 1 / (1 - rate) if rate < 1 else 0.0
 
 
 def chosen(into: Tensor, rate: float) -> Tensor:
     """Fills it with 0 with this probability, else 1."""
     import numpy as np
 
-    count = into.numel()
+    count, least = into.numel(), round(rate * STEPS) - STEPS // 2
+    if least >= STEPS // 2:
+        # No draw reaches it, and 16 bits do not hold it: compared with them it would be the least number.
+        return into.zero_()
     seed = int(torch.empty((), dtype=torch.int64).random_())
     bits = np.random.SFC64(seed).random_raw(-(-count // 4)).view(np.int16)[:count]
-    return torch.ge(torch.from_numpy(bits).view(into.shape), round(rate * STEPS) - STEPS // 2, out=into)
+    return torch.ge(torch.from_numpy(bits).view(into.shape), least, out=into)
 
 
 def suit_dropout(network: nn.Module) -> None:
@@ -41,3 +52,25 @@ def suit_dropout(network: nn.Module) -> None:
     for part in network.modules():
         if type(part) is nn.Dropout:
             part.__class__ = Dropout
+
+
+@contextmanager
+def undropped(network: nn.Module) -> Iterator[None]:
+    """Inside, every rate of dropout in a network is 0, in whatever mode it is: those of dropouts, and of whoever names one.
+
+    Not by evaluation mode, in which activations would not be recomputed, and other code would run than in training.
+    """
+    rates = [
+        (vars(part), name, value)
+        for part in network.modules()
+        for name, value in vars(part).items()
+        if type(value) is float
+        and ("drop" in name or (name == "p" and isinstance(part, nn.modules.dropout._DropoutNd)))
+    ]
+    for own, name, _ in rates:
+        own[name] = 0.0
+    try:
+        yield
+    finally:
+        for own, name, value in rates:
+            own[name] = value

@@ -30,7 +30,7 @@ from tunesmith.models.saving import float32, save_model, save_sentence_modules
 from tunesmith.models.static import StaticModel
 from tunesmith.models.taps import Reached, last_steps, leave_at
 from tunesmith.models.text import TextProcessor
-from tunesmith.models.unpadded import leave_filler_out
+from tunesmith.models.unpadded import leave_filler_out, other_hooks
 from tunesmith.seeds import torch_seed
 
 NO_CLASS = -1e4  # the logit of a class that is not there
@@ -215,7 +215,7 @@ class EncoderNetwork(Network, ABC):
 
     def vectors(self, inputs: dict[str, Tensor]) -> Tensor:
         """`inputs`, each [texts, tokens] -> [texts, width]"""
-        fused = None if self.training else self._fused
+        fused = None if self.training or other_hooks(self.body.modules()) else self._fused
         hidden = self.body(**inputs).last_hidden_state if fused is None else fused(inputs)  # [texts, tokens, width]
         return self.pooling(hidden, inputs["attention_mask"])
 

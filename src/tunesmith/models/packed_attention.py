@@ -15,9 +15,16 @@ from transformers.masking_utils import sdpa_mask
 
 from tunesmith.models.attention import FUSED, dropped, known
 from tunesmith.models.backbone import quiet
+from tunesmith.models.layout import evaluating
 from tunesmith.models.segments import CUTS, PACKED, apart, keeps_apart, window
 
 DEVICE, DTYPES = "cuda", (torch.bfloat16, torch.float16)  # that the kernels are made for
+# Share of a gradient's length by which rounding may part it from that of the usual form: of the kernel by itself beside
+# float32, and through all layers of a base, each of which rounds once more. In bfloat16 32 layers came to 0.03 to 0.08,
+# between two forms that both are right.
+ALIKE, ALIKE_BFLOAT16 = 1e-3, 0.03
+ALIKE_IN_ALL, ALIKE_IN_ALL_BFLOAT16 = 1e-3, 0.25
+TEXTS = (5, 12, 1, 7)  # tokens of each that gradients are tried on
 # (query, key, value: each [tokens, heads, numbers], cuts: [texts + 1], tokens of the longest text at most, scale) ->
 # [tokens, heads, numbers]
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, int, float], Tensor]
@@ -29,9 +36,8 @@ def kernel() -> Kernel | None:
     try:
         from torch.nn.attention.varlen import varlen_attn
 
-        if {"window_size", "enable_gqa", "scale"} <= inspect.signature(
-            varlen_attn
-        ).parameters.keys():  # from torch 2.11 on
+        # From torch 2.11 on.
+        if {"window_size", "enable_gqa", "scale"} <= inspect.signature(varlen_attn).parameters.keys():
 
             def own(query: Tensor, key: Tensor, value: Tensor, cuts: Tensor, longest: int, scale: float) -> Tensor:
                 found = varlen_attn(
@@ -120,30 +126,105 @@ def use_packed(body: PreTrainedModel, tokens: list[int], limit: int) -> str:
         return "this base's attention is more than the kernel knows"
     if dropped(body.config) > 0:
         return "the kernel drops nothing, and this base's attention does in training"
-    if not put_on(body):
-        return "this base takes no other form of attention"
-    why_not = _tried(body, tokens, limit)
+    try:
+        usual = _gradient(body, tokens)
+        if not put_on(body):
+            return "this base takes no other form of attention"
+        why_not = _tried(body, tokens, limit, usual)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+        # A card it is not made for.
+        why_not = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
     if why_not:
         take_off(body)
     return why_not
 
 
-def _tried(body: PreTrainedModel, tokens: list[int], limit: int) -> str:
+def _tried(body: PreTrainedModel, tokens: list[int], limit: int, usual: Tensor) -> str:
+    """What is wrong with a body that has this form; "" where nothing is. usual: its `_gradient` in the usual form."""
+    if not keeps_apart(body, True, tokens, limit):
+        return "it gave other numbers than the usual form"
+    exact = body.dtype == torch.float32
+    by_itself, by_pairs = _of_kernel(body), _of_pairs(body)
+    said = [
+        _parted(name, found, wanted, ALIKE if exact else ALIKE_BFLOAT16)
+        for name, found, wanted in zip(("query", "key", "value"), by_itself, by_pairs, strict=True)
+    ]
+    said.append(_parted("input", _gradient(body, tokens), usual, ALIKE_IN_ALL if exact else ALIKE_IN_ALL_BFLOAT16))
+    return next(filter(None, said), "")
+
+
+def _parted(name: str, found: Tensor, wanted: Tensor, allowed: float) -> str:
+    """What to say where a gradient is another than the usual form's; "" where it is not."""
+    if not bool(found.isfinite().all()):
+        return "its gradients are not finite"
+    off = float((found - wanted).norm() / wanted.norm().clamp_min(1e-30))
+    return (
+        "" if off <= allowed else f"its gradient of the {name} is another than the usual form's, by {100 * off:.2g} %"
+    )
+
+
+def _of_kernel(body: PreTrainedModel) -> list[Tensor]:
+    """Gradients of query, key and value by the kernel, each [tokens, heads, numbers] in float32."""
+    by_kernel = kernel()
+    assert by_kernel is not None
+    parts, scale = _parts(body)
+    ends = torch.tensor([0, *TEXTS], device=body.device).cumsum(0).to(CUTS)
+    return _gradients_of(by_kernel(*parts, ends, max(TEXTS), scale), parts)
+
+
+def _of_pairs(body: PreTrainedModel) -> list[Tensor]:
+    """The same by the usual form, computed in float32."""
+    parts, scale = _parts(body)
+    ends = torch.tensor([0, *TEXTS], device=body.device).cumsum(0).to(CUTS)
+    query, key, value = (part.float().transpose(0, 1)[None] for part in parts)
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    mask = _pairs(ends, 1, sum(TEXTS))
+    found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    return _gradients_of(found[0].transpose(0, 1), parts)
+
+
+def _parts(body: PreTrainedModel) -> tuple[tuple[Tensor, Tensor, Tensor], float]:
+    """Query, key and value of as many heads and numbers as those of the body, the same at every call; and the usual scale."""
+    config = body.config
+    heads = int(config.num_attention_heads)
+    few, numbers = getattr(config, "num_key_value_heads", None), getattr(config, "head_dim", None)
+    few, numbers = heads if few is None else few, config.hidden_size // heads if numbers is None else numbers
+    draw = torch.Generator().manual_seed(0)
+
+    def part(count: int) -> Tensor:
+        made = torch.randn(sum(TEXTS), count, numbers, generator=draw)
+        return made.to(body.device, body.dtype).requires_grad_()
+
+    return (part(heads), part(few), part(few)), numbers**-0.5
+
+
+def _gradients_of(found: Tensor, parts: tuple[Tensor, ...]) -> list[Tensor]:
+    return [one.float() for one in torch.autograd.grad(_weighted(found), parts)]
+
+
+def _weighted(found: Tensor) -> Tensor:
+    """A sum that every number has a weight of its own in: squares would add up to much the same after a norm."""
+    return (found.float() * torch.arange(found.numel(), device=found.device).view_as(found).float().cos()).sum()
+
+
+def _gradient(body: PreTrainedModel, tokens: list[int]) -> Tensor:
+    """[1, tokens, width] float32: the gradient at the embeddings of packed texts, which has come through every layer."""
+    at: list[Tensor] = []
+
+    def begin(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        at.append(output.detach().requires_grad_())
+        return at[0]
+
+    numbers = [tokens[place * 7 % len(tokens)] for place in range(sum(TEXTS))]
+    segments = torch.tensor([[text for text, size in enumerate(TEXTS, 1) for _ in range(size)]], device=body.device)
+    places = torch.tensor([[place for size in TEXTS for place in range(size)]], device=body.device)
+    handle = body.get_input_embeddings().register_forward_hook(begin)
     try:
-        if not keeps_apart(body, True, tokens, limit):
-            return "it gave other numbers than the usual form"
-        ids = torch.tensor([tokens[:2] * 8], device=body.device)
-        segments = torch.arange(16, device=body.device)[None] // 5 + 1
-        hidden = body(input_ids=ids, **apart(body, True, segments, segments * 0)).last_hidden_state
-        weight = next(value for value in body.parameters() if value.requires_grad)
-        (gradient,) = torch.autograd.grad(hidden.float().square().sum(), [weight], allow_unused=True)
-        whole = gradient is None or bool(gradient.isfinite().all())
-        return "" if whole else "its gradients are not finite"
-    except (
-        RuntimeError,
-        NotImplementedError,
-        StopIteration,
-        TypeError,
-        ValueError,
-    ) as error:  # a card it is not made for
-        return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:200]
+        with evaluating(body), torch.enable_grad():
+            inputs = torch.tensor([numbers], device=body.device)
+            hidden = body(input_ids=inputs, **apart(body, True, segments, places)).last_hidden_state
+            (gradient,) = torch.autograd.grad(_weighted(hidden), at)
+    finally:
+        handle.remove()
+    return gradient.float()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tunesmith.models.layout import Layout, evaluating, first_tensor
 from tunesmith.models.network import Network
-from tunesmith.models.unpadded import Places
+from tunesmith.models.unpadded import Places, other_hooks
 from tunesmith.seeds import torch_seed
 
 TOLERANCE = 1e-6
@@ -48,6 +48,7 @@ class Replay:
         self._module = module
         self._call = call
         self._frozen = [module.get_submodule(name) for name in layout.blocks[:cut]]
+        self._known = self._attached()
         self._before = [module.get_submodule(name) for name in layout.embeddings]
         self._pack: Callable[[Tensor], Any] | None = None  # hidden states -> what block cut - 1 gives
 
@@ -55,6 +56,10 @@ class Replay:
     def prefix(self) -> tuple[nn.Module, ...]:
         """The modules that are frozen, to be kept in evaluation mode while the rest trains."""
         return (*self._before, *self._frozen)
+
+    def _attached(self) -> list[object]:
+        """What is hooked onto the frozen blocks and their parts."""
+        return other_hooks(part for block in self._frozen for part in block.modules())
 
     @torch.no_grad()
     def capture(self, inputs: dict[str, Tensor]) -> Tensor:
@@ -79,10 +84,16 @@ class Replay:
         return first_tensor(output)
 
     def forward(self, inputs: dict[str, Tensor], hidden: Tensor) -> Any:
-        """What `call(inputs)` gives, with `hidden` in place of the frozen blocks' work. No gradient enters `hidden`."""
+        """What `call(inputs)` gives, with `hidden` in place of the frozen blocks' work. No gradient enters `hidden`.
+
+        Where something was attached to the frozen blocks since, they work themselves: a stand-in would not show it what they
+        give.
+        """
         rows = len(next(iter(inputs.values())))
         if len(hidden) != rows:
             raise ValueError(f"hidden has {len(hidden)} rows and the inputs have {rows}")
+        if self._attached() != self._known:
+            return self._call(inputs)
         if self._pack is None:  # hidden states from the disk: look once at what the block gives, on one row
             self.capture({name: value[:1] for name, value in inputs.items()})
         assert self._pack is not None

@@ -20,6 +20,7 @@ from tunesmith.seeds import torch_seed
 FAMILIES = ("bert", "camembert", "roberta", "xlm-roberta", "electra", "distilbert")  # transformers' model types
 WORTH_IT = 0.15  # share of filler from which leaving it out saves more than spreading takes (docs/log.md)
 ALIKE = 1e-5  # of the hidden states' length, how far both may be apart in float32; bfloat16 has 16 bits less
+WATCHING = ("output_hidden_states", "output_attentions")  # transformers' names
 ROUNDING = {torch.float32: 1.0, torch.bfloat16: 3000.0}
 
 
@@ -48,7 +49,8 @@ class Places:
 def leave_filler_out(body: nn.Module, blocks: tuple[nn.Module, ...]) -> None:
     """Makes the blocks of an encoder leave filler out in training, where it is known to be alike and is found so.
 
-    It is for the own form of attention (models/attention.py), and does nothing where a body computes in another one.
+    It is for the own form of attention (models/attention.py), and does nothing where a body computes in another one. What is
+    attached inside later, or asks for what each block gives, is shown rows: there filler stays.
     """
     if not isinstance(body, PreTrainedModel) or body.config.model_type not in FAMILIES or body.dtype not in ROUNDING:
         return
@@ -81,6 +83,8 @@ def _holder(body: nn.Module, blocks: tuple[nn.Module, ...]) -> nn.Module | None:
 
 def _join(holder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A hook before the blocks."""
+    if _watched(holder, kwargs):
+        return None
     mask = kwargs.get("attention_mask")
     named = "hidden_states" in kwargs
     hidden = kwargs["hidden_states"] if named else args[0]
@@ -92,6 +96,13 @@ def _join(holder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
     joined = places.joined(hidden)
     given = {**kwargs, "attention_mask": places}
     return (args, {**given, "hidden_states": joined}) if named else ((joined, *args[1:]), given)
+
+
+def _watched(holder: nn.Module, kwargs: dict[str, Any]) -> bool:
+    """Whether anybody reads what is in the blocks or leaves them: by hooks, by arguments, or by the config."""
+    config = getattr(holder, "config", None)
+    asked = any(kwargs.get(name) or getattr(config, name, False) for name in WATCHING)
+    return asked or bool(other_hooks(holder.modules()))
 
 
 def _spread(holder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
