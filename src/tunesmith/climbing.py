@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 LADDER, RUNGS = "ladder.json", Path("ladder")  # in a run's folder: what was decided, and the trainings themselves
 TOPIC = "auto"
+LIVE = "Live"  # a trunk that keeps nothing, as resolved.yaml names it
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Climb:
                 break
         if best is None:
             raise TrainingError("method auto: no method could be trained on this base", *self._failed)
-        why = why if why else "it is the last rung"
+        why = why if why else f"it is the last rung, and no other was better on {self._held()}"
         self._write(best, why)
         yield Note(TOPIC, self._decided(best, why))
         return self._decision(best, why)
@@ -193,8 +194,12 @@ class Climb:
 
     def _noise(self, rung: Rung, best: Rung) -> str:
         assert rung.gain is not None, "of what was compared"
-        rows = rows_of(len(self.encoded.examples["validation"]), "validation row")
-        return f"{rung.trial.method} gains {rung.gain.said()} over {best.trial.method}, within the noise of {rows}"
+        return (
+            f"{rung.trial.method} gains {rung.gain.said()} over {best.trial.method}, within the noise of {self._held()}"
+        )
+
+    def _held(self) -> str:
+        return rows_of(len(self.encoded.examples["validation"]), "validation row")
 
     def _gain(self, scores: Scores, other: Scores) -> Gain:
         asked = self.recipe.evaluation.metric
@@ -315,10 +320,11 @@ class Climb:
             derived.append(
                 Derived("training.rate", rate, f"{_times_said(trial.times)} the method's own, the best of short trials")
             )
-        cache = "disk" if recipe.training.cache == "auto" else recipe.training.cache  # where the rung kept it
-        recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"cache": cache})})
         folder = self.run / RUNGS / _name(trial, True)
-        return Decision(recipe, folder, tuple(derived), self._plain(best, why), Ledger(folder).resolved())
+        earlier = Ledger(folder).resolved()
+        if recipe.training.cache == "auto" and earlier.get("training.cache") != LIVE:  # there it was kept
+            recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"cache": "disk"})})
+        return Decision(recipe, folder, tuple(derived), self._plain(best, why), earlier)
 
 
 def adopt(decision: Decision, run: Path) -> Sequence[Event]:
@@ -361,6 +367,8 @@ def _short_said(trial: Trial, taken: bool) -> str:
 def _rung_said(rung: Rung, best: Rung | None) -> str:
     trial = rung.trial
     gained = "" if rung.gain is None or best is None else f"; over {best.trial.method} {rung.gain.said()}"
+    if rung.gain is not None and rung.taken and not rung.gain.beyond_noise:
+        gained += ": more likely a gain than none"
     return (
         f"{trial.method}: {trial.metric} {trial.value:.4f} (standard error {trial.error:.4f}) on the validation rows, "
         f"{trial.trainable:,} parameters, {duration(trial.seconds)} ({duration(trial.cpu_seconds, 'CPU')}){gained}"

@@ -77,7 +77,7 @@ class Shared:
 
     def keep(self, recipe: Recipe, prepared: Prepared, encoded: Encoded) -> None:
         """Rows that were read and encoded before, as this recipe reads them."""
-        self._rows[id_of(_read_by(recipe))] = (prepared, encoded)
+        self._rows[id_of(read_by(recipe))] = (prepared, encoded)
 
     def rows(self, recipe: Recipe) -> tuple[Prepared, Encoded, Backbone]:
         """The rows as this recipe reads them, and a base of its own for it to change."""
