@@ -153,7 +153,7 @@ class Session:
         if out_of_memory(error):
             return TrainingError(
                 f"{self.run}: out of memory; what was saved before is intact; free some memory, {again}; or start again "
-                "with a smaller training.micro_batch, training.max_length, or training.cache=off"
+                f"with a smaller {self.recipe.training.at_once}, training.max_length, or training.cache=off"
             )
         said = str(error).strip().partition("\n")[0]
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
