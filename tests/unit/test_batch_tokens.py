@@ -13,6 +13,7 @@ import pytest
 
 from shortruns import METHODS, Bench, bench, differences, facts, recipe_for, rows, same_model
 from tunesmith.cli.main import run as command
+from tunesmith.cli.plan import less
 from tunesmith.data.order import LengthOrder
 from tunesmith.data.token_order import TokenOrder
 from tunesmith.errors import RecipeError, TrainingError
@@ -238,6 +239,9 @@ def test_memory_settings_are_those_that_the_recipe_knows() -> None:
             {"batch_tokens": 99, "step_in_backward": True, "clip": None},
         )
     ]
+    advice = [less(Recipe.parse({**GOOD, "training": {"checkpointing": way}})) for way in ("auto", True)]
+    begun = [line.startswith("set training.checkpointing=true, a smaller training.micro_batch or") for line in advice]
+    assert begun == [True, False]
     assert keys == ["training.micro_batch"] * 2 + ["training.batch_size", "training.batch_tokens"]
 
 
