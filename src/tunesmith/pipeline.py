@@ -45,9 +45,8 @@ if TYPE_CHECKING:
 
 OWN_ROWS = Path("data") / "rows.parquet"  # in a run's folder: the rows that a Python caller gave
 OWN_START = Path("start")  # and the files that its method starts from, beside the base
-OTHERS = Path(
-    "others"
-)  # and what trained in other runs from the same start, to be averaged with what trains in this one
+# And what trained in other runs from the same start, to be averaged with what trains in this one.
+OTHERS = Path("others")
 
 
 def never() -> bool:
