@@ -89,9 +89,8 @@ class Built:
     method: Method  # with nothing left open
     delivered: str = ""  # what is delivered in the place of the best state; "" where that is
     sweep: Sweep | None = None  # the shares of the base's own weights that were tried for the delivered ones
-    base: tuple[
-        Baseline, ...
-    ] = ()  # what the untouched base gives: its own similarity, and its features with a new head
+    # What the untouched base gives: its own similarity, and its features with a new head.
+    base: tuple[Baseline, ...] = ()
     uncompared: tuple[str, ...] = ()  # why rivals that could be expected are missing
     audit: Sequence[Finding] = ()  # what was found of the rows before training
     unexamined: tuple[str, ...] = ()  # what was not looked at, and why

@@ -17,14 +17,8 @@ from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
 if TYPE_CHECKING:
     from tunesmith.pipeline import Session
 
-ALONE = {
-    "baselines": False,
-    "scratch": False,
-    "curve": "probe",
-    "seeds": 1,
-    "quick": True,
-    "precision": None,
-}  # of an inner run's evaluation
+# Of an inner run's evaluation.
+ALONE = {"baselines": False, "scratch": False, "curve": "probe", "seeds": 1, "quick": True, "precision": None}
 SessionOf = Callable[[Recipe, Path], "Session"]
 
 

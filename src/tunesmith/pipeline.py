@@ -46,9 +46,8 @@ if TYPE_CHECKING:
 
 OWN_ROWS = Path("data") / "rows.parquet"  # in a run's folder: the rows that a Python caller gave
 OWN_START = Path("start")  # and the files that its method starts from, beside the base
-OTHERS = Path(
-    "others"
-)  # and what trained in other runs from the same start, to be averaged with what trains in this one
+# And what trained in other runs from the same start, to be averaged with what trains in this one.
+OTHERS = Path("others")
 
 
 def never() -> bool:
@@ -180,7 +179,7 @@ class Session:
         if out_of_memory(error):
             return TrainingError(
                 f"{self.run}: out of memory; what was saved before is intact; free some memory, {again}; or start again "
-                "with a smaller training.micro_batch, training.max_length, or training.cache=off"
+                f"with a smaller {self.recipe.training.at_once}, training.max_length, or training.cache=off"
             )
         said = str(error).strip().partition("\n")[0]
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__

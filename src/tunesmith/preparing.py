@@ -263,9 +263,8 @@ class UnfitRows(DataError):
     """Rows that cannot be encoded, by split and place in its table: what is wrong with each."""
 
     def __init__(self, prepared: Prepared, rows: dict[str, dict[int, str]]) -> None:
-        alike: dict[
-            str, list[tuple[str, str]]
-        ] = {}  # what is wrong, but for its figures -> places, and what with figures
+        # What is wrong, but for its figures -> places, and what with figures.
+        alike: dict[str, list[tuple[str, str]]] = {}
         for split, found in rows.items():
             for row, what in found.items():
                 alike.setdefault(FIGURE.sub("", what), []).append((prepared.table(split).place(row), what))

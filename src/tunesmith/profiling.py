@@ -35,8 +35,11 @@ def profiled(
 
     `load` reads the base anew. The run itself is over, and nothing of it changes.
     """
-    levers = levers_of(built, run)
-    if not levers or run.steps == 0:
+    levers, refused = levers_of(built, run), refused_levers(built)
+    if run.steps == 0 or not (levers or refused):
+        return
+    if not levers:
+        yield Note("profile", refused)
         return
     as_it_was = settled(recipe, built, run)
 
@@ -51,7 +54,7 @@ def profiled(
     found = {key: measured(key, other) for key, (_, other) in levers.items()}
     last = measured(None, "")
     if isinstance(first, str) or isinstance(last, str):
-        yield Note("profile", (f"could not be measured: {first if isinstance(first, str) else last}",))
+        yield Note("profile", (f"could not be measured: {first if isinstance(first, str) else last}", *refused))
         return
     here = first.plus(last).times(0.5)
     rows, lines = [HEADINGS], list[str]()
@@ -64,7 +67,7 @@ def profiled(
         spent = (f"{time.cpu_seconds:.1f}" for time in (here, then))
         rows.append((f"training.{key}", str(value), next(spent), str(other), next(spent), gain, clock))
     said = f"reckoned from {STEPS} steps each, with what frozen blocks give; one setting changed at a time"
-    yield Note("profile", (*aligned(rows), said, *lines), tuple(rows))
+    yield Note("profile", (*aligned(rows), said, *lines, *refused), tuple(rows))
 
 
 def levers_of(built: Built, run: Run) -> dict[str, tuple[str | int, str | int]]:
@@ -82,9 +85,19 @@ def levers_of(built: Built, run: Run) -> dict[str, tuple[str | int, str | int]]:
         found["cache"] = (type(run.trunk).__name__, "off")
     if asked.compile is True:
         found["compile"] = (True, False)
+    if asked.flash_packed is True:
+        found["flash_packed"] = (True, False)
     if isinstance(asked.threads, int) and asked.threads > 1 and built.runtime.device == "cpu":
         found["threads"] = (asked.threads, 1)
     return found
+
+
+def refused_levers(built: Built) -> tuple[str, ...]:
+    """A line for each lever that was tried and not taken, with the reason."""
+    keys = ("training.compile", "training.flash_packed")
+    return tuple(
+        f"{item.key} = {item.value}: {item.why}" for item in built.derived if item.key in keys and not item.value
+    )
 
 
 def settled(recipe: Recipe, built: Built, run: Run) -> Recipe:
@@ -93,7 +106,11 @@ def settled(recipe: Recipe, built: Built, run: Run) -> Recipe:
     Nothing is taken from the disk, where what one setting needs might lie and what another one needs might not.
     """
     cache = "off" if recipe.training.cache == "off" else "memory"
-    training = run.training.model_copy(update={"micro_batch": run.source.micro_batch, "cache": cache})
+    # The kernel is for bfloat16: asked for, it would refuse to be measured in float32.
+    packed = "auto" if run.training.flash_packed is True else False
+    training = run.training.model_copy(
+        update={"micro_batch": run.source.micro_batch, "cache": cache, "flash_packed": packed}
+    )
     retention = recipe.retention.model_copy(update={"measure": False})
     return recipe.model_copy(update={"method": built.method, "training": training, "retention": retention})
 

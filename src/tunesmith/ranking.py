@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tunesmith.assembly import Built
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.resolve import Source
-    from tunesmith.selection.frozen import Held
+    from tunesmith.selection.frozen import FeatureFolds
 
 SCHEMA = 1  # of what --json prints; raised when a key changes its meaning or goes away
 ROWS = 2_000  # training rows looked at, unless asked otherwise: accuracy is known to about a point (one standard error)
@@ -214,7 +214,7 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
 
     from tunesmith.assembly import build
     from tunesmith.models.resolve import kind_of
-    from tunesmith.selection.frozen import Held, nearest, probed, ridged
+    from tunesmith.selection.frozen import FeatureFolds, nearest, probed, ridged
     from tunesmith.training.shelf import shelf_of
 
     prepared.task.check_files(source.name)
@@ -233,7 +233,7 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
         raise ModelError(f"{source.name}: what it makes of these rows is not finite; choose another base")
     task = prepared.task
     assert isinstance(task, OutputTask)
-    held = Held(task, prepared.labels, examples, features, prepared.truth("train"), folds)
+    held = FeatureFolds(task, prepared.labels, examples, features, prepared.truth("train"), folds)
     deep, probe, near = ridged(held, depths), probed(held), nearest(held)
     said = {} if near is not None else {NEAREST: "too many words to search among"}
     values = _closed_forms(held, recipe.evaluation.confidence)
@@ -309,7 +309,7 @@ def _features(
     return kept.values["train"], depths, took, kept.said
 
 
-def _closed_forms(held: Held, confidence: float) -> dict[str, Interval]:
+def _closed_forms(held: FeatureFolds, confidence: float) -> dict[str, Interval]:
     """LogME and H-score, with what they are without each fold."""
     import numpy as np
 

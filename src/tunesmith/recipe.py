@@ -182,6 +182,13 @@ class TrainingSpec(Spec):
         description="threads that a CPU computes with; auto for the fewest that a short timing finds as fast",
     )
 
+    @property
+    def at_once(self) -> str:
+        """The setting by which fewer rows are in memory at once."""
+        if not self.step_in_backward:
+            return "training.micro_batch"
+        return "training.batch_size" if self.batch_tokens is None else "training.batch_tokens"
+
     @model_validator(mode="before")
     @classmethod
     def _by_tokens(cls, given: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,16 @@ import pytest
 
 from shortruns import METHODS, Bench, bench, differences, facts, recipe_for, rows, same_model
 from tunesmith.cli.main import run as command
+from tunesmith.cli.plan import less
 from tunesmith.data.order import LengthOrder
 from tunesmith.data.token_order import TokenOrder
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, TrainingError
 from tunesmith.pipeline import resume, start
 from tunesmith.preparing import prepare
 from tunesmith.recipe import Recipe, set_value
+from tunesmith.training import preflight
 from tunesmith.training.events import Evaluated, StepDone
-from tunesmith.training.loop import train
+from tunesmith.training.loop import set_mode, train
 from tunesmith.training.ordering import batches_told
 from tunesmith.training.preflight import halvings, micro_batches
 from tunesmith.training.source import FixedRows
@@ -186,6 +189,60 @@ def test_sizes_that_need_as_much_are_not_tried_twice() -> None:
     assert micro_batches(backward, order, "auto") == [64]
     by_rows = Recipe.parse(GOOD).training
     assert micro_batches(by_rows, LengthOrder((8,) * 9, 32, 0), "auto") == halvings(32)
+
+
+@pytest.mark.parametrize("family", ["bert", "sentence"])  # two texts joined, and read apart
+def test_what_is_offered_where_memory_is_short_can_be_set_and_fits(
+    family: str, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_of = rows(60)
+    table = tmp_path / "pairs.csv"
+    lines = [f"{one},{other},{label}" for (one, label), (other, _) in zip(made_of, reversed(made_of), strict=True)]
+    table.write_text("\n".join(["first,second,label", *lines]) + "\n", encoding="utf-8")
+    asked = {
+        **TOKENS,
+        "training.batch_tokens": 240,
+        "training.step_in_backward": True,
+        "training.clip": None,
+        "training.checkpointing": False,
+        "data.text": "first",
+        "data.pair": "second",
+    }
+    recipe = recipe_for(model_folder(family), table, "full", asked)
+    run = bench(recipe, tmp_path / "run").run
+    free = [1 << 40]
+    monkeypatch.setattr(preflight, "free_memory", lambda most: free[0])
+    set_mode(run.network, run.plan)
+    whole = preflight._Room(run.network, run.task, run.trunk, run.source, run.training, None)
+    assert whole._footprint is not None
+    many = len(run.source.longest_rows)
+    assert many >= 4
+    half, less = (whole._bytes(whole._footprint, count) + whole._reserved(run.source) for count in (many // 2, 0.5))
+    start = r"not even (\d+) row\(s\) .*training\.batch_tokens, or .*; (training\.batch_tokens=\d+) "
+    for free[0], end in ((half, "would fit$"), (less, r"with (training\.max_length=\d+) would fit$")):
+        with pytest.raises(TrainingError) as refused:
+            bench(recipe, tmp_path / "short")
+        found = re.search(start + end, refused.value.problems[0])
+        assert found is not None and int(found[1]) == many, refused.value
+        told = dict(part.split("=") for part in found.groups()[1:])
+        fits = recipe_for(model_folder(family), table, "full", {**asked, **{key: int(told[key]) for key in told}})
+        assert bench(fits, tmp_path / "fits").run.steps > run.steps
+
+
+def test_memory_settings_are_those_that_the_recipe_knows() -> None:
+    keys = [
+        Recipe.parse({**GOOD, "training": training}).training.at_once
+        for training in (
+            {},
+            {"batch_tokens": 99},
+            {"step_in_backward": True, "clip": None},
+            {"batch_tokens": 99, "step_in_backward": True, "clip": None},
+        )
+    ]
+    advice = [less(Recipe.parse({**GOOD, "training": {"checkpointing": way}})) for way in ("auto", True)]
+    begun = [line.startswith("set training.checkpointing=true, a smaller training.micro_batch or") for line in advice]
+    assert begun == [True, False]
+    assert keys == ["training.micro_batch"] * 2 + ["training.batch_size", "training.batch_tokens"]
 
 
 def test_the_documented_rate_counts_the_steps_there_are(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:

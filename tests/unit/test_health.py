@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from shortruns import HINTS, recipe_for, rows
 from tunesmith.evaluation import health
 from tunesmith.evaluation.collapse import Said, collapsed, constant, never_said
-from tunesmith.evaluation.health import Check, Held, History, Moved
+from tunesmith.evaluation.health import Check, History, Moved, ValidationPoint
 from tunesmith.pipeline import start
 from tunesmith.training.events import Warned
 
@@ -35,16 +35,21 @@ def _falling(steps: int = 60, least: float = 0.1) -> list[float]:
     return [least + (0.5 - least) * math.exp(-4 * step / steps) for step in range(steps)]
 
 
-def _held(losses: Sequence[float], values: Sequence[float], error: float = 0.02, per_epoch: int = 12) -> list[Held]:
+def _held(
+    losses: Sequence[float], values: Sequence[float], error: float = 0.02, per_epoch: int = 12
+) -> list[ValidationPoint]:
     made = enumerate(zip(losses, values, strict=True))
-    return [Held(per_epoch * place, float(place), value, error, loss) for place, (loss, value) in made]
+    return [ValidationPoint(per_epoch * place, float(place), value, error, loss) for place, (loss, value) in made]
 
 
 FALLING_HELD = _held([0.55, 0.4, 0.32, 0.3, 0.295, 0.293], [0.8, 0.83, 0.85, 0.86, 0.86, 0.86])
 
 
 def _history(
-    losses: Sequence[float], held: Sequence[Held] = FALLING_HELD, norms: Sequence[float] = (), chance: float = 0.69
+    losses: Sequence[float],
+    held: Sequence[ValidationPoint] = FALLING_HELD,
+    norms: Sequence[float] = (),
+    chance: float = 0.69,
 ) -> History:
     return History(losses, norms or [1.0] * len(losses), held, "accuracy", False, 3e-5, chance)
 
@@ -78,7 +83,7 @@ def test_a_curve_that_falls_breaks_no_rule(seed: int) -> None:
         (_falling(), _held([0.55, 0.7, 0.8], [0.8, 0.7, 0.6])),
     ],
 )
-def test_a_rate_that_is_too_high(losses: list[float], held: list[Held]) -> None:
+def test_a_rate_that_is_too_high(losses: list[float], held: list[ValidationPoint]) -> None:
     fast = [Moved("base", 0.6, 0.6, 1e-2, 1e-4), Moved("head", 0.01, 0.01, 5e-4, 5e-4)]
     assert "rate too high" in _all(_history(losses, held), USUAL)
     found = _all(_history(losses, held), fast)["rate too high"]

@@ -15,9 +15,12 @@ from shortruns import bench, facts, recipe_for
 from tunesmith.errors import RecipeError
 from tunesmith.models import packed_attention
 from tunesmith.models.attention import FUSED
+from tunesmith.models.backbone import load_backbone
 from tunesmith.models.packed_attention import kernel, put_on, take_off, use_packed
+from tunesmith.models.resolve import resolve
 from tunesmith.models.segments import CUTS, apart
-from tunesmith.recipe import TrainingSpec
+from tunesmith.profiling import profiled, settled
+from tunesmith.recipe import Derived, TrainingSpec
 from tunesmith.suiting import packed_by_kernel
 from tunesmith.training.loop import train
 
@@ -119,6 +122,34 @@ def test_a_run_by_a_kernel_learns_the_same(
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def test_the_profile_says_what_the_kernel_brought_or_why_it_was_refused(
+    model_folder: Folder, table_file: Path, tmp_path: Path, on_cpu: list[int]
+) -> None:
+    settings = {"task": {"name": "causal_lm"}, "training.max_length": 48, "training.embedding_rows": "all"}
+    found = {}
+    for way in (True, False):
+        recipe = recipe_for(model_folder("llama"), table_file, "full", {**settings, "training.flash_packed": way})
+        made = bench(recipe, tmp_path / str(way))
+        if not way:
+            made.built.derived.append(Derived("training.flash_packed", False, "it takes torch 2.11"))
+        load = lambda: load_backbone(resolve(str(model_folder("llama"))))  # noqa: E731
+        (found[way],) = profiled(recipe, made.prepared, made.encoded, load, made.built, made.run)
+    told = {row[0]: row for row in found[True].table[1:]}
+    assert told["training.flash_packed"][1:4:2] == ("True", "False")
+    assert not any("could not be measured" in line for line in found[True].lines)
+    assert "training.flash_packed" not in {row[0] for row in found[False].table}
+    assert found[False].lines[-1] == "training.flash_packed = False: it takes torch 2.11"
+
+
+def test_a_kernel_for_bfloat16_does_not_keep_float32_from_being_measured(
+    model_folder: Folder, table_file: Path, tmp_path: Path, on_cpu: list[int]
+) -> None:
+    settings = {"task": {"name": "causal_lm"}, "training.flash_packed": True}
+    made = bench(recipe_for(model_folder("llama"), table_file, "full", settings), tmp_path)
+    assert made.run.training.flash_packed is True
+    assert settled(made.recipe, made.built, made.run).training.flash_packed == "auto"
+
+
 def _with_backward(real: Any, name: str, wrong: Callable[[Tensor], Tensor]) -> Any:
     """The right numbers forward, and of one of what it is given another gradient."""
 
@@ -141,17 +172,17 @@ def test_when_it_is_taken(
     body: Any = network.get_submodule(network.layout.body)
     assert TrainingSpec().flash_packed == "auto"
 
-    def settled(earlier: dict[str, Any], packed: bool = True, asked: Any = "auto") -> tuple[Any, str]:
+    def chosen(earlier: dict[str, Any], packed: bool = True, asked: Any = "auto") -> tuple[Any, str]:
         take_off(body)
         spec, derived = packed_by_kernel(TrainingSpec(flash_packed=asked), earlier, network, packed, 64)
         return spec.flash_packed, derived[0].why if derived else ""
 
-    assert settled({}) == (True, "the kernel computes each text by itself, and gives what the usual form gives")
-    assert settled({"training.cache": "Live"}) == (False, "")
-    assert settled({"training.flash_packed": True})[0] is True
-    assert settled({}, packed=False) == (False, "")
+    assert chosen({}) == (True, "the kernel computes each text by itself, and gives what the usual form gives")
+    assert chosen({"training.cache": "Live"}) == (False, "")
+    assert chosen({"training.flash_packed": True})[0] is True
+    assert chosen({}, packed=False) == (False, "")
     with pytest.raises(RecipeError, match=r"training\.flash_packed: .* packed, by task\.packing"):
-        settled({}, packed=False, asked=True)
+        chosen({}, packed=False, asked=True)
 
     real = packed_attention.kernel()
     assert real is not None

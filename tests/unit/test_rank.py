@@ -31,7 +31,7 @@ from tunesmith.evaluation.intervals import compare_all
 from tunesmith.pipeline import start
 from tunesmith.ranking import rank_bases
 from tunesmith.selection.depths import chosen, depth_features
-from tunesmith.selection.frozen import PENALTIES, Held, nearest, probed, ridged
+from tunesmith.selection.frozen import PENALTIES, FeatureFolds, nearest, probed, ridged
 from tunesmith.selection.order import agreement, alike, disagreements, gain, ordered
 from tunesmith.selection.transferability import leep
 from tunesmith.tasks.base import Labels, Scores
@@ -51,7 +51,7 @@ def rank(*arguments: str) -> int:
     return end.value.code
 
 
-def held(count: int, seed: int = 0, classes: int = 3) -> Held:
+def held(count: int, seed: int = 0, classes: int = 3) -> FeatureFolds:
     """Rows of classes that lie about a standard deviation apart, in five folds."""
     draw = np.random.default_rng(seed)
     truth = draw.integers(classes, size=count)
@@ -61,7 +61,9 @@ def held(count: int, seed: int = 0, classes: int = 3) -> Held:
     examples = [Example(row, {"input_ids": [1]}, int(truth[row])) for row in range(count)]
     labels = Labels(names, tuple(int((truth == place).sum()) for place in range(classes)))
     folds = np.arange(count) % 5
-    return Held(task, labels, examples, torch.tensor(features).float(), [names[place] for place in truth], folds)
+    return FeatureFolds(
+        task, labels, examples, torch.tensor(features).float(), [names[place] for place in truth], folds
+    )
 
 
 def test_the_probe_is_logistic_regression_on_the_other_folds() -> None:
@@ -151,7 +153,7 @@ def test_no_row_is_judged_by_a_head_that_learned_from_it() -> None:
         for example, name in zip(given.examples, mixed, strict=True)
     ]
     wide = torch.randn(120, 200, generator=torch.Generator().manual_seed(2))
-    blind = Held(given.task, given.labels, examples, wide, mixed, given.folds)
+    blind = FeatureFolds(given.task, given.labels, examples, wide, mixed, given.folds)
     assert probed(blind).scores.value() < 0.5
     assert ridged(blind, []).scores.value() < 0.5
     near = nearest(blind)

@@ -40,9 +40,8 @@ def examine(material: Material) -> Examined:
     within = _partners(material, [pair for pair in pairs if rows[pair.one].split == rows[pair.other].split])
     across = _partners(material, [pair for pair in pairs if rows[pair.one].split != rows[pair.other].split])
     named = any(material.labels(split) for split in material.tables)
-    torn = (
-        _conflicts(material, pairs) if named else {}
-    )  # of answers, tags and numbers a small difference is their point
+    # Of answers, tags and numbers a small difference is their point.
+    torn = _conflicts(material, pairs) if named else {}
     findings = [
         material.finding(kind, list(found), what, advice, list(found.values()))
         for kind, found, what, advice in (

@@ -28,12 +28,9 @@ from tunesmith.cli.options import (
 from tunesmith.cli.progress import json_line, view_for
 from tunesmith.errors import RecipeError, TrainingError
 
-LESS = (
-    "set training.checkpointing=true, a smaller training.micro_batch or training.max_length, or train less of the model"
-)
-
 if TYPE_CHECKING:
     from tunesmith.planning import Prospect
+    from tunesmith.recipe import Recipe
     from tunesmith.training.events import Note
 
 
@@ -81,14 +78,14 @@ def plan(
             if json_lines:
                 print(json_line(plain_of(prospect)), flush=True)
             else:
-                view.show(said_of(prospect))
+                view.show(said_of(prospect, recipe))
         if not json_lines:
             view.show(side_by_side(found))
     if not any(prospect.fits for prospect in found):
-        raise TrainingError(*no_way(found))
+        raise TrainingError(*no_way(found, recipe))
 
 
-def said_of(prospect: Prospect) -> Note:
+def said_of(prospect: Prospect, recipe: Recipe) -> Note:
     """What one method would take, part by part."""
     from tunesmith.evaluation.wording import duration, memory, short_count
     from tunesmith.training.events import Note
@@ -114,8 +111,14 @@ def said_of(prospect: Prospect) -> Note:
     if prospect.beyond:
         lines.append(f"beyond {' and '.join(prospect.beyond)}: training would end early, or be refused")
     if parts.peak > prospect.free_mb:
-        lines.append(f"{memory(parts.peak)} do not fit in the {memory(prospect.free_mb)} that are free: {LESS}")
+        lines.append(f"{memory(parts.peak)} do not fit in the {memory(prospect.free_mb)} that are free: {less(recipe)}")
     return Note(prospect.method, tuple(lines))
+
+
+def less(recipe: Recipe) -> str:
+    """What to set for less memory."""
+    again = "training.checkpointing=true, " if recipe.training.checkpointing is not True else ""
+    return f"set {again}a smaller {recipe.training.at_once} or training.max_length, or train less of the model"
 
 
 def side_by_side(found: list[Prospect]) -> Note:
@@ -151,7 +154,7 @@ def side_by_side(found: list[Prospect]) -> Note:
     return Note("plan", lines, tuple(table))
 
 
-def no_way(found: list[Prospect]) -> list[str]:
+def no_way(found: list[Prospect], recipe: Recipe) -> list[str]:
     """Why no method can be taken, each with its reason."""
     from tunesmith.evaluation.wording import memory
 
@@ -164,7 +167,7 @@ def no_way(found: list[Prospect]) -> list[str]:
                 said.append(f"{prospect.method}: beyond {' and '.join(prospect.beyond)}; raise it, or train less")
                 continue
             needed, free = memory(prospect.memory.peak), memory(prospect.free_mb)
-            said.append(f"{prospect.method}: needs {needed} of memory, and {free} are free; {LESS}")
+            said.append(f"{prospect.method}: needs {needed} of memory, and {free} are free; {less(recipe)}")
     return list(dict.fromkeys(said))
 
 

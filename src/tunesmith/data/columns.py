@@ -49,10 +49,8 @@ PAIRS = (
     ("question", "sentence"), ("query", "passage"), ("query", "document"), ("s1", "s2"),
 )  # fmt: skip
 NOT_LABELS = ("id", "index", "idx", "split", "fold", "date", "time", "timestamp", "url", "uuid", "guid", "")
-LANGUAGE = {
-    "causal_lm": "decoder",
-    "masked_lm": "encoder",
-}  # tasks without labels, and the kind of base that each needs
+# Tasks without labels, and the kind of base that each needs.
+LANGUAGE = {"causal_lm": "decoder", "masked_lm": "encoder"}
 CLEARLY_LONGER = 1.5  # the longest text column must be this many times longer than the next to be taken by content
 FEW = 0.5  # a label's distinct values are at most this share of the rows that have one
 

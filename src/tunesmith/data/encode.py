@@ -78,9 +78,8 @@ class Batch:
     """Rows padded to the longest of them, on one device."""
 
     rows: tuple[int, ...]
-    inputs: dict[
-        str, Tensor
-    ]  # each [rows, tokens]; [2 rows, tokens] of two texts read apart: all first, all second ...
+    # Each [rows, tokens]; [2 rows, tokens] of two texts read apart: all first, all second ...
+    inputs: dict[str, Tensor]
     # [rows] for one class each, [rows, outputs] for numbers, [rows, tokens] for one a token; None where one is not known
     target: Tensor | None
     counted: Tensor | None = None  # [rows, tokens] bool: where outputs are one a token, those that count

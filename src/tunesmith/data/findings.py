@@ -82,9 +82,8 @@ def find(
     if not count:
         return
     named = ", ".join(f"{name} {len(some)}" for name, some in found.items() if some)
-    by_split = (
-        f" ({named})" if len(rows) > 1 else ""
-    )  # one table is still to be split: its rows are not yet those of train
+    # One table is still to be split: its rows are not yet those of train.
+    by_split = f" ({named})" if len(rows) > 1 else ""
     places = [place for name, some in found.items() if some for place in rows[name].places(some)]
     examples = [rows[name].example(row) for name, some in found.items() for row in some[:SHOWN_EXAMPLES]]
     message = f"{counted(count)}{by_split}: {what}"

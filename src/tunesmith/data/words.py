@@ -68,9 +68,8 @@ class Window:
 class Passage(Window):
     """A part of a text from which an answer is cut: its first place stands for no answer, each further one for a token."""
 
-    spans: tuple[
-        tuple[int, int], ...
-    ] = ()  # of each further place the token's first character, and the one after its last
+    # Of each further place the token's first character, and the one after its last.
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 class Cut(NamedTuple):

@@ -56,7 +56,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Held:
+class ValidationPoint:
     """One evaluation on the validation rows."""
 
     step: int
@@ -72,14 +72,14 @@ class History:
 
     losses: Sequence[float]  # of each step's rows
     norms: Sequence[float]  # of each step's gradient, before clipping
-    held: Sequence[Held]  # the first one from before the first step
+    held: Sequence[ValidationPoint]  # the first one from before the first step
     metric: str = ""  # of `held`, in words
     lower: bool = False  # whether less of it is better
     decay: float = 0.0  # |w - w0| / |w0| that weight decay alone gives
     chance: float = 0.0  # the loss of who knows the frequencies alone; 0 where nobody can say
 
     @property
-    def before(self) -> Held | None:
+    def before(self) -> ValidationPoint | None:
         return self.held[0] if self.held and self.held[0].step == 0 else None
 
     @property

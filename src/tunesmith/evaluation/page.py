@@ -231,9 +231,8 @@ def _learning(report: Mapping[str, Any]) -> str:
         points = [(point["epoch"], point["value"]) for point in evaluations]
         drawn.append(Curve(title, caption, points, dots=True, marked=kept))
         points = [(point["epoch"], point["loss"]) for point in evaluations if point["loss"] is not None]
-        same = all(
-            point["loss"] == point["value"] for point in evaluations
-        )  # where the loss is what chooses, once will do
+        # Where the loss is what chooses, once will do.
+        same = all(point["loss"] == point["value"] for point in evaluations)
         if points and not same:
             lowest = min(range(len(points)), key=lambda place: points[place][1])
             drawn.append(

@@ -62,17 +62,8 @@ PHRASES = {
     PIXELS: "logistic regression on small pixels",
     SCRATCH: "the same architecture from random weights",
 }
-FLOORS = (
-    MAJORITY,
-    FREQUENT,
-    MEDIAN,
-    FREQUENT_TAG,
-    FREQUENT_ANSWER,
-    FREQUENT_TOKEN,
-    FREQUENT_TARGET,
-    LEAD,
-    NO_ANSWER,
-)  # know nothing of the text, or of a word's neighbours
+# They know nothing of the text, or of a word's neighbours.
+FLOORS = (MAJORITY, FREQUENT, MEDIAN, FREQUENT_TAG, FREQUENT_ANSWER, FREQUENT_TOKEN, FREQUENT_TARGET, LEAD, NO_ANSWER)
 OF_BASE = (PROBE, BASE, COSINE, OWN_HEAD, NEIGHBOURS, ZERO_SHOT, PROMPT)  # rivals that are the base as pretrained
 CHEAPER = {  # after "For now the cheaper choice is"
     PROBE: "--method head",

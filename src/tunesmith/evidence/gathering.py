@@ -23,9 +23,8 @@ class Examination(Protocol):
 def gather(subject: Subject) -> dict[str, Found]:
     """By name; of a recipe that asks for the quick report only what it asks for by name."""
     wanted = ("ladder", "folds", "seeds") if subject.recipe.evaluation.quick else PANELS
-    with torch_seed(
-        subject.recipe.seed, "evidence"
-    ):  # a layer that is made draws its weights, of a generator of their own
+    # A layer that is made draws its weights, of a generator of their own.
+    with torch_seed(subject.recipe.seed, "evidence"):
         found = {name: guarded(name, lambda name=name: _examination(name).gather(subject)) for name in wanted}
     return {name: item for name, item in found.items() if item is not None}
 

@@ -12,7 +12,7 @@ from tunesmith.data.findings import Finding
 from tunesmith.data.targets.tags import types_of
 from tunesmith.evaluation import health
 from tunesmith.evaluation.collapse import Said, collapsed, constant
-from tunesmith.evaluation.health import Check, Held, History, Moved
+from tunesmith.evaluation.health import Check, History, Moved, ValidationPoint
 from tunesmith.evaluation.overfitting import by_heart
 from tunesmith.evaluation.wording import metric_title
 from tunesmith.evidence.base import Course, Found, Measured, Subject
@@ -74,7 +74,7 @@ def _history(task: Task, labels: Labels, course: Course, lower: Collection[str])
     return History(
         [point.loss for point in course.losses],
         [point.norm for point in course.losses],
-        [Held(point.step, point.epoch, point.value, point.error, point.loss) for point in points],
+        [ValidationPoint(point.step, point.epoch, point.value, point.error, point.loss) for point in points],
         metric_title(points[0].metric) if points else "",
         bool(points) and points[0].metric in lower,
         _decay(course),

@@ -42,9 +42,8 @@ class Plan:
     groups: tuple[Group, ...]
     frozen: frozenset[str]
     cut: int  # blocks [0, cut) are frozen together with everything before them
-    started: frozenset[str] = (
-        frozenset()
-    )  # fresh parameters that go on from an earlier training, so none must refit them
+    # Fresh parameters that go on from an earlier training, so none must refit them.
+    started: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()  # lines to print: what was derived on attaching
     warnings: tuple[str, ...] = ()  # lines to print as warnings: what was given, and left aside
     single: str = ""  # why it trains in float32 alone; "" where any number format will do

@@ -187,11 +187,8 @@ def fused_forward(body: nn.Module, inputs: dict[str, Tensor]) -> FusedEncoder | 
         try:
             found = FusedEncoder(body)
             here = found(inputs).float()
-        except (
-            AttributeError,
-            TypeError,
-            RuntimeError,
-        ):  # another torch, another form of layer, a processor without these
+        # Another torch, another form of layer, a processor without these.
+        except (AttributeError, TypeError, RuntimeError):
             return None
         there = body(**inputs).last_hidden_state.float()
     real = inputs["attention_mask"][..., None]

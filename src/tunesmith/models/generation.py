@@ -49,9 +49,8 @@ def generate(network: Network, prompts: Sequence[Sequence[int]], most: int, ends
         )  # fmt: skip
         device = network.sample.device
         with torch.inference_mode(), quiet(), _plain_defaults(model):
-            said = model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-            )  # [rows, tokens]
+            # [rows, tokens]
+            said = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config)
         for place, row in enumerate(rows):
             found[row] = _until(said[place, longest:].tolist(), stops)
     return found
@@ -105,9 +104,8 @@ def write_from(network: Network, sources: Sequence[Sequence[int]]) -> list[tuple
             ids[place, : len(sources[row])] = torch.tensor(sources[row])
             mask[place, : len(sources[row])] = 1
         with torch.inference_mode(), quiet():
-            said = model.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-            )  # [rows, 1 + tokens]: what the decoder starts from comes first
+            # [rows, 1 + tokens]: what the decoder starts from comes first.
+            said = model.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config)
         for place, row in enumerate(rows):
             written = _until(said[place, 1:].tolist(), ends)
             found[row] = written, bool(written) and written[-1] in ends

@@ -74,9 +74,8 @@ def ending_likelihoods(
                 for number, ending in enumerate(endings):
                     if tree.start[number] not in at:
                         continue
-                    states = after[
-                        :, at[tree.start[number]], : len(ending) - 1
-                    ]  # [rows, tokens after the first, width]
+                    # [rows, tokens after the first, width]
+                    states = after[:, at[tree.start[number]], : len(ending) - 1]
                     tokens = torch.tensor(ending[1:]).repeat(len(rows))[:, None]
                     told = _told(network, states.flatten(0, 1), tokens)
                     found[rows, number] += told.view(len(rows), -1).sum(1)

@@ -73,9 +73,8 @@ class SequenceNetwork(VocabularyNetwork):
 
     def project(self, hidden: Tensor) -> Tensor:
         found = self._head(hidden)
-        shift = getattr(
-            self.model, "final_logits_bias", None
-        )  # of bart, marian and pegasus: a buffer of [1, vocabulary]
+        # Of bart, marian and pegasus: a buffer of [1, vocabulary].
+        shift = getattr(self.model, "final_logits_bias", None)
         return found if shift is None else found + shift
 
     def outside(self) -> Sequence[Tensor]:

@@ -29,9 +29,8 @@ class SoftPrompt(nn.Module):
     def __init__(self, start: Tensor) -> None:
         """start: [count, width of the token table]"""
         super().__init__()
-        self.vectors = nn.Embedding(
-            start.shape[0], start.shape[1]
-        )  # an embedding, so that no weight decay is meant for it
+        # An embedding, so that no weight decay is meant for it.
+        self.vectors = nn.Embedding(start.shape[0], start.shape[1])
         with torch.no_grad():
             self.vectors.weight.copy_(start)
 

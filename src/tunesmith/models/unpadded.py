@@ -123,12 +123,8 @@ def _alike(body: PreTrainedModel, holder: nn.Module) -> bool:
             exact = body(input_ids=ids, attention_mask=there).last_hidden_state.float()
             holder.training = True
             found = body(input_ids=ids, attention_mask=there).last_hidden_state.float()
-        except (
-            AttributeError,
-            TypeError,
-            RuntimeError,
-            IndexError,
-        ):  # blocks that are given more than a token at a time
+        # Blocks that are given more than a token at a time.
+        except (AttributeError, TypeError, RuntimeError, IndexError):
             return False
         finally:
             holder.training = False

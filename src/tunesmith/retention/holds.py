@@ -214,9 +214,8 @@ def general_of(
         )
     if prepared.task.reads_pictures:
         return _pictures(encoded, network, recipe.seed)
-    usual = float(
-        measures(encoded.examples["train"]).lengths.mean()
-    )  # longer ones would cost more than the task itself
+    # Longer ones would cost more than the task itself.
+    usual = float(measures(encoded.examples["train"]).lengths.mean())
     return _texts(recipe, prepared, min(encoded.limit, max(SHORTEST, round(TIMES * usual))), network, judge, untouched)
 
 

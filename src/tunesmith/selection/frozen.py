@@ -24,7 +24,7 @@ MOST_PRODUCTS = 2e11  # units times units times width: beyond, the nearest are n
 
 
 @dataclass(frozen=True)
-class Held:
+class FeatureFolds:
     """Rows, what a frozen base makes of them, and the fold that each is held out in."""
 
     task: OutputTask
@@ -59,7 +59,7 @@ class Probed:
     loss: float  # mean over those rows
 
 
-def probed(held: Held) -> Probed:
+def probed(held: FeatureFolds) -> Probed:
     """Each row as a head says it that was fitted to the other folds: `training.probe` without its validation rows.
 
     Features are centred and brought to unit length by the mean of the rows learned from, so that a penalty means the same for
@@ -79,7 +79,7 @@ def probed(held: Held) -> Probed:
 
 
 def _at(
-    held: Held, strength: float, starts: Sequence[FittedHead | None]
+    held: FeatureFolds, strength: float, starts: Sequence[FittedHead | None]
 ) -> tuple[list[FittedHead | None], list[Prediction], float]:
     """Heads of all folds at one penalty, what they say of the rows held out, and their mean loss there."""
     import torch
@@ -113,7 +113,7 @@ def _batch_of(features: Tensor, target: Tensor) -> Any:
     return Batch(tuple(range(len(features))), {}, target)
 
 
-def ridged(held: Held, depths: Sequence[Tensor]) -> Probed:
+def ridged(held: FeatureFolds, depths: Sequence[Tensor]) -> Probed:
     """Each row as linear ridge regression says it that was fitted to the other folds, on features of several depths at once.
 
     depths: each [units, width], beside `held.features`. Every depth is centred and brought to unit length by its mean over
@@ -188,7 +188,7 @@ def _by_columns(x: np.ndarray, y: np.ndarray, folds: np.ndarray, count: int) -> 
     return found
 
 
-def nearest(held: Held) -> Scores | None:
+def nearest(held: FeatureFolds) -> Scores | None:
     """Each row as the five nearest of the other folds say it, by cosine; None where that would be too long a search."""
     import torch
 
@@ -213,7 +213,7 @@ def nearest(held: Held) -> Scores | None:
     return _settled(held, predictions)
 
 
-def _settled(held: Held, predictions: Sequence[Prediction]) -> Scores:
+def _settled(held: FeatureFolds, predictions: Sequence[Prediction]) -> Scores:
     """The scores, with what is settled on validation rows settled for each fold on the rows of the others."""
     by_row = {item.row: item for item in predictions}
     rows = range(len(held.truth))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 60  # characters of a line that cannot be read
 
 
-class Held:
+class FileLock:
     """A lock on a file that is this process's, until it is let go of or the process ends, however that is."""
 
     def __init__(self, file: IO[str]) -> None:
@@ -27,7 +27,7 @@ class Held:
         self._file.close()
 
 
-def take(path: Path, wait: bool = False) -> Held | None:
+def take(path: Path, wait: bool = False) -> FileLock | None:
     """The lock on `path`, whose folder is there; None where another process, or another part of this one, has it."""
     import fcntl
 
@@ -37,7 +37,7 @@ def take(path: Path, wait: bool = False) -> Held | None:
     except BlockingIOError:
         file.close()
         return None
-    return Held(file)
+    return FileLock(file)
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def journal(path: Path) -> JournalStorage:
     class Lock(JournalFileOpenLock):
         """Its own would be broken only half a minute after who held it was killed, or while a slow one still writes."""
 
-        held: Held | None = None
+        held: FileLock | None = None
 
         def acquire(self) -> bool:
             self.held = take(path.with_name(f".{path.name}.lock"), wait=True)

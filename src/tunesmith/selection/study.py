@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tunesmith.errors import ArtifactError, RecipeError
 from tunesmith.files import make_folder, write_whole
 from tunesmith.seeds import seed_of
-from tunesmith.selection.journal import Held, alone, check_journal, journal, mend, take
+from tunesmith.selection.journal import FileLock, alone, check_journal, journal, mend, take
 from tunesmith.selection.space import Numbers, Searched, Space, label_of
 from tunesmith.selection.spec import SearchSpec
 from tunesmith.training.events import Event
@@ -74,7 +74,7 @@ class Mine:
     folder: Path
     again: bool
     trial: Trial
-    lock: Held
+    lock: FileLock
     beaten: float = 0.0
 
 

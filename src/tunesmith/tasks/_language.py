@@ -219,9 +219,8 @@ class LanguageTask(Task, ABC):
     def columns(self, predictions: Sequence[Prediction], labels: Labels) -> dict[str, list[Any]]:
         said = [item.value for item in predictions]
         judged = [item.counts[0] > 0 for item in predictions]
-        if predictions and not any(
-            judged
-        ):  # no token was hidden to be judged by, so that a loss of 0 would praise nothing
+        # No token was hidden to be judged by, so that a loss of 0 would praise nothing.
+        if predictions and not any(judged):
             return {"said": said}
         table: dict[str, list[Any]] = {
             "loss": [item.evidence[0] if known else None for item, known in zip(predictions, judged, strict=True)],

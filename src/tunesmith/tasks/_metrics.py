@@ -167,9 +167,8 @@ def _ranked(truth: np.ndarray, rank: np.ndarray) -> tuple[csr_array, np.ndarray,
     true = order[truth[order]]
     steps, of_true = np.unique(rank[true], return_index=True)
     ends = np.searchsorted(rank[order], steps, side="right")
-    borders = np.concatenate(
-        [[0], ends]
-    )  # of the rows of a sparse matrix: sums by it take a third of `reduceat`'s time
+    # Of the rows of a sparse matrix: sums by it take a third of `reduceat`'s time.
+    borders = np.concatenate([[0], ends])
     within = csr_array((np.ones(ends[-1]), order[: ends[-1]], borders), shape=(len(steps), len(truth)))
     return within, true, of_true
 

@@ -105,13 +105,11 @@ class Scores:
     shares: frozenset[str] = frozenset()  # metrics that are a share of the examples, each a hit or a miss
     lower: frozenset[str] = frozenset()  # metrics of which less is better
     written: Mapping[str, int] = field(default_factory=dict)  # metrics of texts written for that many of the rows only
-    rows_of: Mapping[str, np.ndarray] = field(
-        default_factory=dict
-    )  # metric -> bool [examples]; of all where it has none
+    # Metric -> bool [examples]; of all where it has none.
+    rows_of: Mapping[str, np.ndarray] = field(default_factory=dict)
     other_scale: frozenset[str] = frozenset()  # metrics that are no mean of values from 0 to 1, and are not in `lower`
-    each: Mapping[str, np.ndarray] = field(
-        default_factory=dict
-    )  # measures of each example by itself; NaN where none is
+    # Measures of each example by itself; NaN where none is.
+    each: Mapping[str, np.ndarray] = field(default_factory=dict)
     groups: np.ndarray | None = (
         None  # [examples] of whole numbers, where examples of one group are no draws of their own
     )
@@ -171,9 +169,8 @@ class Task(Part, ABC):
     strengths: ClassVar[tuple[float, ...]] = (1.0, 4.0, 16.0, 64.0, 256.0)
     likely_strength: ClassVar[float] = 16.0
     views: ClassVar[tuple[str, ...]]  # files of evaluation/views/ that its report shows, in this order
-    kinds: ClassVar[
-        tuple[str, ...]
-    ] = ()  # of base that fit, as models/resolve.py names kinds; () where that tells nothing
+    # Of base that fit, as models/resolve.py names kinds; () where that tells nothing.
+    kinds: ClassVar[tuple[str, ...]] = ()
     suits: ClassVar[str] = ""  # where kinds matter: which bases fit, by name, or which task fits another base
     reads_pictures: ClassVar[bool] = False  # whether a row's text is the name of a picture
     reads_words: ClassVar[bool] = False  # whether a text may be given as a list of words

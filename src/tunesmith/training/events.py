@@ -23,9 +23,8 @@ class Note(Event):
     kind: ClassVar[str] = "note"
     topic: str
     lines: tuple[str, ...]
-    table: tuple[
-        tuple[str, ...], ...
-    ] = ()  # cells of the first lines, where these are a table: headings, then a name a row
+    # Cells of the first lines, where these are a table: headings, then a name a row.
+    table: tuple[tuple[str, ...], ...] = ()
 
     def to_plain(self) -> dict[str, Any]:
         """Without a table where there is none."""

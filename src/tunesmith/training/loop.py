@@ -76,9 +76,8 @@ class Run:
     stop: Callable[[], bool]
     resume_command: str
     state: State
-    enough: Callable[[], str] = (
-        nothing_said  # why training should end now, for what the run may take; "" where it may go on
-    )
+    # Why training should end now, for what the run may take; "" where it may go on.
+    enough: Callable[[], str] = nothing_said
 
     @property
     def training_epochs(self) -> int:

@@ -60,7 +60,8 @@ def fitting_micro_batch(
     for size in sizes:
         source = source_of(size)
         if room.ample(source) or (room.holds(source) and _fits(network, task, trunk, source, training, most)):
-            why = "the whole batch fits" if size == sizes[0] else f"{sizes[0]} rows at once did not fit in memory"
+            most_rows = len(source_of(sizes[0]).longest_rows)
+            why = "the whole batch fits" if size == sizes[0] else f"{most_rows} rows at once did not fit in memory"
             if source.divides:
                 why += f"; long texts in parts of up to {source.at_once:,} tokens"
             return size, why
@@ -71,13 +72,12 @@ def fitting_micro_batch(
     tokens = batch.tokens // len(batch.rows)
     kind = f"{tokens} tokens" if text else "pictures"
     shorter = "a smaller training.max_length or " if text else "a smaller "
-    fewer = "training.batch_size" if training.step_in_backward else "training.micro_batch"
     twice = ", activations computed twice" if training.checkpointing is True else ""
     recompute = "training.checkpointing=true, " if training.checkpointing is False and network.recomputable else ""
     raise TooLarge(
-        f"out of memory: not even {sizes[-1]} row(s) of {kind} fit{twice} ({_free(network, most)}{room.needed(source)}); "
-        f"set {recompute}{shorter}{fewer}, or method=head"
-        f"{room.would_fit(source_of, sizes[-1], tokens if text else 0)}"
+        f"out of memory: not even {len(batch.rows)} row(s) of {kind} fit{twice} "
+        f"({_free(network, most)}{room.needed(source)}); set {recompute}{shorter}{training.at_once}, or method=head"
+        f"{room.would_fit(source_of, batch, text)}"
     )
 
 
@@ -126,18 +126,20 @@ class _Room:
         needed = self._bytes(self._footprint, len(source.longest_rows)) + self._reserved(source)
         return f", about {needed / 1e9:.1f} GB needed"
 
-    def would_fit(self, source_of: Callable[[int], FixedRows], size: int, tokens: int) -> str:
-        """A smaller micro-batch that would fit, else a smaller length; "" where neither is known to."""
+    def would_fit(self, source_of: Callable[[int], FixedRows], batch: Batch, text: bool) -> str:
+        """What would fit in the place of `batch`: fewer rows of it, else a smaller length; "" where neither is known to."""
         if self._footprint is None:
             return ""
-        key = "training.batch_size" if self._training.step_in_backward else "training.micro_batch"
-        for rows in halvings(size)[1:]:
+        key, by_tokens = self._training.at_once, self._training.at_once == "training.batch_tokens"
+        tokens = batch.tokens // len(batch.rows)
+        for rows in halvings(len(batch.rows))[1:]:
             if self.holds(source_of(rows)):
-                return f"; {key}={rows} would fit"
-        room = self._free - self._reserved(source_of(1))
-        for length in halvings(tokens)[1:]:
-            if length >= SHORTEST and self._bytes(self._footprint, length / tokens) <= room:
-                return f"; {key}=1 with training.max_length={length} would fit"
+                return f"; {key}={rows * tokens if by_tokens else rows} would fit"
+        one = source_of(1)
+        room, texts = self._free - self._reserved(one), len(one.examples[one.longest_rows[0]].sides)
+        for length in halvings(tokens // texts)[1:] if text else ():
+            if length >= SHORTEST and self._bytes(self._footprint, length * texts / tokens) <= room:
+                return f"; {key}={length * texts if by_tokens else 1} with training.max_length={length} would fit"
         return ""
 
     def _reserved(self, source: FixedRows) -> int:

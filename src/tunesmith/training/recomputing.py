@@ -68,6 +68,7 @@ def fitting(
         gc.collect()
         network.recompute_activations()
         size, why = tried(training.model_copy(update={"checkpointing": True}))
-        what = f"{sizes[-1]} row{'s' if sizes[-1] > 1 else ''} at once"
+        rows = len(source_of(sizes[-1]).longest_rows)
+        what = f"{rows} row{'s' if rows > 1 else ''} at once"
         derived.append(Derived(KEY, True, f"the longest {what} fit in memory only with activations computed twice"))
     return training.model_copy(update={"micro_batch": size, "checkpointing": recompute}), why, derived

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from tunesmith.models.language import CausalNetwork, MaskedNetwork
 
 SHARE = 0.1  # of what training reads, that a rival may read: all evidence together is to stay within a quarter
-CPU_WORK, GPU_WORK = (
-    7.5e10,
-    1e15,
-)  # floating-point operations it may take anyway: some five seconds of a CPU core, or a GPU
+# Floating-point operations it may take anyway: some five seconds of a CPU core, or a GPU.
+CPU_WORK, GPU_WORK = (7.5e10, 1e15)
 TRIED = 3  # endings by which is seen, with two prompts, whether kept keys and values tell the same
 USUAL = 100  # training texts, without their labels, by which is seen what the base says whatever it reads
 

@@ -67,9 +67,8 @@ class Tags(Target):
     ) -> list[Any]:
         self._check_lengths(table, column, texts, targets, problems)
         self._check_ends(table, column, texts, targets, problems)
-        return [
-            None if said is None else _entities(said, text) for said, text in zip(targets, texts, strict=True)
-        ]  # what does not fit its text was added to the problems
+        # What does not fit its text was added to the problems.
+        return [None if said is None else _entities(said, text) for said, text in zip(targets, texts, strict=True)]
 
     def _check_lengths(
         self, table: Table, column: str, texts: Sequence[str], targets: Sequence[Any], problems: Problems

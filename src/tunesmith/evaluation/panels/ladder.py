@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith.evaluation.charts import text
 from tunesmith.evaluation.sections import cell, head_row, row_head, section
-from tunesmith.evaluation.wording import count, duration, figures, metric_title, signed
+from tunesmith.evaluation.wording import count, duration, figures, metric_title, sentence_case, signed
 
 
 def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
@@ -16,8 +16,8 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     if not rungs:
         return section("ladder", "How the method was chosen", text(why), "")
     rows = "".join(f"<tr>{_line(rung, data['chosen'])}</tr>" for rung in rungs)
-    metric = metric_title(rungs[0]["trial"]["metric"], report["lower"])
-    heads = head_row("Method", f"#{metric}", "#gain", "#rate", "#parameters", "#time", "#CPU time")
+    metric = sentence_case(metric_title(rungs[0]["trial"]["metric"], report["lower"]))
+    heads = head_row("Method", f"#{metric}", "#Gain", "#Rate", "#Parameters", "#Time", "#CPU time")
     lead = (
         f"From the cheapest way to the dearest, each measured on the {count(data['validation_rows'])} validation rows. "
         f"A gain is over the best method before it, with one standard error to each side. {why}"
@@ -50,7 +50,7 @@ def _short(rungs: Sequence[Mapping[str, Any]], metric: str) -> str:
     trials = [trial for rung in rungs for trial in rung["short"]]
     if not trials:
         return ""
-    heads = head_row("Short trial", "#rate", "#of the rows", f"#{metric}", "#loss", "#time")
+    heads = head_row("Short trial", "#Rate", "#Of the rows", f"#{metric}", "#Loss", "#Time")
     lines = "".join(
         "<tr>"
         + row_head(trial["method"])
