@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError, did_you_mean
@@ -57,7 +59,7 @@ class Result:
     primary: str
     loss: float
     error: float
-    seconds: float
+    seconds: float  # of steps and scores: what trials share, and reading the base, counts in one that is adopted alone
     cpu_seconds: float
     evaluations: int
     trainable: int = 0
@@ -176,6 +178,10 @@ def train_trial(
         if enough is not None:
             run.enough = enough
         ledger = Ledger(folder)
+        if (
+            not adopted
+        ):  # rows, frozen features, the first head, threads: whichever trial comes first finds them for all
+            begun = now()
         for event in train(run):
             if adopted:
                 ledger.append(event)
@@ -324,14 +330,23 @@ def check_metrics(named: Sequence[str], known: Collection[str], whose: str) -> N
 
 
 def mean_of(results: list[Result]) -> Result:
-    """The mean over the repeats of a trial; what they took is summed."""
+    """The mean over the repeats of a trial; what they took is summed.
+
+    All are scored on the same rows, so their errors over rows do not average out: error is sqrt(e^2 + s^2 / R), with e the
+    root mean square of the R repeats' own errors and s the standard deviation of their values. For repeats and rows that
+    are crossed (Brennan 2001, Generalizability Theory, chapter 2) the variance of the mean is that of the n rows over n, that
+    of seeds over R, and that of both together over n R. e^2 holds the last one over n, so that on average this is too wide
+    by it, and not too narrow.
+    """
     count = len(results)
-    mean = {name: sum(one.metrics[name] for one in results) / count for name in results[0].metrics}
+    mean = {name: fmean(one.metrics[name] for one in results) for name in results[0].metrics}
+    rows = fmean(one.error**2 for one in results)
+    seeds = variance(one.metrics[one.primary] for one in results) / count if count > 1 else 0.0
     return replace(
         results[0],
         metrics=mean,
         loss=mean[LOSS] if LOSS in mean else results[0].loss,
-        error=sum(one.error**2 for one in results) ** 0.5 / count,
+        error=math.sqrt(rows + seeds),
         seconds=sum(one.seconds for one in results),
         cpu_seconds=sum(one.cpu_seconds for one in results),
         evaluations=sum(one.evaluations for one in results),
