@@ -464,6 +464,10 @@ def _check(searched: Searched) -> None:
             "data.folds: would test on every row, and the winner is to be tested on rows that no trial saw; leave it out, "
             "and give search.repeats for several trainings a trial"
         )
+    if base.method == "auto":
+        problems.append(
+            "method: auto is a search of its own; name one, or several as choices: {choices: [layers, lora, full]}"
+        )
     if base.data.validation == 0:
         problems.append("data.validation: a search judges its trials on validation rows; raise it, or leave it out")
     if problems:

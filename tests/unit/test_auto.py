@@ -257,3 +257,12 @@ def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeyp
     run = made(start(limited, tmp_path / "run"))
     assert len(decided(run)["rungs"]) < 3
     assert "limits.time" in decided(run)["why"]
+
+
+def test_a_search_wants_a_method_by_name(asked: Recipe, tmp_path: Path) -> None:
+    from tunesmith.searching import search
+
+    plain = {**asked.to_plain(), "method": "auto"}
+    plain["training"] = {**plain["training"], "rate": [1e-4, 1e-3]}
+    with pytest.raises(RecipeError, match="method: auto is a search of its own; name one"):
+        search(plain, tmp_path / "s")
