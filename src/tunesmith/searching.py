@@ -20,7 +20,7 @@ from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.space import Numbers, Searched
 from tunesmith.selection.spec import COSTS, SearchSpec
-from tunesmith.selection.study import TRIALS, Known, Mine, Study, Told, best_of, check_optuna
+from tunesmith.selection.study import PAIRS, TRIALS, Known, Mine, Study, Told, best_of, check_optuna
 from tunesmith.training.events import Event, Note, StepDone, Stopped, Warned
 from tunesmith.trying import (
     Judged,
@@ -146,16 +146,17 @@ class Search:
                 "search.pruner: hyperband goes by the evaluations of one training, and search.repeats has several; use "
                 "wilcoxon, or none"
             )
-        if asked == "wilcoxon" and self._repeats(first) == 1:
+        if asked == "wilcoxon" and self._repeats(first) <= PAIRS:
             raise RecipeError(
-                "search.pruner: wilcoxon goes by repeats, and there is one; give search.repeats, or use hyperband"
+                f"search.pruner: wilcoxon goes by repeats, cannot tell before {PAIRS} of them, and a trial has "
+                f"{self._repeats(first)}; give search.repeats={PAIRS + 1} or more, or leave pruner out"
             )
         if asked != "auto":
             return asked, most
         if len(self.spec.named) > 1 or (self.spec.named and self.spec.named[0] in COSTS):
             return "none", most
         if self._repeats(first) > 1:
-            return "wilcoxon", most
+            return ("wilcoxon" if self._repeats(first) > PAIRS else "none"), most
         return ("none" if most == 1 else "hyperband"), most
 
     def _plan(self, study: Study, first: Recipe) -> Iterator[str]:
@@ -167,6 +168,8 @@ class Search:
         pruner = self._pruner(first)[0]
         repeats = self._repeats(first)
         ended = "none is ended early" if pruner == "none" else f"ended early by {pruner}"
+        if 1 < repeats <= PAIRS and self.spec.pruner == "auto":
+            ended += f" (wilcoxon could be from search.repeats={PAIRS + 1} on)"
         seeds = f", each from {repeats} seeds" if repeats > 1 else ""
         yield f"{study.trials} trials{every}{seeds}, drawn {drawn}, {ended}; on training and validation rows alone"
         ended_before = sum(told.state != "running" for told in known)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import RecipeError, did_you_mean
@@ -56,7 +58,7 @@ class Result:
     primary: str
     loss: float
     error: float
-    seconds: float
+    seconds: float  # from the first step to the last score: what the trials share, and reading the base, is not counted
     cpu_seconds: float
     evaluations: int
 
@@ -145,7 +147,6 @@ def train_trial(
             return Result(**found)
         path.unlink()  # of another study that had this folder
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    begun = now()
     with threads_given_back():
         prepared, encoded, backbone = shared.rows(recipe)
         if not encoded.examples["validation"]:
@@ -157,6 +158,7 @@ def train_trial(
         assert run.evaluate is not None, "there are validation rows"
         run.evaluate = partial(_noted, run.evaluate, seen)
         evaluations, count = 0, 0
+        begun = now()  # rows, frozen features, the first head, threads: whichever trial comes first finds them for all
         for event in train(run):
             if isinstance(event, StepDone):
                 yield event
@@ -297,14 +299,23 @@ def check_metrics(named: Sequence[str], known: Collection[str], whose: str) -> N
 
 
 def mean_of(results: list[Result]) -> Result:
-    """The mean over the repeats of a trial; what they took is summed."""
+    """The mean over the repeats of a trial; what they took is summed.
+
+    All are scored on the same rows, so their errors over rows do not average out: error is sqrt(e^2 + s^2 / R), with e the
+    root mean square of the R repeats' own errors and s the standard deviation of their values. For repeats and rows that
+    are crossed (Brennan 2001, Generalizability Theory, chapter 2) the variance of the mean is that of the n rows over n, that
+    of seeds over R, and that of both together over n R. e^2 holds the last one over n, so that on average this is too wide
+    by it, and not too narrow.
+    """
     count = len(results)
-    mean = {name: sum(one.metrics[name] for one in results) / count for name in results[0].metrics}
+    mean = {name: fmean(one.metrics[name] for one in results) for name in results[0].metrics}
+    rows = fmean(one.error**2 for one in results)
+    seeds = variance(one.metrics[one.primary] for one in results) / count if count > 1 else 0.0
     return replace(
         results[0],
         metrics=mean,
         loss=mean[LOSS] if LOSS in mean else results[0].loss,
-        error=sum(one.error**2 for one in results) ** 0.5 / count,
+        error=math.sqrt(rows + seeds),
         seconds=sum(one.seconds for one in results),
         cpu_seconds=sum(one.cpu_seconds for one in results),
         evaluations=sum(one.evaluations for one in results),

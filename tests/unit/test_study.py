@@ -248,6 +248,16 @@ def test_a_line_that_was_cut_off_is_taken_away_and_told(tmp_path: Path) -> None:
     assert path.read_bytes() == whole and mend(path) == ""
 
 
+@pytest.mark.parametrize("worse", [[0.5] * 6, [0.7, 0.6, 0.5, 0.4, 0.3, 0.2]])
+def test_wilcoxon_ends_no_trial_before_as_many_repeats_as_can_tell(worse: list[float], tmp_path: Path) -> None:
+    study = opened(tmp_path, pruner="wilcoxon", repeats=6)
+    best, other = study.claim(), study.claim()
+    assert best is not None and other is not None
+    assert not any(study.report(best, repeat, 0.8) for repeat in range(6))
+    study.finish(best, Told(best.number, "done", best.values, ranks=(0.8,)))
+    assert [study.report(other, repeat, value) for repeat, value in enumerate(worse[:4])] == [False] * 3 + [True]
+
+
 def test_a_lock_goes_with_who_held_it(tmp_path: Path) -> None:
     held = take(tmp_path / "lock")
     assert held is not None and take(tmp_path / "lock") is None

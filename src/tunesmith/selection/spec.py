@@ -29,12 +29,13 @@ class SearchSpec(Spec):
     pruner: Literal["auto", "hyperband", "wilcoxon", "none"] = Field(
         default="auto",
         description="what ends a trial early: hyperband by its evaluations on validation rows (Li 2018), wilcoxon by its "
-        "repeats (a signed-rank test against the best trial); auto: wilcoxon with repeats, none with several metrics",
+        "repeats (a signed-rank test against the best trial; takes 5 or more); auto: hyperband, or with several repeats "
+        "wilcoxon where there are enough, and none with several metrics",
     )
     metrics: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         default=None,
         description="what of the validation rows a trial is judged by, or several of them: any metric of the task, loss, "
-        "seconds, parameters (that train); evaluation.metric when not given",
+        "seconds (of its steps and scores), parameters (that train); evaluation.metric when not given",
     )
     repeats: Annotated[int, Field(ge=1, le=20)] | None = Field(
         default=None,

@@ -33,6 +33,8 @@ LOCK, CLAIM, SETTLED = ".study.lock", ".claim", "winner.json"
 TELL, TWIN, IDENTITY, OWNER = "told", "twin of", "identity", "owner"
 BEAT, GRACE = 30, 900  # seconds: how often a trial of a database is said to live, and after which silence it does not
 AGAIN = 20  # draws that were all there already, after which one that was not is looked for
+P_WORSE = 0.1  # of the signed-rank test by which wilcoxon ends a trial
+PAIRS = 4  # repeats from which on it can: of n that are all worse, p is 1 / 2**n
 FIRST_DRAWS = 10  # trials that are drawn at random before there is something to learn from (Optuna's own), at most
 
 
@@ -478,7 +480,8 @@ def _pruner(name: str, most: int) -> BasePruner:
     if name == "hyperband":
         # With 3 to 8 evaluations a third at each rung would leave one rung, and no pruning in every other bracket.
         return HyperbandPruner(1, most if most > 1 else "auto", 2 if most < 9 else 3)
-    return WilcoxonPruner(p_threshold=0.1) if name == "wilcoxon" else NopPruner()
+    # Of equal values an older SciPy has an approximate p, which may say at three what an exact one cannot.
+    return WilcoxonPruner(p_threshold=P_WORSE, n_startup_steps=PAIRS) if name == "wilcoxon" else NopPruner()
 
 
 def _suggested(trial: Trial, key: str, space: Space) -> Any:
