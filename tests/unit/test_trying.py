@@ -50,6 +50,26 @@ def test_a_trial_that_is_worse_from_seed_to_seed_is_ended_by_wilcoxon(
     assert names == ["seed-0", "seed-1", "seed-2", "seed-3"]
 
 
+def test_a_cost_that_trials_are_judged_by_has_not_the_error_of_another_metric(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file, [1e-2, 1e-3], metrics="loss", soup=False)
+    events = list(search(plain, tmp_path / "s").events())
+    assert {event.error for event in events if isinstance(event, Told) and event.state == "done"} == {None}
+    (said,) = [
+        line
+        for event in events
+        if isinstance(event, Note)
+        for line in event.lines
+        if line.startswith("validation loss")
+    ]
+    assert "±" not in said and "±" not in (tmp_path / "s" / "search.html").read_text()
+    plain["search"]["metrics"] = "accuracy"
+    events = list(search(plain, tmp_path / "t").events())
+    assert all(event.error > 0 for event in events if isinstance(event, Told) and event.state == "done")
+    assert "±" in (tmp_path / "t" / "search.html").read_text()
+
+
 def test_what_trials_share_is_in_no_trial_s_time(
     model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

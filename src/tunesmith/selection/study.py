@@ -50,7 +50,7 @@ class Told(Event):
     judges: tuple[str, ...] = ()  # the metrics that trials are judged by
     ranks: tuple[float, ...] = ()  # of each of these, more being better
     loss: float = 0.0
-    error: float = 0.0  # one standard error of the first metric
+    error: float | None = None  # one standard error of the first metric; None where that is a cost
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     evaluations: int = 0
