@@ -297,7 +297,7 @@ class Search:
             judges=named,
             ranks=tuple(result.rank(metric) for metric in named),
             loss=result.loss,
-            error=result.error,
+            error=result.error if named[0] == result.primary else None,
             evaluations=result.evaluations,
             **took,
         )

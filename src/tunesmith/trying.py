@@ -178,9 +178,8 @@ def train_trial(
         if enough is not None:
             run.enough = enough
         ledger = Ledger(folder)
-        if (
-            not adopted
-        ):  # rows, frozen features, the first head, threads: whichever trial comes first finds them for all
+        if not adopted:
+            # Rows, frozen features, the first head, threads: whichever trial comes first finds them for all.
             begun = now()
         for event in train(run):
             if adopted:

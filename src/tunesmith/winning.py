@@ -58,13 +58,14 @@ class Found:
             ]
             yield Note("frontier", _aligned(cells), tuple(cells))
         states = {state: sum(one.state == state for one in self.told) for state in ("done", "pruned", "failed")}
+        within = "" if best.error is None else f" ± {best.error:.4f}"
         counts = ", ".join(f"{count} {state}" for state, count in states.items() if count)
         drawn = ", ".join(f"{key}={shown(value)}" for key, value in best.values.items())
         yield Note(
             "winner",
             (
                 f"trial {best.number} is the best of {len(self.told)} ({counts}): {drawn}",
-                f"validation {name} {best.metrics[name]:.4f} ± {best.error:.4f}: the best of several is flattered by luck; "
+                f"validation {name} {best.metrics[name]:.4f}{within}: the best of several is flattered by luck; "
                 "the test rows, which no trial saw, tell",
             ),
         )

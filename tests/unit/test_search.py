@@ -228,6 +228,20 @@ def test_killed_within_the_winner_s_run_it_is_the_same_winner(
     assert (found["number"], found["values"]) == (named["number"], named["values"]) and found["test"] is not None
 
 
+def test_a_study_that_lost_its_last_lines_is_made_whole_from_what_trials_gave(
+    whole: tuple[Search, list[Event]], tmp_path: Path
+) -> None:
+    made, out = whole[0], tmp_path / "s"
+    shutil.copytree(made.out, out, ignore=shutil.ignore_patterns("winner*", "search.json", "search.html"))
+    lines = (out / "study.journal").read_text().splitlines(keepends=True)
+    told = [place for place, line in enumerate(lines) if "told" in json.loads(line).get("user_attr", {})]
+    (out / "study.journal").write_text("".join(lines[: told[3]]))
+    events = list(Search(made.searched, made.spec, made.asked, out).events())
+    tried = [(event.number, event.again) for event in events if isinstance(event, Told) and event.state == "running"]
+    assert tried == [(3, True), (4, False)] and not any(event.kind == "judged" for event in events)
+    assert told_in(out) == told_in(made.out)
+
+
 def to_the_trial(plain: dict[str, Any], out: Path, number: int) -> None:
     """A search that is stopped within a trial."""
     seen = list[Event]()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tunesmith.errors import ArtifactError, RecipeError
+from tunesmith.selection import journal
 from tunesmith.selection.journal import check_journal, mend, take
 from tunesmith.selection.space import read_spaces
 from tunesmith.selection.spec import SearchSpec
@@ -79,13 +80,12 @@ def test_killed_at_any_write_nothing_is_lost_or_done_twice(pruner: str, tmp_path
 def die_at_each(folder: str, writes: int, pruner: str) -> None:
     """For a process of its own: forks that search, each killed before, or within, one of the writes."""
     import optuna
-    from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for count in range(1, writes, STRIDE):
         child = os.fork()
         if child == 0:
-            JournalFileBackend.append_logs = _deadly(count, half=count % 2 == 1)  # type: ignore[method-assign]
+            journal.append = _deadly(count, half=count % 2 == 1)
             finish(Path(folder) / f"{count}", pruner=pruner)
             os._exit(0)
         _, status = os.waitpid(child, 0)
@@ -93,20 +93,18 @@ def die_at_each(folder: str, writes: int, pruner: str) -> None:
 
 
 def _deadly(last: int, half: bool) -> Any:
-    """Writes as Optuna does; the process dies at the first line after `last`, or in the middle of it."""
-    from optuna.storages.journal import JournalFileBackend
+    """Writes as a study does; the process dies at the first line after `last`, or in the middle of it."""
+    live, made = journal.append, 0
 
-    live, made = JournalFileBackend.append_logs, 0
-
-    def append(self: Any, logs: list[dict[str, Any]]) -> None:
+    def append(path: Path, lines: list[dict[str, Any]]) -> None:
         nonlocal made
-        made += len(logs)
+        made += len(lines)
         if made > last:
             if half:
-                with open(self._file_path, "ab") as file:
-                    file.write(json.dumps(logs[0]).encode()[:-5])
+                with path.open("ab") as file:
+                    file.write(json.dumps(lines[0]).encode()[:-5])
             os.kill(os.getpid(), signal.SIGKILL)
-        live(self, logs)
+        live(path, lines)
 
     return append
 
@@ -246,6 +244,42 @@ def test_a_line_that_was_cut_off_is_taken_away_and_told(tmp_path: Path) -> None:
     study = opened(tmp_path, 2)
     assert "cut off" in study.repaired and study.told() == told
     assert path.read_bytes() == whole and mend(path) == ""
+
+
+@pytest.mark.parametrize("change", ["gone", "twice", "exchanged"])
+@pytest.mark.parametrize("place", [0, 1, 4, 12])
+def test_a_line_that_is_gone_or_there_twice_is_told_in_a_line(change: str, place: int, tmp_path: Path) -> None:
+    finish(tmp_path, 3, "none")
+    path = tmp_path / "study.journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 14
+    one, other = lines[place : place + 2]
+    lines[place : place + 2] = {"gone": [other], "twice": [one, one, other], "exchanged": [other, one]}[change]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(ArtifactError, match=r"is line \d+ of the study: some are gone, there twice") as error:
+        opened(tmp_path, 3, "none")
+    wrong = place + 1 if change != "twice" else place + 2
+    assert len(error.value.problems) == 1 and f"{path}:{wrong}:" in error.value.problems[0]
+
+
+def test_whole_lines_that_are_gone_from_the_end_are_made_again(tmp_path: Path) -> None:
+    whole = finish(tmp_path / "whole", 3, "none")
+    lines = (tmp_path / "whole" / "study.journal").read_bytes().splitlines(keepends=True)
+    for left in range(len(lines)):
+        folder = tmp_path / f"{left}"
+        folder.mkdir()
+        (folder / "study.journal").write_bytes(b"".join(lines[:left]))
+        assert finish(folder, 3, "none") == whole, left
+
+
+@pytest.mark.parametrize("worse", [[0.5] * 6, [0.7, 0.6, 0.5, 0.4, 0.3, 0.2]])
+def test_wilcoxon_ends_no_trial_before_as_many_repeats_as_can_tell(worse: list[float], tmp_path: Path) -> None:
+    study = opened(tmp_path, pruner="wilcoxon", repeats=6)
+    best, other = study.claim(), study.claim()
+    assert best is not None and other is not None
+    assert not any(study.report(best, repeat, 0.8) for repeat in range(6))
+    study.finish(best, Told(best.number, "done", best.values, ranks=(0.8,)))
+    assert [study.report(other, repeat, value) for repeat, value in enumerate(worse[:4])] == [False] * 3 + [True]
 
 
 def test_a_lock_goes_with_who_held_it(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Single trials: what their time is, and how far their mean over seeds can be trusted."""
+"""Single trials: what their time is, how far their mean over seeds can be trusted, and how repeats end one early."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tunesmith.phases import Time
 from tunesmith.searching import search
 from tunesmith.selection.study import Told
 from tunesmith.training import loop
+from tunesmith.training.events import Note
 from tunesmith.trying import Result, mean_of
 
 Folder = Callable[[str], Path]
@@ -28,6 +30,44 @@ def asked(model: Path, data: Path, rates: list[float], **section: Any) -> dict[s
         "evaluation": {"quick": True, "resamples": 100},
         "search": section,
     }
+
+
+def test_a_trial_that_is_worse_from_seed_to_seed_is_ended_by_wilcoxon(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(
+        model_folder("bert"), table_file, [1e-3, 10.0], repeats=6, pruner="wilcoxon", metrics="loss", soup=False
+    )
+    events = list(search(plain, tmp_path / "s").events())
+    assert any(isinstance(event, Note) and "ended early by wilcoxon" in event.lines[-1] for event in events)
+    better, worse = (event for event in events if isinstance(event, Told) and event.state != "running")
+    assert better.state == "done" and better.values == {"training.rate": 1e-3}
+    assert worse.state == "pruned" and worse.why == "worse than the best trial on 4 of 6 seeds (wilcoxon)"
+    lines = [json.loads(line) for line in (tmp_path / "s" / "study.journal").read_text().splitlines()]
+    reported = [line["intermediate_value"] for line in lines if "intermediate_value" in line]
+    assert all(b < a for a, b in zip(reported[:6], reported[6:], strict=False)) and len(reported) == 10
+    names = [path.name for path in sorted((tmp_path / "s" / "trials" / "0001").glob("seed-*"))]
+    assert names == ["seed-0", "seed-1", "seed-2", "seed-3"]
+
+
+def test_a_cost_that_trials_are_judged_by_has_not_the_error_of_another_metric(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    plain = asked(model_folder("bert"), table_file, [1e-2, 1e-3], metrics="loss", soup=False)
+    events = list(search(plain, tmp_path / "s").events())
+    assert {event.error for event in events if isinstance(event, Told) and event.state == "done"} == {None}
+    (said,) = [
+        line
+        for event in events
+        if isinstance(event, Note)
+        for line in event.lines
+        if line.startswith("validation loss")
+    ]
+    assert "±" not in said and "±" not in (tmp_path / "s" / "search.html").read_text()
+    plain["search"]["metrics"] = "accuracy"
+    events = list(search(plain, tmp_path / "t").events())
+    assert all(event.error > 0 for event in events if isinstance(event, Told) and event.state == "done")
+    assert "±" in (tmp_path / "t" / "search.html").read_text()
 
 
 def test_what_trials_share_is_in_no_trial_s_time(

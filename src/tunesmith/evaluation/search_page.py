@@ -24,9 +24,10 @@ def _head(found: Mapping[str, Any]) -> str:
     said = ", ".join(f"{key} = {_shown(value)}" for key, value in winner["values"].items())
     best = next(one for one in found["trials"] if one["number"] == winner["number"])
     lead = f"Trial {winner['number']}: {said}."
+    told = "" if best["error"] is None else " (one standard error)"
     lines = [
-        f"Validation {metric_title(metrics[0])} {best['metrics'][metrics[0]]:.4f} ± {best['error']:.4f} (one standard "
-        "error). The best of several trials is flattered by luck: take it as a ranking, not as a result."
+        f"Validation {metric_title(metrics[0])} {_figure(best, metrics[0])}{told}. The best of several trials is flattered "
+        "by luck: take it as a ranking, not as a result."
     ]
     if winner["test"] is not None:
         shown = "; ".join(
@@ -52,9 +53,9 @@ def _trials(found: Mapping[str, Any]) -> str:
         Whisker(
             f"trial {one['number']}",
             one["metrics"][first],
-            one["metrics"][first] - one["error"],
-            one["metrics"][first] + one["error"],
-            f"{one['metrics'][first]:.4f} ± {one['error']:.4f}",
+            one["metrics"][first] - (one["error"] or 0.0),
+            one["metrics"][first] + (one["error"] or 0.0),
+            _figure(one, first),
             strong=one["number"] in front,
         )
         for one in ranked[:20]
@@ -69,9 +70,16 @@ def _trials(found: Mapping[str, Any]) -> str:
         for one in found["trials"]
     ]
     heads = ("Trial", "State", *(f"#{sentence_case(metric_title(name))}" for name in metrics), *keys, "#Spent")
-    lead = f"On the validation rows; lines are one standard error. {_front(found)}All together took "
+    lines = "; lines are one standard error" if any(one["error"] is not None for one in done) else ""
+    lead = f"On the validation rows{lines}. {_front(found)}All together took "
     lead += f"{duration(found['cpu_seconds'], 'CPU')}."
     return section("trials", "Trials", text(lead), drawn + long_table(heads, rows, "trials", "several"))
+
+
+def _figure(trial: Mapping[str, Any], metric: str) -> str:
+    """A trial's value, with one standard error where that is known."""
+    within = "" if trial["error"] is None else f" ± {trial['error']:.4f}"
+    return f"{trial['metrics'][metric]:.4f}{within}"
 
 
 def _front(found: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ class Told(Event):
     judges: tuple[str, ...] = ()  # the metrics that trials are judged by
     ranks: tuple[float, ...] = ()  # of each of these, more being better
     loss: float = 0.0
-    error: float = 0.0  # one standard error of the first metric
+    error: float | None = None  # one standard error of the first metric; None where that is a cost
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     evaluations: int = 0
@@ -480,7 +480,7 @@ def _pruner(name: str, most: int) -> BasePruner:
     if name == "hyperband":
         # With 3 to 8 evaluations a third at each rung would leave one rung, and no pruning in every other bracket.
         return HyperbandPruner(1, most if most > 1 else "auto", 2 if most < 9 else 3)
-    # Its p of ties is no exact one, and falls below where an exact one cannot.
+    # Of equal values an older SciPy has an approximate p, which may say at three what an exact one cannot.
     return WilcoxonPruner(p_threshold=P_WORSE, n_startup_steps=PAIRS) if name == "wilcoxon" else NopPruner()
 
 
