@@ -100,7 +100,7 @@ class Climb:
                 continue
             times = trial.times if len(shorts) > 1 else times
             gain = None if best is None else self._gain(scores, self._scores[_name(best.trial, True)])
-            rung = Rung(whole, tuple(shorts), gain, gain is None or gain.beyond_noise or gain.likely)
+            rung = Rung(whole, tuple(shorts), gain, gain is None or gain.taken)
             self._rungs.append(rung)
             yield Note(TOPIC, (_rung_said(rung, best),))
             if best is None or rung.taken:
@@ -368,7 +368,7 @@ def _rung_said(rung: Rung, best: Rung | None) -> str:
     trial = rung.trial
     gained = "" if rung.gain is None or best is None else f"; over {best.trial.method} {rung.gain.said()}"
     if rung.gain is not None and rung.taken and not rung.gain.beyond_noise:
-        gained += ": more likely a gain than none"
+        gained += ": more likely a gain than none" if rung.gain.likely else ": too few rows to tell, so as is usual"
     return (
         f"{trial.method}: {trial.metric} {trial.value:.4f} (standard error {trial.error:.4f}) on the validation rows, "
         f"{trial.trainable:,} parameters, {duration(trial.seconds)} ({duration(trial.cpu_seconds, 'CPU')}){gained}"

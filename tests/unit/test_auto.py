@@ -85,6 +85,22 @@ def test_few_rows_cannot_tell_a_point_so_a_likely_gain_is_taken() -> None:
     assert not Gain("perplexity", 0.02, -0.01, 0.05, bounded=False).likely
 
 
+def test_rows_that_say_nothing_do_not_keep_from_what_is_usual() -> None:
+    assert Gain("accuracy", -0.02, -0.09, 0.05).taken, "the noise is wider than what is at stake"
+    assert not Gain("accuracy", -0.02, -0.05, 0.01).taken, "enough rows, and no sign of a gain"
+    assert Gain("accuracy", 0.0, 0.0, 0.0, rows=10).taken, "ten rows that all fell alike"
+    assert not Gain("accuracy", 0.0, 0.0, 0.0, rows=100).taken
+    assert Gain("accuracy", -0.1, -0.2, -0.01, rows=10).taken, "one error below is no proof on so few rows"
+    assert not Gain("accuracy", -0.4, -0.6, -0.25, rows=10).taken, "two are"
+    assert not Gain("perplexity", -0.02, -0.9, 0.5, bounded=False, rows=10).taken
+    assert gain_over(hits([1] * 10), hits([1] * 10), "accuracy", 0).rows == 10
+
+
+def test_ten_rows_without_a_mistake_are_not_perfect() -> None:
+    assert not ladder.perfect(hits([1] * 10), "accuracy")
+    assert ladder.perfect(hits([1] * 100), "accuracy") and not ladder.perfect(hits([1] * 90 + [0] * 10), "accuracy")
+
+
 def test_short_trials_are_short() -> None:
     assert short(8 * SHORT_ROWS) == 1 / 8
     assert short(8 * SHORT_ROWS - 1) is None
@@ -138,6 +154,7 @@ def test_what_is_delivered_is_what_naming_the_method_delivers(asked: Recipe, tmp
 def test_it_ends_where_nothing_is_gained(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Gain, "beyond_noise", False)
     monkeypatch.setattr(Gain, "likely", False)
+    monkeypatch.setattr(Gain, "blind", False)
     monkeypatch.setattr(climbing, "perfect", lambda scores, metric: False)
     run = made(start(asked, tmp_path / "run"))
     told = decided(run)

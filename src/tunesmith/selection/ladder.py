@@ -18,6 +18,8 @@ HEAD, LAYERS, LORA, FULL = "head", "layers", "lora", "full"
 NOISE = 0.683
 RESAMPLES = 2_000
 COARSE = 0.01  # half of an interval of noise, from which on a gain worth having may lie within it: a point
+BLIND = 0.05  # the same, from which on the rows say nothing but that something is plainly worse
+FEWEST = 60  # rows without a mistake from which on fewer than one in 20 is likely: the rule of three (Hanley 1983)
 SMALL_ROWS = 50  # training rows below which no part of them can be spared to choose by
 FEW_OF_CLASS = 12  # training rows of a class, on the mean, up to which contrast is the better teacher (docs/log.md)
 
@@ -38,6 +40,7 @@ class Gain:
     surprise: float | None = None  # nats a row by which it expects the true targets more; None where that is not known
     surprise_error: float = 0.0
     bounded: bool = True  # whether the metric is counted in points
+    rows: int = FEWEST  # that it was measured on
 
     @property
     def beyond_noise(self) -> bool:
@@ -48,6 +51,21 @@ class Gain:
     def likely(self) -> bool:
         """Whether the rows are too few to tell a point, and say rather a gain than none."""
         return self.bounded and self.high - self.low > 2 * COARSE and self.value > 0
+
+    @property
+    def blind(self) -> bool:
+        """Whether the rows are too few to choose by, and not two errors against it: then it goes by what is usual.
+
+        Ten validation rows of 100 reviews kept the frozen head, accuracy 0.705 on the test rows; training the whole base has
+        0.776.
+        """
+        unclear = self.rows < FEWEST or self.high - self.low > 2 * BLIND
+        return self.bounded and unclear and not self.value + 2 * (self.high - self.value) < 0
+
+    @property
+    def taken(self) -> bool:
+        """Whether climbing goes on from it."""
+        return self.beyond_noise or self.likely or self.blind
 
     @property
     def loses(self) -> bool:
@@ -75,12 +93,12 @@ def gain_over(a: Scores, b: Scores, metric: str, seed: int) -> Gain:
     import numpy as np
 
     found = paired_difference(a, b, metric, RESAMPLES, NOISE, seed)
-    bounded = a.bounds(metric) is not None
+    bounded, rows = a.bounds(metric) is not None, count_of(a)
     if SURPRISE not in a.each or SURPRISE not in b.each:
-        return Gain(metric, found.value, found.low, found.high, bounded=bounded)
+        return Gain(metric, found.value, found.low, found.high, bounded=bounded, rows=rows)
     less = np.asarray(b.each[SURPRISE]) - np.asarray(a.each[SURPRISE])
     error = float(less.std(ddof=1) / np.sqrt(len(less))) if len(less) > 1 else 0.0
-    return Gain(metric, found.value, found.low, found.high, float(less.mean()), error, bounded)
+    return Gain(metric, found.value, found.low, found.high, float(less.mean()), error, bounded, rows)
 
 
 @dataclass(frozen=True)
@@ -175,6 +193,11 @@ def _key(trial: Trial, scores: Scores) -> tuple[float, float]:
 
 
 def perfect(scores: Scores, metric: str) -> bool:
-    """Whether nothing is left to gain that the rows could tell."""
-    bounds = scores.bounds(metric)
-    return bounds is not None and scores.value(metric) + standard_error(scores, metric) >= bounds[1]
+    """Whether nothing is left to gain that the rows could tell, which takes enough of them."""
+    bounds, rows = scores.bounds(metric), count_of(scores)
+    return bounds is not None and rows >= FEWEST and scores.value(metric) + standard_error(scores, metric) >= bounds[1]
+
+
+def count_of(scores: Scores) -> int:
+    """How many examples are scored."""
+    return len(next(iter(scores.columns.values())))
