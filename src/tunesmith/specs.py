@@ -125,19 +125,22 @@ ENERGIES = {"mWh": 1e-3, "Wh": 1.0, "kWh": 1e3}
 
 def in_units(units: Mapping[str, float]) -> BeforeValidator:
     """Reads a number with one of these units behind it: "90m" is 5,400 seconds. Without one it is as it stands."""
-    known = {unit.lower(): factor for unit, factor in units.items()}
 
     def read(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*", value)
-        if found is not None and not found[2]:
-            return float(found[1])
-        if found is None or found[2].lower() not in known:
-            raise ValueError(f"give a number with a unit, one of {', '.join(units)}, such as 10{next(iter(units))}")
-        return float(found[1]) * known[found[2].lower()]
+        return number_in(units, value) if isinstance(value, str) else value
 
     return BeforeValidator(read)
+
+
+def number_in(units: Mapping[str, float], text: str) -> float:
+    """The number, in the unit whose factor is 1. Raises ValueError for what is none, or in a unit that is not known."""
+    known = {unit.lower(): factor for unit, factor in units.items()}
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)\s*", text)
+    if found is not None and not found[2]:
+        return float(found[1])
+    if found is None or found[2].lower() not in known:
+        raise ValueError(f"give a number with a unit, one of {', '.join(units)}, such as 10{next(iter(units))}")
+    return float(found[1]) * known[found[2].lower()]
 
 
 class LimitSpec(Spec):

@@ -32,6 +32,8 @@ OPTIONS = {
     "preview": "--help --json --label --model --pair --recipe --rows --set --task --text",
     "audit": "--fix --group --help --json --label --model --pair --task --text --time",
     "rank": "--group --help --json --label --method --models --pair --recipe --rows --set --task --text --time",
+    "rate": "--group --help --json --label --max-time --method --model --out --pair --recipe --rows --seed --set --task "
+    "--text --time",
     "resume": "--help --json",
     "search": "--help --json --max-time --method --model --out --seed --set --task --trials",
     "predict": "--force --help --json --out --pair --precision --sets --text",

@@ -33,6 +33,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "preparing",
             "profiling",
             "ranking",
+            "rating",
             "previewing",
             "assembly",
             "delivery",

@@ -25,6 +25,7 @@ from tunesmith.cli.plan import plan
 from tunesmith.cli.predict import predict
 from tunesmith.cli.preview import preview
 from tunesmith.cli.rank import rank
+from tunesmith.cli.rate import rate
 from tunesmith.cli.report import report
 from tunesmith.cli.search import search
 from tunesmith.cli.train import resume, train
@@ -62,6 +63,7 @@ def build_app() -> typer.Typer:
         train,
         plan,
         rank,
+        rate,
         search,
         preview,
         audit,

@@ -114,6 +114,9 @@ class Method(Part, ABC):
     """A subclass is final, and lives alone in methods/<name>.py; its fields are its options."""
 
     epochs: ClassVar[int]  # documented default number of passes
+    trains_base: ClassVar[bool] = (
+        True  # whether anything but the head is trained, so that the base's rate has a meaning
+    )
     static_epochs: ClassVar[int | None] = None  # and for word vectors, where these want another
     folds: ClassVar[bool] = (
         True  # whether `fold` leaves nothing attached; else `save`, `load` and `take_off` deliver it

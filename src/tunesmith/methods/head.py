@@ -17,6 +17,7 @@ class Head(Method):
     """Only the head trains."""
 
     epochs: ClassVar[int] = 10
+    trains_base: ClassVar[bool] = False
 
     def rates(self, width: int | None, steps: int) -> Rates:
         """1e-3, Adam's own default (Kingma & Ba 2015, algorithm 1): a linear map on fixed features is a convex problem."""
