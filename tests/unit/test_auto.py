@@ -204,6 +204,8 @@ def test_with_many_rows_short_trials_choose_rate_and_method(
     assert layers == {("layers", 1.0), ("layers", 0.33), ("layers", 3.0)}
     assert {trial["method"] for trial in rungs[2]["short"]} >= {"full", "lora"}
     assert "short trial of layers" in (run.path / "events.jsonl").read_text()
+    page = (run.path / "report.html").read_text()
+    assert "How quality depends on the rate" in page and page.count("layers, rate ") >= 3
     shutil.rmtree(tmp_path / "run")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunesmith.evaluation.charts import text
+from tunesmith.evaluation.charts import Whisker, scale_of, text, whiskers
 from tunesmith.evaluation.sections import cell, head_row, row_head, section
 from tunesmith.evaluation.wording import count, duration, figures, metric_title, sentence_case, signed
 
@@ -62,7 +62,34 @@ def _short(rungs: Sequence[Mapping[str, Any]], metric: str) -> str:
         + "</tr>"
         for trial in trials
     )
-    return f'<div class="scroll"><table>{heads}<tbody>{lines}</tbody></table></div>'
+    return f'{_curves(trials)}<div class="scroll"><table>{heads}<tbody>{lines}</tbody></table></div>'
+
+
+def _curves(trials: Sequence[Mapping[str, Any]]) -> str:
+    """Quality by rate, of each method that was tried with several."""
+    drawn = ""
+    for method in dict.fromkeys(trial["method"] for trial in trials):
+        own = sorted((trial for trial in trials if trial["method"] == method), key=lambda trial: trial["times"])
+        if len(own) < 2:
+            continue
+        marks = [
+            Whisker(
+                f"{method}, rate {_rate(trial)}",
+                trial["value"],
+                trial["value"] - trial["error"],
+                trial["value"] + trial["error"],
+                f"{trial['value']:.4f} ± {trial['error']:.4f}",
+                strong=trial["times"] == 1,
+            )
+            for trial in own
+        ]
+        drawn += whiskers(marks, scale_of([edge for mark in marks for edge in (mark.low, mark.high)]))
+    if not drawn:
+        return ""
+    said = (
+        "How quality depends on the rate, in short trials; lines are one standard error, bold is the documented rate:"
+    )
+    return f"<p>{said}</p>{drawn}"
 
 
 def _failed(data: Mapping[str, Any]) -> str:
