@@ -16,7 +16,7 @@ from tunesmith.training.events import Event, Stopped
 def finetune(
     model: str | PathLike[str],
     data: Any,
-    method: str | Mapping[str, Any] = "full",
+    method: str | Mapping[str, Any] = "auto",
     *,
     task: str | Mapping[str, Any] = "auto",
     text: str | None = None,

@@ -77,7 +77,8 @@ class Climb:
         """Climbs; None where it was asked to stop. Raises TunesmithError kinds where no rung holds."""
         best, why, times = None, "", 1.0
         self._shared.keep(trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric), *self._rows())
-        for floor in floors(self.prepared.task.learns_tokens, self.backbone.static):
+        task = self.prepared.task
+        for floor in floors(task.learns_tokens, self.backbone.static, bool(task.untrained)):
             if said := self._beyond_means(best):
                 why = said
                 break
@@ -114,11 +115,20 @@ class Climb:
                 why = f"{whole.metric} {whole.value:.4f}: nothing is left to gain that these rows could tell"
                 break
         if best is None:
-            raise TrainingError("method auto: no method could be trained on this base", *self._failed)
+            raise TrainingError(*self._why_none())
         why = why if why else f"it is the last rung, and no other was better on {self._held()}"
         self._write(best, why)
         yield Note(TOPIC, self._decided(best, why))
         return self._decision(best, why)
+
+    def _why_none(self) -> list[str]:
+        """Why nothing can be delivered: each reason once, with the methods that have it."""
+        reasons: dict[str, list[str]] = {}
+        for failed in self._failed:
+            method, _, why = failed.partition(": ")
+            reasons.setdefault(why, []).append(method)
+        said = [f"{', '.join(dict.fromkeys(methods))}: {why}" for why, methods in reasons.items()]
+        return ["method auto: no method could be trained on this base", *said]
 
     def _rows(self) -> tuple[Prepared, Encoded]:
         return self.prepared, self.encoded

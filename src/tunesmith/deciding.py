@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from tunesmith.catalog import build
 from tunesmith.climbing import TOPIC, Climb, Decision, adopt
-from tunesmith.errors import RecipeError
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.limits import Limits
 from tunesmith.phases import CHOICE
@@ -21,13 +20,11 @@ if TYPE_CHECKING:
     from tunesmith.models.backbone import Backbone
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.spending import Spending
+    from tunesmith.tasks.base import Task
 
 
 def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
-    """What is done with rows that are too few to choose by, maybe with another task; None where they are enough.
-
-    Raises RecipeError where nothing is held out to choose by.
-    """
+    """What is done with rows that are too few to choose by, maybe with another task; None where they are enough."""
     task, rows, held = prepared.task, len(prepared.splits.train), len(prepared.splits.validation)
     plain = task.part_name() == "classification" and recipe.task == "auto" and prepared.columns.pair is None
     classes = len(prepared.labels.names) if plain else None
@@ -36,17 +33,23 @@ def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
         asked = {"task": build("tasks", "few_shot"), "method": build("methods", "full")}
         why = f"{said} of {classes} classes are few: learned by contrast (task few_shot), with none spared to choose by"
     elif rows < SMALL_ROWS:
-        asked = {"method": build("methods", "prompt" if task.learns_tokens else "head")}
+        asked = {"method": build("methods", _least(task))}
         why = f"{said}: too few to choose by, so little trains"
     elif held == 0:
-        raise RecipeError(
-            "method: auto chooses on validation rows, and there are none; give data.validation, or name a method"
-        )
+        asked = {"method": build("methods", "full")}
+        why = "no validation rows are held out to choose by, so it is what is usual"
     else:
         return None
     found = recipe.model_copy(update=asked)
     told = {"chosen": found.method_name, "why": why, "rungs": [], "failed": []}
     return Decision(found, None, (Derived("method", found.method_name, why),), told, {})
+
+
+def _least(task: Task) -> str:
+    """The method that trains least of those that go with the task."""
+    if task.learns_tokens:
+        return "prompt"
+    return "lora" if task.untrained else "head"
 
 
 def climbed(

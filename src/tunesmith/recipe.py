@@ -236,7 +236,7 @@ class Recipe(Spec):
         plain = text_keys(asked)
         if isinstance(plain.get("data"), str | Path):
             plain["data"] = {"path": str(plain["data"])}
-        plain.setdefault("method", "full")
+        plain.setdefault("method", "auto")
         for key, folder in (("task", "tasks"), ("method", "methods")):
             if plain.get(key, "auto") == "auto":
                 continue

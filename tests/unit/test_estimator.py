@@ -149,7 +149,7 @@ def test_same_as_finetune(quick: Quick, tmp_path: Path) -> None:
         "task": {"name": "classification", "label_smoothing": 0.1},
     }  # fmt: skip
     rows = {"text": TEXTS, "label": LABELS}
-    run = tunesmith.finetune(estimator.model, rows, settings=settings, seed=7, out=tmp_path / "run")
+    run = tunesmith.finetune(estimator.model, rows, "full", settings=settings, seed=7, out=tmp_path / "run")
     np.testing.assert_allclose(found, run.load().predict_proba(TEXTS), rtol=0, atol=1e-6)
     alone = [estimator.predict_proba([text])[0] for text in reversed(TEXTS)]
     np.testing.assert_allclose(found[::-1], alone, rtol=0, atol=1e-5)

@@ -93,7 +93,7 @@ def test_yaml_keeps_texts_that_look_like_something_else(word: str, tmp_path: Pat
 
 def test_the_id_does_not_change_between_releases_and_names_exactly_this_recipe() -> None:
     recipe = Recipe.parse(GOOD)
-    assert recipe.id == Recipe.parse({**GOOD, "method": "full"}).id
+    assert recipe.id == Recipe.parse({**GOOD, "method": "auto"}).id
     assert recipe.id == Recipe.parse({"model": "m", "data": "d.csv"}).id
     changed = [{"seed": 1}, {"method": "head"}, {"training": {"rate": 1e-4}}, {"evaluation": {"baselines": False}}]
     ids = {Recipe.parse({**GOOD, **change}).id for change in changed} | {recipe.id}

@@ -93,6 +93,8 @@ Explain = Annotated[bool, typer.Option("--explain", help="With --method auto: sa
 Quick = Annotated[bool, typer.Option("--quick", help="Only intervals and baselines, without the further evidence.")]
 Profile = Annotated[bool, typer.Option("--profile", help="At the end, say what made training faster.")]
 
+# Commands that are about one method, or about several that they name: where none is, about training the whole base.
+ONE_METHOD = ("rate", "rank", "search", "plan", "preview")
 # Files that only a run has; any of them means that a folder is taken.
 RUN_FILES = ("recipe.yaml", "resolved.yaml", "manifest.json", "events.jsonl")
 
@@ -165,7 +167,7 @@ def _plain(file: Path | None, flags: Flags, settings: Iterable[str], command: st
         except RecipeError as error:
             unread = True
             _add(problems, error)
-    plain = _with_flags(plain, flags)
+    plain = _with_flags(plain, flags, command)
     for assignment in settings:
         try:
             set_value(plain, assignment)
@@ -190,7 +192,7 @@ def _add(problems: Problems, error: RecipeError) -> None:
         problems.add(line)
 
 
-def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
+def _with_flags(plain: Mapping[str, Any], flags: Flags, command: str) -> dict[str, Any]:
     from tunesmith.catalog import options_alone
     from tunesmith.recipe import set_key
 
@@ -216,6 +218,8 @@ def _with_flags(plain: Mapping[str, Any], flags: Flags) -> dict[str, Any]:
             # Options that a recipe file gives without a task are those of the task that the flag names.
             alone = options_alone("tasks", merged.get(key)) if key == "task" else None
             merged[key] = {**alone, "name": name} if alone else name
+    if command in ONE_METHOD:
+        merged.setdefault("method", "full")
     if flags.model is not None:
         merged["model"] = flags.model
     if flags.seed is not None:

@@ -99,7 +99,7 @@ def train(
             "--method",
             metavar="NAME",
             help=f"What may change: {part_names('methods')}; or auto, the cheapest of the usual ones that is as good as any, "
-            "found by trying.  [default: full]",
+            "found by trying.  [default: auto]",
             show_default=False,
         ),
     ] = None,

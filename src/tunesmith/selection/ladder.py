@@ -142,17 +142,20 @@ class Floor:
     times: tuple[float, ...] = (1.0,)  # of the method's own rate, tried each
 
 
-def floors(writes: bool, static: bool) -> tuple[Floor, ...]:
-    """From the cheapest to the dearest; `writes`: what is learned are tokens, so there is no head; `static`: word vectors.
+def floors(writes: bool, static: bool, headless: bool = False) -> tuple[Floor, ...]:
+    """From the cheapest to the dearest; `writes`: what is learned are tokens; `static`: word vectors.
+
+    headless: the base's own outputs are trained, without a head on them.
 
     The rate is sought where that is cheap, on top of blocks that are computed once; what is found there, as times the
     method's own rate, is tried beside that further up.
     """
     if static:
-        return (Floor((HEAD,)), Floor((FULL,)))
+        return (Floor((FULL,)),) if headless else (Floor((HEAD,)), Floor((FULL,)))
     if writes:
         return (Floor((LORA,)), Floor((FULL,)))
-    return (Floor((HEAD,)), Floor((LAYERS,), (1.0, 1 / 3, 3.0)), Floor((LORA, FULL)))
+    first = () if headless else (Floor((HEAD,)),)
+    return (*first, Floor((LAYERS,), (1.0, 1 / 3, 3.0)), Floor((LORA, FULL)))
 
 
 def few(rows: int, classes: int | None) -> bool:
