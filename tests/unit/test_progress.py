@@ -263,6 +263,16 @@ def test_time_left_counts_from_where_a_resumed_run_began() -> None:
     assert pace.rows_per_second == pytest.approx(64.0)  # an evaluation does not slow the steps
 
 
+def test_of_several_trainings_each_is_told_by_itself() -> None:
+    clock = Clock()
+    bar = Bar(clock)
+    for training in range(2):
+        for number in range(1, 51):
+            clock.now += 0.5 + training
+            bar.step(step(number, loss=2.0 - training))
+        assert bar.line(40) == f"━━━━╌╌╌╌╌  50/100  loss {2 - training}.000  {('0:25', '1:14')[training]} left"
+
+
 def test_the_view_suits_the_stream() -> None:
     assert isinstance(view_for(io.StringIO(), json_lines=False), PlainView)
     assert isinstance(view_for(io.StringIO(), json_lines=True), JsonView)

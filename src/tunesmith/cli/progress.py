@@ -81,9 +81,10 @@ class Pace:
         self._rows = 0
 
     def step(self, event: StepDone) -> None:
-        if self.last is None:
+        if self.last is None or event.step <= self.last.step:  # another training begins, of several
             self.begun = self._clock() - event.seconds
             self._first = event.step - 1  # a resumed run does not begin at 1
+            self._rows = 0
         self.last = event
         self._rows += event.rows
         self._seen = self._clock()
@@ -130,7 +131,7 @@ class PlainView:
         return event_lines(event, self._width)
 
     def _step(self, event: StepDone) -> list[str]:
-        first = self._pace.last is None
+        first = self._pace.last is None or event.step <= self._pace.last.step
         before = event.step - 1
         self._pace.step(event)
         self._losses.append(event.loss)
@@ -187,6 +188,8 @@ class Bar:
         self._loss: float | None = None
 
     def step(self, event: StepDone) -> None:
+        if self._pace.last is not None and event.step <= self._pace.last.step:
+            self._loss = None  # that of another training
         self._pace.step(event)
         self._word = "training"
         if event.step >= event.steps:

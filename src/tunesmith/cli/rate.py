@@ -149,7 +149,7 @@ class RateJson(JsonView):
 
 
 class RateView:
-    """A line a trial; each has a progress bar of its own."""
+    """A line a trial, and on a terminal the steps of the one under way."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -166,14 +166,10 @@ class RateView:
         from tunesmith.rating import Tried
         from tunesmith.training.events import Note
 
-        if not isinstance(event, Tried):
-            if event.kind != "step" or self._stream.isatty():
-                self._inner.show(event)
-            return
-        self._inner.show(Note("tried", (line_of(event),)))
-        self._inner.__exit__(None, None, None)
-        self._inner = view_for(self._stream, json_lines=False)  # which counts steps and time from the start
-        self._inner.__enter__()
+        if isinstance(event, Tried):
+            self._inner.show(Note("tried", (line_of(event),)))
+        elif event.kind != "step" or self._stream.isatty():
+            self._inner.show(event)
 
 
 def line_of(tried: Any) -> str:
