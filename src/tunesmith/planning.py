@@ -28,7 +28,6 @@ METHODS = ("head", "layers", "lora", "full")  # from the cheapest to the dearest
 FEW_BATCHES, BATCHES = 3, 24  # of the runs in small: what their difference tells is multiplied for the whole run
 HELD = 8  # rows of their validation, and of their test, for each of these batches
 SPLIT = "split"  # the column by which readers tell the splits of one table
-SAMPLED = 200  # steps of an epoch whose size is looked at
 
 
 @dataclass(frozen=True)
@@ -236,14 +235,14 @@ def _order(recipe: Recipe, prepared: Prepared, encoded: Encoded) -> Order:
 
 def _size(recipe: Recipe, prepared: Prepared, encoded: Encoded, epochs: int) -> Size:
     from tunesmith.data.stored import measures
-    from tunesmith.forecast import size_of
+    from tunesmith.forecast import size_between
     from tunesmith.training.source import FixedRows
 
     lengths, order = measures(encoded.examples["train"]).lengths, _order(recipe, prepared, encoded)
     source = FixedRows(encoded.examples["train"], order, order.most_rows, {}, "cpu")
     steps = order.first(epochs)
-    looked_at = range(0, order.first(1), max(1, order.first(1) // SAMPLED))
-    a_step = sum(size_of(source, step) for step in looked_at) / max(1, len(looked_at))
+    epoch = order.first(1)
+    a_step = size_between(source, 0, epoch) / max(1, epoch)
     return Size(
         rows=len(lengths),
         tokens=int(lengths.sum()),

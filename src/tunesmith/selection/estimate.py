@@ -12,6 +12,7 @@ from tunesmith.phases import (
     EVALUATIONS,
     FROZEN,
     MEASURING,
+    NOTHING,
     PROBE,
     READING,
     SAVING,
@@ -23,7 +24,6 @@ from tunesmith.phases import (
 
 ADAM, MASTER, GRADIENT = 8, 4, 4  # bytes a number that trains: two moments, its float32 value, its float32 gradient
 MB = 1e6
-NONE = Time(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,15 @@ def times(
         if pace is None or grown <= 0:
             found[name] = once
             continue
-        less = again.phases.get(name, NONE)
-        a_unit = _at_least(more.phases.get(name, NONE).plus(less.times(-1))).times(1 / grown)
+        less = again.phases.get(name, NOTHING)
+        a_unit = _at_least(more.phases.get(name, NOTHING).plus(less.times(-1))).times(1 / grown)
         found[name] = _at_least(once.plus(a_unit.times(pace(here) - pace(few_size))))
     timed = more.steps[1:] if len(more.steps) > 1 else more.steps
     if timed:
         a_token = summed(time for _, time in timed).times(1 / max(1, sum(tokens for tokens, _ in timed)))
         found[STEPS] = a_token.times(here.step_tokens)
     found |= {name: time for name, time in known.items() if name in (READING, ENCODING)}
-    found[AUDIT] = found.get(AUDIT, NONE).plus(known.get(AUDIT, NONE))
+    found[AUDIT] = found.get(AUDIT, NOTHING).plus(known.get(AUDIT, NOTHING))
     return found
 
 
