@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 
 from families import FAMILIES
-from shortruns import recipe_for, write_rows
+from shortruns import recipe_for, rows, write_rows
 from tunesmith.cli.main import run
+from tunesmith.data import readers
+from tunesmith.data.table import Table
 from tunesmith.errors import RecipeError
-from tunesmith.phases import BASE, STEPS
+from tunesmith.phases import BASE, STEPS, Time
 from tunesmith.planning import prospects, with_methods
 from tunesmith.preparing import prepare
+from tunesmith.recipe import Recipe
+from tunesmith.rehearsing import Rehearsal
+from tunesmith.selection.estimate import Rehearsed
+from tunesmith.training import ordering
 
 QUICK = {"evaluation.quick": True}
 
@@ -50,6 +56,41 @@ def test_methods_side_by_side(tmp_path: Path, room: Path) -> None:
     assert any("99" in line for line in narrow.problems), "the base has fewer blocks"
     assert not narrow.fits
     assert list(room.glob("tunesmith*")) == [], "nothing is kept"
+
+
+@pytest.fixture
+def in_small(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Table, Table]]:
+    """What would be rehearsed, which is not: each time the same is found."""
+    asked: list[tuple[Recipe, Table, Table]] = []
+    found = Rehearsed({BASE: Time(1.0, 1.0)}, [(10, Time(1.0, 1.0))], 900.0, 500.0, 1_000_000, 9_000_000, "float32")
+
+    def rehearse(recipe: Recipe, few: Table, more: Table, folder: Path) -> Rehearsal:
+        asked.append((recipe, few, more))
+        return Rehearsal(found, found, found)
+
+    monkeypatch.setattr("tunesmith.planning.rehearse", rehearse)
+    return asked
+
+
+def test_what_is_the_same_for_every_method_is_done_once(
+    tmp_path: Path, in_small: list[tuple[Recipe, Table, Table]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for(FAMILIES["bert"](tmp_path / "model"), write_rows(tmp_path / "rows.csv", 300), "full", QUICK)
+    calls: list[str] = []
+    read, ordered = readers.read_data, ordering.order_of
+    monkeypatch.setattr(readers, "read_data", lambda *given: calls.append("read") or read(*given))
+    monkeypatch.setattr(ordering, "order_of", lambda *given: calls.append("order") or ordered(*given))
+    found = list(prospects(with_methods(recipe, ["head", "full"])))
+    assert [prospect.problems for prospect in found] == [(), ()]
+    assert sorted(calls) == ["order", "read"], "beside what preparing the rows reads"
+    (_, few, more), second = in_small
+    assert second[1] is few
+    assert second[2] is more
+    assert set(few.columns) == {"text", "label", "split"}
+    assert few.columns["split"].count("train") == 3 * 24
+    assert set(zip(few.columns["text"], few.columns["label"], strict=True)) <= set(rows(300)), (
+        "as they are in their file"
+    )
 
 
 def test_a_price_is_told_in_money(
