@@ -159,7 +159,7 @@ def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Pr
     sizes = _size_in_small(whole.few, small.first), _size_in_small(whole.more, small.more), here
     phases = times(small.first, small.again, small.more, sizes, whole.known)
     share = whole.more.counts["train"] / max(1, len(encoded.examples["train"]))
-    needed = memory(small.more, whole.data_mb * (1 - share))
+    needed = memory(small.more, whole.data_mb * (1 - share), recipe.training.optimizer)
     took = summed(phases.values())
     energy = _energy(took, needed.peak)
     return Prospect(
@@ -203,7 +203,7 @@ def _chosen(seed: int, prepared: Prepared, encoded: Encoded, order: Order, batch
 
 
 def _in_small(recipe: Recipe, prepared: Prepared, limit: int, part: _Part) -> Recipe:
-    """The recipe for rows in given splits, one epoch, and the task, length limit and number of threads of the whole run."""
+    """The recipe for rows in given splits: one epoch, the task, columns and length limit of the whole run; no limits."""
     none = {name: 0.0 for name in ("validation", "test") if not part.counts[name]}
     of_all = {"group": None, "time": None, "slices": None, "folds": None, "fold": None, "share": 1.0}
     data = recipe.data.model_copy(update={**of_all, **none, **_columns(prepared)})

@@ -93,6 +93,16 @@ def test_what_is_the_same_for_every_method_is_done_once(
     )
 
 
+def test_sgd_needs_half_of_what_adam_remembers(tmp_path: Path, in_small: list[tuple[Recipe, Table, Table]]) -> None:
+    model, data = FAMILIES["bert"](tmp_path / "model"), write_rows(tmp_path / "rows.csv", 100)
+    states = []
+    for optimizer in ("adamw", "sgd"):
+        (found,) = prospects([recipe_for(model, data, "full", {**QUICK, "training.optimizer": optimizer})])
+        assert found.memory is not None
+        states.append(found.memory.states)
+    assert states == [8.0, 4.0], "of a million parameters"
+
+
 def test_a_price_is_told_in_money(
     tmp_path: Path, room: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

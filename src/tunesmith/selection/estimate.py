@@ -21,8 +21,9 @@ from tunesmith.phases import (
     Time,
     summed,
 )
+from tunesmith.training.optimizers import STATE_BYTES
 
-ADAM, MASTER, GRADIENT = 8, 4, 4  # bytes a number that trains: two moments, its float32 value, its float32 gradient
+MASTER, GRADIENT = 4, 4  # bytes a number that trains: its float32 value, its float32 gradient
 MB = 1e6
 
 
@@ -119,14 +120,15 @@ def _at_least(time: Time) -> Time:
     return Time(max(0.0, time.seconds), max(0.0, time.cpu_seconds))
 
 
-def memory(small: Rehearsed, data_mb: float) -> Memory:
+def memory(small: Rehearsed, data_mb: float, optimizer: str) -> Memory:
     """At the peak of the whole run, whose rows take `data_mb` more than those of the run in small.
 
-    Weights, gradients and states by their number and format; the rest is what these leave of the peak that was measured.
+    optimizer: its name in a recipe. Weights, gradients and states by their number and format; the rest is what these leave
+    of the peak that was measured.
     """
     bytes_each = 2 if small.precision == "bfloat16" else 4
     masters = MASTER if bytes_each == 2 else 0
     weights = (small.total * bytes_each + small.trainable * masters) / MB
-    gradients, states = small.trainable * GRADIENT / MB, small.trainable * ADAM / MB
+    gradients, states = small.trainable * GRADIENT / MB, small.trainable * STATE_BYTES[optimizer] / MB
     known = small.libraries_mb + weights + gradients + states
     return Memory(small.libraries_mb, data_mb, weights, gradients, states, max(0.0, small.peak_mb - known))
