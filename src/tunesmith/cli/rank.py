@@ -6,10 +6,8 @@ import itertools
 import math
 import shlex
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,13 +30,12 @@ from tunesmith.cli.options import (
     recipe_of,
 )
 from tunesmith.cli.progress import json_line
-from tunesmith.cli.tables import turned
+from tunesmith.cli.tables import terminal_width, turned, wrapped
 from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
     from tunesmith.recipe import Recipe
 
-NARROWEST, WIDEST = 40, 120  # columns
 GAP = "  "
 BARE = ("hf", "model", "base")  # names of folders that say nothing without the one above
 SCORES = {
@@ -109,7 +106,7 @@ def rank(
     if json_lines:
         print(json_line(found))
         return
-    print("\n".join(rank_lines(found, _width())))
+    print("\n".join(rank_lines(found, terminal_width())))
 
 
 def _recipe(file: Any, flags: Flags, settings: Sequence[str] | None, named: Sequence[str]) -> Recipe:
@@ -132,32 +129,28 @@ def _tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _width() -> int:
-    return min(max(get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
-
-
 def rank_lines(found: Mapping[str, Any], width: int) -> list[str]:
     """The order, its table and what to know of it, as lines of at most `width` columns (a longer word alone)."""
     from tunesmith.evaluation.wording import metric_title
 
     title = metric_title(found["metric"], [found["metric"]] if found["lower"] else [])
     names = short_names([base["name"] for base in found["bases"]])
-    lines = [line for said in found["notes"] for line in _wrapped(said, "", "  ", width)]
+    lines = [line for said in found["notes"] for line in wrapped(said, "", "  ", width)]
     asked = f"rows: {found['rows_said']}; {found['folds']} folds; test rows are not looked at"
-    lines += [*_wrapped(asked, "", "  ", width), ""]
+    lines += [*wrapped(asked, "", "  ", width), ""]
     table = _table(found, title, names)
     flat = _flat(table)
     lines += flat if max(map(len, flat)) <= width else turned(table, width)
     for refused in found["refused"]:
         for problem in refused["problems"]:
-            lines += _wrapped(f"cannot be used: {problem}", "", "  ", width)
+            lines += wrapped(f"cannot be used: {problem}", "", "  ", width)
     lines.append("")
     for said in conclusions(found, title, names):
-        lines += _wrapped(said, "", "  ", width)
+        lines += wrapped(said, "", "  ", width)
     if found["warnings"]:
         lines.append("warning: the scores disagree")
     for said in found["warnings"]:
-        lines += _wrapped(_shortened(said, names), "  ", "    ", width)
+        lines += wrapped(_shortened(said, names), "  ", "    ", width)
     command = ["tunesmith", "train", found["data"], "--model", found["best"]]
     return [*lines, "", "Try next:", f"  {shlex.join(command)}"]  # on its own line, whole, to be copied
 
@@ -257,10 +250,3 @@ def conclusions(found: Mapping[str, Any], title: str, names: Mapping[str, str]) 
 
 def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _wrapped(line: str, first: str, rest: str, width: int) -> list[str]:
-    # Only at spaces: a path that is cut in two can no longer be copied.
-    return textwrap.wrap(
-        line, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    )
