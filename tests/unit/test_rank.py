@@ -21,10 +21,11 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import tunesmith
 from families import WORDS, with_head
-from shortruns import HINTS, recipe_for, rows, write_rows
+from shortruns import HINTS, recipe_for, rows, write_rows, write_tags
 from tunesmith.catalog import build
 from tunesmith.cli.main import run
 from tunesmith.cli.rank import rank_lines, short_names
+from tunesmith.cli.tables import terminal_width
 from tunesmith.data.encode import Example
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.evaluation.intervals import compare_all
@@ -266,6 +267,14 @@ def test_the_same_is_said_in_forty_columns_and_in_a_pipe(
     assert "closest to this task" in out and "72 training rows" in " ".join(out.split())
 
 
+def test_lines_are_as_wide_as_the_terminal_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns, width in (("30", 40), ("80", 80), ("300", 120)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert terminal_width() == width
+    monkeypatch.delenv("COLUMNS")
+    assert terminal_width() == 120, "a pipe has no width"
+
+
 def test_folders_are_called_by_as_much_of_their_paths_as_tells_them_apart(tmp_path: Path) -> None:
     for place in ("a/model", "b/model", "c"):
         (tmp_path / place).mkdir(parents=True)
@@ -289,7 +298,7 @@ def test_words_count_as_rows_where_outputs_are_one_a_word(
     model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tunesmith.ranking.MOST_WORDS", 300)
-    found = rank_bases(recipe(tags(tmp_path / "tags.conll")), [str(model_folder("bert"))])
+    found = rank_bases(recipe(write_tags(tmp_path / "tags.conll", 80)), [str(model_folder("bert"))])
     assert 20 <= found["rows"] < 40
     assert re.search(r"training rows \((2\d\d|300) words\), each label in its share", found["rows_said"])
 
@@ -341,22 +350,11 @@ def pairs(path: Path) -> Path:
     return path
 
 
-def tags(path: Path) -> Path:
-    lines = []
-    for text, _ in rows(80):
-        for word in text.split():
-            kind = next((kind for kind, hints in HINTS.items() if word in hints), None)
-            lines.append(f"{word} {'O' if kind is None else f'B-{kind}'}")
-        lines.append("")
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
 CASES: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], tuple[str, ...]]] = {
     "regression": (numbers, "numbers.csv", {}, ("sentence", "glove")),
     "multilabel": (labels, "labels.csv", {"task": "multilabel"}, ("bert", "glove")),
     "classification": (pairs, "pairs.csv", {"data.text": "one", "data.pair": "two"}, ("sentence", "gpt2", "model2vec")),
-    "token_classification": (tags, "tags.conll", {}, ("bert", "llama", "glove")),
+    "token_classification": (lambda path: write_tags(path, 80), "tags.conll", {}, ("bert", "llama", "glove")),
     "few_shot": (lambda path: write_rows(path, 60), "few.csv", {"task": "few_shot"}, ("sentence", "t5")),
 }
 
