@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tunesmith.recipe import Recipe
 
 GAP = "  "
+MODELS = "--models"
 BARE = ("hf", "model", "base")  # names of folders that say nothing without the one above
 SCORES = {
     "probe": "last",
@@ -50,11 +51,10 @@ SCORES = {
 
 def rank(
     data: DataTable = None,
-    more: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
-            "--models",
+            MODELS,
             metavar="MODEL...",
             help="Bases, one after another: folders, packages that carry a model, or hub names.",
         ),
@@ -86,7 +86,7 @@ def rank(
     cross-validated: on what leaves it last, and on what all its depths give. The better one is the order. Beside it: the
     nearest rows, LogME, H-score, and LEEP where the base has a classifier. Test rows are not looked at.
     """
-    named = [*(models if models is not None else []), *(more if more is not None else [])]
+    named = [] if models is None else models
     flags = Flags(
         data=data,
         model=named[0] if named else "-",
@@ -106,7 +106,7 @@ def rank(
     if json_lines:
         print(json_line(found))
         return
-    print("\n".join(rank_lines(found, terminal_width())))
+    print("\n".join(rank_lines(found, terminal_width(), train_command(flags, found["best"], recipe_file, settings))))
 
 
 def _recipe(file: Any, flags: Flags, settings: Sequence[str] | None, named: Sequence[str]) -> Recipe:
@@ -129,8 +129,52 @@ def _tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def rank_lines(found: Mapping[str, Any], width: int) -> list[str]:
-    """The order, its table and what to know of it, as lines of at most `width` columns (a longer word alone)."""
+def each_model_named(words: Sequence[str]) -> list[str]:
+    """A command line whose every base has a --models of its own, as an option takes one word: --models A B names two.
+
+    DATA is thus the word before --models, or none where a recipe names the rows: B is never taken for it.
+    """
+    found: list[str] = []
+    models = False  # whether words still belong to --models
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[place:]]
+        if word.startswith("-"):
+            models = word == MODELS or word.startswith(f"{MODELS}=")
+            found.append(word)
+        else:
+            found += [MODELS, word] if models and found[-1] != MODELS else [word]
+    return found
+
+
+def train_command(flags: Flags, best: str, recipe_file: Path | None, settings: Sequence[str] | None) -> str:
+    """What trains from the best base with all that was given to rank, to be pasted into a shell."""
+    labels = (flags.label,) if isinstance(flags.label, str) else flags.label
+    given = [
+        ("--recipe", recipe_file),
+        ("--model", best),
+        ("--task", flags.task),
+        ("--text", flags.text),
+        ("--pair", flags.pair),
+        *(("--label", name) for name in labels or ()),
+        ("--group", flags.group),
+        ("--time", flags.time),
+        ("--method", flags.method),
+        *(("--set", setting) for setting in settings or () if not setting.startswith("model=")),  # which would win
+    ]
+    options = [word for name, value in given if value is not None for word in (name, str(value))]
+    if flags.data is None:
+        data = []
+    else:  # a file may be called like an option
+        data = [f"./{flags.data}" if flags.data.startswith("-") else flags.data]
+    return shlex.join(["tunesmith", "train", *data, *options])
+
+
+def rank_lines(found: Mapping[str, Any], width: int, command: str) -> list[str]:
+    """The order, its table and what to know of it, as lines of at most `width` columns (a longer word alone).
+
+    command: what to do next, on a line of its own however long it is.
+    """
     from tunesmith.evaluation.wording import metric_title
 
     title = metric_title(found["metric"], [found["metric"]] if found["lower"] else [])
@@ -151,8 +195,7 @@ def rank_lines(found: Mapping[str, Any], width: int) -> list[str]:
         lines.append("warning: the scores disagree")
     for said in found["warnings"]:
         lines += wrapped(_shortened(said, names), "  ", "    ", width)
-    command = ["tunesmith", "train", found["data"], "--model", found["best"]]
-    return [*lines, "", "Try next:", f"  {shlex.join(command)}"]  # on its own line, whole, to be copied
+    return [*lines, "", "Try next:", f"  {command}"]
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
