@@ -45,7 +45,12 @@ class Prospect:
     precision: str = ""
     epochs: int = 0
     steps: int = 0
-    free_mb: float = 0.0  # memory that was free
+    free_mb: float = (
+        0.0  # that was free of what must hold `memory`: of the GPU where it trains on one, else of the machine
+    )
+    on_gpu: bool = False
+    process_mb: float = 0.0  # the process's own memory at the peak, which the machine holds
+    process_free_mb: float = 0.0
     beyond: tuple[str, ...] = ()  # the recipe's own limits that it would pass
 
     @property
@@ -54,7 +59,17 @@ class Prospect:
 
     @property
     def fits(self) -> bool:
-        return self.memory is not None and self.memory.peak <= self.free_mb and not self.beyond
+        return self.memory is not None and not self.short and not self.beyond
+
+    @property
+    def short(self) -> tuple[tuple[str, float, float], ...]:
+        """Each kind of memory of which there is too little: its name, and the megabytes needed and free."""
+        if self.memory is None:
+            return ()
+        kinds = [("memory", self.process_mb, self.process_free_mb)]
+        if self.on_gpu:
+            kinds.insert(0, ("GPU memory", self.memory.peak, self.free_mb))
+        return tuple(kind for kind in kinds if kind[1] > kind[2])
 
 
 @dataclass(frozen=True)
@@ -159,9 +174,11 @@ def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Pr
     sizes = _size_in_small(whole.few, small.first), _size_in_small(whole.more, small.more), here
     phases = times(small.first, small.again, small.more, sizes, whole.known)
     share = whole.more.counts["train"] / max(1, len(encoded.examples["train"]))
-    needed = memory(small.more, whole.data_mb * (1 - share), recipe.training.optimizer)
+    data_mb, free_gpu_mb = whole.data_mb * (1 - share), small.more.free_gpu_mb
+    needed = memory(small.more, data_mb, recipe.training.optimizer)
+    process_mb = needed.peak if free_gpu_mb is None else small.more.peak_mb + data_mb
     took = summed(phases.values())
-    energy = _energy(took, needed.peak)
+    energy = _energy(took, process_mb)
     return Prospect(
         method=recipe.method_name,
         phases=phases,
@@ -173,8 +190,11 @@ def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Pr
         precision=small.more.precision,
         epochs=epochs,
         steps=here.steps,
-        free_mb=free_mb,
-        beyond=_beyond(recipe, took, needed.peak, energy.wh),
+        free_mb=free_mb if free_gpu_mb is None else free_gpu_mb,
+        on_gpu=free_gpu_mb is not None,
+        process_mb=process_mb,
+        process_free_mb=free_mb,
+        beyond=_beyond(recipe, took, process_mb, energy.wh),
     )
 
 

@@ -111,6 +111,7 @@ def _done(folder: Path) -> dict[str, Any]:
 
 
 def _run(folder: Path) -> dict[str, Any]:
+    from tunesmith.memory import free_gpu_memory
     from tunesmith.pipeline import start
     from tunesmith.recipe import Recipe, read_recipe_file
     from tunesmith.runs import Run
@@ -125,6 +126,8 @@ def _run(folder: Path) -> dict[str, Any]:
         "phases": {phase["name"]: (phase["seconds"], phase["cpu_seconds"]) for phase in cost["phases"]},
         "steps": steps,
         "peak_mb": cost["peak_memory_mb"],
+        "peak_gpu_mb": cost["peak_gpu_memory_mb"],
+        "free_gpu_mb": None if cost["peak_gpu_memory_mb"] is None else free_gpu_memory() / 1e6,
         "trainable": cost["trainable"],
         "total": cost["total"],
         "precision": resolved["training"]["precision"],

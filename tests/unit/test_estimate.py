@@ -61,6 +61,14 @@ def test_memory_by_part_adds_up_to_the_peak() -> None:
     assert memory(Rehearsed({}, [], 2_000.0, 500.0, 0, 50_000_000, "float32"), 0.0, "adamw").weights == 200.0
 
 
+def test_on_a_gpu_memory_is_that_of_the_gpu() -> None:
+    small = Rehearsed({}, [], 9_000.0, 500.0, 20_000_000, 50_000_000, "float32", 2_000.0, 40_000.0)
+    found = memory(small, 100.0, "adamw")
+    assert (found.libraries, found.data) == (0.0, 0.0), "which the machine holds"
+    assert found.rest == pytest.approx(2_000.0 - 200.0 - 80.0 - 160.0)
+    assert found.peak == pytest.approx(2_000.0)
+
+
 @pytest.mark.parametrize("optimizer", STATE_BYTES)
 def test_states_are_those_of_the_optimizer(optimizer: str) -> None:
     small = Rehearsed({}, [], 2_000.0, 500.0, 20_000_000, 50_000_000, "float32")

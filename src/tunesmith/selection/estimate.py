@@ -65,11 +65,16 @@ class Rehearsed:
     trainable: int
     total: int  # parameters
     precision: str  # of the weights in training
+    peak_gpu_mb: float | None = None  # the most that tensors took of the GPU; None where it trained without
+    free_gpu_mb: float | None = None  # that they could have taken
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Megabytes at the peak, by part; the last is what remains of the measured peak."""
+    """Megabytes at the peak, by part; the last is what remains of the measured peak.
+
+    Of the GPU where the run trains on one: libraries and rows are not there. Else of the machine.
+    """
 
     libraries: float
     data: float
@@ -130,5 +135,8 @@ def memory(small: Rehearsed, data_mb: float, optimizer: str) -> Memory:
     masters = MASTER if bytes_each == 2 else 0
     weights = (small.total * bytes_each + small.trainable * masters) / MB
     gradients, states = small.trainable * GRADIENT / MB, small.trainable * STATE_BYTES[optimizer] / MB
-    known = small.libraries_mb + weights + gradients + states
-    return Memory(small.libraries_mb, data_mb, weights, gradients, states, max(0.0, small.peak_mb - known))
+    on_gpu = small.peak_gpu_mb is not None
+    libraries, data = (0.0, 0.0) if on_gpu else (small.libraries_mb, data_mb)
+    measured = small.peak_mb if small.peak_gpu_mb is None else small.peak_gpu_mb
+    rest = max(0.0, measured - (libraries + weights + gradients + states))
+    return Memory(libraries, data, weights, gradients, states, rest)
