@@ -61,6 +61,18 @@ def write_rows(path: Path, count: int) -> Path:
     return path
 
 
+def write_tags(path: Path, count: int) -> Path:
+    """CoNLL: of the same sentences each word with its tag, that of a telling word's label."""
+    lines = []
+    for text, _ in rows(count):
+        for word in text.split():
+            kind = next((kind for kind, hints in HINTS.items() if word in hints), None)
+            lines.append(f"{word} {'O' if kind is None else f'B-{kind}'}")
+        lines.append("")
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
 def recipe_for(model: Path, data: Path, method: Any = "full", settings: dict[str, Any] | None = None) -> Recipe:
     """Two epochs of small steps in float32, no baselines; `settings` are further dotted keys."""
     from tunesmith.recipe import Recipe, set_key

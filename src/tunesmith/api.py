@@ -43,30 +43,13 @@ def finetune(
     """
     from tunesmith.pipeline import start
 
-    columns = label if label is None or isinstance(label, str) else tuple(label)
-    is_path = isinstance(data, str | PathLike)
-    plain: dict[str, Any] = {
-        "model": str(model),
-        "data": {
-            "path": str(data) if is_path else "rows",
-            "text": text,
-            "pair": pair,
-            "label": columns,
-            "group": group,
-            "time": time,
-            "slices": slices if slices is None or isinstance(slices, str) else tuple(slices),
-        },
-        "method": method,
-        "task": task,
-        "seed": seed,
-    }
+    plain = _plain(model, data, method, task, text, pair, label, group, time, slices, seed)
     if metric is not None:
         if task == "auto":
             raise RecipeError('metric: name the task beside it, as in task="instruction"')
         set_key(plain, "task.metric", _path_of(metric))
-    for key, value in (settings or {}).items():
-        set_key(plain, key, value)
-    session = start(Recipe.parse(plain), None if out is None else Path(out), None if is_path else data)
+    recipe, rows = _recipe(plain, settings), _rows(data)
+    session = start(recipe, None if out is None else Path(out), rows)
     return _through(session, listen)
 
 
@@ -88,8 +71,7 @@ def evaluate(
     """Metrics with intervals of a finished run's model on labelled rows: {"metrics": {...}, "rows": N, ...}."""
     from tunesmith.evaluating import evaluate_run
 
-    columns = label if label is None or isinstance(label, str) else tuple(label)
-    return evaluate_run(Path(run), data, text, columns, pair)
+    return evaluate_run(Path(run), data, text, _columns(label), pair)
 
 
 def rank(
@@ -117,25 +99,55 @@ def rank(
     from tunesmith.ranking import ROWS, rank_bases
 
     names = [str(model) for model in models]
-    is_path = isinstance(data, str | PathLike)
-    columns = label if label is None or isinstance(label, str) else tuple(label)
-    plain: dict[str, Any] = {
-        "model": names[0] if names else "-",
+    first = names[0] if names else "-"
+    recipe = _recipe(_plain(first, data, method, task, text, pair, label, group, time, None, seed), settings)
+    return rank_bases(recipe, names, ROWS if rows is None else rows, _rows(data), listen)
+
+
+def _plain(
+    model: str | PathLike[str],
+    data: Any,
+    method: str | Mapping[str, Any],
+    task: str | Mapping[str, Any],
+    text: str | None,
+    pair: str | None,
+    label: str | Sequence[str] | None,
+    group: str | None,
+    time: str | None,
+    slices: str | Sequence[str] | None,
+    seed: int,
+) -> dict[str, Any]:
+    """What was given, as a recipe's plain data; rows that are no path go beside it."""
+    return {
+        "model": str(model),
         "data": {
-            "path": str(data) if is_path else "rows",
+            "path": str(data) if _rows(data) is None else "rows",
             "text": text,
             "pair": pair,
-            "label": columns,
+            "label": _columns(label),
             "group": group,
             "time": time,
+            "slices": _columns(slices),
         },
         "method": method,
         "task": task,
         "seed": seed,
     }
+
+
+def _columns(named: str | Sequence[str] | None) -> str | tuple[str, ...] | None:
+    return named if named is None or isinstance(named, str) else tuple(named)
+
+
+def _rows(data: Any) -> Any:
+    """None where `data` is a path."""
+    return None if isinstance(data, str | PathLike) else data
+
+
+def _recipe(plain: dict[str, Any], settings: Mapping[str, Any] | None) -> Recipe:
     for key, value in (settings or {}).items():
         set_key(plain, key, value)
-    return rank_bases(Recipe.parse(plain), names, ROWS if rows is None else rows, None if is_path else data, listen)
+    return Recipe.parse(plain)
 
 
 def _path_of(function: Callable[[str, str], float]) -> str:

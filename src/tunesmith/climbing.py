@@ -16,7 +16,7 @@ from tunesmith.errors import ModelError, RecipeError, TrainingError
 from tunesmith.evaluation.kept_scores import read_scores
 from tunesmith.evaluation.wording import duration, rows_of
 from tunesmith.files import make_folder, write_whole
-from tunesmith.phases import Time
+from tunesmith.phases import Time, summed
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.selection.ladder import (
     MANY_STEPS,
@@ -287,10 +287,8 @@ class Climb:
                     yield Note(TOPIC, (f"{folder.name}: {said}",))
 
     def _decided(self, best: Rung, why: str) -> tuple[str, ...]:
-        total = Time(0.0, 0.0)
-        for rung in self._rungs:
-            for trial in (*rung.short, rung.trial):
-                total = total.plus(Time(trial.seconds, trial.cpu_seconds))
+        trials = [trial for rung in self._rungs for trial in (*rung.short, rung.trial)]
+        total = summed(Time(trial.seconds, trial.cpu_seconds) for trial in trials)
         lines = [
             f"method {best.trial.method} is delivered: {why}",
             f"{len(self._rungs)} rungs, {sum(len(rung.short) for rung in self._rungs)} short trials: "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tunesmith.phases import Time, summed
+from tunesmith.phases import NOTHING, Time, summed
 
 if TYPE_CHECKING:
     from tunesmith.training.loop import Run
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 FEWEST, ENOUGH = 3, 10  # steps of a session; the first of several is left out, since it also warms up
 SOON = 20.0  # seconds of steps after which fewer are enough
-SAMPLED = 200  # steps to come whose size is looked at
-NOTHING = Time(0.0, 0.0)
+SAMPLED = 200  # steps whose size is looked at, about
 FORWARD = 1 / 3  # of a step's time: backward takes about twice as much as forward (Kaplan 2020, section 2.1)
 
 
@@ -69,17 +68,19 @@ def foretell(known: Known, run: Run) -> tuple[Time, Time]:
     else:
         a_row = summed(time for _, time in known.steps).times(FORWARD / max(known.rows, 1))
     after = known.base.times(2).plus(a_row.plus(known.frozen).times(known.rows_after))
-    left = a_token.times(_size_between(run, done, run.steps)).plus(known.evaluation.times(evaluations)).plus(after)
-    whole = a_token.times(_size_between(run, 0, run.steps)) if known.further.shares else NOTHING
+    left = (
+        a_token.times(size_between(run.source, done, run.steps)).plus(known.evaluation.times(evaluations)).plus(after)
+    )
+    whole = a_token.times(size_between(run.source, 0, run.steps)) if known.further.shares else NOTHING
     beside = known.before.plus(known.evaluation.times(len(due_at) + 1)).plus(after)  # one before the first step too
     further = summed(beside.plus(whole.times(share)) for share in known.further.shares)
     return summed((known.so_far, left, further)), further
 
 
-def _size_between(run: Run, first: int, last: int) -> float:
+def size_between(source: FixedRows, first: int, last: int) -> float:
     """Tokens of the steps from `first` to before `last`, padding included, by a sample of them."""
     stride = max(1, (last - first) // SAMPLED)
-    sizes = [size_of(run.source, step) for step in range(first, last, stride)]
+    sizes = [size_of(source, step) for step in range(first, last, stride)]
     return sum(sizes) / len(sizes) * (last - first) if sizes else 0.0
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.energy import J_PER_WH
 from tunesmith.errors import TrainingError
-from tunesmith.phases import AUDIT, BASE, BASELINES, EVALUATIONS, KNOWN_BEFORE, PROBE, STEPS, Time, summed
+from tunesmith.phases import AUDIT, BASE, BASELINES, EVALUATIONS, KNOWN_BEFORE, NOTHING, PROBE, STEPS, Time, summed
 from tunesmith.spending import joules_of, peak_memory_mb, time_of
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class Limits:
 
     def after(self) -> Time:
         """What comes after training, and a step before it, about."""
-        spent, none = self.spending.phases.spent(), Time(0.0, 0.0)
-        proof = summed(spent.get(name, none) for name in (AUDIT, PROBE, BASELINES, KNOWN_BEFORE))
-        evaluation = spent.get(EVALUATIONS, none).times(1 / max(1, self.spending.evaluated))
+        spent = self.spending.phases.spent()
+        proof = summed(spent.get(name, NOTHING) for name in (AUDIT, PROBE, BASELINES, KNOWN_BEFORE))
+        evaluation = spent.get(EVALUATIONS, NOTHING).times(1 / max(1, self.spending.evaluated))
         of_rows = evaluation.times(1 + self.rows_after / max(1, self.validation_rows))
-        step = spent.get(STEPS, none).times(1 / max(1, self.spending.steps))
-        return summed((spent.get(BASE, none).times(READ_AGAIN), proof, of_rows, step))
+        step = spent.get(STEPS, NOTHING).times(1 / max(1, self.spending.steps))
+        return summed((spent.get(BASE, NOTHING).times(READ_AGAIN), proof, of_rows, step))
 
 
 def limit(recipe: Recipe, run: Run, spending: Spending, rows_after: int, validation_rows: int) -> None:

@@ -65,6 +65,13 @@ def free_memory(most: float | None = None) -> int:
     return found if most is None else min(found, max(0, int(most) - resident_memory()))
 
 
+def free_gpu_memory() -> int:
+    """Bytes of the GPU that tensors of this process may take, with those that they have; only where torch sees a GPU."""
+    import torch
+
+    return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+
+
 def resident_memory() -> int:
     """Bytes of this process that are in memory now."""
     import psutil

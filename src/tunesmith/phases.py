@@ -40,12 +40,15 @@ class Time(NamedTuple):
         return Time(self.seconds * factor, self.cpu_seconds * factor)
 
 
+NOTHING = Time(0.0, 0.0)
+
+
 def now() -> Time:
     return Time(time.perf_counter(), time.process_time())
 
 
 def summed(parts: Iterable[Time]) -> Time:
-    total = Time(0.0, 0.0)
+    total = NOTHING
     for part in parts:
         total = total.plus(part)
     return total
@@ -105,5 +108,5 @@ class Phases:
     def _charge(self, name: str) -> None:
         here = self._clock()
         took = Time(here.seconds - self._mark.seconds, here.cpu_seconds - self._mark.cpu_seconds)
-        self._spent[name] = self._spent.get(name, Time(0.0, 0.0)).plus(took)
+        self._spent[name] = self._spent.get(name, NOTHING).plus(took)
         self._mark = here

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.energy import estimated
+from tunesmith.energy import ESTIMATE, Joules, estimated
 from tunesmith.errors import TunesmithError
 from tunesmith.evaluation.cost import Energy, Money, energy_of, money_of
 from tunesmith.memory import free_memory, resident_memory
@@ -28,7 +28,6 @@ METHODS = ("head", "layers", "lora", "full")  # from the cheapest to the dearest
 FEW_BATCHES, BATCHES = 3, 24  # of the runs in small: what their difference tells is multiplied for the whole run
 HELD = 8  # rows of their validation, and of their test, for each of these batches
 SPLIT = "split"  # the column by which readers tell the splits of one table
-SAMPLED = 200  # steps of an epoch whose size is looked at
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,12 @@ class Prospect:
     precision: str = ""
     epochs: int = 0
     steps: int = 0
-    free_mb: float = 0.0  # memory that was free
+    free_mb: float = (
+        0.0  # that was free of what must hold `memory`: of the GPU where it trains on one, else of the machine
+    )
+    on_gpu: bool = False
+    process_mb: float = 0.0  # the process's own memory at the peak, which the machine holds
+    process_free_mb: float = 0.0
     beyond: tuple[str, ...] = ()  # the recipe's own limits that it would pass
 
     @property
@@ -55,18 +59,42 @@ class Prospect:
 
     @property
     def fits(self) -> bool:
-        return self.memory is not None and self.memory.peak <= self.free_mb and not self.beyond
+        return self.memory is not None and not self.short and not self.beyond
+
+    @property
+    def short(self) -> tuple[tuple[str, float, float], ...]:
+        """Each kind of memory of which there is too little: its name, and the megabytes needed and free."""
+        if self.memory is None:
+            return ()
+        kinds = [("memory", self.process_mb, self.process_free_mb)]
+        if self.on_gpu:
+            kinds.insert(0, ("GPU memory", self.memory.peak, self.free_mb))
+        return tuple(kind for kind in kinds if kind[1] > kind[2])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a run in small: as they are in their file, with the split of each, and how many there are."""
+
+    rows: Table
+    counts: dict[str, int]  # of rows, by split
+    tokens: dict[str, int]
 
 
 @dataclass(frozen=True)
 class _Whole:
-    """The rows of the run itself, read and encoded, and what that took."""
+    """The rows of the run itself, read and encoded, what that took, and some of them: the same for every method."""
 
     prepared: Prepared
     encoded: Encoded
     backbone: Backbone
     known: dict[str, Time]
     data_mb: float
+    order: Order
+    tokens: dict[str, int]  # by split
+    step_tokens: float  # of a step, filler included, on the mean
+    few: _Part
+    more: _Part
 
 
 def with_methods(recipe: Recipe, names: Sequence[str]) -> list[Recipe]:
@@ -98,10 +126,14 @@ def prospects(recipes: Sequence[Recipe]) -> Iterator[Prospect]:
 def _read(recipe: Recipe) -> _Whole:
     import torch  # noqa: F401
 
+    from tunesmith.data.readers import read_data
+    from tunesmith.forecast import size_between
     from tunesmith.models.backbone import load_backbone
     from tunesmith.models.resolve import resolve
     from tunesmith.models.transformers_import import import_transformers
-    from tunesmith.preparing import fitted, prepare_with_base
+    from tunesmith.preparing import SPLITS, fitted, prepare_with_base
+    from tunesmith.training.ordering import order_of
+    from tunesmith.training.source import FixedRows
 
     phases, before = Phases(), resident_memory()
     with phases.phase(READING):
@@ -116,26 +148,37 @@ def _read(recipe: Recipe) -> _Whole:
         prepared, encoded = fitted(prepared, backbone.processor, recipe.training.max_length)
     spent = phases.spent()
     known = {name: spent[name] for name in (READING, AUDIT, ENCODING) if name in spent}
-    return _Whole(prepared, encoded, backbone, known, (read + resident_memory() - before) / MB)
+    data_mb = (read + resident_memory() - before) / MB
+    order = order_of(prepared.task, encoded.examples["train"], prepared.truth("train"), recipe.training, recipe.seed)
+    source, epoch = FixedRows(encoded.examples["train"], order, order.most_rows, {}, "cpu"), order.first(1)
+    given = list(read_data(recipe.data.path).values())
+    few, more = (
+        _part(recipe.data.path, given, prepared, encoded, _chosen(recipe.seed, prepared, encoded, order, batches))
+        for batches in (FEW_BATCHES, BATCHES)
+    )
+    tokens = {name: _tokens(encoded, name) for name in SPLITS}
+    step_tokens = size_between(source, 0, epoch) / max(1, epoch)
+    return _Whole(prepared, encoded, backbone, known, data_mb, order, tokens, step_tokens, few, more)
 
 
 def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Prospect:
     from tunesmith.assembly import method_of, resolve_rates
 
-    prepared, encoded = whole.prepared, whole.encoded
-    few, more = (_chosen(recipe, prepared, encoded, batches) for batches in (FEW_BATCHES, BATCHES))
+    prepared, encoded, order = whole.prepared, whole.encoded, whole.order
     room = whole.backbone.processor.positions - method_of(recipe).tokens
-    in_small = _in_small(recipe, prepared, min(encoded.limit, room), more)
-    small = rehearse(in_small, _rows(recipe, prepared, few), _rows(recipe, prepared, more), folder)
-    rows, order = prepared.task.epoch_rows(len(encoded.examples["train"])), _order(recipe, prepared, encoded)
+    in_small = _in_small(recipe, prepared, min(encoded.limit, room), whole.more)
+    small = rehearse(in_small, whole.few.rows, whole.more.rows, folder)
+    rows = prepared.task.epoch_rows(len(encoded.examples["train"]))
     _, epochs, _ = resolve_rates(recipe, prepared, whole.backbone, rows, order)
-    here = _size(recipe, prepared, encoded, epochs)
-    sizes = _size_in_small(encoded, few, small.first), _size_in_small(encoded, more, small.more), here
+    here = _size(whole, order.first(epochs), epochs * recipe.training.evaluations + 1)
+    sizes = _size_in_small(whole.few, small.first), _size_in_small(whole.more, small.more), here
     phases = times(small.first, small.again, small.more, sizes, whole.known)
-    share = len(more["train"]) / max(1, len(encoded.examples["train"]))
-    needed = memory(small.more, whole.data_mb * (1 - share))
+    share = whole.more.counts["train"] / max(1, len(encoded.examples["train"]))
+    data_mb, free_gpu_mb = whole.data_mb * (1 - share), small.more.free_gpu_mb
+    needed = memory(small.more, data_mb, recipe.training.optimizer)
+    process_mb = needed.peak if free_gpu_mb is None else small.more.peak_mb + data_mb
     took = summed(phases.values())
-    energy = _energy(took, needed.peak)
+    energy = _energy(took, process_mb)
     return Prospect(
         method=recipe.method_name,
         phases=phases,
@@ -147,8 +190,11 @@ def _prospect(recipe: Recipe, whole: _Whole, folder: Path, free_mb: float) -> Pr
         precision=small.more.precision,
         epochs=epochs,
         steps=here.steps,
-        free_mb=free_mb,
-        beyond=_beyond(recipe, took, needed.peak, energy.wh),
+        free_mb=free_mb if free_gpu_mb is None else free_gpu_mb,
+        on_gpu=free_gpu_mb is not None,
+        process_mb=process_mb,
+        process_free_mb=free_mb,
+        beyond=_beyond(recipe, took, process_mb, energy.wh),
     )
 
 
@@ -162,7 +208,7 @@ def _beyond(recipe: Recipe, took: Time, peak_mb: float, wh: float) -> tuple[str,
     return tuple(name for name, is_passed in passed.items() if is_passed)
 
 
-def _chosen(recipe: Recipe, prepared: Prepared, encoded: Encoded, batches: int) -> dict[str, list[int]]:
+def _chosen(seed: int, prepared: Prepared, encoded: Encoded, order: Order, batches: int) -> dict[str, list[int]]:
     """The rows of a run in small, by split: as many batches of training rows, or more, so that there are all classes."""
     from tunesmith.data.stored import measures
 
@@ -171,15 +217,14 @@ def _chosen(recipe: Recipe, prepared: Prepared, encoded: Encoded, batches: int) 
     for source, length in zip(read.sources.tolist(), read.lengths.tolist(), strict=True):
         lengths[source] = max(lengths[source], length)
     strata = [tuple(names) for names in prepared.target.strata(prepared.truth("train"))]
-    batch = round(_order(recipe, prepared, encoded).usual_rows)
-    train = sample_of(lengths, strata, batch, batches, seed_of(recipe.seed, "plan"))
+    train = sample_of(lengths, strata, round(order.usual_rows), batches, seed_of(seed, "plan"))
     held = {name: list(range(min(batches * HELD, len(encoded.examples[name])))) for name in ("validation", "test")}
     return {"train": train, **held}
 
 
-def _in_small(recipe: Recipe, prepared: Prepared, limit: int, chosen: dict[str, list[int]]) -> Recipe:
-    """The recipe for rows in given splits, one epoch, and the task, length limit and number of threads of the whole run."""
-    none = {name: 0.0 for name in ("validation", "test") if not chosen[name]}
+def _in_small(recipe: Recipe, prepared: Prepared, limit: int, part: _Part) -> Recipe:
+    """The recipe for rows in given splits: one epoch, the task, columns and length limit of the whole run; no limits."""
+    none = {name: 0.0 for name in ("validation", "test") if not part.counts[name]}
     of_all = {"group": None, "time": None, "slices": None, "folds": None, "fold": None, "share": 1.0}
     data = recipe.data.model_copy(update={**of_all, **none, **_columns(prepared)})
     once = {"epochs": 1, "cache": "off" if recipe.training.cache == "off" else "memory"}
@@ -203,12 +248,12 @@ def _columns(prepared: Prepared) -> dict[str, Any]:
     return {**asked, "label": columns.asked_label} if columns.label != columns.text else asked
 
 
-def _rows(recipe: Recipe, prepared: Prepared, chosen: dict[str, list[int]]) -> Table:
-    """The rows as they are in their file, with the split of each."""
-    from tunesmith.data.readers import read_data
+def _part(
+    path: str, given: Sequence[Table], prepared: Prepared, encoded: Encoded, chosen: dict[str, list[int]]
+) -> _Part:
+    """given: the tables as they are in their files."""
     from tunesmith.data.table import Table
 
-    given = list(read_data(recipe.data.path).values())
     at = {(table.path, line): (table, row) for table in given for row, line in enumerate(table.lines)}
     columns: dict[str, list[Any]] = {name: [] for table in given for name in table.columns} | {SPLIT: []}
     files = (prepared.columns.text,) if prepared.task.reads_pictures else ()
@@ -219,7 +264,11 @@ def _rows(recipe: Recipe, prepared: Prepared, chosen: dict[str, list[int]]) -> T
             for name in columns:
                 value = split if name == SPLIT else table.columns[name][place] if name in table.columns else None
                 columns[name].append(_from_anywhere(value, table) if name in files else value)
-    return Table(recipe.data.path, columns, tuple(range(1, len(columns[SPLIT]) + 1)))
+    return _Part(
+        Table(path, columns, tuple(range(1, len(columns[SPLIT]) + 1))),
+        {split: len(rows) for split, rows in chosen.items()},
+        {split: _tokens(encoded, split, rows) for split, rows in chosen.items()},
+    )
 
 
 def _from_anywhere(value: Any, table: Table) -> Any:
@@ -228,41 +277,27 @@ def _from_anywhere(value: Any, table: Table) -> Any:
     return str(path.resolve()) if path is not None and path.is_file() else value
 
 
-def _order(recipe: Recipe, prepared: Prepared, encoded: Encoded) -> Order:
-    from tunesmith.training.ordering import order_of
-
-    return order_of(prepared.task, encoded.examples["train"], prepared.truth("train"), recipe.training, recipe.seed)
-
-
-def _size(recipe: Recipe, prepared: Prepared, encoded: Encoded, epochs: int) -> Size:
-    from tunesmith.data.stored import measures
-    from tunesmith.forecast import size_of
-    from tunesmith.training.source import FixedRows
-
-    lengths, order = measures(encoded.examples["train"]).lengths, _order(recipe, prepared, encoded)
-    source = FixedRows(encoded.examples["train"], order, order.most_rows, {}, "cpu")
-    steps = order.first(epochs)
-    looked_at = range(0, order.first(1), max(1, order.first(1) // SAMPLED))
-    a_step = sum(size_of(source, step) for step in looked_at) / max(1, len(looked_at))
+def _size(whole: _Whole, steps: int, evaluations: int) -> Size:
+    examples = whole.encoded.examples
     return Size(
-        rows=len(lengths),
-        tokens=int(lengths.sum()),
-        validation_tokens=_tokens(encoded, "validation"),
-        test_rows=len(encoded.examples["test"]),
-        test_tokens=_tokens(encoded, "test"),
-        step_tokens=a_step * steps,
+        rows=len(examples["train"]),
+        tokens=whole.tokens["train"],
+        validation_tokens=whole.tokens["validation"],
+        test_rows=len(examples["test"]),
+        test_tokens=whole.tokens["test"],
+        step_tokens=whole.step_tokens * steps,
         steps=steps,
-        evaluations=epochs * recipe.training.evaluations + 1,
+        evaluations=evaluations,
     )
 
 
-def _size_in_small(encoded: Encoded, chosen: dict[str, list[int]], small: Rehearsed) -> Size:
+def _size_in_small(part: _Part, small: Rehearsed) -> Size:
     return Size(
-        rows=len(chosen["train"]),
-        tokens=_tokens(encoded, "train", chosen["train"]),
-        validation_tokens=_tokens(encoded, "validation", chosen["validation"]),
-        test_rows=len(chosen["test"]),
-        test_tokens=_tokens(encoded, "test", chosen["test"]),
+        rows=part.counts["train"],
+        tokens=part.tokens["train"],
+        validation_tokens=part.tokens["validation"],
+        test_rows=part.counts["test"],
+        test_tokens=part.tokens["test"],
         step_tokens=sum(tokens for tokens, _ in small.steps),
         steps=len(small.steps),
         evaluations=2,
@@ -283,7 +318,5 @@ def _tokens(encoded: Encoded, split: str, rows: Sequence[int] | None = None) -> 
 
 
 def _energy(took: Time, peak_mb: float) -> Energy:
-    from tunesmith.energy import ESTIMATE, Joules
-
     joules = estimated(took.cpu_seconds, took.seconds, peak_mb)
     return energy_of(Joules(joules, ESTIMATE, None, ""), took.seconds)

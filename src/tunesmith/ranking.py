@@ -22,6 +22,7 @@ from tunesmith.seeds import seed_of, torch_seed
 from tunesmith.selection.order import agreement, alike, as_gain, disagreements, gain, ordered
 from tunesmith.splitting import split_seed
 from tunesmith.tasks._classes import ClassTask
+from tunesmith.tasks._weighted import mean
 from tunesmith.tasks.base import OutputTask, Scores
 from tunesmith.tasks.multilabel import Multilabel
 from tunesmith.tasks.regression import Regression
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tunesmith.assembly import Built
+    from tunesmith.data.encode import Example
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.resolve import Source
     from tunesmith.selection.frozen import FeatureFolds
@@ -246,7 +248,7 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
     if near is not None:
         values[NEAREST] = _interval(recipe, _grouped(near, groups))
     del built  # before the base is read once more
-    leep, why = _leep(recipe, prepared, source, backbone, examples)
+    leep, why = _leep(recipe, prepared, source, backbone, examples, groups)
     if leep is not None:
         values[LEEP] = leep
     else:
@@ -326,10 +328,14 @@ def _closed_forms(held: FeatureFolds, confidence: float) -> dict[str, Interval]:
 
 
 def _leep(
-    recipe: Recipe, prepared: Prepared, source: Source, backbone: Backbone, examples: Sequence[Any]
+    recipe: Recipe,
+    prepared: Prepared,
+    source: Source,
+    backbone: Backbone,
+    examples: Sequence[Example],
+    groups: list[int] | None,
 ) -> tuple[Interval | None, str]:
     """LEEP where the base comes with a classifier, else why there is none."""
-    import numpy as np
     import torch
 
     from tunesmith.data.encode import unit_targets
@@ -362,11 +368,22 @@ def _leep(
             counted = shares[place] if batch.counted is None else shares[place][batch.counted[place]]
             given[example.row] = counted.reshape(-1, shares.shape[-1])
     each = leep(torch.cat([given[example.row] for example in examples]).numpy(), unit_targets(examples).numpy())
-    value, error = float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
-    from scipy.special import ndtri
+    units = [example.source for example in examples for _ in range(example.units)]
+    found = _interval(recipe, _mean_of(each, [row if groups is None else groups[row] for row in units]))
+    return replace(found, high=min(0.0, found.high)), ""
 
-    reach = -float(ndtri((1 - recipe.evaluation.confidence) / 2)) * error
-    return Interval(value, value - reach, min(0.0, value + reach)), ""
+
+def _mean_of(each: np.ndarray, groups: Sequence[int]) -> Scores:
+    """each: [units], of rows or of words, whose mean is the figure; groups: [units], those of one draw alike."""
+    import numpy as np
+
+    return Scores(
+        {"truth": np.zeros(len(each)), LEEP: each},
+        {LEEP: mean(lambda columns: columns[LEEP])},
+        LEEP,
+        other_scale=frozenset((LEEP,)),
+        groups=np.array(groups),
+    )
 
 
 def _grouped(scores: Scores, groups: list[int] | None) -> Scores:

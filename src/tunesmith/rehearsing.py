@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 FIRST, AGAIN, MORE, FOUND = "first", "again", "more", "found.json"  # in the folder of a rehearsal
 RECIPE, ROWS, RUN = "recipe.yaml", "rows.parquet", "run"  # of each of its runs
-
-
 A_CLASS = 3  # rows of each, on the mean, at the least: a column of fewer looks like text
 
 
@@ -105,7 +103,7 @@ def _done(folder: Path) -> dict[str, Any]:
 
     with importing():  # the rest is left to the first run, whose time it is
         import torch  # noqa: F401
-    libraries = resident_memory() / 1e6  # not the peak, in which the system counts that of whoever started this process
+    libraries = resident_memory() / 1e6  # not the peak: what importing held for a moment is there for the run
     try:
         return {name: {**_run(folder / name), "libraries_mb": libraries} for name in (FIRST, AGAIN, MORE)}
     except TunesmithError as error:
@@ -113,6 +111,7 @@ def _done(folder: Path) -> dict[str, Any]:
 
 
 def _run(folder: Path) -> dict[str, Any]:
+    from tunesmith.memory import free_gpu_memory
     from tunesmith.pipeline import start
     from tunesmith.recipe import Recipe, read_recipe_file
     from tunesmith.runs import Run
@@ -127,6 +126,8 @@ def _run(folder: Path) -> dict[str, Any]:
         "phases": {phase["name"]: (phase["seconds"], phase["cpu_seconds"]) for phase in cost["phases"]},
         "steps": steps,
         "peak_mb": cost["peak_memory_mb"],
+        "peak_gpu_mb": cost["peak_gpu_memory_mb"],
+        "free_gpu_mb": None if cost["peak_gpu_memory_mb"] is None else free_gpu_memory() / 1e6,
         "trainable": cost["trainable"],
         "total": cost["total"],
         "precision": resolved["training"]["precision"],

@@ -18,9 +18,10 @@ from tunesmith.memory import importing, keep_few_kernels
 from tunesmith.pipeline import anchored, never, resume, start
 from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
+from tunesmith.selection.samplers import PAIRS
 from tunesmith.selection.space import Numbers, Searched
 from tunesmith.selection.spec import COSTS, SearchSpec
-from tunesmith.selection.study import PAIRS, TRIALS, Known, Mine, Study, Told, best_of, check_optuna
+from tunesmith.selection.study import TRIALS, Known, Lost, Mine, Study, Told, best_of, check_optuna
 from tunesmith.training.events import Event, Note, StepDone, Stopped, Warned
 from tunesmith.trying import (
     Judged,
@@ -201,6 +202,13 @@ class Search:
                 break
             try:
                 told = yield from self._one(study, mine, shared, begun)
+            except Lost:
+                study.leave(mine)
+                yield Warned(
+                    f"trial {mine.number} was given to another process, since this one was silent for too long; what it "
+                    "did here does not count"
+                )
+                continue
             except BaseException:
                 study.leave(mine)
                 raise
@@ -381,12 +389,17 @@ class Search:
             if number is None:
                 yield self._others(study.held())
                 return
+            if other := study.trained_by():
+                yield Note("search", (f"the winner is trial {number}, which {other} trains, or has trained",))
+                return
             found = Found(self.asked, self.searched.spaces, study.told(), study.importances(), number)
             before = self._over()
             if not before:
                 yield from found.said()
                 found.write(self.out, None)
-                yield from self._winner(found)
+                yield from self._winner(study, found)
+            if self.finished:
+                study.leads(done=True)
             if self.finished and not written(self.out):
                 clear(self.out)  # their weights were tried
                 found.write(self.out, tested(self.out))
@@ -398,17 +411,23 @@ class Search:
         finally:
             lock.let_go()
 
-    def _winner(self, found: Found) -> Iterator[Event]:
+    def _winner(self, study: Study, found: Found) -> Iterator[Event]:
         folder = self.out / WINNER
+
+        def stop() -> bool:
+            return not study.leads() or self.stop()
+
         if (folder / "recipe.yaml").exists():
-            session = resume(folder, self.stop)
+            session = resume(folder, stop)
         else:
             found.lay_beside(self.out, SOUP if self.spec.soup else 0)
-            session = start(self._recipe(found.best.values), folder, stop=self.stop)
+            session = start(self._recipe(found.best.values), folder, stop=stop)
         yield Note("winner", (f"training it on the recipe's own path in {folder}, and testing it",))
         for event in session.events():
             yield replace(event, resume=self.again) if isinstance(event, Stopped) else event
         self.finished = session.finished
+        if not self.finished and (other := study.trained_by()):
+            yield Warned(f"{other} trains the winner now, since nothing was heard of this machine for too long")
 
 
 def _all_failed(told: list[Told]) -> TrainingError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.energy import ESTIMATE, J_PER_WH, Joules, Meter, estimated
 from tunesmith.forecast import Further, Known, due, foretell
-from tunesmith.phases import BASE, BEGINNING, EVALUATIONS, FROZEN, SAVING, STEPS, Phases, Time, summed
+from tunesmith.phases import BASE, BEGINNING, EVALUATIONS, FROZEN, NOTHING, SAVING, STEPS, Phases, Time, summed
 from tunesmith.training.events import Evaluated, Event, Forecast, Note, Saved, Spent, StepDone
 
 if TYPE_CHECKING:
@@ -96,15 +96,15 @@ class Spending:
             timed.append((event.step - 1, Time(event.seconds, event.cpu)))
             yield event
             if self.forecast is None and event.step < event.steps and due(timed):
-                spent, none = self.phases.spent(), Time(0.0, 0.0)
-                evaluations = spent.get(EVALUATIONS, none).plus(spent.get(SAVING, none))
+                spent = self.phases.spent()
+                evaluations = spent.get(EVALUATIONS, NOTHING).plus(spent.get(SAVING, NOTHING))
                 measured = validation_rows if self.evaluated else 0
                 yield from self._foretold(
                     run,
                     Known(
                         time_of(self.whole()), timed, self.rows, evaluations.times(1 / max(self.evaluated, 1)), measured,
-                        spent.get(BASE, none), rows_after, summed(spent.get(name, none) for name in BEGINNING), further,
-                        spent.get(FROZEN, none).plus(run.trunk.saved).times(
+                        spent.get(BASE, NOTHING), rows_after, summed(spent.get(name, NOTHING) for name in BEGINNING), further,
+                        spent.get(FROZEN, NOTHING).plus(run.trunk.saved).times(
                             1 / max(1, len(run.source.examples) + rows_after)
                         ),
                     ),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tunesmith.phases import AUDIT, BASE, BASELINES, ENCODING, EVALUATIONS, FROZEN, READING, STEPS, Time
 from tunesmith.rehearsing import sample_of
 from tunesmith.selection.estimate import Rehearsed, Size, memory, times
+from tunesmith.training.optimizers import STATE_BYTES
 
 WIDE = st.floats(0.001, 100)
 
@@ -54,10 +55,26 @@ def test_a_run_that_took_less_with_more_rows_tells_no_negative_time() -> None:
 
 def test_memory_by_part_adds_up_to_the_peak() -> None:
     half = Rehearsed({}, [], 2_000.0, 500.0, 20_000_000, 50_000_000, "bfloat16")
-    found = memory(half, 100.0)
+    found = memory(half, 100.0, "adamw")
     assert (found.weights, found.gradients, found.states) == (100.0 + 80.0, 80.0, 160.0)
     assert found.peak == pytest.approx(2_100.0)
-    assert memory(Rehearsed({}, [], 2_000.0, 500.0, 0, 50_000_000, "float32"), 0.0).weights == 200.0
+    assert memory(Rehearsed({}, [], 2_000.0, 500.0, 0, 50_000_000, "float32"), 0.0, "adamw").weights == 200.0
+
+
+def test_on_a_gpu_memory_is_that_of_the_gpu() -> None:
+    small = Rehearsed({}, [], 9_000.0, 500.0, 20_000_000, 50_000_000, "float32", 2_000.0, 40_000.0)
+    found = memory(small, 100.0, "adamw")
+    assert (found.libraries, found.data) == (0.0, 0.0), "which the machine holds"
+    assert found.rest == pytest.approx(2_000.0 - 200.0 - 80.0 - 160.0)
+    assert found.peak == pytest.approx(2_000.0)
+
+
+@pytest.mark.parametrize("optimizer", STATE_BYTES)
+def test_states_are_those_of_the_optimizer(optimizer: str) -> None:
+    small = Rehearsed({}, [], 2_000.0, 500.0, 20_000_000, 50_000_000, "float32")
+    found = memory(small, 100.0, optimizer)
+    assert found.states == pytest.approx(20 * STATE_BYTES[optimizer])
+    assert found.peak == pytest.approx(2_100.0), "what they leave of the measured peak is the rest"
 
 
 @given(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from families import with_head
-from shortruns import HINTS, recipe_for, rows
+from shortruns import HINTS, recipe_for, rows, write_tags
 from tunesmith.evaluation.verdict import CHEAPER, OF_BASE, OWN_HEAD, PHRASES
 from tunesmith.models.loading import declared_head
 from tunesmith.pipeline import start
@@ -40,17 +40,6 @@ def _table(path: Path, name: Callable[[str, str, int], Any]) -> Path:
     with path.open("w", newline="", encoding="utf-8") as out:
         made = [(text, name(text, kind, place)) for place, (text, kind) in enumerate(rows(130))]
         csv.writer(out).writerows([("text", "label"), *made])
-    return path
-
-
-def _tags(path: Path) -> Path:
-    lines = []
-    for text, _ in rows(130):
-        for word in text.split():
-            kind = next((kind for kind, hints in HINTS.items() if word in hints), None)
-            lines.append(f"{word} {'O' if kind is None else f'B-{kind}'}")
-        lines.append("")
-    path.write_text("\n".join(lines), encoding="utf-8")
     return path
 
 
@@ -99,7 +88,7 @@ TASKS: dict[str, tuple[str, Callable[[Path], Path], dict[str, Any]]] = {
         lambda folder: _table(folder / "rows.csv", lambda text, kind, place: len(text) + 0.5),
         {"task": "regression"},
     ),
-    "tags": ("bert", lambda folder: _tags(folder / "rows.conll"), {"task": "token_classification"}),
+    "tags": ("bert", lambda folder: write_tags(folder / "rows.conll", 130), {"task": "token_classification"}),
     "answers": ("bert", lambda folder: _questions(folder / "rows.json"), {"task": "question_answering"}),
     "pictures": ("vit", lambda folder: _pictures(folder / "rows"), {"task": "image_classification"}),
 }

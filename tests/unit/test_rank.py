@@ -7,28 +7,35 @@ import itertools
 import json
 import random
 import re
+import shutil
+import subprocess
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
 import tunesmith
 from families import WORDS, with_head
-from shortruns import HINTS, recipe_for, rows, write_rows
+from shortruns import HINTS, recipe_for, rows, write_rows, write_tags
 from tunesmith.catalog import build
 from tunesmith.cli.main import run
-from tunesmith.cli.rank import rank_lines, short_names
+from tunesmith.cli.rank import each_model_named, rank_lines, short_names
+from tunesmith.cli.tables import terminal_width
 from tunesmith.data.encode import Example
 from tunesmith.errors import DataError, ModelError, RecipeError
-from tunesmith.evaluation.intervals import compare_all
+from tunesmith.evaluation.intervals import Interval, bootstrap, compare_all
 from tunesmith.pipeline import start
+from tunesmith.preparing import prepare
 from tunesmith.ranking import rank_bases
 from tunesmith.selection.depths import chosen, depth_features
 from tunesmith.selection.frozen import PENALTIES, FeatureFolds, nearest, probed, ridged
@@ -251,11 +258,12 @@ def test_the_same_is_said_in_forty_columns_and_in_a_pipe(
     monkeypatch.setenv("COLUMNS", "40")
     places = [str(model_folder(name)) for name in ("bert", "glove")]
     found = rank_bases(recipe(table_file), places)
-    *narrow, command = rank_lines(found, 40)
-    wide = rank_lines(found, 120)
+    said = f"tunesmith train {table_file} --model {found['best']}"
+    *narrow, command = rank_lines(found, 40, said)
+    wide = rank_lines(found, 120, said)
     assert max(map(len, narrow)) <= 40
     assert max(map(len, wide[:-1])) <= 120
-    assert command == f"  tunesmith train {table_file} --model {found['best']}"  # whole, to be copied
+    assert command == f"  {said}", "whole, to be copied"
     for name in short_names(places).values():
         assert "/" not in name
         assert any(name in line for line in narrow) and any(name in line for line in wide)
@@ -264,6 +272,70 @@ def test_the_same_is_said_in_forty_columns_and_in_a_pipe(
     out, err = capsys.readouterr()
     assert err == ""
     assert "closest to this task" in out and "72 training rows" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("by_recipe", [False, True])
+def test_the_next_command_works_as_it_is_pasted(
+    by_recipe: bool,
+    model_folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Columns that a shell or an option would take for something else, and two that could be the label."""
+    folder = tmp_path / "my rows"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    model = tmp_path / "a 'base'"
+    shutil.copytree(model_folder("bert"), model)
+    heads = ["--what is said?", "the $label", 'its "other" label']
+    with (folder / "-it's.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([heads, *((text, name, name[::-1]) for text, name in rows(90))])
+    quick = ["evaluation.quick=true", "training.epochs=1", "training.device=cpu"]
+    settings = [word for setting in quick for word in ("--set", setting)]
+    (folder / "my recipe.yaml").write_text('data: "./-it\'s.csv"\n', encoding="utf-8")
+    given = ["--recipe", "my recipe.yaml"] if by_recipe else ["--", "-it's.csv"]
+    columns = ["--text", heads[0], "--label", heads[1], "--task", "classification", "--method", "head"]
+    assert rank("--models", str(model), "./nothing", *columns, *settings, "--rows", "50", *given) == 0
+    command = capsys.readouterr().out.rstrip().splitlines()[-1]
+    shown = subprocess.run(["bash", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True)
+    program, *words = shown.stdout.splitlines()
+    assert (program, words[0]) == ("tunesmith", "train")
+    with pytest.raises(SystemExit) as end:
+        run([*words, "--out", str(tmp_path / "run")])
+    assert end.value.code == 0, capsys.readouterr().err
+    asked = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8"))
+    assert asked["data"]["text"] == heads[0] and asked["data"]["label"] == heads[1]
+    assert asked["model"] == str(model) and asked["training"]["epochs"] == 1 and asked["evaluation"]["quick"]
+    assert "head" in str(asked["method"]) and "classification" in str(asked["task"])
+
+
+def test_every_word_after_models_is_a_base(
+    model_folder: Folder, table_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert each_model_named(["rank", "--models", "a", "b", "--models=c", "d", "--text", "e"]) == [
+        "rank", "--models", "a", "--models", "b", "--models=c", "--models", "d", "--text", "e",
+    ]  # fmt: skip
+    assert each_model_named(["rank", "--models", "a", "--", "b", "c"]) == ["rank", "--models", "a", "--", "b", "c"]
+    asked = tmp_path / "r.yaml"
+    asked.write_text(f"data: {table_file}\nevaluation: {{resamples: 200}}\n", encoding="utf-8")
+    places = [str(model_folder(name)) for name in ("bert", "glove")]
+    assert rank("--recipe", str(asked), "--json", "--models", *places) == 0
+    assert {base["name"] for base in json.loads(capsys.readouterr().out)["bases"]} == set(places)
+    assert rank("--models", *places, str(table_file)) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "DATA: no table is named; give it first, as in `tunesmith rank reviews.csv --models A B`" in said
+    assert rank(str(table_file), "other", "--models", *places) == 2
+    assert "other" in capsys.readouterr().err, "no word is a base that does not follow --models"
+
+
+def test_lines_are_as_wide_as_the_terminal_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns, width in (("30", 40), ("80", 80), ("300", 120)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert terminal_width() == width
+    monkeypatch.delenv("COLUMNS")
+    monkeypatch.setattr("os.get_terminal_size", Mock(side_effect=OSError))
+    assert terminal_width() == 120, "a pipe has no width"
 
 
 def test_folders_are_called_by_as_much_of_their_paths_as_tells_them_apart(tmp_path: Path) -> None:
@@ -289,7 +361,7 @@ def test_words_count_as_rows_where_outputs_are_one_a_word(
     model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tunesmith.ranking.MOST_WORDS", 300)
-    found = rank_bases(recipe(tags(tmp_path / "tags.conll")), [str(model_folder("bert"))])
+    found = rank_bases(recipe(write_tags(tmp_path / "tags.conll", 80)), [str(model_folder("bert"))])
     assert 20 <= found["rows"] < 40
     assert re.search(r"training rows \((2\d\d|300) words\), each label in its share", found["rows_said"])
 
@@ -341,22 +413,11 @@ def pairs(path: Path) -> Path:
     return path
 
 
-def tags(path: Path) -> Path:
-    lines = []
-    for text, _ in rows(80):
-        for word in text.split():
-            kind = next((kind for kind, hints in HINTS.items() if word in hints), None)
-            lines.append(f"{word} {'O' if kind is None else f'B-{kind}'}")
-        lines.append("")
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return path
-
-
 CASES: dict[str, tuple[Callable[[Path], Path], str, dict[str, Any], tuple[str, ...]]] = {
     "regression": (numbers, "numbers.csv", {}, ("sentence", "glove")),
     "multilabel": (labels, "labels.csv", {"task": "multilabel"}, ("bert", "glove")),
     "classification": (pairs, "pairs.csv", {"data.text": "one", "data.pair": "two"}, ("sentence", "gpt2", "model2vec")),
-    "token_classification": (tags, "tags.conll", {}, ("bert", "llama", "glove")),
+    "token_classification": (lambda path: write_tags(path, 80), "tags.conll", {}, ("bert", "llama", "glove")),
     "few_shot": (lambda path: write_rows(path, 60), "few.csv", {"task": "few_shot"}, ("sentence", "t5")),
 }
 
@@ -399,8 +460,6 @@ def test_leep_is_of_the_bases_own_classifier(model_folder: Folder, table_file: P
     assert by_name[str(model_folder("bert"))]["leep"] is None
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from tunesmith.preparing import prepare
-
     prepared = prepare(recipe(table_file).model_copy(update={"model": str(tuned)}))
     model, tokenizer = (
         AutoModelForSequenceClassification.from_pretrained(tuned).eval(),
@@ -413,6 +472,47 @@ def test_leep_is_of_the_bases_own_classifier(model_folder: Folder, table_file: P
     truth = np.array([prepared.labels.names.index(name) for name in prepared.truth("train")])
     assert own["value"] == pytest.approx(leep(torch.stack(given).numpy(), truth).mean(), abs=1e-5)
     assert own["low"] < own["value"] < own["high"] <= 0
+
+
+@pytest.mark.parametrize("what", ["words", "groups", "rows"])
+def test_leep_draws_words_of_a_row_and_rows_of_a_group_together(
+    what: str, model_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = tmp_path / "tuned"
+    tuned.mkdir()
+    if what == "words":
+        asked = recipe(write_tags(tmp_path / "tags.conll", 60))
+        kind = "AutoModelForTokenClassification"
+    else:
+        kind, data = "AutoModelForSequenceClassification", tmp_path / "rows.csv"
+        made = [(text, name, f"of {place // 6}") for place, (text, name) in enumerate(rows(90))]
+        with data.open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out).writerows([("text", "label", "author"), *made])
+        asked = recipe(data, **({"data__group": "author"} if what == "groups" else {}))
+    with_head(model_folder("bert"), tuned, kind, ("x", "y", "z"))
+    drawn: list[tuple[Scores, Interval]] = []
+
+    def watched(scores: Scores, metric: str, *more: Any) -> Interval:
+        found = bootstrap(scores, metric, *more)
+        if metric == "leep":
+            drawn.append((scores, found))
+        return found
+
+    monkeypatch.setattr("tunesmith.ranking.bootstrap", watched)
+    found = rank_bases(asked, [str(tuned)])
+    ((scores, interval),) = drawn
+    (base,) = found["bases"]
+    assert base["leep"]["low"] == interval.low < base["leep"]["value"] == interval.value
+    prepared = prepare(asked.model_copy(update={"model": str(tuned)}))
+    train = prepared.splits.train
+    assert scores.groups is not None
+    sizes = np.unique(scores.groups, return_counts=True)[1].tolist()
+    if what == "groups":
+        assert sorted(sizes) == sorted(Counter(train.columns["author"]).values()) and max(sizes) == 6
+    elif what == "words":
+        assert sizes == [prepared.task.units(text) for text in prepared.texts("train")] and max(sizes) > 6
+    else:
+        assert sizes == [1] * len(train)
 
 
 def test_what_cannot_be_ranked_is_refused_with_every_problem(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -14,15 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
 from tunesmith.cli.search import Board, SearchLines
 from tunesmith.errors import ArtifactError, DataError, RecipeError, TrainingError
 from tunesmith.recipe import yaml_text
 from tunesmith.searching import Search, search
 from tunesmith.selection.journal import take
-from tunesmith.selection.study import Known, Study, Told
-from tunesmith.training.events import Evaluated, Event, Note, Stopped
+from tunesmith.selection.study import Known, Mine, Study, Told
+from tunesmith.training.events import Evaluated, Event, Note, Stopped, Warned
 from tunesmith.training.loop import Measured
 from tunesmith.training.soup import stirred
 
@@ -172,6 +175,48 @@ def test_two_processes_share_one_search(model_folder: Folder, table_file: Path, 
     assert sorted(here + there) == list(range(TRIALS)), "each once, whoever did it"
     winners = [any(event.kind == "finished" for event in mine), any(one["kind"] == "finished" for one in theirs)]
     assert sum(winners) == 1 and (out / "winner" / "report.json").exists()
+
+
+def test_a_trial_that_is_given_to_another_is_told_and_does_not_count(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.selection.lease.SETTLES", 0.0)
+    finish, late = Study.finish, list[int]()
+
+    def finished_elsewhere(study: Study, mine: Mine, told: Told) -> None:
+        if not late:
+            late.append(mine.number)
+            study.study.tell(mine.number, state=TrialState.FAIL)  # as who finds it silent does
+        finish(study, mine, told)
+
+    monkeypatch.setattr(Study, "finish", finished_elsewhere)
+    plain = asked(model_folder("bert"), table_file, trials=2, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    made = search(plain, tmp_path / "a" / "s")
+    events = list(made.events())
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    assert any(line.startswith("trial 0 was given to another process") for line in warned), warned
+    ended = [event.number for event in events if isinstance(event, Told) and event.state != "running"]
+    assert ended == [1, 2] and made.finished
+    there = search(plain, tmp_path / "b" / "s")
+    said = list(there.events())
+    assert f"which {platform.node()}:{tmp_path / 'a' / 's'}" in str(said[-1]) and not there.finished
+    assert not (there.out / "winner").exists(), "another machine has trained it"
+
+
+def test_a_winner_that_another_machine_took_over_is_stopped_here(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tunesmith.selection.lease.SETTLES", 0.0)
+    plain = asked(model_folder("bert"), table_file, trials=1, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    made = search(plain, tmp_path / "s")
+    said: list[Event] = []
+    for event in made.events():
+        said.append(event)
+        if isinstance(event, Note) and event.topic == "winner" and "own path" in event.lines[0]:
+            study = optuna.load_study(study_name="s", storage=made.spec.storage)
+            study.set_user_attr("winner", {**study.user_attrs["winner"], "owner": "elsewhere"})
+    assert isinstance(said[-1], Warned) and said[-1].message.startswith("elsewhere trains the winner now")
+    assert not made.finished and not (made.out / "winner" / "report.json").exists()
 
 
 def test_a_finished_search_is_not_begun_again(whole: tuple[Search, list[Event]]) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunesmith.errors import ArtifactError, RecipeError
-from tunesmith.selection import journal
+from tunesmith.selection import journal, lease
 from tunesmith.selection.journal import check_journal, mend, take
 from tunesmith.selection.space import read_spaces
 from tunesmith.selection.spec import SearchSpec
-from tunesmith.selection.study import Mine, Study, Told, best_of, frontier
+from tunesmith.selection.study import Lost, Mine, Study, Told, best_of, frontier
 
 SEARCHED = read_spaces(
     {
@@ -324,3 +328,119 @@ def test_a_database_holds_a_study_too_and_one_that_cannot_be_opened_is_explained
     assert [one.number for one in again.told()] == [0, 1] and again.claim() is None
     with pytest.raises(RecipeError, match="nodb://x cannot be opened"):
         opened(tmp_path / "c", 2, storage="nodb://x")
+
+
+@pytest.fixture
+def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Study, Study]:
+    """Two folders that share a study in a database, as two machines do; nobody waits for others to write."""
+    monkeypatch.setattr(lease, "SETTLES", 0.0)
+    storage = {"storage": f"sqlite:///{tmp_path / 'study.db'}"}
+    one, other = (opened(tmp_path / name / "s", 2, "none", **storage) for name in ("a", "b"))
+    return one, other
+
+
+def silent(study: Study, number: int) -> None:
+    """As if who has a trial had last been heard of an hour ago."""
+    path = str(study.spec.storage).removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as database, database:
+        changed = database.execute(
+            "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour') WHERE trial_id = ?",
+            (study._id(number),),
+        )
+        assert changed.rowcount == 1
+
+
+def done(mine: Mine, rank: float = 1.0) -> Told:
+    return Told(mine.number, "done", mine.values, ranks=(rank,))
+
+
+def test_who_was_silent_writes_nothing_of_a_trial_that_is_run_anew(machines: tuple[Study, Study]) -> None:
+    one, other = machines
+    mine = one.claim()
+    assert mine is not None
+    silent(one, mine.number)
+    theirs = other.claim()
+    assert theirs is not None and theirs.number != mine.number and theirs.values == mine.values
+    mine.beaten = -1e9
+    for write in (one.beat, lambda late: one.report(late, 1, 0.5), lambda late: one.finish(late, done(late))):
+        with pytest.raises(Lost):
+            write(mine)
+    one.leave(mine)
+    other.finish(theirs, done(theirs, 0.25))
+    (told,) = one.told()
+    assert (told.number, told.ranks) == (theirs.number, (0.25,)), "once, by who took it up"
+
+
+def test_of_two_who_took_one_trial_only_the_last_writes_of_it(machines: tuple[Study, Study]) -> None:
+    one, other = machines
+    mine = one.claim()
+    assert mine is not None
+    theirs = other._take(mine.number, 0, again=True)  # before it was known whose it is
+    assert theirs is not None
+    with pytest.raises(Lost):
+        one.finish(mine, done(mine, 0.5))
+    other.finish(theirs, done(theirs, 0.25))
+    assert [told.ranks for told in one.told()] == [(0.25,)]
+
+
+def test_who_loses_a_trial_as_it_writes_of_it_writes_nothing(
+    machines: tuple[Study, Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = machines
+    mine = one.claim()
+    assert mine is not None
+    before = one._frozen(mine.number)
+    silent(one, mine.number)
+    assert other.claim() is not None
+    monkeypatch.setattr(one, "_frozen", lambda number: before)  # looked at just before it was lost
+    with pytest.raises(Lost):
+        one.finish(mine, done(mine))
+
+
+def settled(study: Study) -> None:
+    while (mine := study.claim()) is not None:
+        study.finish(mine, done(mine, float(mine.number)))
+    assert study.settle() == 1
+
+
+def test_a_database_has_one_winner_and_one_machine_that_trains_it(machines: tuple[Study, Study]) -> None:
+    one, other = machines
+    settled(one)
+    assert other.winner() == other.settle() == 1 and other.claim() is None
+    assert one.trained_by() == "" and one.leads()
+    assert other.trained_by() == one.owner != other.owner and not other.leads()
+    known = lease.lease_of(one.study)
+    assert known is not None
+    lease._write(one.study, replace(known, seen=known.seen - 2 * lease.GRACE))
+    assert other.trained_by() == "" and other.leads(), "nobody has heard of the other for long"
+    one._beaten = -1e9
+    assert not one.leads() and not one.leads() and one.trained_by() == other.owner, "it woke up too late"
+    assert other.leads(done=True)
+    known = lease.lease_of(one.study)
+    assert known is not None and known.trial == 1
+    lease._write(one.study, replace(known, seen=known.seen - 2 * lease.GRACE))
+    assert one.trained_by() == other.owner, "it is trained, and needs nobody any more"
+
+
+def test_nobody_takes_a_winner_that_another_machine_trains(machines: tuple[Study, Study]) -> None:
+    one, other = machines
+    settled(one)
+    assert lease.take_lease(other.study, 0, other.owner).owner == one.owner, "named since it was looked for"
+
+
+def test_of_two_who_ask_for_the_winner_at_once_one_has_it(
+    machines: tuple[Study, Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = machines
+    theirs = lease.Lease(1, other.owner, time.time())
+    monkeypatch.setattr(lease.time, "sleep", lambda seconds: lease._write(other.study, theirs))
+    settled(one)
+    assert one.trained_by() == other.owner and other.trained_by() == ""
+
+
+def test_a_machine_is_known_again_and_is_none_of_the_same_name(machines: tuple[Study, Study]) -> None:
+    one, _ = machines
+    again = Study.open(one.folder, SEARCHED, one.spec, 0, "none", EVALUATIONS, "the same")
+    assert again.owner == one.owner
+    (one.folder / ".machine").unlink()  # there is no such file on the other machine
+    assert Study.open(one.folder, SEARCHED, one.spec, 0, "none", EVALUATIONS, "the same").owner != one.owner

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import asdict
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +24,7 @@ from tunesmith.cli.options import (
     recipe_of,
 )
 from tunesmith.cli.progress import json_line
+from tunesmith.cli.tables import terminal_width, wrapped
 from tunesmith.cli.written import WRITTEN, write_columns
 from tunesmith.errors import DataError, Problems
 
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from tunesmith.data.findings import Finding
 
 ALL_ROWS = ("data.validation=0", "data.test=0")  # nothing is held out: every row is looked at
-NARROWEST, WIDEST = 40, 120  # columns
 
 
 def audit(
@@ -77,15 +75,15 @@ def audit(
     with plain_warnings():
         found = inspect(recipe)
     # What was found is told before the file is written, which may be refused.
-    print("\n".join(json_lines_of(found) if json_lines else audit_lines(found, _width())), flush=True)
+    print("\n".join(json_lines_of(found) if json_lines else audit_lines(found, terminal_width())), flush=True)
     if fix is not None:
         done = _write(found, recipe.data.path, fix)
-        written = [line for said in done for line in _wrapped(said, "  ", "    ", _width())]
+        written = [line for said in done for line in wrapped(said, "  ", "    ", terminal_width())]
         print(json_line({"event": "fixed", "said": done}) if json_lines else "\n".join(["", "fixed:", *written]))
     print(
         json_line({"event": "summary", "findings": len(found.findings), "said": found.summary})
         if json_lines
-        else "\n".join(["", *_wrapped(found.summary, "", "  ", _width())])
+        else "\n".join(["", *wrapped(found.summary, "", "  ", terminal_width())])
     )
 
 
@@ -112,13 +110,9 @@ def _write(found: Audit, path: str, out: Path) -> tuple[str, ...]:
     return (f"{out}: {cleaned.said[0]}", *cleaned.said[1:])
 
 
-def _width() -> int:
-    return min(max(get_terminal_size((100, 24)).columns, NARROWEST), WIDEST)
-
-
 def audit_lines(found: Audit, width: int) -> list[str]:
     """What was found and looked at, as lines of at most `width` columns (a path or a word that is longer, alone)."""
-    lines = [line for said in found.lines for line in _wrapped(said, "", "  ", width)]
+    lines = [line for said in found.lines for line in wrapped(said, "", "  ", width)]
     for finding in found.findings:
         lines += ["", *_finding_lines(finding, width)]
     quiet = [part for part in found.examined if part.done]
@@ -127,27 +121,20 @@ def audit_lines(found: Audit, width: int) -> list[str]:
         if parts:
             lines += ["", f"{title}:"]
             for part in parts:
-                lines += _wrapped(f"{part.name.replace('_', ' ')}: {part.said}", "  ", "    ", width)
+                lines += wrapped(f"{part.name.replace('_', ' ')}: {part.said}", "  ", "    ", width)
     return lines
 
 
 def _finding_lines(finding: Finding, width: int) -> list[str]:
-    lines = _wrapped(f"{finding.kind.replace('_', ' ')}: {finding.message}", "", "  ", width)
+    lines = wrapped(f"{finding.kind.replace('_', ' ')}: {finding.message}", "", "  ", width)
     for example in finding.examples:
-        lines += _wrapped(
+        lines += wrapped(
             " | ".join(part for part in (example.place, example.text, example.detail) if part), "  - ", "    ", width
         )
     rest = finding.count - len(finding.examples)
     if rest > 0 and finding.examples:
         lines.append(f"    and {rest:,} more")
-    return [*lines, *(_wrapped(f"what to do: {finding.advice}", "  ", "    ", width) if finding.advice else [])]
-
-
-def _wrapped(line: str, first: str, rest: str, width: int) -> list[str]:
-    # Only at spaces: a place that is cut in two can no longer be copied.
-    return textwrap.wrap(
-        line, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    )
+    return [*lines, *(wrapped(f"what to do: {finding.advice}", "  ", "    ", width) if finding.advice else [])]
 
 
 def json_lines_of(found: Audit) -> list[str]:

@@ -24,7 +24,7 @@ from tunesmith.cli.options import discard_output
 from tunesmith.cli.plan import plan
 from tunesmith.cli.predict import predict
 from tunesmith.cli.preview import preview
-from tunesmith.cli.rank import rank
+from tunesmith.cli.rank import each_model_named, rank
 from tunesmith.cli.rate import rate
 from tunesmith.cli.report import report
 from tunesmith.cli.search import search
@@ -88,7 +88,9 @@ def run(arguments: list[str] | None = None) -> None:
     # The interpreter looks through every object for cycles before it ends: 0.7 CPU seconds where torch is loaded.
     atexit.register(gc.freeze)
     try:
-        code = build_app()(args=arguments, prog_name="tunesmith", standalone_mode=False)
+        words = sys.argv[1:] if arguments is None else arguments
+        words = each_model_named(words) if words[:1] == ["rank"] else words
+        code = build_app()(args=words, prog_name="tunesmith", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         discard_output()

@@ -245,7 +245,8 @@ def _missing(plain: Mapping[str, Any], command: str) -> list[tuple[str, str]]:
     lines = []
     if isinstance(plain["data"], Mapping) and plain["data"].get("path") is None:
         bare = command == "audit"  # needs no model, and takes no recipe
-        example = f"tunesmith {command} reviews.csv{'' if bare else ' --model MODEL'}"
+        base = "" if bare else " --models A B" if command == "rank" else " --model MODEL"
+        example = f"tunesmith {command} reviews.csv{base}"
         ways = "" if bare else ", or as data.path in a recipe"
         lines.append(("data", f"DATA: no table is named; give it first, as in `{example}`{ways}"))
     if plain.get("model") is None:

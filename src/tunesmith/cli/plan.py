@@ -93,7 +93,7 @@ def said_of(prospect: Prospect, recipe: Recipe) -> Note:
     if prospect.memory is None:
         return Note(prospect.method, ("cannot be done so:", *prospect.problems))
     most = sorted((prospect.phases or {}).items(), key=lambda item: -item[1].seconds)[:4]
-    parts = prospect.memory
+    parts, of = prospect.memory, "GPU " if prospect.on_gpu else ""
     named = (
         ("libraries", parts.libraries),
         ("rows", parts.data),
@@ -106,13 +106,23 @@ def said_of(prospect: Prospect, recipe: Recipe) -> Note:
         f"trains {short_count(prospect.trainable)} of {short_count(prospect.total)} parameters in {prospect.precision}, "
         f"{prospect.steps:,} steps in {prospect.epochs} epochs",
         f"time: {', '.join(f'{name} {duration(time.seconds)}' for name, time in most)}",
-        f"memory: {', '.join(f'{name} {memory(size)}' for name, size in named if size >= 0.5)}",
+        f"{of}memory: {', '.join(f'{name} {memory(size)}' for name, size in named if size >= 0.5)}",
     ]
+    if prospect.on_gpu:
+        lines.append(f"memory of the machine: {memory(prospect.process_mb)}")
     if prospect.beyond:
         lines.append(f"beyond {' and '.join(prospect.beyond)}: training would end early, or be refused")
-    if parts.peak > prospect.free_mb:
-        lines.append(f"{memory(parts.peak)} do not fit in the {memory(prospect.free_mb)} that are free: {less(recipe)}")
+    for kind, needed, free in prospect.short:
+        advice = _advice(prospect, kind, recipe)
+        lines.append(f"{memory(needed)} of {kind} do not fit in the {memory(free)} that are free: {advice}")
     return Note(prospect.method, tuple(lines))
+
+
+def _advice(prospect: Prospect, kind: str, recipe: Recipe) -> str:
+    """Beside a GPU the machine holds libraries and rows, which no setting of training makes smaller."""
+    if prospect.on_gpu and kind == "memory":
+        return "end other programs, or give fewer rows"
+    return less(recipe)
 
 
 def less(recipe: Recipe) -> str:
@@ -129,7 +139,8 @@ def side_by_side(found: list[Prospect]) -> Note:
     from tunesmith.training.events import Note
 
     money = any(prospect.money is not None for prospect in found)
-    headings = ("method", "time", "CPU time", "memory", "electricity", *(["money"] if money else []), "fits")
+    held = "GPU memory" if any(prospect.on_gpu for prospect in found) else "memory"
+    headings = ("method", "time", "CPU time", held, "electricity", *(["money"] if money else []), "fits")
     table: list[tuple[str, ...]] = [headings]
     for prospect in found:
         if prospect.memory is None or prospect.energy is None:
@@ -166,8 +177,11 @@ def no_way(found: list[Prospect], recipe: Recipe) -> list[str]:
             if prospect.beyond:
                 said.append(f"{prospect.method}: beyond {' and '.join(prospect.beyond)}; raise it, or train less")
                 continue
-            needed, free = memory(prospect.memory.peak), memory(prospect.free_mb)
-            said.append(f"{prospect.method}: needs {needed} of memory, and {free} are free; {less(recipe)}")
+            for kind, needed, free in prospect.short:
+                advice = _advice(prospect, kind, recipe)
+                said.append(
+                    f"{prospect.method}: needs {memory(needed)} of {kind}, and {memory(free)} are free; {advice}"
+                )
     return list(dict.fromkeys(said))
 
 

@@ -6,10 +6,8 @@ import itertools
 import math
 import shlex
 import sys
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,14 +30,14 @@ from tunesmith.cli.options import (
     recipe_of,
 )
 from tunesmith.cli.progress import json_line
-from tunesmith.cli.tables import turned
+from tunesmith.cli.tables import terminal_width, turned, wrapped
 from tunesmith.errors import RecipeError
 
 if TYPE_CHECKING:
     from tunesmith.recipe import Recipe
 
-NARROWEST, WIDEST = 40, 120  # columns
 GAP = "  "
+MODELS = "--models"
 BARE = ("hf", "model", "base")  # names of folders that say nothing without the one above
 SCORES = {
     "probe": "last",
@@ -53,11 +51,10 @@ SCORES = {
 
 def rank(
     data: DataTable = None,
-    more: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
-            "--models",
+            MODELS,
             metavar="MODEL...",
             help="Bases, one after another: folders, packages that carry a model, or hub names.",
         ),
@@ -89,7 +86,7 @@ def rank(
     cross-validated: on what leaves it last, and on what all its depths give. The better one is the order. Beside it: the
     nearest rows, LogME, H-score, and LEEP where the base has a classifier. Test rows are not looked at.
     """
-    named = [*(models if models is not None else []), *(more if more is not None else [])]
+    named = [] if models is None else models
     flags = Flags(
         data=data,
         model=named[0] if named else "-",
@@ -109,7 +106,7 @@ def rank(
     if json_lines:
         print(json_line(found))
         return
-    print("\n".join(rank_lines(found, _width())))
+    print("\n".join(rank_lines(found, terminal_width(), train_command(flags, found["best"], recipe_file, settings))))
 
 
 def _recipe(file: Any, flags: Flags, settings: Sequence[str] | None, named: Sequence[str]) -> Recipe:
@@ -132,34 +129,73 @@ def _tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _width() -> int:
-    return min(max(get_terminal_size((WIDEST, 24)).columns, NARROWEST), WIDEST)
+def each_model_named(words: Sequence[str]) -> list[str]:
+    """A command line whose every base has a --models of its own, as an option takes one word: --models A B names two.
+
+    DATA is thus the word before --models, or none where a recipe names the rows: B is never taken for it.
+    """
+    found: list[str] = []
+    models = False  # whether words still belong to --models
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[place:]]
+        if word.startswith("-"):
+            models = word == MODELS or word.startswith(f"{MODELS}=")
+            found.append(word)
+        else:
+            found += [MODELS, word] if models and found[-1] != MODELS else [word]
+    return found
 
 
-def rank_lines(found: Mapping[str, Any], width: int) -> list[str]:
-    """The order, its table and what to know of it, as lines of at most `width` columns (a longer word alone)."""
+def train_command(flags: Flags, best: str, recipe_file: Path | None, settings: Sequence[str] | None) -> str:
+    """What trains from the best base with all that was given to rank, to be pasted into a shell."""
+    labels = (flags.label,) if isinstance(flags.label, str) else flags.label
+    given = [
+        ("--recipe", recipe_file),
+        ("--model", best),
+        ("--task", flags.task),
+        ("--text", flags.text),
+        ("--pair", flags.pair),
+        *(("--label", name) for name in labels or ()),
+        ("--group", flags.group),
+        ("--time", flags.time),
+        ("--method", flags.method),
+        *(("--set", setting) for setting in settings or () if not setting.startswith("model=")),  # which would win
+    ]
+    options = [word for name, value in given if value is not None for word in (name, str(value))]
+    if flags.data is None:
+        data = []
+    else:  # a file may be called like an option
+        data = [f"./{flags.data}" if flags.data.startswith("-") else flags.data]
+    return shlex.join(["tunesmith", "train", *data, *options])
+
+
+def rank_lines(found: Mapping[str, Any], width: int, command: str) -> list[str]:
+    """The order, its table and what to know of it, as lines of at most `width` columns (a longer word alone).
+
+    command: what to do next, on a line of its own however long it is.
+    """
     from tunesmith.evaluation.wording import metric_title
 
     title = metric_title(found["metric"], [found["metric"]] if found["lower"] else [])
     names = short_names([base["name"] for base in found["bases"]])
-    lines = [line for said in found["notes"] for line in _wrapped(said, "", "  ", width)]
+    lines = [line for said in found["notes"] for line in wrapped(said, "", "  ", width)]
     asked = f"rows: {found['rows_said']}; {found['folds']} folds; test rows are not looked at"
-    lines += [*_wrapped(asked, "", "  ", width), ""]
+    lines += [*wrapped(asked, "", "  ", width), ""]
     table = _table(found, title, names)
     flat = _flat(table)
     lines += flat if max(map(len, flat)) <= width else turned(table, width)
     for refused in found["refused"]:
         for problem in refused["problems"]:
-            lines += _wrapped(f"cannot be used: {problem}", "", "  ", width)
+            lines += wrapped(f"cannot be used: {problem}", "", "  ", width)
     lines.append("")
     for said in conclusions(found, title, names):
-        lines += _wrapped(said, "", "  ", width)
+        lines += wrapped(said, "", "  ", width)
     if found["warnings"]:
         lines.append("warning: the scores disagree")
     for said in found["warnings"]:
-        lines += _wrapped(_shortened(said, names), "  ", "    ", width)
-    command = ["tunesmith", "train", found["data"], "--model", found["best"]]
-    return [*lines, "", "Try next:", f"  {shlex.join(command)}"]  # on its own line, whole, to be copied
+        lines += wrapped(_shortened(said, names), "  ", "    ", width)
+    return [*lines, "", "Try next:", f"  {command}"]
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -257,10 +293,3 @@ def conclusions(found: Mapping[str, Any], title: str, names: Mapping[str, str]) 
 
 def _and(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _wrapped(line: str, first: str, rest: str, width: int) -> list[str]:
-    # Only at spaces: a path that is cut in two can no longer be copied.
-    return textwrap.wrap(
-        line, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
-    )

@@ -1,12 +1,27 @@
-"""A table that is too wide for its terminal, turned, so that every figure stays with its heading and its name."""
+"""How wide lines may be, and a table that is too wide turned, so that every figure stays with its heading and its name."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from shutil import get_terminal_size
 
 GAP = "  "
 NARROWEST = 20  # columns
+TERMINAL, WIDEST = 40, 120  # columns that lines are made for at the least, and at the most
+
+
+def terminal_width() -> int:
+    """Columns that lines may have: those of the terminal within reason; the most where there is no terminal."""
+    return min(max(get_terminal_size((WIDEST, 24)).columns, TERMINAL), WIDEST)
+
+
+def wrapped(line: str, first: str, rest: str, width: int) -> list[str]:
+    """Lines of at most `width` columns, which begin with `first` and then with `rest`; a longer word stands alone."""
+    # Only at spaces: a path that is cut in two can no longer be copied.
+    return textwrap.wrap(
+        line, width, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def turned(table: Sequence[Sequence[str]], width: int) -> list[str]:

@@ -12,6 +12,7 @@ from tunesmith.phases import (
     EVALUATIONS,
     FROZEN,
     MEASURING,
+    NOTHING,
     PROBE,
     READING,
     SAVING,
@@ -20,10 +21,10 @@ from tunesmith.phases import (
     Time,
     summed,
 )
+from tunesmith.training.optimizers import STATE_BYTES
 
-ADAM, MASTER, GRADIENT = 8, 4, 4  # bytes a number that trains: two moments, its float32 value, its float32 gradient
+MASTER, GRADIENT = 4, 4  # bytes a number that trains: its float32 value, its float32 gradient
 MB = 1e6
-NONE = Time(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,16 @@ class Rehearsed:
     trainable: int
     total: int  # parameters
     precision: str  # of the weights in training
+    peak_gpu_mb: float | None = None  # the most that tensors took of the GPU; None where it trained without
+    free_gpu_mb: float | None = None  # that they could have taken
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Megabytes at the peak, by part; the last is what remains of the measured peak."""
+    """Megabytes at the peak, by part; the last is what remains of the measured peak.
+
+    Of the GPU where the run trains on one: libraries and rows are not there. Else of the machine.
+    """
 
     libraries: float
     data: float
@@ -103,15 +109,15 @@ def times(
         if pace is None or grown <= 0:
             found[name] = once
             continue
-        less = again.phases.get(name, NONE)
-        a_unit = _at_least(more.phases.get(name, NONE).plus(less.times(-1))).times(1 / grown)
+        less = again.phases.get(name, NOTHING)
+        a_unit = _at_least(more.phases.get(name, NOTHING).plus(less.times(-1))).times(1 / grown)
         found[name] = _at_least(once.plus(a_unit.times(pace(here) - pace(few_size))))
     timed = more.steps[1:] if len(more.steps) > 1 else more.steps
     if timed:
         a_token = summed(time for _, time in timed).times(1 / max(1, sum(tokens for tokens, _ in timed)))
         found[STEPS] = a_token.times(here.step_tokens)
     found |= {name: time for name, time in known.items() if name in (READING, ENCODING)}
-    found[AUDIT] = found.get(AUDIT, NONE).plus(known.get(AUDIT, NONE))
+    found[AUDIT] = found.get(AUDIT, NOTHING).plus(known.get(AUDIT, NOTHING))
     return found
 
 
@@ -119,14 +125,18 @@ def _at_least(time: Time) -> Time:
     return Time(max(0.0, time.seconds), max(0.0, time.cpu_seconds))
 
 
-def memory(small: Rehearsed, data_mb: float) -> Memory:
+def memory(small: Rehearsed, data_mb: float, optimizer: str) -> Memory:
     """At the peak of the whole run, whose rows take `data_mb` more than those of the run in small.
 
-    Weights, gradients and states by their number and format; the rest is what these leave of the peak that was measured.
+    optimizer: its name in a recipe. Weights, gradients and states by their number and format; the rest is what these leave
+    of the peak that was measured.
     """
     bytes_each = 2 if small.precision == "bfloat16" else 4
     masters = MASTER if bytes_each == 2 else 0
     weights = (small.total * bytes_each + small.trainable * masters) / MB
-    gradients, states = small.trainable * GRADIENT / MB, small.trainable * ADAM / MB
-    known = small.libraries_mb + weights + gradients + states
-    return Memory(small.libraries_mb, data_mb, weights, gradients, states, max(0.0, small.peak_mb - known))
+    gradients, states = small.trainable * GRADIENT / MB, small.trainable * STATE_BYTES[optimizer] / MB
+    on_gpu = small.peak_gpu_mb is not None
+    libraries, data = (0.0, 0.0) if on_gpu else (small.libraries_mb, data_mb)
+    measured = small.peak_mb if small.peak_gpu_mb is None else small.peak_gpu_mb
+    rest = max(0.0, measured - (libraries + weights + gradients + states))
+    return Memory(libraries, data, weights, gradients, states, rest)

@@ -1,4 +1,4 @@
-"""Optuna's study: who holds which trial, what was found, what is drawn next. The only file that knows Optuna's names."""
+"""Optuna's study: who holds which trial, what was found, what is drawn next."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,26 +17,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tunesmith.errors import ArtifactError, RecipeError
 from tunesmith.files import make_folder, write_whole
 from tunesmith.seeds import seed_of
-from tunesmith.selection.journal import FileLock, alone, check_journal, journal, mend, take
+from tunesmith.selection.journal import FileLock, alone, take
+from tunesmith.selection.lease import BEAT, beat_lease, lease_of, take_lease
+from tunesmith.selection.samplers import pruner as judge_of
+from tunesmith.selection.samplers import sampler
 from tunesmith.selection.space import Numbers, Searched, Space, label_of
 from tunesmith.selection.spec import SearchSpec
+from tunesmith.selection.storage import JOURNAL, name_of, owner_of, storage_of
 from tunesmith.training.events import Event
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial, Trial
 
-JOURNAL, NAME, TRIALS = "study.journal", "search", "trials"
+TRIALS = "trials"
 LOCK, CLAIM, SETTLED = ".study.lock", ".claim", "winner.json"
-TELL, TWIN, IDENTITY, OWNER = "told", "twin of", "identity", "owner"
-BEAT, GRACE = 30, 900  # seconds: how often a trial of a database is said to live, and after which silence it does not
+TELL, TWIN, IDENTITY, OWNER = "told", "twin of", "identity", "holder"
 AGAIN = 20  # draws that were all there already, after which one that was not is looked for
-P_WORSE = 0.1  # of the signed-rank test by which wilcoxon ends a trial
-PAIRS = 4  # repeats from which on it can: of n that are all worse, p is 1 / 2**n
-FIRST_DRAWS = 10  # trials that are drawn at random before there is something to learn from (Optuna's own), at most
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,12 @@ class Mine:
     again: bool
     trial: Trial
     lock: FileLock
+    take: str  # of this taking of it, and of no other
     beaten: float = 0.0
+
+
+class Lost(Exception):
+    """A trial was given to another process, since this one was silent: what it did no longer counts."""
 
 
 def check_optuna() -> None:
@@ -116,6 +120,8 @@ class Study:
     storage: BaseStorage
     repaired: str
     trials: int  # that there are to be
+    owner: str  # this folder of this machine
+    _beaten: float = 0.0
 
     @classmethod
     def open(
@@ -130,9 +136,9 @@ class Study:
 
         make_folder(folder)
         with _quiet(), alone(folder / LOCK):
-            name, judge = _name(folder, spec), _pruner(pruner, most)
+            name, judge = name_of(folder, spec), judge_of(pruner, most)
             try:
-                storage, repaired = _storage(folder, spec)
+                storage, repaired = storage_of(folder, spec)
                 if name in optuna.get_all_study_names(storage):
                     study = optuna.load_study(study_name=name, storage=storage, pruner=judge)
                 else:
@@ -152,7 +158,7 @@ class Study:
                     f"that it was begun with ({folder / 'search.yaml'})"
                 )
             limit = spec.trials if searched.size > spec.trials else int(searched.size)
-            found = cls(folder, searched, spec, seed, study, storage, repaired, limit)
+            found = cls(folder, searched, spec, seed, study, storage, repaired, limit, owner_of(folder, spec))
             if known is None:
                 if searched.size <= spec.trials:
                     for values in searched.every():
@@ -183,17 +189,50 @@ class Study:
     def settle(self) -> int | None:
         """The number of the winner: named here, for good, where no process named it before. None while others still try.
 
-        Needs a trial that is done.
+        Of a study in a database it is named there, for all machines. Needs a trial that is done.
         """
         with _quiet(), alone(self.folder / LOCK):
             named = self.winner()
             if named is None and not self._held():
                 named = frontier(self.told())[0].number
-                write_whole(self.folder / SETTLED, json.dumps({"trial": named}) + "\n")
+                if self.spec.storage is None:
+                    write_whole(self.folder / SETTLED, json.dumps({"trial": named}) + "\n")
+                else:
+                    named = take_lease(self.study, named, self.owner).trial
             return named
+
+    def trained_by(self) -> str:
+        """Which other machine trains the named winner, or has trained it. "" where this one is to: first, or in its place.
+
+        Of one machine the processes agree by a lock in the search's folder.
+        """
+        with _quiet(), alone(self.folder / LOCK):
+            lease = lease_of(self.study)
+            if lease is None:  # of a file
+                return ""
+            if lease.owner == self.owner:
+                beat_lease(self.study, lease, lease.done)
+            elif lease.left_behind:
+                lease = take_lease(self.study, lease.trial, self.owner)
+            return "" if lease.owner == self.owner else lease.owner
+
+    def leads(self, done: bool = False) -> bool:
+        """Says, now and then, that the winner is trained here, or at once that it is done. Whether it still is this one's."""
+        if self.spec.storage is None or (not done and time.monotonic() - self._beaten <= BEAT):
+            return True
+        with _quiet():
+            lease = lease_of(self.study)
+            if lease is None or lease.owner != self.owner:
+                return False
+            beat_lease(self.study, lease, done)
+        self._beaten = time.monotonic()
+        return True
 
     def winner(self) -> int | None:
         """The number of the trial that was named; None before. Raises ArtifactError where the study has no such trial."""
+        if self.spec.storage is not None:
+            lease = lease_of(self.study)
+            return None if lease is None else lease.trial
         path = self.folder / SETTLED
         if not path.exists():
             return None
@@ -264,22 +303,26 @@ class Study:
             # Each from a seed of its own: one that was killed as it was drawn lacks some, which come now as then.
             self._sample(number, attempt, key)
             values[key] = _suggested(trial, key, space)
-        trial.set_user_attr(OWNER, self._owner())
-        mine = Mine(number, values, folder, again, trial, lock)
+        mine = Mine(number, values, folder, again, trial, lock, uuid.uuid4().hex)
+        trial.set_user_attr(OWNER, {"folder": self.owner, "take": mine.take})
         self.beat(mine)
         return mine
 
     def beat(self, mine: Mine) -> None:
-        """Says, now and then, that the trial lives: for processes on other machines, which see a database alone."""
+        """Says, now and then, that the trial lives: for processes on other machines, which see a database alone.
+
+        Raises Lost where another has taken it up since.
+        """
         from optuna.storages import RDBStorage
 
         if isinstance(self.storage, RDBStorage) and time.monotonic() - mine.beaten > BEAT:
             mine.beaten = time.monotonic()
-            self.storage.record_heartbeat(self._id(mine.number))
+            with self._as_holder(mine):
+                self.storage.record_heartbeat(self._id(mine.number))
 
     def report(self, mine: Mine, evaluation: int, rank: float) -> bool:
-        """Notes what an evaluation, or a repeat, gave. Whether the trial is to end here."""
-        with _quiet():
+        """Notes what an evaluation, or a repeat, gave. Whether the trial is to end here. Raises Lost as `beat` does."""
+        with _quiet(), self._as_holder(mine):
             if len(self.spec.named) > 1:
                 return False
             if evaluation not in self._frozen(mine.number).intermediate_values:
@@ -287,10 +330,10 @@ class Study:
             return mine.trial.should_prune()
 
     def finish(self, mine: Mine, told: Told) -> None:
-        """Done, pruned or failed, for good; the trial is let go of."""
+        """Done, pruned or failed, for good; the trial is let go of. Raises Lost as `beat` does: then nothing is noted."""
         from optuna.trial import TrialState
 
-        with _quiet():
+        with _quiet(), self._as_holder(mine):
             mine.trial.set_user_attr(TELL, told.to_plain())
             if told.state == "done":
                 self.study.tell(mine.trial, list(told.ranks))
@@ -299,6 +342,23 @@ class Study:
             else:  # to the sampler, one that came to nothing is the worst of those that were pruned
                 self.study.tell(mine.trial, state=TrialState.PRUNED)
         mine.lock.let_go()
+
+    @contextmanager
+    def _as_holder(self, mine: Mine) -> Iterator[None]:
+        """Inside, what is written of a trial is written by who has it: Raises Lost where that is another by now.
+
+        Who was silent for too long may wake up after the trial was failed, and run anew under another number, or taken up
+        under its own. To write of one that is finished Optuna refuses.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        holder = self._frozen(mine.number)
+        if holder.state.is_finished() or holder.user_attrs[OWNER]["take"] != mine.take:
+            raise Lost
+        try:
+            yield
+        except UpdateFinishedTrialError:
+            raise Lost from None
 
     def leave(self, mine: Mine) -> None:
         """Not done, and to be taken up by whoever comes."""
@@ -377,7 +437,7 @@ class Study:
         """What is drawn is a function of the seed, the trial's number and what is known: a killed search draws the same."""
         salt = (platform.node(), str(self.folder.resolve())) if self.spec.storage else ()
         seed = seed_of(self.seed, "search", number, attempt, key, *salt) % 2**32
-        self.study.sampler = _sampler(self.spec, seed)
+        self.study.sampler = sampler(self.spec, seed)
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.storage.get_trial(self._id(number))
@@ -386,12 +446,10 @@ class Study:
         study = self.storage.get_study_id_from_name(self.study.study_name)
         return self.storage.get_trial_id_from_study_id_trial_number(study, number)
 
-    def _owner(self) -> str:
-        return f"{platform.node()}:{self.folder.resolve()}"
-
     def _here(self, trial: FrozenTrial) -> bool:
-        """Whether who has the trial has its lock in this very folder."""
-        return self.spec.storage is None or trial.user_attrs.get(OWNER) in (None, self._owner())
+        """Whether who has the trial has its lock in this very folder, or is not known yet."""
+        holder = trial.user_attrs.get(OWNER)
+        return self.spec.storage is None or holder is None or holder["folder"] == self.owner
 
     def _fail_stale(self) -> None:
         """Trials of other machines that fell silent wait to be run anew, under new numbers; only of a database."""
@@ -428,60 +486,6 @@ def frontier(told: Sequence[Told]) -> list[Told]:
         )
 
     return [trial for trial in ranked if not beaten(trial)]
-
-
-def _name(folder: Path, spec: SearchSpec) -> str:
-    """Of the study. In a database, which may hold many, that of the folder: other machines name theirs the same."""
-    return NAME if spec.storage is None else folder.resolve().name
-
-
-def _storage(folder: Path, spec: SearchSpec) -> tuple[BaseStorage, str]:
-    if spec.storage is None:
-        path = folder / JOURNAL
-        with alone(path.with_name(f".{path.name}.lock")):
-            repaired = mend(path)
-            check_journal(path)
-        return journal(path), repaired
-    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-
-    try:
-        from sqlalchemy.exc import SQLAlchemyError
-    except ImportError:
-        raise RecipeError(
-            'search.storage: a database needs SQLAlchemy; pip install "tunesmith[search]" sqlalchemy, or leave it out'
-        ) from None
-    try:
-        return RDBStorage(
-            spec.storage,
-            heartbeat_interval=BEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        ), ""
-    except (ImportError, SQLAlchemyError, ValueError, RuntimeError) as error:
-        said = str(error).strip().partition("\n")[0]
-        raise RecipeError(
-            f"search.storage: {spec.storage} cannot be opened ({said}); put the address right, install its driver, or leave "
-            "it out for a file in the search's own folder"
-        ) from None
-
-
-def _sampler(spec: SearchSpec, seed: int) -> BaseSampler:
-    from optuna.samplers import RandomSampler, TPESampler
-
-    if spec.sampler == "random":
-        return RandomSampler(seed)
-    first = min(FIRST_DRAWS, max(3, spec.trials // 3))
-    return TPESampler(seed=seed, n_startup_trials=first, constant_liar=True)
-
-
-def _pruner(name: str, most: int) -> BasePruner:
-    from optuna.pruners import HyperbandPruner, NopPruner, WilcoxonPruner
-
-    if name == "hyperband":
-        # With 3 to 8 evaluations a third at each rung would leave one rung, and no pruning in every other bracket.
-        return HyperbandPruner(1, most if most > 1 else "auto", 2 if most < 9 else 3)
-    # Of equal values an older SciPy has an approximate p, which may say at three what an exact one cannot.
-    return WilcoxonPruner(p_threshold=P_WORSE, n_startup_steps=PAIRS) if name == "wilcoxon" else NopPruner()
 
 
 def _suggested(trial: Trial, key: str, space: Space) -> Any:

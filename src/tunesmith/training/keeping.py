@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith import __version__
 from tunesmith.data.encode import Example
 from tunesmith.data.stored import MeasuredExamples, StoredExamples
-from tunesmith.phases import Time, now
+from tunesmith.phases import NOTHING, Time, now
 from tunesmith.training.keys import code_digest, machine, rows_digest
 from tunesmith.training.reading import PROOFS, Reading, agrees, by_place, collected, streamed, write
 from tunesmith.training.shelf import SUFFIX, Shelf, read
@@ -40,7 +40,7 @@ class Kept:
 
     values: dict[str, Any] = field(default_factory=dict)
     said: str = ""
-    saved: Time = field(default_factory=lambda: Time(0.0, 0.0))
+    saved: Time = NOTHING
 
 
 def keep(shelf: Shelf, reading: Reading, splits: Mapping[str, Sequence[Example]], stream: bool = False) -> Kept:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tunesmith.files import cache_folder, clear_partials, disk_free, evict, make_folder, own_partial, sync_folder
-from tunesmith.phases import Time, now
+from tunesmith.phases import NOTHING, Time, now
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +100,7 @@ def writing(
     made, begun = own_partial(path), now()
     try:
         with made.open("wb+") as file:
-            start = file.write(_header(shape, dtype, size, 0, Time(0.0, 0.0)))
+            start = file.write(_header(shape, dtype, size, 0, NOTHING))
             file.truncate(start + size)
             row = size // max(shape[0], 1)
 

@@ -14,7 +14,7 @@ from tunesmith.data.encode import Batch, Example, collate, places_of
 from tunesmith.data.order import by_tokens
 from tunesmith.data.stored import measures
 from tunesmith.memory import free_memory
-from tunesmith.phases import Time
+from tunesmith.phases import NOTHING, Time
 from tunesmith.training.keeping import Kept, keep
 from tunesmith.training.reading import Reading, many_each, one_each
 from tunesmith.training.shelf import NOWHERE, Shelf
@@ -37,7 +37,7 @@ class Trunk(ABC):
     """Runs the network on a batch of one split, taking what is frozen from where it is kept."""
 
     why: str
-    saved: Time = Time(0.0, 0.0)  # what computing would have taken that was found on disk
+    saved: Time = NOTHING  # what computing would have taken that was found on disk
 
     def enter(self, cut: int, epochs: float) -> None:
         """Blocks [0, cut) and everything before them will not change for so many epochs; by default of no use."""
