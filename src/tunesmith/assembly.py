@@ -299,7 +299,7 @@ def _runtime(
         asked = asked.model_copy(update={"precision": "float32"})
     runtime = choose_runtime(asked, width, convolutions)
     if given.precision == "auto":
-        why = "as before the run was stopped" if "training.precision" in earlier else plan.single or runtime.why
+        why = "as its training was begun" if "training.precision" in earlier else plan.single or runtime.why
         derived.append(Derived("training.precision", runtime.precision, why))
     if given.device == "auto":
         seen = "a" if runtime.device == "cuda" else "no"
@@ -348,7 +348,7 @@ def keep_frozen(
     shelf = shelf_of(recipe.training.cache)
     assert isinstance(built.training.epochs, int)
     if earlier.get("training.cache") == Live.__name__:
-        trunk: Trunk = Live(built.network, "nothing kept, as before the run was stopped")
+        trunk: Trunk = Live(built.network, "nothing kept, as its training was begun")
     elif not _varies(recipe, prepared) and built.plan.stages and cache != "off":
         trunk = (
             Moving(built.network, built.plan, splits, cache, pad, shelf)

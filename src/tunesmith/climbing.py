@@ -116,10 +116,20 @@ class Climb:
                 break
         if best is None:
             raise TrainingError(*self._why_none())
-        why = why if why else f"it is the last rung, and no other was better on {self._held()}"
+        why = why if why else self._at_the_end()
         self._write(best, why)
         yield Note(TOPIC, self._decided(best, why))
         return self._decision(best, why)
+
+    def _at_the_end(self) -> str:
+        """Why the best is delivered where no rung is left."""
+        better = f"no other was better on {self._held()}"
+        nothing = list(dict.fromkeys(failed.partition(": ")[0] for failed in self._failed))
+        return (
+            f"{' and '.join(nothing)} came to nothing, and {better}"
+            if nothing
+            else f"it is the last rung, and {better}"
+        )
 
     def _why_none(self) -> list[str]:
         """Why nothing can be delivered: each reason once, with the methods that have it."""
@@ -291,7 +301,7 @@ class Climb:
         total = summed(Time(trial.seconds, trial.cpu_seconds) for trial in trials)
         lines = [
             f"method {best.trial.method} is delivered: {why}",
-            f"{len(self._rungs)} rungs, {sum(len(rung.short) for rung in self._rungs)} short trials: "
+            f"{rows_of(len(self._rungs), 'rung')}, {rows_of(sum(len(rung.short) for rung in self._rungs), 'short trial')}: "
             f"{duration(total.seconds)} ({duration(total.cpu_seconds, 'CPU')}), of which {duration(best.trial.seconds)} "
             f"({duration(best.trial.cpu_seconds, 'CPU')}) for what is delivered",
         ]

@@ -65,7 +65,7 @@ def settled(
         return method, []
     key = f"method.{option}"
     if key in earlier:
-        value, why = json.loads(str(earlier[key])), "as before the run was stopped"
+        value, why = json.loads(str(earlier[key])), "as its training was begun"
     else:
         value, why = method.decided(_OnTrainingRows(recipe, prepared, encoded, network))
     found: Method = type(method).model_validate({**method.model_dump(), option: value})

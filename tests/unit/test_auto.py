@@ -260,6 +260,22 @@ def test_no_method_at_all_is_told_with_every_reason(
     assert caught.value.problems[1:] == ("head, layers, full: it diverged",), "a reason that all have is said once"
 
 
+def test_a_method_that_comes_to_nothing_is_named(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        if recipe.method_name != "head":
+            raise TrainingError("it diverged")
+        return whole(shared, recipe, *further, **named)
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    told = decided(made(start(asked, tmp_path / "run")))
+    assert told["chosen"] == "head" and told["failed"] == ["layers: it diverged", "full: it diverged"]
+    assert told["why"].startswith("layers and full came to nothing, and no other was better on")
+
+
 def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunesmith.limits import Limits
     from tunesmith.specs import LimitSpec

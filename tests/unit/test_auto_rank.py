@@ -164,7 +164,7 @@ def test_a_run_finds_its_rank_says_it_once_and_resumes_with_it(
     assert "rank: auto" not in kept.read_text(encoding="utf-8") and "rank: 8" in kept.read_text(encoding="utf-8")
     assert isinstance(list(resume(tmp_path / "cut").events())[-1], Finished)
     assert same_model(tmp_path / "whole" / "model", tmp_path / "cut" / "model")
-    assert _derived(tmp_path / "cut") == {"key": KEY, "value": 8, "why": "as before the run was stopped"}
+    assert _derived(tmp_path / "cut") == {"key": KEY, "value": 8, "why": "as its training was begun"}
     config = json.loads((tmp_path / "whole" / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
     assert config["r"] == 8
     given = recipe_for(model_folder("bert"), table_file, {"name": "lora", "rank": 8})

@@ -237,7 +237,7 @@ def test_when_it_is_tried(
     assert TrainingSpec().compile == "auto"
     assert made.run.training.compile is False, "on a CPU it is not taken by itself"
     assert _settled(made, {}, auto) == (False, "")
-    assert _settled(made, {KEY: True}, auto) == (True, "as before the run was stopped")
+    assert _settled(made, {KEY: True}, auto) == (True, "as its training was begun")
     assert made.run.network.compiled is not None
     made.run.network.compiled = None
 

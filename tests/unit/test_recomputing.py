@@ -139,7 +139,7 @@ def test_a_resumed_run_goes_on_as_it_was(
     assert "checkpointing: auto" in (tmp_path / "run" / "recipe.yaml").read_text(encoding="utf-8")
     monkeypatch.setattr(preflight, "free_memory", lambda most: 1 << 40)
     lines = [line for event in resume(tmp_path / "run").events() for line in getattr(event, "lines", ())]
-    assert "training.checkpointing = True: as before the run was stopped" in lines
+    assert "training.checkpointing = True: as its training was begun" in lines
     resolved = (tmp_path / "run" / "resolved.yaml").read_text(encoding="utf-8")
     assert "    checkpointing: true" in resolved
     assert Ledger.open(tmp_path / "run").resolved()["training.checkpointing"] is True

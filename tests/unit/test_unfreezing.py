@@ -196,7 +196,7 @@ def test_a_choice_by_gradients_is_the_same_when_resumed(
         )
         for name in ("whole", "cut")
     )
-    assert first["value"] == second["value"] and second["why"] == "as before the run was stopped"
+    assert first["value"] == second["value"] and second["why"] == "as its training was begun"
     assert any(KEY in line for event in events if isinstance(event, Note) for line in event.lines)
     assert "auto" in (tmp_path / "cut" / "recipe.yaml").read_text(encoding="utf-8")
 

@@ -57,7 +57,7 @@ def settle_compiled(
         asked = False
     if earlier and (asked == "auto" or KEY in earlier):
         asked = bool(earlier.get(KEY, False))
-        found = [Derived(KEY, asked, "as before the run was stopped")] if KEY in earlier else []
+        found = [Derived(KEY, asked, "as its training was begun")] if KEY in earlier else []
     if asked is not False and (plan.cut >= len(network.layout.blocks) or not source.order.first(1)):
         asked, found = False, [Derived(KEY, False, "there is no block to train")]
     if asked is not False:

@@ -29,7 +29,7 @@ def settle_recomputing(
     recompute, derived = training.checkpointing, list[Derived]()
     if recompute == "auto" and earlier:  # what was decided for it is among these
         recompute = bool(earlier.get(KEY, False))
-        derived = [Derived(KEY, True, "as before the run was stopped")] if recompute else []
+        derived = [Derived(KEY, True, "as its training was begun")] if recompute else []
     if recompute is True:
         network.recompute_activations()
     return training.model_copy(update={"checkpointing": recompute}), derived

@@ -48,7 +48,7 @@ def settle_threads(
     if isinstance(asked, int):
         count, why = asked, ""
     elif earlier is not None and earlier <= _cores():
-        count, why = earlier, "as before the run was stopped"
+        count, why = earlier, "as its training was begun"
     elif device != "cpu":
         count, why = most, f"torch's own: {device} computes"
     elif most == 1:
