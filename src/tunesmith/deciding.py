@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tunesmith.catalog import build
 from tunesmith.climbing import TOPIC, Climb, Decision, adopt
+from tunesmith.data.passages import PART
 from tunesmith.evaluation.wording import rows_of
 from tunesmith.limits import Limits
 from tunesmith.phases import CHOICE
@@ -32,6 +33,12 @@ def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
     if plain and few(rows, classes) and min(prepared.labels.counts) > 1:
         asked = {"task": build("tasks", "few_shot"), "method": build("methods", "full")}
         why = f"{said} of {classes} classes are few: learned by contrast (task few_shot), with none spared to choose by"
+    elif held == 0 and not task.validates:
+        asked = {"method": build("methods", "full")}
+        why = f"task {task.part_name()} spares no rows to choose by, and is about the whole base"
+    elif rows < SMALL_ROWS and prepared.columns.group == PART:
+        asked = {"method": build("methods", "full")}
+        why = f"{said} of running text: too few to choose by, so it is what is usual"
     elif rows < SMALL_ROWS:
         asked = {"method": build("methods", _least(task))}
         why = f"{said}: too few to choose by, so little trains"

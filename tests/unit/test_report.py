@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from tunesmith.data.findings import Finding
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
-from tunesmith.evaluation.charts import Scale, Whisker, scatter, whiskers
+from tunesmith.evaluation.charts import Scale, Whisker, scatter, tick_text, whiskers
 from tunesmith.evaluation.intervals import compare
 from tunesmith.evaluation.page import render
 from tunesmith.evaluation.report import (
@@ -368,6 +368,14 @@ def test_a_metric_of_which_less_is_better_says_so() -> None:
 )
 def test_figures_have_the_digits_that_suit_the_largest(values: tuple[float, ...], said: tuple[str, ...]) -> None:
     assert figures(*values) == said
+
+
+def test_ticks_of_numbers_of_any_size_are_told_apart() -> None:
+    for low, high in ((1e-13, 4e-13), (1.0, 1.0 + 1e-12), (-3e-12, 2e-12), (0.1, 0.7)):
+        ticks = Scale(low, high).ticks(4)
+        assert len(set(ticks)) == len(ticks) >= 2
+        assert all(tick_text(tick, ticks) for tick in ticks)
+    assert 0.3 in Scale(0.1, 0.7).ticks(6), "without what a sum of floats adds"
 
 
 def test_ticks_of_large_numbers_are_short() -> None:

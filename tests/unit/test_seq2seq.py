@@ -579,7 +579,7 @@ GOOD = "source,target\n" + "".join(f"{word} a,a {word}\n" for word in "bcdefghij
         ("text,stars\n" + "a b,5\n" * 9, (), "no columns to read and to write"),
         ("source,target\n", (), "no"),
         (GOOD, ("--method", "head"), "there is no head to train"),
-        (GOOD, ("--set", "training.max_length=4000"), None),
+        (GOOD, ("--method", "full", "--set", "training.max_length=4000"), None),
         (GOOD, ("--set", "task.beams=0"), "task.beams"),
         (GOOD, ("--set", "task.metric=no.such:thing"), 'cannot import "no.such:thing"'),
     ],

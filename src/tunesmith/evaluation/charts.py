@@ -69,7 +69,8 @@ class Scale:
         step = _round_step((self.high - self.low) / about)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return [round(place * step, 10) for place in range(first, last + 1)]
+        # Rounded to figures, not to places: a gradient's norm may be anything, and two ticks are never the same.
+        return [float(f"{place * step:.15g}") for place in range(first, last + 1)]
 
 
 def scale_of(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Scale:
@@ -85,7 +86,7 @@ def _round_step(rough: float) -> float:
 
 
 def tick_text(value: float, ticks: Sequence[float]) -> str:
-    step = min((b - a for a, b in pairwise(ticks)), default=abs(value) or 1.0)
+    step = min((b - a for a, b in pairwise(ticks) if b > a), default=abs(value) or 1.0)
     most = max(abs(tick) for tick in ticks)
     if step < 1e-3 and most < 0.01:
         return power(value)
