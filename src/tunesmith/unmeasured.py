@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
+from tunesmith.evaluation.advising import advised
 from tunesmith.evaluation.cost import Cost, cost_lines
 from tunesmith.evaluation.report import SCHEMA, Split, plain, write_report
 from tunesmith.evaluation.verdict import Verdict
@@ -21,10 +22,7 @@ from tunesmith.training.ledger import Ledger
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
 
-SAID = (
-    "No test rows were held out, so nothing can be said of how good this model is. Hold some out with data.test, or measure "
-    "it on labelled rows it has not seen: tunesmith evaluate."
-)
+SAID = "No test rows were held out, so nothing can be said of how good this model is."
 
 
 def report_unmeasured(
@@ -91,5 +89,7 @@ def report_unmeasured(
         "manifest": ledger.manifest(),
         "opens": opens,
     }
-    write_report(plain(report), ledger.folder)
+    report = advised(plain(report))
+    write_report(report, ledger.folder)
     yield from (Note("verdict", (SAID, *beside)), Note("cost", cost_lines(cost)))
+    yield Note("advice", (report["advice"]["paragraph"],))
