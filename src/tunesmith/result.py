@@ -55,7 +55,7 @@ from tunesmith.seen import write_seen
 from tunesmith.spending import Spending, joules_of, time_of, times_of
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
-from tunesmith.unmeasured import report_unmeasured
+from tunesmith.unmeasured import advice_note, report_unmeasured
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
@@ -151,12 +151,11 @@ def measure_result(
     )
     report = build_report(outcome)
     write_report(report, run)
-    told = (line for _, line in told_beside(report))
-    yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained), *told))
+    of_model = (finding.message for finding in retained)
+    yield Note("verdict", (verdict.paragraph, *of_model, *(line for _, line in told_beside(report))))
     beneath = (*_of_a_sample(scores, len(found)), *_of_one_fold(subject))
     yield Note("result", (*result_lines(report)[2:], *beneath), result_table(report))
-    yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)))
-    yield Note("advice", (report["advice"]["paragraph"],))
+    yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)), advice_note(report))
 
 
 def _of_the_model(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
 from tunesmith.evaluation.advising import advised
@@ -91,5 +91,9 @@ def report_unmeasured(
     }
     report = advised(plain(report))
     write_report(report, ledger.folder)
-    yield from (Note("verdict", (SAID, *beside)), Note("cost", cost_lines(cost)))
-    yield Note("advice", (report["advice"]["paragraph"],))
+    yield from (Note("verdict", (SAID, *beside)), Note("cost", cost_lines(cost)), advice_note(report))
+
+
+def advice_note(report: Mapping[str, Any]) -> Note:
+    """What to do next, the last that a run says."""
+    return Note("advice", (report["advice"]["paragraph"],))

@@ -46,7 +46,7 @@ BASELESS = (TFIDF, TFIDF_LABELS, TFIDF_RIDGE, PIXELS)  # what a base's own featu
 GAP = 0.05  # by which a share is surely better on training rows, from where on less change is worth a try
 LOST = 0.25  # of what the base knew, from where on forgetting is told of
 CUT = 0.01  # of all tokens: what is cut of fewer has hardly anything left to say
-LABELS = 0.5  # as many of the test rows' labels doubted as there are mistakes left, by this factor
+LABELS = 0.5  # of the mistakes on test rows: as many of their labels likely wrong, and a better model hardly shows
 DATA, CLEAN, BASE, METHOD, STOP, EVIDENCE = "data", "clean", "base", "method", "stop", "evidence"
 ORDER = (CLEAN, DATA, METHOD, BASE, EVIDENCE)  # of those that are expected to bring as much
 
@@ -310,13 +310,14 @@ def _stop(facts: Facts, open_items: Sequence[Recommendation]) -> Recommendation 
     doubted = facts.doubted
     others = [item for item in open_items if item.kind != CLEAN]
     if wrong and doubted is not None and not others and (found is None or found.says != "helps"):
-        if doubted.tested < LABELS * wrong:
+        likely = round(doubted.tested * (1 - doubted.right / doubted.rows))
+        if likely < LABELS * wrong:
             return None
         sentence = (
-            f"Beyond that stop: {count(wrong)} of {rows_of(facts.tested, 'test row')} are answered wrongly, and "
-            f"{count(doubted.tested)} of their labels are likely wrong themselves."
+            f"Beyond that stop: of {rows_of(facts.tested, 'test row')} {count(wrong)} are answered wrongly, and about "
+            f"{count(likely)} have a label that is likely wrong."
         )
-        return Recommendation(STOP, sentence, {"wrong": wrong, "doubted": doubted.tested})
+        return Recommendation(STOP, sentence, {"wrong": wrong, "doubted": likely})
     if open_items:
         return None
     if wrong == 0:
@@ -332,8 +333,8 @@ def _stop(facts: Facts, open_items: Sequence[Recommendation]) -> Recommendation 
     if found.says == "hardly":
         return Recommendation(STOP, f"Stop here: {_foretold(facts, found)}, and {itself}.", numbers)
     if 0 < found.gain.high < reach and not facts.weak:
-        more = f"hold out more test rows than {count(facts.tested)}"
-        sentence = f"Stop here, or {more}: {_foretold(facts, found)}, and {itself}."
+        more = f"With {rows_of(facts.tested, 'test row')} stop here, or hold out more"
+        sentence = f"{more}: {_foretold(facts, found)}, and {itself}."
         return Recommendation(STOP, sentence, numbers)
     return None
 
