@@ -464,4 +464,6 @@ def _cut_finding(prepared: Prepared, found: dict[str, Measures], limit: int, mos
         f"{len(cut):,} of {rows:,} rows are longer than {limit} tokens: {lost / total:.1%} of all tokens are cut; {fix}"
     )
     places = tuple(prepared.table(split).place(row) for split, row in cut)
-    return (Finding("cut_text", len(cut), message, places),)
+    longer = longest if most == NO_LIMIT else most if limit < most else 0
+    numbers = {"rows": rows, "share": lost / total, "limit": limit, "longer": longer}
+    return (Finding("cut_text", len(cut), message, places, numbers=numbers),)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith import __version__
-from tunesmith.auditing.leak import LEAK
 from tunesmith.auditing.running import leaked
 from tunesmith.data.findings import Finding
 from tunesmith.data.split import strata_of_test
 from tunesmith.data.stored import StoredExamples
 from tunesmith.data.units import groups_of_rows
+from tunesmith.evaluation.advising import told_beside
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.cost import (
     Cost,
@@ -55,7 +55,7 @@ from tunesmith.seen import write_seen
 from tunesmith.spending import Spending, joules_of, time_of, times_of
 from tunesmith.training.events import Evaluated, Event, Note, StepDone
 from tunesmith.training.ledger import Ledger
-from tunesmith.unmeasured import report_unmeasured
+from tunesmith.unmeasured import advice_note, report_unmeasured
 
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
@@ -110,8 +110,7 @@ def measure_result(
     evidence = [finding for item in gathered.values() for finding in item.findings]
     beside = [line for item in gathered.values() for line in item.said]
     cost = _cost(recipe, prepared, built, predictor, spending)
-    copied = next((finding.count for finding in retained if finding.kind == LEAK), 0)
-    verdict = _judged(subject, comparison, cost, _unchanged(built, recipe, len(losses), best), copied)
+    verdict = _judged(subject, comparison, cost, _unchanged(built, recipe, len(losses), best))
     outcome = Outcome(
         version=__version__,
         name=run.name,
@@ -152,10 +151,11 @@ def measure_result(
     )
     report = build_report(outcome)
     write_report(report, run)
-    yield Note("verdict", (verdict.paragraph, *(finding.message for finding in retained), *beside))
+    of_model = (finding.message for finding in retained)
+    yield Note("verdict", (verdict.paragraph, *of_model, *(line for _, line in told_beside(report))))
     beneath = (*_of_a_sample(scores, len(found)), *_of_one_fold(subject))
     yield Note("result", (*result_lines(report)[2:], *beneath), result_table(report))
-    yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)))
+    yield from (Note("cost", cost_lines(cost)), Note("model", (f"{run / 'model'} {opens}",)), advice_note(report))
 
 
 def _of_the_model(
@@ -225,8 +225,8 @@ def _compared(recipe: Recipe, prepared: Prepared, scores: Scores, baselines: lis
     return compare(scores, others, chosen.resamples, chosen.confidence, recipe.seed, strata)
 
 
-def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str, copied: int) -> Verdict:
-    """Over all folds, where there are folds. `copied`: test rows like training rows, where they move the score."""
+def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str) -> Verdict:
+    """Over all folds, where there are folds."""
     recipe = subject.recipe
     scores = subject.test.scores
     if subject.pooled is not None:
@@ -245,7 +245,6 @@ def _judged(subject: Subject, comparison: Comparison, cost: Cost, unchanged: str
         counted=metric in scores.shares,
         lower=metric in scores.lower,
         unchanged=unchanged,
-        copied=copied,
         groups=groups_tested(scores),
     )
 
@@ -287,7 +286,10 @@ def _retained(recipe: Recipe, built: Built, network: Network | None) -> list[Fin
         return []
     budget, limits = recipe.retention.budget, limiting(built.meters)
     readings = {id(meter): meter.read(network) for meter in built.meters}
-    found = [Finding("retention", meter.rows, readings[id(meter)].said, ()) for meter in built.meters]
+    found = [
+        Finding("retention", meter.rows, reading.said, (), numbers={"lost": reading.lost})
+        for meter, reading in ((meter, readings[id(meter)]) for meter in built.meters)
+    ]
     if budget is not None and limits:
         worst = max(limits, key=lambda meter: readings[id(meter)].lost)
         lost = readings[id(worst)].lost
@@ -299,7 +301,8 @@ def _retained(recipe: Recipe, built: Built, network: Network | None) -> list[Fin
         much = f"{worst.loses} is {100 * lost:.3g} %" if lost > 0 else "nothing is lost"
         kept = keeps(lost, budget)
         said = f"the budget of {100 * budget:g} % is {'kept' if kept else 'not kept'}{share}: {much}"
-        found.append(Finding("retention" if kept else "unkept", worst.rows, said, ()))
+        numbers = {} if kept else {"lost": lost, "budget": budget}
+        found.append(Finding("retention" if kept else "unkept", worst.rows, said, (), numbers=numbers))
     return found
 
 

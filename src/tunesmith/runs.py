@@ -49,7 +49,18 @@ class Run:
 
     @property
     def verdict(self) -> str:
+        """What the run was worth, in one paragraph."""
         return self.report["verdict"]["paragraph"]
+
+    @property
+    def advice(self) -> str:
+        """What to do next, in one paragraph. Raises ArtifactError for a run of an earlier version, which has none."""
+        try:
+            return self.report["advice"]["paragraph"]
+        except KeyError:
+            raise ArtifactError(
+                f"{self.path / 'report.json'}: was written by an earlier version and has no advice; run the recipe again"
+            ) from None
 
     def load(self, device: str = "auto") -> Predictor:
         """The fine-tuned model, on the GPU where torch sees one unless `device` says "cpu"."""

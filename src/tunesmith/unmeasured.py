@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tunesmith import __version__
+from tunesmith.evaluation.advising import advised
 from tunesmith.evaluation.cost import Cost, cost_lines
 from tunesmith.evaluation.report import SCHEMA, Split, plain, write_report
 from tunesmith.evaluation.verdict import Verdict
@@ -21,10 +22,7 @@ from tunesmith.training.ledger import Ledger
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
 
-SAID = (
-    "No test rows were held out, so nothing can be said of how good this model is. Hold some out with data.test, or measure "
-    "it on labelled rows it has not seen: tunesmith evaluate."
-)
+SAID = "No test rows were held out, so nothing can be said of how good this model is."
 
 
 def report_unmeasured(
@@ -91,5 +89,11 @@ def report_unmeasured(
         "manifest": ledger.manifest(),
         "opens": opens,
     }
-    write_report(plain(report), ledger.folder)
-    yield from (Note("verdict", (SAID, *beside)), Note("cost", cost_lines(cost)))
+    report = advised(plain(report))
+    write_report(report, ledger.folder)
+    yield from (Note("verdict", (SAID, *beside)), Note("cost", cost_lines(cost)), advice_note(report))
+
+
+def advice_note(report: Mapping[str, Any]) -> Note:
+    """What to do next, the last that a run says."""
+    return Note("advice", (report["advice"]["paragraph"],))

@@ -82,4 +82,5 @@ def test_no_examination_fails(task: str, family: str, model_folder: Callable[[st
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert [item["message"] for item in report["findings"] if item["kind"] == "unexamined"] == []
     assert "health" in report["evidence"]
+    assert report["advice"]["items"] and "could not be told" not in report["advice"]["paragraph"]
     assert "could not be drawn" not in (tmp_path / "run" / "report.html").read_text()

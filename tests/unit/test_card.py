@@ -39,7 +39,9 @@ def report_of(**changed: Any) -> dict[str, Any]:
         "rows_tested": 100,
         "baselines": [{"name": "majority", "what": "always <the> most frequent", "metrics": {"accuracy": figures}}],
         "verdict": {"helped": True, "paragraph": "Fine-tuning helped: *very* much."},
-        "beside": ["Twice the rows would help."],
+        "beside": ["It does worse on long texts."],
+        "beside_of": ["slices"],
+        "advice": {"stop": False, "paragraph": "Add 400 rows.", "items": []},
         "opens": 'opens with SentenceTransformer("/home/me/runs/x/model")',
     } | changed
 
@@ -63,7 +65,7 @@ def test_what_comes_from_outside_is_no_markup_and_no_place_of_this_machine() -> 
     assert "\\*very\\* much" in card
     assert "/home/me" not in card
     assert "| **this model (full)** | 0.936 [0.920, 0.950] |" in card
-    assert "Twice the rows would help." in card
+    assert "It does worse on long texts." in card and "What now: Add 400 rows." in card
 
 
 def test_a_base_in_a_folder_is_called_by_its_name(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix as oracle_matrix
 from sklearn.metrics import precision_recall_fscore_support
 
 from tunesmith.data.findings import Finding
+from tunesmith.evaluation.advising import advised
 from tunesmith.evaluation.baselines.base import Baseline, Part, measure_baseline
 from tunesmith.evaluation.charts import Scale, Whisker, scatter, tick_text, whiskers
 from tunesmith.evaluation.intervals import compare
@@ -218,10 +219,12 @@ def test_the_json_that_marks_a_run_as_finished_is_written_last(tmp_path: Path) -
 def test_a_run_without_test_rows_has_a_page_that_says_so() -> None:
     said = "No test rows were held out. Hold <some> out."
     report = build_report(outcome())
-    report |= {"metrics": {}, "baselines": [], "verdict": asdict(Verdict(None, said, lead=said))}
+    report |= {"metrics": {}, "baselines": [], "verdict": asdict(Verdict(None, said, lead=said)), "rows_tested": 0}
+    report = advised(report)
     seen = Seen(render(report))
     words = " ".join(seen.words)
     assert "No test rows were held out." in words and "Hold <some> out." in words and "Not measured" in words
+    assert "Hold some of the 900 rows out with data.test" in words
     assert seen.links == [] and "Result" not in words
     dirty = Seen(render(poisoned(report)))
     assert dirty.attributes == seen.attributes and dirty.tags["script"] == 1

@@ -161,11 +161,12 @@ def doubts(material: Material, folds: int = FOLDS) -> tuple[LabelErrors, list[st
     return errors, classes.tolist(), accuracy
 
 
-def _spared(errors: LabelErrors) -> str:
-    """How many of those raised may be right all the same, as the classifier reckons; "" where it cannot tell."""
-    if not errors.level:
-        return ""
-    right = round(len(errors.raised) * errors.expected / errors.observed)
+def _spared(errors: LabelErrors) -> int:
+    """How many of those raised may be right all the same, as the classifier reckons; 0 where it cannot tell."""
+    return round(len(errors.raised) * errors.expected / errors.observed) if errors.level else 0
+
+
+def _spared_said(right: int) -> str:
     return f"; about {right:,} of them may be right all the same, and only hard to tell" if right else ""
 
 
@@ -180,4 +181,7 @@ def label_finding(material: Material, errors: LabelErrors, classes: list[str]) -
     ]
     what = "likely label errors: a classifier that learned from the other rows is sure of another label; kept"
     advice = "read them and correct what is wrong; tunesmith audit --fix FILE writes a suggestion beside each"
-    return material.finding("label_error", rows, f"{what}{_spared(errors)}", advice, details)
+    spared = _spared(errors)
+    found = material.finding("label_error", rows, f"{what}{_spared_said(spared)}", advice, details)
+    tested = sum(row.split == "test" for row in rows)
+    return replace(found, numbers={"rows": len(material.rows), "test": tested, "right_all_the_same": spared})

@@ -96,4 +96,10 @@ def leak_finding(
     advice = (
         f"unless these rows are merely easier, new texts will see {effect.unseen.value:.3f}; take them out of train"
     )
-    return Finding(LEAK, effect.near, message, tuple(places), (), advice)
+    numbers = {
+        "whole": effect.whole,
+        "without": effect.unseen.value,
+        "without_low": effect.unseen.low,
+        "without_high": effect.unseen.high,
+    }
+    return Finding(LEAK, effect.near, message, tuple(places), (), advice, numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tunesmith.auditing.base import Examined, Material, Row, not_done
 from tunesmith.data.findings import Finding
@@ -102,4 +103,5 @@ def _unknown(material: Material) -> tuple[list[Finding], str]:
     what = f"with tokens that the model does not know, {count / total:.1%} of all; they all look the same to it"
     advice = "choose a base that was made for this language and these signs"
     details = [f"{shares[row]:.0%} unknown" for row in rows[:3]]
-    return [material.finding("unknown_tokens", rows, what, advice, details)], said
+    found = material.finding("unknown_tokens", rows, what, advice, details)
+    return [replace(found, numbers={"share": count / total})], said

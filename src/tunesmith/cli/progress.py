@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 SHARE = 20  # plain lines per run: one for every 1/20 of the steps
+PARAGRAPHS = ("verdict", "advice")  # topics that are read as one
 TOPIC_WIDTH = 9  # of the longest topic, "findings", and a space
 NARROW = 60  # columns below which a topic stands on its own line
 
@@ -170,7 +171,7 @@ class BarView:
             return
         if isinstance(event, Note):
             self._bar.ended()
-        verdict = isinstance(event, Note) and event.topic == "verdict"
+        verdict = isinstance(event, Note) and event.topic in PARAGRAPHS
         style = "yellow" if isinstance(event, Warned) else "bold" if verdict else ""
         lines = event_lines(event, self._console.width)
         if lines:
@@ -255,7 +256,7 @@ def _note_lines(note: Note, width: int) -> list[str]:
     """A topic in a left column, or on its own line where the terminal is narrow, and its lines beside it."""
     narrow = width < NARROW
     indent = "  " if narrow else " " * TOPIC_WIDTH
-    rest = indent if note.topic == "verdict" else indent + "  "
+    rest = indent if note.topic in PARAGRAPHS else indent + "  "
     given = [line.removeprefix(f"{note.topic}: ") for line in note.lines]
     flat, given = given[: len(note.table)], given[len(note.table) :]
     fits = all(len(indent + line) <= width for line in flat)

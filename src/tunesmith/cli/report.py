@@ -13,7 +13,7 @@ from tunesmith.cli.options import Json
 from tunesmith.cli.progress import json_line, view_for
 from tunesmith.errors import ArtifactError
 
-TOPICS = ("verdict", "result", "model")  # of the notes that end a run
+TOPICS = ("verdict", "result", "model", "advice")  # of the notes that end a run
 
 
 def report(

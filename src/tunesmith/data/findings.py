@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tunesmith.data.table import Table, shown
@@ -32,6 +32,7 @@ class Finding:
     places: tuple[str, ...]  # "file:line" of each row
     examples: tuple[Instance, ...] = ()  # up to 3, the plainest first
     advice: str = ""  # one printable line: what can be done
+    numbers: Mapping[str, float] = field(default_factory=dict)  # figures of the message that advice is made of
 
     def brief(self) -> dict[str, Any]:
         """As plain data with the first 20 places: a report is read by people, and a finding may be about every row."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunesmith.evaluation.advising import told_beside
 from tunesmith.evaluation.groups import drawn_in
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.wording import metric_title, with_interval
@@ -28,7 +29,8 @@ def render_card(report: Mapping[str, Any], run: Path) -> str:
         "## What it is worth",
         "",
         _plain(report["verdict"]["paragraph"]),
-        *(f"\n{_plain(line)}" for line in report.get("beside", ())),
+        *(f"\n{_plain(line)}" for _, line in told_beside(report)),
+        f"\nWhat now: {_plain(report['advice']['paragraph'])}",
         "",
         *_table(report),
         "## How to use it",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tunesmith.evaluation.advising import told_beside
 from tunesmith.evaluation.charts import text
 from tunesmith.evaluation.wording import rows_of, sentence_case
 
@@ -32,7 +33,8 @@ EXAMINED = {
 # Findings of the data and of the proof by which a figure may be better, or worse, than what is to come.
 DOUBTS = ("near_leak", "giveaway", "word_tells", "drift", "precision", "coverage", "unexamined")
 TRUST, ADVICE, COST, ELSE = "Can it be trusted?", "What now?", "What did it cost?", "Also"
-ORDER = ("The base alone", TRUST, COST, "Would more data help?", ADVICE)  # first of all; the others as they come
+DOUBT = "Why can it not be told?"
+ORDER = ("The base alone", DOUBT, ADVICE, TRUST, COST, "Would more data help?")  # first of all; the others as they come
 WARNING = "Warning: "
 
 
@@ -99,11 +101,12 @@ def _told(report: Mapping[str, Any]) -> dict[str, list[str]]:
         add(TRUST, *([] if verdict["warnings"] or doubts or own else [_unwarned(report)]))
     if verdict["cost"]:
         add(COST, verdict["cost"])
-    if verdict["advice"]:
-        add(ADVICE, verdict["advice"])
+    if verdict["doubt"]:
+        add(DOUBT, verdict["doubt"])
+    add(ADVICE, *(item["sentence"] for item in report["advice"]["items"]))
     for item in beside(report):
         add(BESIDE[item["kind"]], f"{WARNING if item['kind'] == 'unkept' else ''}{sentence_case(item['message'])}.")
-    for name, line in zip(report["beside_of"], report["beside"], strict=True):
+    for name, line in told_beside(report):
         add(EXAMINED.get(name, ELSE), line)
     return told
 

@@ -80,7 +80,10 @@ def overfitting(gap: Gap | None, points: Sequence[EvaluationPoint], lower: Seque
     said = [] if gap is None else [_gap_said(gap)]
     if len(points) > 1:
         said.append(_loss_said(points, lower, gap is None or gap.better > 0))
-    return Finding("overfitting", 0 if gap is None else gap.rows, "; ".join(said), ()) if said else None
+    numbers = {} if gap is None else {"gap": gap.better, "low": gap.low, "high": gap.high}
+    return (
+        Finding("overfitting", 0 if gap is None else gap.rows, "; ".join(said), (), numbers=numbers) if said else None
+    )
 
 
 def by_heart(points: Sequence[EvaluationPoint], lower: Sequence[str]) -> Check | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.data.encode import Text
 from tunesmith.data.images import Picture
+from tunesmith.evaluation.advising import advised
 from tunesmith.evaluation.baselines.base import Baseline
 from tunesmith.evaluation.card import render_card
 from tunesmith.evaluation.groups import groups_tested
@@ -25,7 +26,7 @@ from tunesmith.tasks.base import Labels, Mistake, Scores
 if TYPE_CHECKING:
     from tunesmith.data.findings import Finding
 
-SCHEMA = 2  # of report.json; raised when a key changes its meaning or goes away
+SCHEMA = 3  # of report.json; raised when a key changes its meaning or goes away
 MISTAKES = 100
 PICTURED = 30  # mistakes where each is a picture, so that the page stays below 1 MB
 BEFORE = 150  # characters shown before the first marked mistake of a long text
@@ -160,7 +161,7 @@ def build_report(outcome: Outcome) -> dict[str, Any]:
         "mistakes": mistakes(outcome.mistakes, outcome.texts, outcome.places),
         "opens": outcome.opens,
     }
-    return plain(report)
+    return advised(plain(report))
 
 
 def write_report(report: dict[str, Any], run: Path) -> None:

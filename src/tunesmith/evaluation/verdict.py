@@ -92,22 +92,39 @@ UNREACHABLE = 10_000_000  # test rows beyond which a number would be of no use t
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A rival that it has not been shown to be worth taking the model before."""
+
+    name: str
+    gain: Interval  # of the model over it
+    p: float
+
+
+@dataclass(frozen=True)
 class Verdict:
     helped: bool | None  # None: cannot tell
     paragraph: str  # all of what follows, in this order
     lead: str = ""  # what came of it, how good it is, and against what
     base: str = ""  # what it is against the base alone, where another rival decides
-    advice: str = ""  # what follows from it
+    doubt: str = ""  # why it cannot be told, and what it would take
     cost: str = ""
     warnings: tuple[str, ...] = ()
     brackets: str = ""  # what the figures in brackets are
+    choice: Choice | None = None  # None where it helped, and where nothing can be compared
 
 
 def verdict_of(
-    helped: bool | None, lead: str, base: str, advice: str, cost: str, warnings: Sequence[str], brackets: str
+    helped: bool | None,
+    lead: str,
+    base: str,
+    doubt: str,
+    cost: str,
+    warnings: Sequence[str],
+    brackets: str,
+    choice: Choice | None = None,
 ) -> Verdict:
-    told = " ".join(part for part in (lead, base, advice, cost, *warnings, brackets) if part)
-    return Verdict(helped, told, lead, base, advice, cost, tuple(warnings), brackets)
+    told = " ".join(part for part in (lead, base, doubt, cost, *warnings, brackets) if part)
+    return Verdict(helped, told, lead, base, doubt, cost, tuple(warnings), brackets, choice)
 
 
 @dataclass(frozen=True)
@@ -141,7 +158,6 @@ def judge(
     lower: bool = False,
     unchanged: str = "",
     groups: int | None = None,
-    copied: int = 0,
 ) -> Verdict:
     """The verdict against the best baseline.
 
@@ -153,8 +169,6 @@ def judge(
     lower: whether less of the metric is better; `gains` are then how much less.
     unchanged: why what is delivered is the state before the first step; "" where steps changed it.
     groups: into how many groups the test rows fall, where whole groups were drawn and swapped (`Scores.groups`).
-    copied: how many test rows say nearly the same as training rows, where that moves the score; no advice is then given
-    by the comparison, since a rival that copies gains more by them than one that learns.
 
     It helped, or did not pay, only when two agree: the paired interval leaves out 0, and p is below 1 - confidence. The
     bootstrap alone is too sure of a few rows, of which a test counts every way they could have fallen. Where they do not
@@ -186,31 +200,31 @@ def judge(
     if unchanged and method != "head":
         opening = f"{words.no}: {unchanged}, so what is delivered is the base as it was pretrained."
         says = f"This model: {measured}, {against} ({told})."
-        advice = _advice(next((own for own in OF_BASE if own in rivals), best), copied)
-        return verdict_of(False, opening, says, advice, *closing)
+        own = next((own for own in OF_BASE if own in rivals), best)
+        return verdict_of(False, opening, says, "", *closing, Choice(own, gains[own], tests[own].p))
     if gain.low > 0 and sure:
         opening = f"{words.yes}: {measured}, {against} ({told})."
-        return verdict_of(True, opening, frozen, _clean_first(copied), *closing)
+        return verdict_of(True, opening, frozen, "", *closing)
+    choice = Choice(best, gain, test.p)
     if gain.high < 0 and sure:
         opening = f"{words.no}: {measured}, {against} ({told})."
-        return verdict_of(False, opening, frozen, _advice(best, copied), *closing)
+        return verdict_of(False, opening, frozen, "", *closing, choice)
     opening = f"{words.unclear}: {measured}, {against} ({told})."
     reason = _reason(gain, test, sure, rows_tested if groups is None else groups, needed, groups is not None)
     least = needed / abs(gain.value) if counted and gain.value and groups is None else needed
     more = _rows_to_tell(gain, rows_tested, least, confidence, groups)
-    return verdict_of(None, opening, frozen, f"{reason} {more} {_advice(best, copied)}", *closing)
+    return verdict_of(None, opening, frozen, f"{reason} {more}", *closing, choice)
 
 
 def _alone(metric: str, measured: str, result: Interval, others: Mapping[str, Interval]) -> tuple[str, str, str]:
-    """Lead, base and advice where nothing can be compared: no rival was run, or the metric is undefined of one side."""
+    """Lead, base and doubt where nothing can be compared: no rival was run, or the metric is undefined of one side."""
     if math.isnan(result.value):
         said = f"{metric_title(metric)} is undefined of what the model says of the test rows"
         return f"It cannot be told whether it helped: {said}.", "", "It may say the same of all rows: train longer."
     if others:
         names = ", ".join(PHRASES.get(name, name) for name in others)
         return f"There is nothing to compare with: {measured}, which is undefined of {names}.", "", ""
-    opening = f"There is nothing to compare with: {measured}, and no baseline was run."
-    return opening, "", "Set evaluation.baselines to true to learn whether it was worth it."
+    return f"There is nothing to compare with: {measured}, and no baseline was run.", "", ""
 
 
 def rows_needed(gain: Interval, rows_tested: int, confidence: float = 0.95) -> float:
@@ -257,25 +271,6 @@ def _rows_to_tell(gain: Interval, rows_tested: int, least: float, confidence: fl
         f"If the true difference is the one measured, it takes about {count(target)} {of} "
         f"({count(target - tested)} more) to show it."
     )
-
-
-def _clean_first(copied: int) -> str:
-    if not copied:
-        return ""
-    said = f"{rows_of(copied, 'test row')} with nearly the same text in train move these figures"
-    return f"Before you choose by them: {said}; take their copies out of train, and run again."
-
-
-def _advice(best: str, copied: int = 0) -> str:
-    if copied:
-        return _clean_first(copied)
-    if best in (FREQUENT_ANSWER, FREQUENT_TOKEN, FREQUENT_TARGET, LEAD):
-        return "Train longer (training.epochs), raise training.rate, or give more text first."
-    if best == SCRATCH:
-        return "Pretraining brought nothing that these rows can show: look for a base that knows more of such texts."
-    if best in FLOORS:
-        return "Check the label column, the learning rate and the number of epochs first."
-    return f"For now the cheaper choice is {CHEAPER.get(best, best)}."
 
 
 def _rounded(rows: float) -> int:

@@ -19,7 +19,13 @@ NONE = f'<td class="n" data-value="-1">{number(None)}</td>'  # sorted below 0
 
 def build(scores: Scores, labels: Labels) -> list[dict[str, Any]]:
     counts = class_counts(scores.columns, len(labels.names))
-    return ratios(labels.names, counts.hits, counts.truth, counts.predicted)
+    return with_training_rows(ratios(labels.names, counts.hits, counts.truth, counts.predicted), labels)
+
+
+def with_training_rows(lines: list[dict[str, Any]], labels: Labels) -> list[dict[str, Any]]:
+    """The lines of `ratios` with the number of training rows that each class or label has ("trained"), where it is known."""
+    known = dict(zip(labels.names, labels.counts, strict=False))
+    return [line | ({"trained": known[line["label"]]} if line["label"] in known else {}) for line in lines]
 
 
 def show(found: Sequence[Mapping[str, Any]], rows: int) -> str:
