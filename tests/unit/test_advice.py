@@ -46,7 +46,7 @@ UNCLEAR = Forecast("unclear", "frozen", Interval(0.01, -0.02, 0.05), 6400)
 WEAK = Weak("true class: loan", Interval(0.4, 0.25, 0.57), 0.92, 35, 12, 0.046)
 PROBE = Chosen("probe", Interval(0.004, -0.01, 0.02), 0.6)
 SUSPECT = Doubted(90, 4000, [f"rows.csv:{line}" for line in (7, 3, 900, 12)], 9, 20)
-FAULT = Fault("rate too high", "training loss", "loss from 0.4 to 3", "give --set training.rate=1e-4")
+FAULT = Fault("rate too high", "training loss", "from 0.4 to 3", "give --set training.rate=1e-4")
 FEW = Chosen("majority", Interval(0.02, -0.02, 0.06), 0.3)
 
 
@@ -110,12 +110,12 @@ RULES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ),
     (
         {"faults": [FAULT]},
-        "Train again first, and give --set training.rate=1e-4 (rate too high, 100 steps): training loss loss from 0.4 to 3.",
+        "Train again first, and give --set training.rate=1e-4 (rate too high, 100 steps; training loss: from 0.4 to 3).",
         {"heart": FAULT},
     ),
     (
         {"heart": replace(FAULT, fix="give --set training.epochs=2"), "gap": Interval(0.2, 0.1, 0.3)},
-        "Give --set training.epochs=2: training loss loss from 0.4 to 3; accuracy is 0.200 [0.100, 0.300] better on training",
+        "Give --set training.epochs=2 (training loss: from 0.4 to 3); accuracy is 0.200 [0.100, 0.300] better on training",
         {"gap": Interval(0.2, 0.1, 0.3)},
     ),
     (

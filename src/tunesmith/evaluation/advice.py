@@ -192,14 +192,14 @@ def _weak(facts: Facts, item: Weak) -> str:
 
 def _trained_badly(facts: Facts) -> Iterator[Recommendation]:
     for item in facts.faults[:2]:
-        seen = f"{item.looked} {item.figure}" if item.figure else item.looked
-        sentence = f"Train again first, and {item.fix} ({item.rule}, {rows_of(facts.steps, 'step')}): {seen}."
+        seen = f"; {item.looked}: {item.figure}" if item.figure else ""
+        sentence = f"Train again first, and {item.fix} ({item.rule}, {rows_of(facts.steps, 'step')}{seen})."
         yield Recommendation(METHOD, sentence, {"steps": facts.steps}, first=True)
     worse = "" if facts.gap is None else f"; {metric_title(facts.metric)} is {_gap(facts.gap)} better on training rows"
     numbers = {} if facts.gap is None else {"gap": facts.gap.value, "low": facts.gap.low, "high": facts.gap.high}
     if facts.heart is not None:
         heart = facts.heart
-        sentence = f"{sentence_case(heart.fix)}: {heart.looked} {heart.figure}{worse}."
+        sentence = f"{sentence_case(heart.fix)} ({heart.looked}: {heart.figure}){worse}."
         yield Recommendation(METHOD, sentence, {"steps": facts.steps, **numbers})
 
 
