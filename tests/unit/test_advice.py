@@ -38,6 +38,7 @@ CALM = Facts(
     steps=100,
     parameters=22_700_000,
     helped=True,
+    foldable=True,
 )
 HELPS = Forecast("helps", "frozen", Interval(0.021, 0.008, 0.039), 6400)
 HARDLY = Forecast("hardly", "method", Interval(0.001, -0.003, 0.004), 6400)
@@ -45,7 +46,7 @@ UNCLEAR = Forecast("unclear", "frozen", Interval(0.01, -0.02, 0.05), 6400)
 WEAK = Weak("true class: loan", Interval(0.4, 0.25, 0.57), 0.92, 35, 12, 0.046)
 PROBE = Chosen("probe", Interval(0.004, -0.01, 0.02), 0.6)
 SUSPECT = Doubted(90, 4000, [f"rows.csv:{line}" for line in (7, 3, 900, 12)], 9, 20)
-FAULT = Fault("rate too high", "training loss", "loss from 0.4 to 3", "give --set training.rate=1e-4")
+FAULT = Fault("rate too high", "training loss", "from 0.4 to 3", "give --set training.rate=1e-4")
 FEW = Chosen("majority", Interval(0.02, -0.02, 0.06), 0.3)
 
 
@@ -79,7 +80,8 @@ RULES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ),
     (
         {"torn": Doubted(2, 4000, ["/home/me/a.csv:1", "b.csv:9"])},
-        "Decide which label is right in 2 rows (0.1 %) whose text has another label elsewhere: a.csv:1, b.csv:9.",
+        "Decide which label is right in 2 rows (0.05 %) whose text has another label elsewhere: a.csv:1, b.csv:9. Nothing "
+        "more that was measured on 400 test rows says",
         {"doubted": SUSPECT},
     ),
     (
@@ -108,12 +110,12 @@ RULES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ),
     (
         {"faults": [FAULT]},
-        "Train again first, and give --set training.rate=1e-4 (rate too high, 100 steps): training loss loss from 0.4 to 3.",
+        "Train again first, and give --set training.rate=1e-4 (rate too high, 100 steps; training loss: from 0.4 to 3).",
         {"heart": FAULT},
     ),
     (
         {"heart": replace(FAULT, fix="give --set training.epochs=2"), "gap": Interval(0.2, 0.1, 0.3)},
-        "Give --set training.epochs=2: training loss loss from 0.4 to 3; accuracy is 0.200 [0.100, 0.300] better on training",
+        "Give --set training.epochs=2 (training loss: from 0.4 to 3); accuracy is 0.200 [0.100, 0.300] better on training",
         {"gap": Interval(0.2, 0.1, 0.3)},
     ),
     (
@@ -170,7 +172,7 @@ RULES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"compared": False}, "Set evaluation.baselines to true", {}),
     ({"quick": True}, "on 400 test rows says what to do next: without --quick", {"quick": True, "forecast": HELPS}),
     ({"curve": "it takes long; evaluation.curve=method trains it"}, "next: evaluation.curve=method", {"quick": True}),
-    ({}, "Nothing that was measured on 400 test rows says what to do next: --folds 5", {"folds": True}),
+    ({}, "Nothing that was measured on 400 test rows says what to do next: --folds 5", {"foldable": False}),
 ]
 
 
@@ -207,6 +209,12 @@ def test_a_gain_of_a_metric_without_bounds_counts_as_a_share_of_it() -> None:
     gains = replace(HELPS, gain=Interval(0.2, 0.1, 0.3))
     assert kinds(**loss, forecast=gains, doubted=replace(SUSPECT, rows=200)) == ["clean", "data"]
     assert "bring 0.200 lower loss a token [0.100, 0.300]" in told(**loss, forecast=gains)
+
+
+def test_a_row_or_two_to_be_read_is_not_all_that_is_said() -> None:
+    few = Doubted(1, 3000, ["rows.csv:5"])
+    assert kinds(torn=few) == ["clean", "evidence"] and "in 1 row (0.033 %)" in told(torn=few)
+    assert kinds(doubted=SUSPECT) == ["clean"] and kinds(torn=few, forecast=HELPS) == ["data", "clean"]
 
 
 def test_to_stop_is_never_said_beside_what_is_worth_it() -> None:
@@ -276,7 +284,7 @@ some_facts = st.builds(
     budget=st.none() | st.floats(0.01, 0.5),
     climbed=st.none() | st.just(Climbed("lora", 3, "it is the last rung")),
     quick=st.booleans(),
-    folds=st.booleans(),
+    foldable=st.booleans(),
 )  # fmt: skip
 
 
@@ -352,6 +360,18 @@ def test_a_quick_run_and_one_without_test_rows(model_folder: Folder, table_file:
     rows = facts_of(run.report).trained
     assert f"Hold some of the {rows} rows out with data.test" in run.advice and not run.report["advice"]["stop"]
     assert run.advice in " ".join((tmp_path / "none" / "README.md").read_text().split())
+
+
+def test_folds_are_named_only_where_there_can_be_some(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    quick = {"training.epochs": 1, "evaluation.resamples": 100, "evaluation.quick": True}
+    (tmp_path / "both").mkdir()
+    for name in ("train", "test"):
+        (tmp_path / "both" / f"{name}.csv").write_text(table_file.read_text())
+    for data, foldable in ((table_file, True), (tmp_path / "both", False)):
+        wanted = quick | {"data.leaks": "keep"}
+        out = tmp_path / f"run-{foldable}"
+        run = finetune(str(model_folder("sentence")), data, "full", settings=wanted, out=out)
+        assert facts_of(run.report).foldable is foldable
 
 
 def test_a_report_that_cannot_be_read_for_it_is_a_report_all_the_same() -> None:

@@ -46,6 +46,7 @@ BASELESS = (TFIDF, TFIDF_LABELS, TFIDF_RIDGE, PIXELS)  # what a base's own featu
 GAP = 0.05  # by which a share is surely better on training rows, from where on less change is worth a try
 LOST = 0.25  # of what the base knew, from where on forgetting is told of
 CUT = 0.01  # of all tokens: what is cut of fewer has hardly anything left to say
+LITTLE = 0.005  # expected gain of cleaning below which it is not all that there is to say
 LABELS = 0.5  # of the mistakes on test rows: as many of their labels likely wrong, and a better model hardly shows
 DATA, CLEAN, BASE, METHOD, STOP, EVIDENCE = "data", "clean", "base", "method", "stop", "evidence"
 ORDER = (CLEAN, DATA, METHOD, BASE, EVIDENCE)  # of those that are expected to bring as much
@@ -90,13 +91,20 @@ def advise(facts: Facts) -> Advice:
     if stop is not None:
         said = [item for item in said if item.kind != DATA][: MOST - 1]
     found = [*said[:MOST], *([] if stop is None else [stop])]
-    return Advice(tuple(found if found else _evidence(facts)))
+    if stop is None and all(item.kind == CLEAN and item.expected < LITTLE for item in found):
+        found.append(_evidence(facts, bool(found)))
+    return Advice(tuple(found))
 
 
 def _share(facts: Facts, gain: float) -> float:
     """A gain as what recommendations are put in order by."""
     known = facts.value is not None and facts.value.value != 0 and facts.free
     return gain / abs(facts.value.value) if known and facts.value is not None else gain
+
+
+def _percent(share: float) -> str:
+    """ "3.4 %", "0.042 %": never a share that is there as 0."""
+    return f"{100 * share:.1f} %" if share >= 0.001 else f"{100 * share:.2g} %"
 
 
 def _named(places: Sequence[str], rows: int) -> str:
@@ -129,7 +137,7 @@ def _clean(facts: Facts) -> Iterator[Recommendation]:
         inside = f", {count(found.tested)} of them test rows" if found.tested else ""
         spared = f"; about {count(found.right)} of them may be right all the same" if found.right else ""
         sentence = (
-            f"Read the labels of {count(found.rows)} of {rows_of(found.among, 'row')} ({100 * share:.1f} %{inside}) that are "
+            f"Read the labels of {count(found.rows)} of {rows_of(found.among, 'row')} ({_percent(share)}{inside}) that are "
             f"likely wrong, the most doubtful first{_named(found.places, found.rows)}{spared}."
         )
         numbers = {"rows": found.rows, "share": share, "test": found.tested, "right_all_the_same": found.right}
@@ -138,7 +146,7 @@ def _clean(facts: Facts) -> Iterator[Recommendation]:
     if torn is not None:
         share = torn.rows / torn.among
         sentence = (
-            f"Decide which label is right in {rows_of(torn.rows, 'row')} ({100 * share:.1f} %) whose text has another label "
+            f"Decide which label is right in {rows_of(torn.rows, 'row')} ({_percent(share)}) whose text has another label "
             f"elsewhere{_named(torn.places, torn.rows)}."
         )
         yield Recommendation(CLEAN, sentence, {"rows": torn.rows, "share": share}, share / 2)
@@ -184,14 +192,14 @@ def _weak(facts: Facts, item: Weak) -> str:
 
 def _trained_badly(facts: Facts) -> Iterator[Recommendation]:
     for item in facts.faults[:2]:
-        seen = f"{item.looked} {item.figure}" if item.figure else item.looked
-        sentence = f"Train again first, and {item.fix} ({item.rule}, {rows_of(facts.steps, 'step')}): {seen}."
+        seen = f"; {item.looked}: {item.figure}" if item.figure else ""
+        sentence = f"Train again first, and {item.fix} ({item.rule}, {rows_of(facts.steps, 'step')}{seen})."
         yield Recommendation(METHOD, sentence, {"steps": facts.steps}, first=True)
     worse = "" if facts.gap is None else f"; {metric_title(facts.metric)} is {_gap(facts.gap)} better on training rows"
     numbers = {} if facts.gap is None else {"gap": facts.gap.value, "low": facts.gap.low, "high": facts.gap.high}
     if facts.heart is not None:
         heart = facts.heart
-        sentence = f"{sentence_case(heart.fix)}: {heart.looked} {heart.figure}{worse}."
+        sentence = f"{sentence_case(heart.fix)} ({heart.looked}: {heart.figure}){worse}."
         yield Recommendation(METHOD, sentence, {"steps": facts.steps, **numbers})
 
 
@@ -344,7 +352,7 @@ def _unmeasured(facts: Facts) -> Iterator[Recommendation]:
     floor = facts.floor
     if floor is not None and (facts.choice is None or facts.choice.name not in FLOORS):
         numbers = {"gain": floor.gain.value, "low": floor.gain.low, "high": floor.gain.high, "p": floor.p}
-        how = "test it on more rows" if facts.folds else "--folds 5 would test it on all rows"
+        how = "--folds 5 would test it on all rows" if facts.foldable else "test it on more rows"
         sentence = (
             f"Do not use it before it is shown to be better than {PHRASES[floor.name]}: on "
             f"{rows_of(facts.tested, 'test row')} it is {gain_with_interval(floor.gain, facts.lower)}, {p_value(floor.p)}; "
@@ -365,15 +373,16 @@ def _unmeasured(facts: Facts) -> Iterator[Recommendation]:
         yield Recommendation(EVIDENCE, sentence, {"tested": facts.tested})
 
 
-def _evidence(facts: Facts) -> list[Recommendation]:
-    """Which option would tell more, where nothing that was measured points anywhere."""
+def _evidence(facts: Facts, more: bool) -> Recommendation:
+    """Which option would tell more, where nothing that was measured points anywhere; `more`: but to a few rows."""
     if facts.quick:
         how = "without --quick a run tells what more rows would bring, which labels are likely wrong, and where it is worse"
     elif "evaluation.curve" in facts.curve:
         how = "evaluation.curve=method tells what more rows would bring"
-    elif not facts.folds:
+    elif facts.foldable:
         how = "--folds 5 would test all rows, so that more can be told"
     else:
         how = "more rows to test on would tell more"
-    sentence = f"Nothing that was measured on {rows_of(facts.tested, 'test row')} says what to do next: {how}."
-    return [Recommendation(EVIDENCE, sentence, {"tested": facts.tested})]
+    nothing = "Nothing more" if more else "Nothing"
+    sentence = f"{nothing} that was measured on {rows_of(facts.tested, 'test row')} says what to do next: {how}."
+    return Recommendation(EVIDENCE, sentence, {"tested": facts.tested})

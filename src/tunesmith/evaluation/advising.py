@@ -89,7 +89,7 @@ def facts_of(report: Mapping[str, Any]) -> Facts:
         climbed=_climbed(evidence.get("ladder")),
         quick=bool(report["recipe"].get("evaluation", {}).get("quick", False)),
         curve=curve.get("unmeasured", ""),
-        folds=folds is not None,
+        foldable=folds is None and _foldable(report),
     )
 
 
@@ -267,6 +267,12 @@ def _lost(findings: Sequence[Mapping[str, Any]]) -> float | None:
     measured = [item["numbers"].get("lost") for item in findings if item["kind"] == "retention"]
     known = [lost for lost in (budgeted or measured) if lost is not None]
     return max(known, default=None)
+
+
+def _foldable(report: Mapping[str, Any]) -> bool:
+    """Folds are made of one table, and not of rows in the order of time."""
+    given = [split["name"] for split in report["data"]["splits"] if split["why"].startswith("given")]
+    return not {"validation", "test"} & set(given) and report["recipe"].get("data", {}).get("time") is None
 
 
 def _climbed(found: Mapping[str, Any] | None) -> Climbed | None:

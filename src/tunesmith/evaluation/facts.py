@@ -124,4 +124,4 @@ class Facts:
     climbed: Climbed | None = None
     quick: bool = False
     curve: str = ""  # why more rows were not looked at
-    folds: bool = False
+    foldable: bool = False  # whether --folds would test all rows, as it has not done
