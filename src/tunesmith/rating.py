@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -48,8 +48,10 @@ class Tried(Event):
     value: float | None = None  # on the validation rows; None where it came to nothing
     error: float = 0.0  # one standard error of `value`
     loss: float | None = None
-    ranks: tuple[float, ...] = ()  # after each evaluation; more is better
-    errors: tuple[float, ...] = ()
+    # After each evaluation, more is better, with one standard error; None of what was judged before it was killed.
+    ranks: tuple[float | None, ...] = ()
+    errors: tuple[float | None, ...] = ()
+    rank: float | None = None  # of what it reached
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     why: str = ""  # it was ended early, or came to nothing; "" where it was done
@@ -179,9 +181,9 @@ class Rating:
 
     def _rank(self, one: Tried) -> tuple[float, float]:
         """More is better; one that was ended early is as good as it was by then."""
-        if one.value is None or one.loss is None or not one.ranks:
+        if one.rank is None:
             return WORST
-        return (one.ranks[-1], -one.loss) if one.done else (-math.inf, one.ranks[-1])
+        return (one.rank, -math.inf if one.loss is None else -one.loss) if one.done else (-math.inf, one.rank)
 
     def _late(self) -> bool:
         return self.most is not None and time.monotonic() - self._begun > self.most
@@ -218,12 +220,17 @@ class Rating:
                         why = _behind(event, best)
         except (TrainingError, ModelError, RecipeError) as error:
             why = "; ".join(error.problems)
+        except (NotImplementedError, RecursionError):  # kinds of RuntimeError, and nothing that a user can put right
+            raise
+        except (RuntimeError, MemoryError) as error:
+            said = str(error).strip().partition("\n")[0]
+            why = f"{type(error).__name__}: {said}"
         if ended is None and not why:
             return None
         told = replace(
             told,
-            ranks=tuple(one.rank for one in seen),
-            errors=tuple(one.error for one in seen),
+            ranks=_course(seen, [one.rank for one in seen]),
+            errors=_course(seen, [one.error for one in seen]),
             seconds=time.perf_counter() - clock[0],
             cpu_seconds=time.process_time() - clock[1],
             why=why,
@@ -348,6 +355,7 @@ def rating(
     if problems:
         raise RecipeError(*problems)
     key = BASE if method_of(recipe).trains_base else HEAD
+    most = recipe.limits.time if most is None else most
     return Rating(
         recipe, out, rows, most, stop, command if command else f"tunesmith rate --out {shlex.quote(str(out))}", key
     )
@@ -371,7 +379,8 @@ def _behind(event: Judged, best: Tried | None) -> str:
     place = event.evaluation - 1
     if best is None or not event.evaluations / 2 <= event.evaluation < event.evaluations or place >= len(best.ranks):
         return ""
-    if not lost(event.rank, event.error, best.ranks[place], best.errors[place]):
+    rank, error = best.ranks[place], best.errors[place]
+    if rank is None or error is None or not lost(event.rank, event.error, rank, error):
         return ""
     return f"ended after evaluation {event.evaluation} of {event.evaluations}: far behind {best.rate:.3g}"
 
@@ -380,12 +389,21 @@ def _judged(told: Tried, result: Result | None, seen: list[Judged], asked: str) 
     """With what it reached: of its best state, or, where it was ended, by then."""
     if result is not None:
         metric = result.primary if asked == "auto" else asked
-        ranks = told.ranks if told.ranks else (result.rank(metric),)
-        # What is delivered may be another state than the last one judged.
-        ranks = (*ranks[:-1], result.rank(metric))
-        return replace(
-            told, metric=metric, value=result.metrics[metric], error=result.error, loss=result.loss, ranks=ranks
-        )
+        value = result.metrics[metric]
+        if not math.isfinite(value):
+            same = "what it says is the same for all"
+            return replace(told, metric=metric, why=f"{metric} of the validation rows cannot be told: {same}")
+        rank = result.rank(metric)
+        return replace(told, metric=metric, value=value, error=result.error, loss=result.loss, rank=rank)
     if not seen:
         return told
-    return replace(told, metric=seen[-1].metric, value=seen[-1].value, error=seen[-1].error)
+    last = seen[-1]
+    return replace(told, metric=last.metric, value=last.value, error=last.error, rank=last.rank)
+
+
+def _course(seen: Sequence[Judged], values: Sequence[float]) -> tuple[float | None, ...]:
+    """The values by their evaluations."""
+    found: list[float | None] = [None] * (seen[-1].evaluation if seen else 0)
+    for event, value in zip(seen, values, strict=True):
+        found[event.evaluation - 1] = value
+    return tuple(found)

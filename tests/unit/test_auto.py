@@ -94,6 +94,8 @@ def test_rows_that_say_nothing_do_not_keep_from_what_is_usual() -> None:
     assert not Gain("accuracy", -0.4, -0.6, -0.25, rows=10).taken, "two are"
     assert not Gain("perplexity", -0.02, -0.9, 0.5, bounded=False, rows=10).taken
     assert gain_over(hits([1] * 10), hits([1] * 10), "accuracy", 0).rows == 10
+    nothing = float("nan")
+    assert not Gain("spearman", nothing, nothing, nothing, rows=10).taken, "what cannot be told is not taken"
 
 
 def test_ten_rows_without_a_mistake_are_not_perfect() -> None:

@@ -173,6 +173,47 @@ def test_a_trial_that_is_plainly_behind_is_ended(
     assert sum(isinstance(event, Judged) for event in found) == 4
 
 
+def test_a_trial_taken_up_again_is_compared_evaluation_by_evaluation() -> None:
+    seen = [Judged(evaluation, 5, "accuracy", 0.1 * evaluation, 0.1 * evaluation, 0.01) for evaluation in (3, 4)]
+    ranks = rating_module._course(seen, [one.rank for one in seen])
+    assert ranks == (None, None, pytest.approx(0.3), pytest.approx(0.4)), "what came before it was killed is not known"
+    best = Tried(0, 1e-4, 100, 1.0, ranks=ranks, errors=(None, None, 0.01, 0.01))
+    low = Judged(3, 5, "accuracy", 0.05, 0.05, 0.01)
+    assert "far behind" in rating_module._behind(low, best)
+    assert not rating_module._behind(Judged(4, 5, "accuracy", 0.39, 0.39, 0.01), best)
+    assert not rating_module._behind(low, Tried(0, 1e-4, 100, 1.0)), "of one without a course nothing is known"
+
+
+def test_a_trial_that_breaks_is_told_and_the_others_go_on(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = rating_module.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> Iterator[Event]:
+        if isinstance(recipe.training.rate, float) and recipe.training.rate > 1e-2:
+            raise RuntimeError("no memory is left\nand more")
+        return (yield from whole(shared, recipe, *further, **named))
+
+    monkeypatch.setattr(rating_module, "train_trial", some)
+    training = asked.training.model_copy(update={"rate": 5e-3})
+    found = list(rating(asked.model_copy(update={"training": training}), tmp_path).events())
+    tried = {event.step: event for event in found if isinstance(event, Tried)}
+    assert tried[1].why == "RuntimeError: no memory is left" and tried[0].done
+    assert any(isinstance(event, Chosen) for event in found)
+
+
+def test_a_metric_that_cannot_be_told_is_no_value() -> None:
+    result = rating_module.Result({"spearman": math.nan}, (), "spearman", 1.0, 0.0, 1.0, 1.0, 1)
+    told = rating_module._judged(Tried(0, 1e-4, 100, 1.0), result, [], "auto")
+    assert not told.done and told.value is None and "cannot be told" in told.why
+
+
+def test_limits_of_the_recipe_hold(asked: Recipe, tmp_path: Path) -> None:
+    limits = asked.limits.model_copy(update={"time": 60.0})
+    assert rating(asked.model_copy(update={"limits": limits}), tmp_path).most == 60
+    assert rating(asked.model_copy(update={"limits": limits}), tmp_path, most=5).most == 5
+
+
 def test_a_head_alone_has_a_rate_of_its_own(asked: Recipe, tmp_path: Path) -> None:
     plain = {**asked.to_plain(), "method": "head"}
     found = list(rating(Recipe.parse(plain), tmp_path).events())

@@ -60,7 +60,7 @@ class Gain:
         0.776.
         """
         unclear = self.rows < FEWEST or self.high - self.low > 2 * BLIND
-        return self.bounded and unclear and not self.value + 2 * (self.high - self.value) < 0
+        return self.bounded and unclear and self.value + 2 * (self.high - self.value) >= 0
 
     @property
     def taken(self) -> bool:
