@@ -78,7 +78,8 @@ class Climb:
         best, why, times = None, "", 1.0
         self._shared.keep(trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric), *self._rows())
         task = self.prepared.task
-        for floor in floors(task.learns_tokens, self.backbone.static, bool(task.untrained)):
+        rows = len(self.prepared.splits.train)
+        for floor in floors(task.learns_tokens, self.backbone.static, bool(task.untrained), rows):
             if said := self._beyond_means(best):
                 why = said
                 break

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from tunesmith.models.backbone import Backbone
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.spending import Spending
-    from tunesmith.tasks.base import Task
 
 
 def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
-    """What is done with rows that are too few to choose by, maybe with another task; None where they are enough."""
+    """What is done with rows that are too few to choose by, maybe with another task; None where they are enough.
+
+    A few texts to write hold many tokens to tell two trainings apart by: there the ladder is climbed as well.
+    """
     task, rows, held = prepared.task, len(prepared.splits.train), len(prepared.splits.validation)
     plain = task.part_name() == "classification" and recipe.task == "auto" and prepared.columns.pair is None
     classes = len(prepared.labels.names) if plain else None
@@ -39,8 +41,8 @@ def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
     elif rows < SMALL_ROWS and prepared.columns.group == PART:
         asked = {"method": build("methods", "full")}
         why = f"{said} of running text: too few to choose by, so it is what is usual"
-    elif rows < SMALL_ROWS:
-        asked = {"method": build("methods", _least(task))}
+    elif rows < SMALL_ROWS and not (task.learns_tokens and held):
+        asked = {"method": build("methods", "lora" if task.untrained or task.learns_tokens else "head")}
         why = f"{said}: too few to choose by, so little trains"
     elif held == 0:
         asked = {"method": build("methods", "full")}
@@ -50,13 +52,6 @@ def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
     found = recipe.model_copy(update=asked)
     told = {"chosen": found.method_name, "why": why, "rungs": [], "failed": []}
     return Decision(found, None, (Derived("method", found.method_name, why),), told, {})
-
-
-def _least(task: Task) -> str:
-    """The method that trains least of those that go with the task."""
-    if task.learns_tokens:
-        return "prompt"
-    return "lora" if task.untrained else "head"
 
 
 def climbed(

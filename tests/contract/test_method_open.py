@@ -133,7 +133,10 @@ def test_a_recipe_that_names_no_method_trains(
     told = json.loads((tmp_path / "run" / "report.json").read_text())["evidence"]["ladder"]
     assert told["failed"] == [], "no rung is tried that cannot be"
     climbed = [rung["trial"]["method"] for rung in told["rungs"]]
-    assert bool(climbed) == (count == 130 and task != "few_shot")
+    if count == 36 and task in ("instruction", "seq2seq"):
+        assert climbed == ["prompt", "lora"], "a few texts to write hold many tokens to choose by"
+    else:
+        assert bool(climbed) == (count == 130 and task != "few_shot")
     assert task != "few_shot" or told["chosen"] == "full", "which is about the whole base, however few the rows"
     assert told["chosen"] == Run(tmp_path / "run").report["method"] and events
     load(tmp_path / "run")

@@ -117,6 +117,7 @@ def test_too_few_rows_to_choose_by() -> None:
 def test_word_vectors_and_language_models_have_ladders_of_their_own() -> None:
     assert [floor.methods for floor in floors(False, True)] == [("head",), ("full",)]
     assert [floor.methods for floor in floors(True, False)] == [("lora",), ("full",)]
+    assert [floor.methods for floor in floors(True, False, rows=49)] == [("prompt",), ("lora",)]
     assert [floor.methods for floor in floors(False, False)] == [("head",), ("layers",), ("lora", "full")]
 
 
