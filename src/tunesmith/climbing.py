@@ -77,6 +77,7 @@ class Climb:
         """Climbs; None where it was asked to stop. Raises TunesmithError kinds where no rung holds."""
         best, why, times = None, "", 1.0
         self._shared.keep(trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric), *self._rows())
+        self._shared.keep_base(self.backbone.source)
         task = self.prepared.task
         rows = len(self.prepared.splits.train)
         for floor in floors(task.learns_tokens, self.backbone.static, bool(task.untrained), rows):

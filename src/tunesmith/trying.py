@@ -25,6 +25,7 @@ from tunesmith.training.events import Evaluated, Event, StepDone, Stopped
 if TYPE_CHECKING:
     from tunesmith.assembly import Built
     from tunesmith.models.backbone import Backbone
+    from tunesmith.models.resolve import Source
     from tunesmith.preparing import Encoded, Prepared
     from tunesmith.tasks.base import Scores
     from tunesmith.training.loop import Measured
@@ -75,11 +76,19 @@ class Shared:
 
     threads: int | None = None  # that the first trial was found to do best with
     heads: dict[str, tuple[dict[str, Any], list[Derived]]] = field(default_factory=dict)  # that training starts from
+    commits: dict[str, str] = field(
+        default_factory=dict
+    )  # by hub base: the one that all take, though a newer one comes
     _rows: OrderedDict[str, tuple[Prepared, Encoded]] = field(default_factory=OrderedDict)
 
     def keep(self, recipe: Recipe, prepared: Prepared, encoded: Encoded) -> None:
         """Rows that were read and encoded before, as this recipe reads them."""
         self._rows[id_of(read_by(recipe))] = (prepared, encoded)
+
+    def keep_base(self, source: Source) -> None:
+        """What the hub gave as the newest, for what is read later."""
+        if source.kind == "hub" and source.revision is not None:
+            self.commits.setdefault(source.name, source.revision)
 
     def rows(self, recipe: Recipe) -> tuple[Prepared, Encoded, Backbone]:
         """The rows as this recipe reads them, and a base of its own for it to change."""
@@ -96,7 +105,9 @@ class Shared:
         known = self._rows.get(key)
         prepared = prepare_with_base(recipe) if known is None else known[0]
         with torch_seed(recipe.seed, "base"):  # as the pipeline reads it
-            backbone = load_backbone(resolve(recipe.model), recipe.training.dropout)
+            source = resolve(recipe.model, self.commits.get(recipe.model))
+            backbone = load_backbone(source, recipe.training.dropout)
+        self.keep_base(source)
         backbone.processor.reserve(tokens)
         prepared.task.widen(backbone.processor, prepared.texts("train"))
         if known is None:

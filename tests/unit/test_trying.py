@@ -12,11 +12,12 @@ import pytest
 
 from tunesmith import trying
 from tunesmith.phases import Time
+from tunesmith.recipe import Recipe
 from tunesmith.searching import search
 from tunesmith.selection.study import Told
 from tunesmith.training import loop
 from tunesmith.training.events import Note
-from tunesmith.trying import Result, mean_of
+from tunesmith.trying import Result, Shared, mean_of
 
 Folder = Callable[[str], Path]
 
@@ -116,3 +117,21 @@ def test_the_error_of_a_mean_over_seeds_is_the_spread_of_such_means() -> None:
         means.append(found.metrics["accuracy"])
         errors.append(found.error**2)
     assert np.sqrt(np.mean(errors)) == pytest.approx(np.std(means), rel=0.06)
+
+
+def test_trials_take_the_commit_of_the_hub_that_the_first_one_took(
+    model_folder: Folder, table_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import resolve
+
+    folder, asked_for = model_folder("bert"), list[str | None]()
+
+    def newest(name: str, revision: str | None = None) -> tuple[Path, str]:
+        asked_for.append(revision)
+        return folder, revision or f"commit{len(asked_for)}"
+
+    monkeypatch.setattr(resolve, "fetch", newest)
+    monkeypatch.setattr(resolve, "_found_here", lambda name: None)
+    recipe, shared = Recipe.parse({"model": "someone/bert", "data": str(table_file)}), Shared()
+    found = [shared.rows(recipe)[2].source.revision for _ in range(2)]
+    assert (asked_for, found) == ([None, "commit1"], ["commit1", "commit1"])
