@@ -66,7 +66,8 @@ if TYPE_CHECKING:
     from tunesmith.models.network import Network
     from tunesmith.repeating import Repeat
 
-VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied anew in each (docs/log.md, "Pictures")
+VARIED_TIMES = 2  # the epochs of a method, for pictures that are varied (docs/log.md, "Pictures")
+VERSIONS_KEY = "task.versions"
 
 
 @dataclass
@@ -100,6 +101,7 @@ class Built:
     repeats: Sequence[Repeat] = ()  # what the same recipe gave from other seeds
     curve: tuple[CurvePoint, ...] = ()  # the method itself on parts of the training rows
     beside: int = 0  # models that were trained beside, to tell what the delivered one is worth
+    versions: int | None = None  # in how many each varied row is seen; None: in a new one every epoch
     usual: Rates | None = None  # what the method takes for such a base where nobody asks for other rates
     began: Sampled | None = None  # of what trains, before the first step
     travel: tuple[Travel, ...] = ()  # how far that went
@@ -190,7 +192,7 @@ def resolve_rates(
                 "training.epochs",
                 epochs,
                 f"{'twice ' if times > 1 else ''}the default of method {method.part_name()}"
-                f"{' on word vectors' if static else ''}{': pictures are others in every epoch' if times > 1 else ''}",
+                f"{' on word vectors' if static else ''}{': pictures are varied' if times > 1 else ''}",
             )
         )
     if asked.rate == "auto":
@@ -333,6 +335,19 @@ def _varies(recipe: Recipe, prepared: Prepared) -> bool:
     return prepared.task.varies(method_of(recipe).part_name() == "head")
 
 
+def _versions(
+    recipe: Recipe, prepared: Prepared, plan: Plan, earlier: dict[str, Any]
+) -> tuple[int | None, list[Derived]]:
+    """In how many versions each varied row is seen, and why where nobody said so; None: in a new one every epoch."""
+    if not _varies(recipe, prepared):
+        return None, []
+    frozen, resumed = plan.cut > 0 and not plan.stages, bool(earlier) and VERSIONS_KEY not in earlier
+    asked, found = prepared.task.fixed_versions(False), prepared.task.fixed_versions(frozen and not resumed)
+    if found == asked:
+        return asked, []
+    return found, [Derived(VERSIONS_KEY, found, "what is frozen is computed once for each version of a picture")]
+
+
 def keep_frozen(
     recipe: Recipe, prepared: Prepared, encoded: Encoded, backbone: Backbone, built: Built, earlier: dict[str, Any]
 ) -> Trunk:
@@ -344,7 +359,9 @@ def keep_frozen(
     cache: str = recipe.training.cache
     if "training.cache" in earlier:
         cache = cache if earlier["training.cache"] == Moving.__name__ else "memory"
-    task, pad, versions = prepared.task, backbone.processor.pad, prepared.task.fixed_versions
+    built.versions, found = _versions(recipe, prepared, built.plan, earlier)
+    built.derived += found
+    task, pad, versions = prepared.task, backbone.processor.pad, built.versions
     shelf = shelf_of(recipe.training.cache)
     assert isinstance(built.training.epochs, int)
     if earlier.get("training.cache") == Live.__name__:
@@ -392,7 +409,8 @@ def make_run(
         built.derived.append(Derived("task.packing", count, packing.said))
     order, asked = order_of(task, examples, prepared.truth("train"), recipe.training, recipe.seed), recipe.training
     built.derived += batches_told(order, built.training)
-    varied = (task, examples, pad, recipe.seed, isinstance(trunk, KeptVersions), backbone.processor)
+    kept = isinstance(trunk, KeptVersions)
+    varied = (task, examples, pad, recipe.seed, built.versions, kept, backbone.processor)
     vary = varier(*varied) if _varies(recipe, prepared) else None
     frozen = built.plan.cut >= len(network.layout.blocks)  # nothing of the blocks is kept for a backward pass
     whole = task.joint or built.training.step_in_backward or frozen

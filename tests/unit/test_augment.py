@@ -185,7 +185,7 @@ def test_a_row_and_its_partner_are_both_varied_before_they_are_mixed() -> None:
     pixels, task = _pictures(3, rows=9), ImageClassification(mixup=0.4, flip=True, crop=0.3, jitter=0.3)
     examples = [Example(row, {PIXELS: picture}, row % 3) for row, picture in enumerate(pixels)]
     batch = collate([examples[row] for row in ROWS_OF_NINE], {PIXELS: 0})
-    found = varier(task, examples, {PIXELS: 0}, 5, False, None)(batch, 2)
+    found = varier(task, examples, {PIXELS: 0}, 5, None, False, None)(batch, 2)
     others = partners(ROWS_OF_NINE, 9, 5, 2)
     own = varied(pixels[list(ROWS_OF_NINE)], ROWS_OF_NINE, 5, 2, True, 0.3, 0.3)
     plain = pixels[list(others)]

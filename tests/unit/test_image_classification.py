@@ -267,6 +267,28 @@ def test_versions_are_computed_once_and_equal_live_ones(
     assert _numbers(plain) != pytest.approx(there, abs=1e-5), "control: the third epoch sees another version"
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "versions"),
+    [
+        ("layers", {}, 2),
+        ("layers", {"task.versions": None}, None),
+        ("layers", {"task.versions": 4}, 4),
+        ("layers", {"task.mixup": 0.2}, None),
+        ("head", {}, None),
+        ("full", {}, None),
+    ],
+)
+def test_frozen_blocks_see_two_versions_of_a_picture_unless_told(
+    method: str, settings: dict[str, Any], versions: int | None, pictures: Path, model_folder: Folder, tmp_path: Path
+) -> None:
+    asked: Any = {"name": "layers", "layers": 1} if method == "layers" else method
+    settings = {**FRESH, "training.probe": False, "training.cache": "memory", **settings}
+    made = bench(recipe_for(model_folder("vit"), pictures, asked, settings), tmp_path / "run")
+    told = [item.value for item in made.built.derived if item.key == "task.versions"]
+    assert (made.built.versions, told) == (versions, [2] if versions == 2 else [])
+    assert isinstance(made.trunk, KeptVersions) == (versions is not None)
+
+
 MIXED = {**FRESH, "task.mixup": 0.4, "task.cutmix": 1.0}
 
 

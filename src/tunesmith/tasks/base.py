@@ -407,9 +407,11 @@ class Task(Part, ABC):
         """The rows as this epoch sees them: a function of (seed, epoch, row) alone."""
         return batch
 
-    @property
-    def fixed_versions(self) -> int | None:
-        """In how many versions each varied row is seen, the first as it is; None: in a new one every epoch."""
+    def fixed_versions(self, frozen: bool) -> int | None:
+        """In how many versions each varied row is seen, the first as it is; None: in a new one every epoch.
+
+        frozen: the first blocks of the base never train, so that what they make of a version can be kept.
+        """
         return None
 
     def partners(self, rows: Sequence[int], count: int, seed: int, epoch: int) -> tuple[int, ...]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from tunesmith.models.backbone import Backbone
     from tunesmith.models.network import Network
 
+VERSIONS = (
+    2  # as good as a new one every epoch where few blocks train, at a fraction of the cost: docs/log.md, "Versions"
+)
+
 
 class ImageClassification(ClassTask):
     """Cross-entropy over the classes seen in the training rows; pictures may be varied anew in every epoch."""
@@ -52,20 +56,20 @@ class ImageClassification(ClassTask):
     cutmix: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="of varied pictures: alpha of cutmix, a window of another picture; 0: none"
     )
-    versions: Annotated[int, Field(ge=2)] | None = Field(
-        default=None,
+    versions: Annotated[int, Field(ge=2)] | Literal["auto"] | None = Field(
+        default="auto",
         description="in how many fixed versions a picture is seen, so that what is frozen is computed once for each; "
-        "none: in a new one every epoch",
+        "none: in a new one every epoch; auto: 2 where the first blocks of the base are frozen, else none",
     )
 
     @model_validator(mode="after")
     def _fits_together(self) -> ImageClassification:
         mixes = self.mixup > 0 or self.cutmix > 0
-        if self.versions is not None and mixes:
+        if isinstance(self.versions, int) and mixes:
             raise ValueError(
                 "versions keeps what is frozen of each picture alone: leave mixup and cutmix out, or versions"
             )
-        if self.augment is False and (mixes or self.versions is not None):
+        if self.augment is False and (mixes or isinstance(self.versions, int)):
             raise ValueError("augment is false, so mixup, cutmix and versions have no use: leave them out, or augment")
         return self
 
@@ -106,11 +110,12 @@ class ImageClassification(ClassTask):
         return class_loss(output, batch, self.label_smoothing)
 
     def varies(self, frozen: bool) -> bool:
-        return not frozen or self.versions is not None if self.augment == "auto" else self.augment
+        return not frozen or isinstance(self.versions, int) if self.augment == "auto" else self.augment
 
-    @property
-    def fixed_versions(self) -> int | None:
-        return self.versions
+    def fixed_versions(self, frozen: bool) -> int | None:
+        if self.versions != "auto":
+            return self.versions
+        return VERSIONS if frozen and self.mixup == 0 and self.cutmix == 0 else None
 
     def partners(self, rows: Sequence[int], count: int, seed: int, epoch: int) -> tuple[int, ...]:
         from tunesmith.data.augment import partners

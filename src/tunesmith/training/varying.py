@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 
 def varier(
-    task: Task, examples: Sequence[Example], pad: dict[str, int], seed: int, kept: bool, processor: Any
+    task: Task,
+    examples: Sequence[Example],
+    pad: dict[str, int],
+    seed: int,
+    versions: int | None,
+    kept: bool,
+    processor: Any,
 ) -> Callable[[Batch, int], Batch]:
-    """What an epoch makes of a batch of training rows. `kept`: the frozen part of every version is."""
+    """What an epoch makes of a batch of training rows. `kept`: the frozen part of every one of the `versions` is."""
 
     def vary(batch: Batch, epoch: int) -> Batch:
-        versions = task.fixed_versions
         if versions is not None:
             version = epoch % versions
             if kept:
