@@ -252,12 +252,12 @@ class Rating:
         return read_scores(self._folder(one.step, one.share) / HELD, lambda columns: task.functions(columns, labels))
 
     def _end(self, step: int, own: float) -> Iterator[Event]:
-        last = self._tried[-1].share
+        last = [one.share for one in self._tried if one.done][-1]  # those on more rows may all have come to nothing
         values = {one.step: one.value for one in self._at(last) if one.done and one.value is not None}
         why = self._why(step, last)
         chosen = Chosen(self.key, own * FACTOR**step, own, step, why)
         self._write(chosen)
-        yield Note("rate", *table_of(self._tried, chosen, self._metric()))
+        yield Note("rate", *table_of(self._tried, chosen, self._metric(), last))
         yield Note("taken", tuple(self._said(chosen, values)))
         yield chosen
         yield Note("next", (f"tunesmith train --recipe {shlex.quote(str(self.out / TUNED))}",))
@@ -361,10 +361,11 @@ def rating(
     )
 
 
-def table_of(tried: list[Tried], chosen: Chosen, metric: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Lines and cells: a rate a line, from the lowest, those on few rows first."""
+def table_of(
+    tried: list[Tried], chosen: Chosen, metric: str, last: float
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Lines and cells: a rate a line, from the lowest, those on few rows first. last: the share that it was chosen on."""
     cells: list[tuple[str, ...]] = [("rate", "documented", "rows", metric_title(metric), "loss", "time", "")]
-    last = tried[-1].share
     for one in sorted(tried, key=lambda one: (one.share, one.rate)):
         value = "-" if one.value is None else f"{one.value:.4f} ± {one.error:.4f}"
         loss = "-" if one.loss is None else f"{one.loss:.4f}"

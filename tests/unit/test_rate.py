@@ -22,7 +22,7 @@ from tunesmith.recipe import Recipe, read_recipe_file
 from tunesmith.runs import Run
 from tunesmith.selection.rates import REACH, lost, next_step, shares, taken
 from tunesmith.tasks.base import Scores
-from tunesmith.training.events import Event, Stopped
+from tunesmith.training.events import Event, Note, Stopped
 from tunesmith.trying import Judged
 
 BASE = {"training.rate": "auto", "data.validation": 0.2, "training.epochs": 2}
@@ -150,6 +150,26 @@ def test_another_rate_is_confirmed_on_more_rows(asked: Recipe, tmp_path: Path, m
     assert {one.rows for one in tried[-2:]} == {72}
     chosen = next(event for event in found if isinstance(event, Chosen))
     assert chosen.step == 1 and "on 20 rows" not in chosen.why
+
+
+def test_where_more_rows_come_to_nothing_the_few_decide(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = rating_module.train_trial
+
+    def few(shared: object, recipe: Recipe, *further: object, **named: object) -> Iterator[Event]:
+        if recipe.data.share == 1:
+            raise MemoryError
+        return (yield from whole(shared, recipe, *further, **named))
+
+    monkeypatch.setattr(rating_module, "train_trial", few)
+    monkeypatch.setattr(rating_module, "taken", lambda steps, *_: 1 if 1 in steps else 0)
+    found = list(rating(asked, tmp_path, rows=20).events())
+    failed = [event for event in found if isinstance(event, Tried) and event.share == 1]
+    assert len(failed) == 2 and not any(one.done for one in failed)
+    assert next(event for event in found if isinstance(event, Chosen)).step == 1
+    lines = next(event.lines for event in found if isinstance(event, Note) and "taken" in "".join(event.lines))
+    assert any("taken" in line and " 20 " in line for line in lines)
 
 
 def test_the_documented_rate_needs_no_confirming(
