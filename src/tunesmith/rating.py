@@ -19,7 +19,7 @@ from tunesmith.evaluation.wording import count, duration, metric_title, rows_of
 from tunesmith.files import make_folder, write_whole
 from tunesmith.memory import importing, keep_few_kernels
 from tunesmith.pipeline import anchored, never
-from tunesmith.recipe import Recipe, yaml_text
+from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.rates import FACTOR, FIRST_ROWS, lost, next_step, shares, taken
 from tunesmith.training.events import Event, Note, Stopped
@@ -86,6 +86,7 @@ class Rating:
     key: str = BASE
     _tried: list[Tried] = field(default_factory=list)
     _total: int = 0  # training rows
+    _rows: dict[str, str] = field(default_factory=dict)  # hashes of all splits
     _begun: float = 0.0
 
     @property
@@ -104,17 +105,21 @@ class Rating:
             lock.let_go()
 
     def _events(self) -> Iterator[Event]:
-        self._tried, self._begun = self._known(), time.monotonic()
+        self._begun = time.monotonic()
         keep_few_kernels()
         with importing():
             import torch  # noqa: F401
         shared = Shared()
         first = trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric)
         prepared, encoded, backbone = shared.rows(first)
+        self._rows = prepared.fingerprints()
+        self._tried = self._known()
         if not encoded.examples["validation"]:
             raise RecipeError("data.validation: rates are judged on validation rows, and there are none; raise it")
         self._total = len(encoded.examples["train"])
         own = {share: self._own(prepared, backbone, share) for share in (*shares(self._total, self.rows), 1.0)}
+        if not (self.out / FOUND).exists():
+            self._write(None)  # whose folder it is, before the first trial lies there
         yield from prepared.notes
         yield Note("rate", self._plan(own[1.0], len(encoded.examples["validation"])))
         step = None
@@ -295,7 +300,7 @@ class Rating:
         return TrainingError("no rate could be trained with", *said)
 
     def _identity(self) -> str:
-        return f"{anchored(self.recipe).id} {self.rows} {self.key}"
+        return f"{anchored(self.recipe).id} {self.rows} {self.key} {id_of(self._rows)}"
 
     def _known(self) -> list[Tried]:
         """What was tried before. Raises ArtifactError where the folder is of something else, or cannot be read."""

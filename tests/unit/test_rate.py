@@ -289,6 +289,18 @@ def test_a_folder_of_something_else_is_left_alone(asked: Recipe, tmp_path: Path)
         list(rating(asked, tmp_path).events())
 
 
+def test_rates_of_rows_that_changed_since_are_not_gone_on_with(asked: Recipe, tmp_path: Path) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_bytes(Path(asked.data.path).read_bytes())
+    own = asked.model_copy(update={"data": asked.data.model_copy(update={"path": str(data)})})
+    events = rating(own, tmp_path / "rate").events()
+    assert next(event for event in events if event.kind == "step"), "killed in its first trial"
+    events.close()
+    write_rows(data, 180)
+    with pytest.raises(ArtifactError, match="holds rates of other rows or settings"):
+        list(rating(own, tmp_path / "rate").events())
+
+
 def test_the_command(asked: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "rate",
