@@ -304,3 +304,6 @@ def test_a_search_wants_a_method_by_name(asked: Recipe, tmp_path: Path) -> None:
     plain["training"] = {**plain["training"], "rate": [1e-4, 1e-3]}
     with pytest.raises(RecipeError, match="method: auto is a search of its own; name one"):
         search(plain, tmp_path / "s")
+    among = {**asked.to_plain(), "method": ["lora", "auto"]}
+    with pytest.raises(RecipeError, match="method: auto is a search of its own; name one"):
+        search(among, tmp_path / "s")
