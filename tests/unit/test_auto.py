@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from families import FAMILIES
 from shortruns import recipe_for, same_model, write_rows
@@ -76,6 +78,36 @@ def test_surprise_tells_what_hits_do_not() -> None:
     assert gain_over(nearer, before, "accuracy", 0).beyond_noise
     assert not gain_over(before, nearer, "accuracy", 0).beyond_noise
     assert not gain_over(hits([1] * 50 + [0] * 50), hits([1] * 50 + [0] * 50), "accuracy", 0).beyond_noise
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the plain metric of these tests, of no rows
+def test_one_row_does_not_tell_by_surprise() -> None:
+    assert not gain_over(hits([1], [0.1]), hits([1], [0.5]), "accuracy", 0).beyond_noise
+
+
+def test_rows_in_groups_tell_as_much_as_there_are_groups() -> None:
+    right, before = [1] * 50 + [0] * 50, [1.0] * 100
+    after = [0.5] * 75 + [1.9] * 25  # three of four groups are nearer by half a nat, one is further off
+    alone = gain_over(hits(right, after), hits(right, before), "accuracy", 0)
+    assert alone.beyond_noise and alone.surprise_error == pytest.approx(0.0609, abs=1e-4)
+    groups = np.repeat([7, 3, 5, 9], 25)
+    grouped = [replace(hits(right, nats), groups=groups) for nats in (after, before)]
+    found = gain_over(*grouped, "accuracy", 0)
+    assert found.surprise == alone.surprise and not found.beyond_noise
+    assert found.surprise_error == pytest.approx(np.std([0.5, 0.5, 0.5, -0.9], ddof=1) / 2)
+    one = [replace(scores, groups=np.zeros(100, np.int64)) for scores in grouped]
+    assert gain_over(*one, "accuracy", 0).surprise is None
+
+
+def test_validation_rows_of_one_group_are_judged_as_such(asked: Recipe, tmp_path: Path) -> None:
+    lines = Path(asked.data.path).read_text().splitlines()
+    data = tmp_path / "rows.csv"
+    data.write_text("\n".join([f"{lines[0]},author", *(f"{line},a{at % 40}" for at, line in enumerate(lines[1:]))]))
+    asked = asked.model_copy(update={"data": asked.data.model_copy(update={"path": str(data), "group": "author"})})
+    made(start(asked, tmp_path / "run"))
+    with safe_open(tmp_path / "run" / "ladder" / "head-1" / "validation.safetensors", "numpy") as file:
+        groups = file.get_tensor("groups").tolist()
+    assert 1 < len(set(groups)) < len(groups)
 
 
 def test_few_rows_cannot_tell_a_point_so_a_likely_gain_is_taken() -> None:

@@ -71,6 +71,7 @@ def test_few_rows_are_learned_from_whole_and_many_in_part() -> None:
 
 def test_only_what_is_plainly_behind_is_ended() -> None:
     assert lost(0.5, 0.02, 0.6, 0.02)
+    assert not lost(0.0, 0.0, 1.0, 0.0), "of one row, nothing is plain"
     assert not lost(0.56, 0.02, 0.6, 0.02) and not lost(0.7, 0.02, 0.6, 0.02)
 
 
