@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from families import FAMILIES
 from shortruns import recipe_for, same_model, write_rows
 from tunesmith import climbing, load
+from tunesmith.climbing import Climb
 from tunesmith.errors import RecipeError, TrainingError
 from tunesmith.pipeline import Session, resume, start
 from tunesmith.recipe import Recipe
@@ -309,6 +311,58 @@ def test_a_method_that_comes_to_nothing_is_named(
     told = decided(made(start(asked, tmp_path / "run")))
     assert told["chosen"] == "head" and told["failed"] == ["layers: it diverged", "full: it diverged"]
     assert told["why"].startswith("layers and full came to nothing, and no other was better on")
+
+
+def test_a_rate_that_diverges_is_not_the_end_of_its_method(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        low = isinstance(recipe.training.rate, float)  # a third of the method's own, or three times that
+        if recipe.method_name == "full" or (recipe.method_name == "layers" and not low):
+            raise TrainingError("it diverged")
+        return (yield from whole(shared, recipe, *further, **named))
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    told = decided(made(start(asked, tmp_path / "run")))
+    tried = {trial["times"] for rung in told["rungs"] for trial in rung["short"] if trial["method"] == "layers"}
+    assert tried == {1 / 3, 3.0}
+    assert told["failed"][0] == "layers at its own rate: it diverged"
+
+
+def test_memory_that_runs_out_on_a_rung_leaves_what_was_trained_before(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        if recipe.method_name != "head":
+            raise RuntimeError("CUDA error: out of memory")
+        return (yield from whole(shared, recipe, *further, **named))
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    run = made(start(asked, tmp_path / "run"))
+    assert run.report["method"] == "head" and "layers: out of memory; lower" in decided(run)["failed"][0]
+
+
+def test_a_rung_that_says_the_same_of_all_rows_does_not_hold_the_next_back(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        result = yield from whole(shared, recipe, *further, **named)
+        return (
+            replace(result, metrics={**result.metrics, "accuracy": math.nan})
+            if recipe.method_name == "head"
+            else result
+        )
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    monkeypatch.setattr(Climb, "_gain", lambda *_: Gain("accuracy", math.nan, math.nan, math.nan))
+    assert decided(made(start(asked, tmp_path / "run")))["chosen"] == "layers"
 
 
 def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
