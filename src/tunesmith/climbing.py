@@ -77,15 +77,19 @@ class Climb:
     def events(self) -> Generator[Event, None, Decision | None]:
         """Climbs; None where it was asked to stop. Raises TunesmithError kinds where no rung holds."""
         best, why, times = None, "", 1.0
+        climbed, decided = self._known()
         self._shared.keep(trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric), *self._rows())
         self._shared.keep_base(self.backbone.source)
         task = self.prepared.task
         rows = len(self.prepared.splits.train)
         for floor in floors(task.learns_tokens, self.backbone.static, bool(task.untrained), rows):
-            if said := self._beyond_means(best):
+            before = any(method in climbed for method in floor.methods)
+            if decided and not before:
+                continue
+            if said := "" if before else self._beyond_means(best):
                 why = said
                 break
-            chosen = yield from self._chosen(floor, times, best)
+            chosen = yield from self._chosen(floor, times, None if before else best)
             if chosen is None:
                 if self.stop():
                     return None
@@ -112,7 +116,8 @@ class Climb:
                 best = rung
             else:
                 why = self._noise(rung, best)
-            self._write(best, why)
+            if not before:
+                self._write(best, why)
             if why:
                 break
             if perfect(scores, whole.metric):
@@ -120,10 +125,23 @@ class Climb:
                 break
         if best is None:
             raise TrainingError(*self._why_none())
-        why = why if why else self._at_the_end()
+        why = decided or why or self._at_the_end()
         self._write(best, why)
         yield Note(TOPIC, self._decided(best, why))
         return self._decision(best, why)
+
+    def _known(self) -> tuple[frozenset[str], str]:
+        """Methods that were trained whole in an earlier session, and why none further is to be; "" where that is open.
+
+        Limits are not asked of these again, for they may say otherwise by now: what was trained is there to be taken, and
+        from what was taken the checkpoints are the run's own, see `adopt`.
+        """
+        path = self.run / LADDER
+        if not path.exists():
+            return frozenset(), ""
+        known = json.loads(path.read_text(encoding="utf-8"))
+        self._failed += known["failed"] if known["why"] else []
+        return frozenset(rung["trial"]["method"] for rung in known["rungs"]), known["why"]
 
     def _at_the_end(self) -> str:
         """Why the best is delivered where no rung is left."""
@@ -296,7 +314,7 @@ class Climb:
 
     def _nothing(self, trial: Trial, named: str, why: str) -> Trial:
         """Of a training that came to nothing, which is noted; `named`: what is not to be tried again."""
-        self._failed.append(f"{named}: {why}")
+        self._failed += [said] if (said := f"{named}: {why}") not in self._failed else []
         return replace(trial, why=why)
 
     def _trained(self, recipe: Recipe, folder: Path, whole: bool) -> Generator[Event, None, Result | None]:

@@ -231,6 +231,24 @@ def test_killed_after_the_choice_it_trains_nothing_again(asked: Recipe, tmp_path
 
 
 @pytest.mark.usefixtures("climbs")
+@pytest.mark.parametrize("over_at_first", [False, True])
+def test_killed_after_the_choice_limits_do_not_make_another(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_at_first: bool
+) -> None:
+    """Time runs on while a run is down, and memory is held by one session alone."""
+    session, over = start(asked, tmp_path / "run"), "limits: it is over"
+    monkeypatch.setattr(Climb, "_beyond_means", lambda self, best: over if over_at_first and best else "")
+    for event in session.events():
+        if isinstance(event, Note) and event.topic == "derived":
+            break
+    before = decided(Run(tmp_path / "run"))
+    assert before["chosen"] == ("head" if over_at_first else "full")
+    monkeypatch.setattr(Climb, "_beyond_means", lambda self, best: over if not over_at_first and best else "")
+    run = made(resume(tmp_path / "run"))
+    assert decided(run) == before and run.report["method"] == before["chosen"]
+
+
+@pytest.mark.usefixtures("climbs")
 def test_with_many_rows_short_trials_choose_rate_and_method(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
