@@ -229,6 +229,23 @@ def test_a_metric_that_cannot_be_told_is_no_value() -> None:
     assert not told.done and told.value is None and "cannot be told" in told.why
 
 
+def test_a_trial_that_ends_with_nothing_to_tell_keeps_what_it_had() -> None:
+    course = [(1, 0.3), (2, math.nan)]
+    seen = [Judged(evaluation, 3, "f1", value, value, value / 10) for evaluation, value in course]
+    told = rating_module._judged(Tried(0, 1e-4, 100, 1.0, why="not finite"), None, seen, "auto")
+    assert told.value == 0.3 and told.rank == 0.3, "which JSON and the page can hold"
+    assert rating_module._course(seen, [one.rank for one in seen]) == (0.3, None)
+    assert rating_module._judged(Tried(0, 1e-4, 100, 1.0, why="not finite"), None, seen[1:], "auto").value is None
+
+
+def test_a_rate_that_the_recipe_names_is_not_called_the_documented_one(asked: Recipe, tmp_path: Path) -> None:
+    training = asked.training.model_copy(update={"rate": 2e-4, "epochs": 1})
+    events = list(rating(asked.model_copy(update={"training": training}), tmp_path).events())
+    assert next(event.rate for event in events if isinstance(event, Tried)) == 2e-4
+    said = "".join(line for event in events if isinstance(event, Note) for line in event.lines)
+    assert "documented" not in f"{said}{(tmp_path / PAGE).read_text()}" and "recipe's own" in said
+
+
 def test_limits_of_the_recipe_hold(asked: Recipe, tmp_path: Path) -> None:
     limits = asked.limits.model_copy(update={"time": 60.0})
     assert rating(asked.model_copy(update={"limits": limits}), tmp_path).most == 60
