@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tunesmith.errors import ArtifactError, ModelError, RecipeError, TrainingError
 from tunesmith.evaluation.kept_scores import read_scores
@@ -26,6 +26,7 @@ from tunesmith.training.events import Event, Note, Stopped
 from tunesmith.trying import HELD, Judged, Result, Shared, let_go, train_trial, trial_recipe
 
 if TYPE_CHECKING:
+    from tunesmith.models.backbone import Backbone
     from tunesmith.preparing import Prepared
     from tunesmith.tasks.base import Scores
 
@@ -94,29 +95,35 @@ class Rating:
 
     def events(self) -> Iterator[Event]:
         """Does the work, or what is left of it. Raises TunesmithError kinds, and OSError."""
+        self._begun = time.monotonic()
+        keep_few_kernels()
+        with importing():
+            import torch  # noqa: F401
+        shared = Shared()
+        prepared, backbone, held = self._read(shared)  # before there is a folder: rows may not be what they should
         make_folder(self.out)
         lock = take(self.out / ".rate.lock")
         if lock is None:
             raise ArtifactError(f"{self.out}: another process tries rates there; name another folder with --out")
         try:
-            yield from self._events()
+            yield from self._events(shared, prepared, backbone, held)
         finally:
             lock.let_go()
 
-    def _events(self) -> Iterator[Event]:
-        self._tried, self._begun = self._known(), time.monotonic()
-        keep_few_kernels()
-        with importing():
-            import torch  # noqa: F401
-        shared = Shared()
+    def _read(self, shared: Shared) -> tuple[Prepared, Backbone, int]:
+        """The rows, the base and how many validation rows there are. Raises RecipeError where there are none."""
         first = trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric)
         prepared, encoded, backbone = shared.rows(first)
         if not encoded.examples["validation"]:
             raise RecipeError("data.validation: rates are judged on validation rows, and there are none; raise it")
         self._total = len(encoded.examples["train"])
+        return prepared, backbone, len(encoded.examples["validation"])
+
+    def _events(self, shared: Shared, prepared: Prepared, backbone: Backbone, held: int) -> Iterator[Event]:
+        self._tried = self._known()
         own = {share: self._own(prepared, backbone, share) for share in (*shares(self._total, self.rows), 1.0)}
         yield from prepared.notes
-        yield Note("rate", self._plan(own[1.0], len(encoded.examples["validation"])))
+        yield Note("rate", self._plan(own[1.0], held))
         step = None
         for level, share in enumerate(shares(self._total, self.rows)):
             if level and (step is None or step == 0):
@@ -132,7 +139,7 @@ class Rating:
             raise self._nothing()
         yield from self._end(step, own[1.0])
 
-    def _own(self, prepared: Prepared, backbone: Any, share: float) -> float:
+    def _own(self, prepared: Prepared, backbone: Backbone, share: float) -> float:
         """The rate that is asked for, or the method's documented one for so many rows."""
         from tunesmith.assembly import resolve_rates
 
