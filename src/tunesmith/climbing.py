@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -76,15 +77,19 @@ class Climb:
     def events(self) -> Generator[Event, None, Decision | None]:
         """Climbs; None where it was asked to stop. Raises TunesmithError kinds where no rung holds."""
         best, why, times = None, "", 1.0
+        climbed, decided = self._known()
         self._shared.keep(trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric), *self._rows())
         self._shared.keep_base(self.backbone.source)
         task = self.prepared.task
         rows = len(self.prepared.splits.train)
         for floor in floors(task.learns_tokens, self.backbone.static, bool(task.untrained), rows):
-            if said := self._beyond_means(best):
+            before = any(method in climbed for method in floor.methods)
+            if decided and not before:
+                continue
+            if said := "" if before else self._beyond_means(best):
                 why = said
                 break
-            chosen = yield from self._chosen(floor, times, best)
+            chosen = yield from self._chosen(floor, times, None if before else best)
             if chosen is None:
                 if self.stop():
                     return None
@@ -98,19 +103,21 @@ class Climb:
                 return None
             whole, scores = found
             if scores is None:
-                self._failed.append(f"{whole.method}: {whole.why}")
                 yield Note(TOPIC, (f"{whole.method}: came to nothing: {whole.why}",))
                 continue
             times = trial.times if len(shorts) > 1 else times
             gain = None if best is None else self._gain(scores, self._scores[_name(best.trial, True)])
-            rung = Rung(whole, tuple(shorts), gain, gain is None or gain.taken)
+            # Beside one that says the same of all rows, so that its metric is not defined, there is no gain to be told.
+            unknown = best is None or math.isnan(best.trial.value)
+            rung = Rung(whole, tuple(shorts), gain, unknown or gain is None or gain.taken)
             self._rungs.append(rung)
             yield Note(TOPIC, (_rung_said(rung, best),))
             if best is None or rung.taken:
                 best = rung
             else:
                 why = self._noise(rung, best)
-            self._write(best, why)
+            if not before:
+                self._write(best, why)
             if why:
                 break
             if perfect(scores, whole.metric):
@@ -118,10 +125,23 @@ class Climb:
                 break
         if best is None:
             raise TrainingError(*self._why_none())
-        why = why if why else self._at_the_end()
+        why = decided or why or self._at_the_end()
         self._write(best, why)
         yield Note(TOPIC, self._decided(best, why))
         return self._decision(best, why)
+
+    def _known(self) -> tuple[frozenset[str], str]:
+        """Methods that were trained whole in an earlier session, and why none further is to be; "" where that is open.
+
+        Limits are not asked of these again, for they may say otherwise by now: what was trained is there to be taken, and
+        from what was taken the checkpoints are the run's own, see `adopt`.
+        """
+        path = self.run / LADDER
+        if not path.exists():
+            return frozenset(), ""
+        known = json.loads(path.read_text(encoding="utf-8"))
+        self._failed += known["failed"] if known["why"] else []
+        return frozenset(rung["trial"]["method"] for rung in known["rungs"]), known["why"]
 
     def _at_the_end(self) -> str:
         """Why the best is delivered where no rung is left."""
@@ -167,9 +187,8 @@ class Climb:
                 return None
             trial, held = found
             if held is None:
-                self._failed.append(f"{method}: {trial.why}")
                 if self.explain:
-                    yield Note(TOPIC, (f"{method}: does not go here: {trial.why}",))
+                    yield Note(TOPIC, (f"{self._failed[-1].partition(': ')[0]}: does not go here: {trial.why}",))
                 continue
             scores[len(trials)] = held
             trials.append(trial)
@@ -244,7 +263,12 @@ class Climb:
     def _trial(
         self, method: str, times: float, whole: bool
     ) -> Generator[Event, None, tuple[Trial, Scores | None] | None]:
-        """One training, whole or short; without scores where it came to nothing, None where it was asked to stop."""
+        """One training, whole or short; without scores where it came to nothing, None where it was asked to stop.
+
+        Where memory runs out it comes to nothing too, so that what was trained before is delivered all the same.
+        """
+        from tunesmith.training.preflight import out_of_memory
+
         recipe = self._with(method)
         epochs, rate = self._usual(recipe)
         share = (None if whole else short(len(self.encoded.examples["train"]))) or 1.0
@@ -260,8 +284,15 @@ class Climb:
         recipe = trial_recipe(recipe, recipe.seed, recipe.evaluation.metric)
         try:
             result = yield from self._trained(recipe, folder, whole)
-        except (TrainingError, RecipeError, ModelError) as error:
-            return replace(trial, why="; ".join(error.problems)), None
+        except (RecipeError, ModelError) as error:
+            return self._nothing(trial, method, "; ".join(error.problems)), None
+        except TrainingError as error:  # at another rate it may go all the same
+            named = f"{method} at {'its own' if times == 1 else f'{_times_said(times)} its'} rate"
+            return self._nothing(trial, method if whole and times == 1 else named, "; ".join(error.problems)), None
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            return self._nothing(trial, method, "out of memory; lower training.batch_size or training.max_length"), None
         if result is None:
             return None
         labels, task = self.prepared.labels, self.prepared.task
@@ -280,6 +311,11 @@ class Climb:
             seconds=result.seconds,
             cpu_seconds=result.cpu_seconds,
         ), scores
+
+    def _nothing(self, trial: Trial, named: str, why: str) -> Trial:
+        """Of a training that came to nothing, which is noted; `named`: what is not to be tried again."""
+        self._failed += [said] if (said := f"{named}: {why}") not in self._failed else []
+        return replace(trial, why=why)
 
     def _trained(self, recipe: Recipe, folder: Path, whole: bool) -> Generator[Event, None, Result | None]:
         """The steps of a whole training are shown, and its evaluations told."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tunesmith.data.units import groups_of_rows
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.evaluation.infer import infer
 from tunesmith.evaluation.intervals import standard_error
@@ -31,12 +32,17 @@ def scorer(
 ) -> Callable[[], tuple[Scores, float]] | None:
     """Scores the network as it stands on the validation rows, and gives its mean loss; None where there are none.
 
+    Rows of one group are scored as such, so that what is chosen by is as sure as the groups are many.
+
     surprised: with the surprise at each row's target, where the task knows it.
     """
+    import numpy as np
+
     examples = encoded.examples["validation"]
     if not examples:
         return None
     task, labels = prepared.task, prepared.labels
+    groups = groups_of_rows(prepared.splits.validation, prepared.columns)
 
     def score() -> tuple[Scores, float]:
         network.eval()
@@ -50,6 +56,8 @@ def scorer(
         each = surprise(task.certainty, found, truth, settled) if surprised else None
         if each is not None:
             scores = replace(scores, each={**scores.each, SURPRISE: each})
+        if groups is not None:
+            scores = replace(scores, groups=np.array(groups))
         return scores, loss if loss is not None else 0.0
 
     return score

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from tunesmith.errors import ArtifactError, ModelError, RecipeError, TrainingError
 from tunesmith.evaluation.kept_scores import read_scores
+from tunesmith.evaluation.rate_page import begun_from
 from tunesmith.evaluation.terminal import aligned
 from tunesmith.evaluation.wording import count, duration, metric_title, rows_of
 from tunesmith.files import make_folder, write_whole
 from tunesmith.memory import importing, keep_few_kernels
 from tunesmith.pipeline import anchored, never
-from tunesmith.recipe import Recipe, yaml_text
+from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.rates import FACTOR, FIRST_ROWS, lost, next_step, shares, taken
 from tunesmith.training.events import Event, Note, Stopped
@@ -69,7 +70,7 @@ class Chosen(Event):
     kind = "chosen"
     key: str  # of a recipe
     rate: float
-    documented: float
+    documented: float  # that it began from: where the recipe names a rate, that one
     step: int
     why: str
 
@@ -87,6 +88,7 @@ class Rating:
     key: str = BASE
     _tried: list[Tried] = field(default_factory=list)
     _total: int = 0  # training rows
+    _rows: dict[str, str] = field(default_factory=dict)  # hashes of all splits
     _begun: float = 0.0
 
     @property
@@ -114,6 +116,7 @@ class Rating:
         """The rows, the base and how many validation rows there are. Raises RecipeError where there are none."""
         first = trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric)
         prepared, encoded, backbone = shared.rows(first)
+        self._rows = prepared.fingerprints()
         if not encoded.examples["validation"]:
             raise RecipeError("data.validation: rates are judged on validation rows, and there are none; raise it")
         self._total = len(encoded.examples["train"])
@@ -122,6 +125,8 @@ class Rating:
     def _events(self, shared: Shared, prepared: Prepared, backbone: Backbone, held: int) -> Iterator[Event]:
         self._tried = self._known()
         own = {share: self._own(prepared, backbone, share) for share in (*shares(self._total, self.rows), 1.0)}
+        if not (self.out / FOUND).exists():
+            self._write(None)  # whose folder it is, before the first trial lies there
         yield from prepared.notes
         yield Note("rate", self._plan(own[1.0], held))
         step = None
@@ -264,7 +269,8 @@ class Rating:
         why = self._why(step, last)
         chosen = Chosen(self.key, own * FACTOR**step, own, step, why)
         self._write(chosen)
-        yield Note("rate", *table_of(self._tried, chosen, self._metric(), last))
+        begun = begun_from(self.recipe.to_plain(), self.key)
+        yield Note("rate", *table_of(self._tried, chosen, self._metric(), last, begun))
         yield Note("taken", tuple(self._said(chosen, values)))
         yield chosen
         yield Note("next", (f"tunesmith train --recipe {shlex.quote(str(self.out / TUNED))}",))
@@ -276,12 +282,13 @@ class Rating:
         if self._late() and self.most is not None:
             return f"the best when {duration(self.most)} were over"
         best = max((one for one in self._at(share) if one.done), key=self._rank)
+        own = f"the {begun_from(self.recipe.to_plain(), self.key)} rate"
         if step == best.step == 0:
-            return "the documented rate, and the best"
+            return f"{own}, and the best"
         if step == 0:
-            return "the documented rate: no other is better by more than the noise of the validation rows"
+            return f"{own}: no other is better by more than the noise of the validation rows"
         on = "" if share == 1 else f" of trainings on {count(round(self._total * share))} rows"
-        return f"better than the documented rate by more than the noise of the validation rows{on}"
+        return f"better than {own} by more than the noise of the validation rows{on}"
 
     def _said(self, chosen: Chosen, values: dict[int, float]) -> Iterator[str]:
         yield f"{chosen.key}={chosen.rate:.3g}: {chosen.why}"
@@ -293,16 +300,18 @@ class Rating:
         yield f"{len(self._tried)} trials, {duration(seconds)} ({duration(cpu, 'CPU')}); the page: {self.out / PAGE}"
 
     def _nothing(self) -> TrainingError:
-        if self._late():
-            return TrainingError(
-                f"--max-time: {self.most:g} s passed before one rate was tried; give more time, or fewer --rows; go on with: "
-                f"{self.again}"
-            )
         said = [f"{self.key}={one.rate:.3g}: {one.why}" for one in self._tried]
+        if self._late():
+            before = "one training with a rate came to its end" if said else "one rate was tried"
+            return TrainingError(
+                f"--max-time: {self.most:g} s passed before {before}; give more time, or fewer --rows; go on with: "
+                f"{self.again}",
+                *said,
+            )
         return TrainingError("no rate could be trained with", *said)
 
     def _identity(self) -> str:
-        return f"{anchored(self.recipe).id} {self.rows} {self.key}"
+        return f"{anchored(self.recipe).id} {self.rows} {self.key} {id_of(self._rows)}"
 
     def _known(self) -> list[Tried]:
         """What was tried before. Raises ArtifactError where the folder is of something else, or cannot be read."""
@@ -369,10 +378,13 @@ def rating(
 
 
 def table_of(
-    tried: list[Tried], chosen: Chosen, metric: str, last: float
+    tried: list[Tried], chosen: Chosen, metric: str, last: float, begun: str
 ) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Lines and cells: a rate a line, from the lowest, those on few rows first. last: the share that it was chosen on."""
-    cells: list[tuple[str, ...]] = [("rate", "documented", "rows", metric_title(metric), "loss", "time", "")]
+    """Lines and cells: a rate a line, from the lowest, those on few rows first.
+
+    last: the share that it was chosen on; begun: `begun_from`.
+    """
+    cells: list[tuple[str, ...]] = [("rate", begun, "rows", metric_title(metric), "loss", "time", "")]
     for one in sorted(tried, key=lambda one: (one.share, one.rate)):
         value = "-" if one.value is None else f"{one.value:.4f} ± {one.error:.4f}"
         loss = "-" if one.loss is None else f"{one.loss:.4f}"
@@ -402,10 +414,11 @@ def _judged(told: Tried, result: Result | None, seen: list[Judged], asked: str) 
             same = "what it says is the same for all"
             return replace(told, metric=metric, why=f"{metric} of the validation rows cannot be told: {same}")
         rank = result.rank(metric)
-        return replace(told, metric=metric, value=value, error=result.error, loss=result.loss, rank=rank)
-    if not seen:
+        loss = result.loss if math.isfinite(result.loss) else None
+        return replace(told, metric=metric, value=value, error=result.error, loss=loss, rank=rank)
+    last = next((event for event in reversed(seen) if math.isfinite(event.value)), None)
+    if last is None:
         return told
-    last = seen[-1]
     return replace(told, metric=last.metric, value=last.value, error=last.error, rank=last.rank)
 
 
@@ -413,5 +426,5 @@ def _course(seen: Sequence[Judged], values: Sequence[float]) -> tuple[float | No
     """The values by their evaluations."""
     found: list[float | None] = [None] * (seen[-1].evaluation if seen else 0)
     for event, value in zip(seen, values, strict=True):
-        found[event.evaluation - 1] = value
+        found[event.evaluation - 1] = value if math.isfinite(value) else None
     return tuple(found)

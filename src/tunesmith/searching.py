@@ -19,7 +19,7 @@ from tunesmith.pipeline import anchored, never, resume, start
 from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.samplers import PAIRS
-from tunesmith.selection.space import Numbers, Searched
+from tunesmith.selection.space import Choices, Numbers, Searched
 from tunesmith.selection.spec import COSTS, SearchSpec
 from tunesmith.selection.study import TRIALS, Known, Lost, Mine, Study, Told, best_of, check_optuna
 from tunesmith.training.events import Event, Note, StepDone, Stopped, Warned
@@ -478,12 +478,13 @@ def search(asked: dict[str, Any], out: Path, stop: Callable[[], bool] = never, c
 def _check(searched: Searched) -> None:
     """Raises RecipeError where the recipe leaves no rows that no trial sees, or none to judge by."""
     base, problems = Recipe.parse(searched.plain), list[str]()
+    choices = searched.spaces.get("method")
     if base.data.folds is not None:
         problems.append(
             "data.folds: would test on every row, and the winner is to be tested on rows that no trial saw; leave it out, "
             "and give search.repeats for several trainings a trial"
         )
-    if base.method == "auto":
+    if base.method == "auto" or "auto" in (choices.values if isinstance(choices, Choices) else ()):
         problems.append(
             "method: auto is a search of its own; name one, or several as choices: {choices: [layers, lora, full]}"
         )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from families import FAMILIES
 from shortruns import recipe_for, same_model, write_rows
 from tunesmith import climbing, load
+from tunesmith.climbing import Climb
 from tunesmith.errors import RecipeError, TrainingError
 from tunesmith.pipeline import Session, resume, start
 from tunesmith.recipe import Recipe
@@ -76,6 +80,36 @@ def test_surprise_tells_what_hits_do_not() -> None:
     assert gain_over(nearer, before, "accuracy", 0).beyond_noise
     assert not gain_over(before, nearer, "accuracy", 0).beyond_noise
     assert not gain_over(hits([1] * 50 + [0] * 50), hits([1] * 50 + [0] * 50), "accuracy", 0).beyond_noise
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the plain metric of these tests, of no rows
+def test_one_row_does_not_tell_by_surprise() -> None:
+    assert not gain_over(hits([1], [0.1]), hits([1], [0.5]), "accuracy", 0).beyond_noise
+
+
+def test_rows_in_groups_tell_as_much_as_there_are_groups() -> None:
+    right, before = [1] * 50 + [0] * 50, [1.0] * 100
+    after = [0.5] * 75 + [1.9] * 25  # three of four groups are nearer by half a nat, one is further off
+    alone = gain_over(hits(right, after), hits(right, before), "accuracy", 0)
+    assert alone.beyond_noise and alone.surprise_error == pytest.approx(0.0609, abs=1e-4)
+    groups = np.repeat([7, 3, 5, 9], 25)
+    grouped = [replace(hits(right, nats), groups=groups) for nats in (after, before)]
+    found = gain_over(*grouped, "accuracy", 0)
+    assert found.surprise == alone.surprise and not found.beyond_noise
+    assert found.surprise_error == pytest.approx(np.std([0.5, 0.5, 0.5, -0.9], ddof=1) / 2)
+    one = [replace(scores, groups=np.zeros(100, np.int64)) for scores in grouped]
+    assert gain_over(*one, "accuracy", 0).surprise is None
+
+
+def test_validation_rows_of_one_group_are_judged_as_such(asked: Recipe, tmp_path: Path) -> None:
+    lines = Path(asked.data.path).read_text().splitlines()
+    data = tmp_path / "rows.csv"
+    data.write_text("\n".join([f"{lines[0]},author", *(f"{line},a{at % 40}" for at, line in enumerate(lines[1:]))]))
+    asked = asked.model_copy(update={"data": asked.data.model_copy(update={"path": str(data), "group": "author"})})
+    made(start(asked, tmp_path / "run"))
+    with safe_open(tmp_path / "run" / "ladder" / "head-1" / "validation.safetensors", "numpy") as file:
+        groups = file.get_tensor("groups").tolist()
+    assert 1 < len(set(groups)) < len(groups)
 
 
 def test_few_rows_cannot_tell_a_point_so_a_likely_gain_is_taken() -> None:
@@ -197,6 +231,24 @@ def test_killed_after_the_choice_it_trains_nothing_again(asked: Recipe, tmp_path
 
 
 @pytest.mark.usefixtures("climbs")
+@pytest.mark.parametrize("over_at_first", [False, True])
+def test_killed_after_the_choice_limits_do_not_make_another(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_at_first: bool
+) -> None:
+    """Time runs on while a run is down, and memory is held by one session alone."""
+    session, over = start(asked, tmp_path / "run"), "limits: it is over"
+    monkeypatch.setattr(Climb, "_beyond_means", lambda self, best: over if over_at_first and best else "")
+    for event in session.events():
+        if isinstance(event, Note) and event.topic == "derived":
+            break
+    before = decided(Run(tmp_path / "run"))
+    assert before["chosen"] == ("head" if over_at_first else "full")
+    monkeypatch.setattr(Climb, "_beyond_means", lambda self, best: over if not over_at_first and best else "")
+    run = made(resume(tmp_path / "run"))
+    assert decided(run) == before and run.report["method"] == before["chosen"]
+
+
+@pytest.mark.usefixtures("climbs")
 def test_with_many_rows_short_trials_choose_rate_and_method(
     asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +331,58 @@ def test_a_method_that_comes_to_nothing_is_named(
     assert told["why"].startswith("layers and full came to nothing, and no other was better on")
 
 
+def test_a_rate_that_diverges_is_not_the_end_of_its_method(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        low = isinstance(recipe.training.rate, float)  # a third of the method's own, or three times that
+        if recipe.method_name == "full" or (recipe.method_name == "layers" and not low):
+            raise TrainingError("it diverged")
+        return (yield from whole(shared, recipe, *further, **named))
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    told = decided(made(start(asked, tmp_path / "run")))
+    tried = {trial["times"] for rung in told["rungs"] for trial in rung["short"] if trial["method"] == "layers"}
+    assert tried == {1 / 3, 3.0}
+    assert told["failed"][0] == "layers at its own rate: it diverged"
+
+
+def test_memory_that_runs_out_on_a_rung_leaves_what_was_trained_before(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        if recipe.method_name != "head":
+            raise RuntimeError("CUDA error: out of memory")
+        return (yield from whole(shared, recipe, *further, **named))
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    run = made(start(asked, tmp_path / "run"))
+    assert run.report["method"] == "head" and "layers: out of memory; lower" in decided(run)["failed"][0]
+
+
+def test_a_rung_that_says_the_same_of_all_rows_does_not_hold_the_next_back(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        result = yield from whole(shared, recipe, *further, **named)
+        return (
+            replace(result, metrics={**result.metrics, "accuracy": math.nan})
+            if recipe.method_name == "head"
+            else result
+        )
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    monkeypatch.setattr(Climb, "_gain", lambda *_: Gain("accuracy", math.nan, math.nan, math.nan))
+    assert decided(made(start(asked, tmp_path / "run")))["chosen"] == "layers"
+
+
 def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunesmith.limits import Limits
     from tunesmith.specs import LimitSpec
@@ -304,3 +408,6 @@ def test_a_search_wants_a_method_by_name(asked: Recipe, tmp_path: Path) -> None:
     plain["training"] = {**plain["training"], "rate": [1e-4, 1e-3]}
     with pytest.raises(RecipeError, match="method: auto is a search of its own; name one"):
         search(plain, tmp_path / "s")
+    among = {**asked.to_plain(), "method": ["lora", "auto"]}
+    with pytest.raises(RecipeError, match="method: auto is a search of its own; name one"):
+        search(among, tmp_path / "s")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,12 @@ def test_the_map_on_all_depths_is_ridge_regression_on_the_other_folds(wide: int)
         shares.append((said == truth).mean())
     assert found.scores.value() == pytest.approx(max(shares), abs=1e-9)
     assert found.strength == pytest.approx(1 / PENALTIES[int(np.argmax(shares))])
+
+
+@pytest.mark.parametrize("wide", [3, 400])
+def test_features_that_are_the_same_for_all_rows_are_ranked_as_such(wide: int) -> None:
+    given = replace(held(150), features=torch.zeros(150, wide))  # word vectors that know none of the words, say
+    assert ridged(given, []).scores.value() < 0.5
 
 
 def test_depths_are_about_evenly_spaced_and_never_the_last() -> None:

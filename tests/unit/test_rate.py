@@ -71,6 +71,7 @@ def test_few_rows_are_learned_from_whole_and_many_in_part() -> None:
 
 def test_only_what_is_plainly_behind_is_ended() -> None:
     assert lost(0.5, 0.02, 0.6, 0.02)
+    assert not lost(0.0, 0.0, 1.0, 0.0), "of one row, nothing is plain"
     assert not lost(0.56, 0.02, 0.6, 0.02) and not lost(0.7, 0.02, 0.6, 0.02)
 
 
@@ -228,6 +229,23 @@ def test_a_metric_that_cannot_be_told_is_no_value() -> None:
     assert not told.done and told.value is None and "cannot be told" in told.why
 
 
+def test_a_trial_that_ends_with_nothing_to_tell_keeps_what_it_had() -> None:
+    course = [(1, 0.3), (2, math.nan)]
+    seen = [Judged(evaluation, 3, "f1", value, value, value / 10) for evaluation, value in course]
+    told = rating_module._judged(Tried(0, 1e-4, 100, 1.0, why="not finite"), None, seen, "auto")
+    assert told.value == 0.3 and told.rank == 0.3, "which JSON and the page can hold"
+    assert rating_module._course(seen, [one.rank for one in seen]) == (0.3, None)
+    assert rating_module._judged(Tried(0, 1e-4, 100, 1.0, why="not finite"), None, seen[1:], "auto").value is None
+
+
+def test_a_rate_that_the_recipe_names_is_not_called_the_documented_one(asked: Recipe, tmp_path: Path) -> None:
+    training = asked.training.model_copy(update={"rate": 2e-4, "epochs": 1})
+    events = list(rating(asked.model_copy(update={"training": training}), tmp_path).events())
+    assert next(event.rate for event in events if isinstance(event, Tried)) == 2e-4
+    said = "".join(line for event in events if isinstance(event, Note) for line in event.lines)
+    assert "documented" not in f"{said}{(tmp_path / PAGE).read_text()}" and "recipe's own" in said
+
+
 def test_limits_of_the_recipe_hold(asked: Recipe, tmp_path: Path) -> None:
     limits = asked.limits.model_copy(update={"time": 60.0})
     assert rating(asked.model_copy(update={"limits": limits}), tmp_path).most == 60
@@ -288,6 +306,18 @@ def test_a_folder_of_something_else_is_left_alone(asked: Recipe, tmp_path: Path)
     (tmp_path / FOUND).write_text("{")
     with pytest.raises(ArtifactError, match=r"rate\.json: cannot be read .* delete it"):
         list(rating(asked, tmp_path).events())
+
+
+def test_rates_of_rows_that_changed_since_are_not_gone_on_with(asked: Recipe, tmp_path: Path) -> None:
+    data = tmp_path / "rows.csv"
+    data.write_bytes(Path(asked.data.path).read_bytes())
+    own = asked.model_copy(update={"data": asked.data.model_copy(update={"path": str(data)})})
+    events = rating(own, tmp_path / "rate").events()
+    assert next(event for event in events if event.kind == "step"), "killed in its first trial"
+    events.close()
+    write_rows(data, 180)
+    with pytest.raises(ArtifactError, match="holds rates of other rows or settings"):
+        list(rating(own, tmp_path / "rate").events())
 
 
 def test_the_command(asked: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,9 @@ def render_rate(found: Mapping[str, Any]) -> str:
     metric = metric_title(next(one["metric"] for one in tried if one["metric"]))
     levels = sorted({one["share"] for one in tried})
     spent = duration(sum(one["cpu_seconds"] for one in tried), "CPU")
+    begun = begun_from(found["recipe"], found["key"])
     quiet = (
-        f"The documented rate is {chosen['documented']:.3g}. {count(len(tried))} trainings on {_rows(tried, levels)} rows "
+        f"The {begun} rate is {chosen['documented']:.3g}. {count(len(tried))} trainings on {_rows(tried, levels)} rows "
         f"took {spent} in all. They were judged on validation rows: the best of several is flattered by luck. The test rows "
         "were not looked at."
     )
@@ -27,25 +28,31 @@ def render_rate(found: Mapping[str, Any]) -> str:
         f'<section class="verdict"><p class="lead">{text(sentence_case(chosen["why"]))}.</p>'
         f'<div class="quiet"><p>{text(quiet)}</p></div></section>'
     )
-    parts = [_curve([one for one in tried if one["share"] == share], chosen, metric) for share in levels]
+    parts = [_curve([one for one in tried if one["share"] == share], chosen, metric, begun) for share in levels]
     return document(
         f"Learning rate {chosen['rate']:.3g}",
         f"{head}{''.join(parts)}{_table(tried, metric)}<footer>The same figures as data: rate.json</footer>",
     )
 
 
+def begun_from(recipe: Mapping[str, Any], key: str) -> str:
+    """Which rate was tried first: the method's documented one, or the recipe's own where it names one."""
+    group, _, name = key.partition(".")
+    return "documented" if recipe[group][name] == "auto" else "recipe's own"
+
+
 def _rows(tried: Sequence[Mapping[str, Any]], levels: Sequence[float]) -> str:
     return " and ".join(count(next(one["rows"] for one in tried if one["share"] == share)) for share in levels)
 
 
-def _curve(tried: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], metric: str) -> str:
+def _curve(tried: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], metric: str, begun: str) -> str:
     """The sensitivity curve: quality by rate, from the lowest rate down."""
     done = sorted((one for one in tried if one["value"] is not None), key=lambda one: one["rate"])
     if not done:
         return ""
     marks = [
         Whisker(
-            f"{one['rate']:.3g}" + (" (documented)" if one["step"] == 0 else ""),
+            f"{one['rate']:.3g}" + (f" ({begun})" if one["step"] == 0 else ""),
             one["value"],
             one["value"] - one["error"],
             one["value"] + one["error"],

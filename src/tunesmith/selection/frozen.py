@@ -153,6 +153,13 @@ def _even(part: np.ndarray) -> np.ndarray:
     return found / max(float(np.linalg.norm(found, axis=1).mean()), 1e-12)
 
 
+def _size(products: np.ndarray, rows: int) -> float:
+    """The mean square of a row; of features that are the same for all rows not quite 0, which would leave no inverse."""
+    import numpy as np
+
+    return max(float(np.trace(products)) / rows, 1e-12)
+
+
 def _by_rows(x: np.ndarray, y: np.ndarray, folds: np.ndarray, count: int) -> list[np.ndarray]:
     """For each penalty what is said of the rows held out, [units, outputs]: by products of rows."""
     import numpy as np
@@ -163,7 +170,7 @@ def _by_rows(x: np.ndarray, y: np.ndarray, folds: np.ndarray, count: int) -> lis
     for fold in range(count):
         learned, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         middle = y[learned].mean(axis=0)
-        known, size = products[np.ix_(learned, learned)], float(np.trace(products)) / len(x)
+        known, size = products[np.ix_(learned, learned)], _size(products, len(x))
         for guess, penalty in zip(found, PENALTIES, strict=True):
             factor = cho_factor(known + penalty * size * np.eye(len(learned)), check_finite=False)
             guess[held] = products[np.ix_(held, learned)] @ cho_solve(factor, y[learned] - middle) + middle
@@ -176,7 +183,7 @@ def _by_columns(x: np.ndarray, y: np.ndarray, folds: np.ndarray, count: int) -> 
     from scipy.linalg import cho_factor, cho_solve
 
     whole = x.T @ x
-    size = float(np.trace(whole)) / len(x)
+    size = _size(whole, len(x))
     found = [np.zeros_like(y) for _ in PENALTIES]
     for fold in range(count):
         learned, held = folds != fold, folds == fold

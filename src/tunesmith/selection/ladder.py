@@ -89,15 +89,22 @@ class Gain:
 
 
 def gain_over(a: Scores, b: Scores, metric: str, seed: int) -> Gain:
-    """Of `a` over `b`. Raises ValueError unless both score the same rows in the same order."""
+    """Of `a` over `b`. Raises ValueError unless both score the same rows in the same order.
+
+    Where rows are in groups, both errors are those of whole groups; of one row, or one group, the surprise tells nothing.
+    """
     import numpy as np
 
     found = paired_difference(a, b, metric, RESAMPLES, NOISE, seed)
     bounded, rows = a.bounds(metric) is not None, count_of(a)
-    if SURPRISE not in a.each or SURPRISE not in b.each:
+    groups = np.arange(rows) if a.groups is None else np.unique(a.groups, return_inverse=True)[1]
+    count = int(groups.max()) + 1
+    if SURPRISE not in a.each or SURPRISE not in b.each or count < 2:
         return Gain(metric, found.value, found.low, found.high, bounded=bounded, rows=rows)
     less = np.asarray(b.each[SURPRISE]) - np.asarray(a.each[SURPRISE])
-    error = float(less.std(ddof=1) / np.sqrt(len(less))) if len(less) > 1 else 0.0
+    # Rows of a group err together (Liang and Zeger 1986); of rows alone it is the standard error of their mean.
+    sums = np.bincount(groups, weights=less - less.mean())
+    error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / rows
     return Gain(metric, found.value, found.low, found.high, float(less.mean()), error, bounded, rows)
 
 

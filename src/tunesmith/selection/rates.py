@@ -48,9 +48,11 @@ def shares(rows: int, first: int = FIRST_ROWS) -> tuple[float, ...]:
 def lost(value: float, error: float, best: float, best_error: float) -> bool:
     """Whether a trial is plainly behind the best at the same evaluation; more is better, errors are standard errors.
 
-    They score the same rows, so that the error of the difference is smaller than this takes it for: none is ended by luck.
+    They score the same rows, so that the error of the difference is mostly smaller than this takes it for. Where neither has
+    an error (one row, or all alike) nothing is plain.
     """
-    return best - value > LOST * math.hypot(error, best_error)
+    noise = math.hypot(error, best_error)
+    return noise > 0 and best - value > LOST * noise
 
 
 def taken(steps: Sequence[int], scores: Sequence[Scores], losses: Sequence[float], metric: str, seed: int) -> int:
