@@ -137,11 +137,12 @@ class Session:
                 ledger.append(event)
             if built is None:
                 self._decision = yield from climbed(
-                    self.recipe, prepared, encoded, backbone, ledger, self._spending, self.stop, self.explain
+                    anchored(asked), prepared, encoded, backbone, ledger, self._spending, self.stop, self.explain
                 )
                 if self._decision is None:
                     return
-                self.recipe = self._decision.recipe
+                paths = {"data": asked.data, "model": asked.model, "retention": asked.retention}
+                self.recipe = self._decision.recipe.model_copy(update=paths)  # as they were given
                 earlier = earlier or dict(self._decision.earlier)
                 built = self._built(prepared, encoded, backbone, earlier)
             # From here on with what was found; the recipe on disk is as it was asked.

@@ -217,7 +217,14 @@ def test_stopped_on_a_rung_it_goes_on_and_comes_to_the_same(asked: Recipe, tmp_p
 
 
 @pytest.mark.usefixtures("climbs")
-def test_killed_after_the_choice_it_trains_nothing_again(asked: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_killed_after_the_choice_it_trains_nothing_again(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    if relative:
+        data = Path(asked.data.path)
+        monkeypatch.chdir(data.parent)
+        asked = asked.model_copy(update={"data": asked.data.model_copy(update={"path": data.name}), "model": "model"})
     session = start(asked, tmp_path / "run")
     for event in session.events():
         if isinstance(event, Note) and event.topic == "derived":
