@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class TunesmithError(Exception):
@@ -56,6 +56,20 @@ class Problems:
         """Raises `kind` with every problem gathered so far; does nothing when there is none."""
         if self._lines:
             raise kind(*self._lines)
+
+
+def places_said(places: Sequence[str], most: int = 40, rows: int | None = None) -> str:
+    """Where rows stand: "a.csv:7, 12, b.csv:3 and 2 more", each file once for rows of it that follow one another.
+
+    rows: how many there are, where not all places are known.
+    """
+    said, before = list[str](), ""
+    for place in places[:most]:
+        path, _, line = place.rpartition(":")
+        said.append(line if path and path == before else place)
+        before = path
+    further = (len(places) if rows is None else rows) - len(said)
+    return ", ".join(said) + (f" and {further:,} more" if further > 0 else "")
 
 
 def did_you_mean(word: str, choices: Iterable[str], said: Mapping[str, str] | None = None) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, TrainingError, TunesmithError
 from tunesmith.files import make_folder, sync_tree, whole_file
-from tunesmith.memory import importing, keep_few_kernels
+from tunesmith.memory import hand_back, importing, keep_few_kernels
 from tunesmith.phases import (
     AUDIT,
     BASE,
@@ -281,6 +281,7 @@ class Session:
         from tunesmith.training.travel import sampled, travelled
 
         phases = self._spending.phases
+        hand_back()
         trained = sampled(run.masters.tensors)
         try:
             best = best_parameters(run)

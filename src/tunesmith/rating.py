@@ -27,6 +27,7 @@ from tunesmith.training.events import Event, Note, Stopped, Warned
 from tunesmith.trying import HELD, Judged, Result, Shared, let_go, train_trial, trial_recipe
 
 if TYPE_CHECKING:
+    from tunesmith.models.backbone import Backbone
     from tunesmith.preparing import Prepared
     from tunesmith.tasks.base import Scores
 
@@ -98,37 +99,42 @@ class Rating:
 
     def events(self) -> Iterator[Event]:
         """Does the work, or what is left of it. Raises TunesmithError kinds, and OSError."""
-        make_folder(self.out)
-        lock = take(self.out / ".rate.lock")
-        if lock is None:
-            raise ArtifactError(f"{self.out}: another process tries rates there; name another folder with --out")
-        try:
-            yield from self._events()
-        finally:
-            lock.let_go()
-
-    def _events(self) -> Iterator[Event]:
         self._begun = time.monotonic()
         keep_few_kernels()
         with importing():
             import torch  # noqa: F401
         shared = self._shared = Shared(commits=self._commits())
+        prepared, backbone, held = self._read(shared)  # before there is a folder: rows may not be what they should
+        make_folder(self.out)
+        lock = take(self.out / ".rate.lock")
+        if lock is None:
+            raise ArtifactError(f"{self.out}: another process tries rates there; name another folder with --out")
+        try:
+            yield from self._events(shared, prepared, backbone, held)
+        finally:
+            lock.let_go()
+
+    def _read(self, shared: Shared) -> tuple[Prepared, Backbone, int]:
+        """The rows, the base and how many validation rows there are. Raises RecipeError where there are none."""
         first = trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric)
         prepared, encoded, backbone = shared.rows(first)
         self._rows = prepared.fingerprints()
-        self._tried = self._known()
         if not encoded.examples["validation"]:
             raise RecipeError("data.validation: rates are judged on validation rows, and there are none; raise it")
         self._total = len(encoded.examples["train"])
+        return prepared, backbone, len(encoded.examples["validation"])
+
+    def _events(self, shared: Shared, prepared: Prepared, backbone: Backbone, held: int) -> Iterator[Event]:
+        self._tried = self._known()
         own = {share: self._own(prepared, backbone, share) for share in (*shares(self._total, self.rows), 1.0)}
         if not (self.out / FOUND).exists():
             self._write(None)  # whose folder it is, before the first trial lies there
         yield from prepared.notes
-        yield Note("rate", self._plan(own[1.0], len(encoded.examples["validation"])))
+        yield Note("rate", self._plan(own[1.0], held))
         for name, asked in (("memory", self.recipe.limits.memory), ("energy", self.recipe.limits.energy)):
             if asked is not None:
                 yield Warned(
-                    f"limits.{name}: is not looked at while rates are tried; it holds when you train with what is found"
+                    f"limits.{name}: is not looked at while rates are tried; it holds for the training after that"
                 )
         step = None
         for level, share in enumerate(shares(self._total, self.rows)):
@@ -145,7 +151,7 @@ class Rating:
             raise self._nothing()
         yield from self._end(step, own[1.0])
 
-    def _own(self, prepared: Prepared, backbone: Any, share: float) -> float:
+    def _own(self, prepared: Prepared, backbone: Backbone, share: float) -> float:
         """The rate that is asked for, or the method's documented one for so many rows."""
         from tunesmith.assembly import resolve_rates
 
@@ -321,16 +327,16 @@ class Rating:
             listed = ("ranks", "errors")
             return [Tried(**{**one, **{key: tuple(one[key]) for key in listed}}) for one in found["tried"]], found["of"]
 
-        tried, of = self._read(known, ([], self._identity()))
+        tried, of = self._stored(known, ([], self._identity()))
         if of != self._identity():
             raise ArtifactError(f"{self.out}: holds rates of other rows or settings; name a new folder with --out")
         return tried
 
     def _commits(self) -> dict[str, str]:
         """By hub base the one that the first trial took, though a newer one has come since."""
-        return self._read(lambda found: dict(found.get("commits", {})), {})
+        return self._stored(lambda found: dict(found.get("commits", {})), {})
 
-    def _read(self, of: Callable[[Any], T], otherwise: T) -> T:
+    def _stored(self, of: Callable[[Any], T], otherwise: T) -> T:
         """`of` what was found before. Raises ArtifactError where that cannot be read."""
         path = self.out / FOUND
         if not path.exists():

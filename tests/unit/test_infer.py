@@ -54,7 +54,7 @@ def test_an_output_that_is_not_finite_is_no_first_class(bad: float) -> None:
     logits = torch.zeros(6, 3)
     logits[[1, 4], 2] = bad
     examples = [Example(row, {"input_ids": [1] * (row + 1)}, None) for row in range(6)]
-    with pytest.raises(TrainingError, match=r"not finite for 2 of 6 rows: rows.csv:3, rows.csv:6;"):
+    with pytest.raises(TrainingError, match=r"not finite for 2 of 6 rows: rows.csv:3, 6;"):
         infer(
             lambda batch: logits[list(batch.rows)], Classification(), examples, LABELS, {"input_ids": 0}, "cpu",
             lambda row: f"rows.csv:{row + 2}",

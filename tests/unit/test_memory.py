@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import pytest
 
 from tunesmith import memory
 from tunesmith.cli import doctor
-from tunesmith.memory import Container, container_memory, free_memory
+from tunesmith.memory import Container, container_memory, free_memory, hand_back, resident_memory
 
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 V2 = ("memory.max", "memory.current")
@@ -84,3 +86,20 @@ def test_few_kernels_are_kept_unless_the_user_says_how_many(monkeypatch: pytest.
     monkeypatch.delenv(memory.KERNELS)
     memory.keep_few_kernels()
     assert os.environ[memory.KERNELS] == memory.FEW_KERNELS
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries keep less, and hand back by themselves"
+)
+def test_freed_memory_between_what_is_held_is_handed_back() -> None:
+    rows = [bytes(2_000) for _ in range(50_000)]
+    kept = rows[::500]
+    del rows
+    before = resident_memory()
+    hand_back()
+    assert before - resident_memory() > 50e6 and len(kept) == 100
+
+
+def test_where_the_c_library_keeps_nothing_there_is_nothing_to_hand_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    hand_back()

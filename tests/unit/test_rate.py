@@ -298,9 +298,10 @@ def test_what_cannot_be_tried_is_refused(asked: Recipe, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"data\.validation"):
         list(
             rating(
-                asked.model_copy(update={"data": asked.data.model_copy(update={"validation": 0.0})}), tmp_path
+                asked.model_copy(update={"data": asked.data.model_copy(update={"validation": 0.0})}), tmp_path / "none"
             ).events()
         )
+    assert not (tmp_path / "none").exists(), "what cannot be begun leaves nothing behind"
 
 
 def test_a_folder_of_something_else_is_left_alone(asked: Recipe, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from tunesmith.errors import places_said
 from tunesmith.evaluation.facts import Copies, Facts, Forecast, Weak
 from tunesmith.evaluation.intervals import Interval
 from tunesmith.evaluation.verdict import (
@@ -108,15 +109,9 @@ def _percent(share: float) -> str:
 
 
 def _named(places: Sequence[str], rows: int) -> str:
-    """Where the first rows stand, "file:line", each file once and without its folder, which is told elsewhere."""
-    first = [place.rpartition(":") for place in places[:PLACES]]
-    if not first:
-        return ""
-    lines: dict[str, list[str]] = {}
-    for path, _, line in first:
-        lines.setdefault(PurePath(path).name, []).append(line)
-    said = ", ".join(f"{file}:{', '.join(found)}" for file, found in lines.items())
-    return f": {said}{f' and {count(rows - len(first))} more' if rows > len(first) else ''}"
+    """Where the first rows stand, "file:line", each file without its folder, which is told elsewhere."""
+    first = [PurePath(place).name for place in places]
+    return f": {places_said(first, PLACES, rows)}" if first else ""
 
 
 def _copies(found: Copies) -> Recommendation:

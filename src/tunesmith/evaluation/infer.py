@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tunesmith.data.encode import Batch, Example, collate, per_row, windows
 from tunesmith.data.order import by_tokens
 from tunesmith.data.stored import measures
-from tunesmith.errors import TrainingError
+from tunesmith.errors import TrainingError, places_said
 from tunesmith.tasks.base import Labels, Prediction, Task
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def infer(
 
 
 def _not_finite(places: Sequence[str], rows: int) -> TrainingError:
-    shown = ", ".join(places[:40]) + (", ..." if len(places) > 40 else "")
     return TrainingError(
-        f"what the model says is not finite for {len(places)} of {rows} rows: {shown}; look at them, lower training.rate, "
-        "or set training.precision=float32"
+        f"what the model says is not finite for {len(places)} of {rows} rows: {places_said(places)}; look at them, "
+        "lower training.rate, or set training.precision=float32"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.data.encode import Batch, joined, per_row
-from tunesmith.errors import TrainingError
+from tunesmith.errors import TrainingError, places_said
 from tunesmith.seeds import torch_seed
 from tunesmith.tasks.base import LossSum, Task
 from tunesmith.training.optim import Masters
@@ -183,9 +183,8 @@ def _finite(number: float) -> bool:
 
 
 def _not_finite(rows: Sequence[str], total: float, norm: float, step: int) -> TrainingError:
-    shown = ", ".join(rows[:40]) + (", ..." if len(rows) > 40 else "")
     what = "loss" if not _finite(total) else "gradient"
     return TrainingError(
         f"step {step + 1}: the {what} is not finite (loss {total:g}, gradient norm {norm:g}); the rows of this step: "
-        f"{shown}; look at them, lower training.rate, or set training.precision=float32"
+        f"{places_said(rows)}; look at them, lower training.rate, or set training.precision=float32"
     )
