@@ -125,7 +125,7 @@ class Climb:
                 break
         if best is None:
             raise TrainingError(*self._why_none())
-        why = decided or why or self._at_the_end()
+        why = decided or why or self._at_the_end(best)
         self._write(best, why)
         yield Note(TOPIC, self._decided(best, why))
         return self._decision(best, why)
@@ -143,9 +143,11 @@ class Climb:
         self._failed += known["failed"] if known["why"] else []
         return frozenset(rung["trial"]["method"] for rung in known["rungs"]), known["why"]
 
-    def _at_the_end(self) -> str:
+    def _at_the_end(self, best: Rung) -> str:
         """Why the best is delivered where no rung is left."""
         better = f"no other was better on {self._held()}"
+        if best.gain is not None and best.gain.value < 0:
+            better = f"{self._held()} are too few to tell it from the one before, which was better on them"
         nothing = list(dict.fromkeys(failed.partition(": ")[0] for failed in self._failed))
         return (
             f"{' and '.join(nothing)} came to nothing, and {better}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tunesmith.errors import ArtifactError, ModelError, RecipeError, TrainingError
 from tunesmith.evaluation.kept_scores import read_scores
@@ -23,7 +23,7 @@ from tunesmith.pipeline import anchored, never
 from tunesmith.recipe import Recipe, id_of, yaml_text
 from tunesmith.selection.journal import take
 from tunesmith.selection.rates import FACTOR, FIRST_ROWS, lost, next_step, shares, taken
-from tunesmith.training.events import Event, Note, Stopped
+from tunesmith.training.events import Event, Note, Stopped, Warned
 from tunesmith.trying import HELD, Judged, Result, Shared, let_go, train_trial, trial_recipe
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FOUND, PAGE, TUNED, TRIALS = "rate.json", "rate.html", "tuned.yaml", "trials"  # in the folder
 SCHEMA = 1
 BASE, HEAD = "training.rate", "training.head_rate"
+T = TypeVar("T")
 WORST = (-math.inf, -math.inf)
 
 
@@ -87,6 +88,7 @@ class Rating:
     again: str = ""  # the command that goes on
     key: str = BASE
     _tried: list[Tried] = field(default_factory=list)
+    _shared: Shared = field(default_factory=Shared)
     _total: int = 0  # training rows
     _rows: dict[str, str] = field(default_factory=dict)  # hashes of all splits
     _begun: float = 0.0
@@ -101,7 +103,7 @@ class Rating:
         keep_few_kernels()
         with importing():
             import torch  # noqa: F401
-        shared = Shared()
+        shared = self._shared = Shared(commits=self._commits())
         prepared, backbone, held = self._read(shared)  # before there is a folder: rows may not be what they should
         make_folder(self.out)
         lock = take(self.out / ".rate.lock")
@@ -129,6 +131,11 @@ class Rating:
             self._write(None)  # whose folder it is, before the first trial lies there
         yield from prepared.notes
         yield Note("rate", self._plan(own[1.0], held))
+        for name, asked in (("memory", self.recipe.limits.memory), ("energy", self.recipe.limits.energy)):
+            if asked is not None:
+                yield Warned(
+                    f"limits.{name}: is not looked at while rates are tried; it holds for the training after that"
+                )
         step = None
         for level, share in enumerate(shares(self._total, self.rows)):
             if level and (step is None or step == 0):
@@ -315,22 +322,31 @@ class Rating:
 
     def _known(self) -> list[Tried]:
         """What was tried before. Raises ArtifactError where the folder is of something else, or cannot be read."""
+
+        def known(found: dict[str, Any]) -> tuple[list[Tried], str]:
+            listed = ("ranks", "errors")
+            return [Tried(**{**one, **{key: tuple(one[key]) for key in listed}}) for one in found["tried"]], found["of"]
+
+        tried, of = self._stored(known, ([], self._identity()))
+        if of != self._identity():
+            raise ArtifactError(f"{self.out}: holds rates of other rows or settings; name a new folder with --out")
+        return tried
+
+    def _commits(self) -> dict[str, str]:
+        """By hub base the one that the first trial took, though a newer one has come since."""
+        return self._stored(lambda found: dict(found.get("commits", {})), {})
+
+    def _stored(self, of: Callable[[Any], T], otherwise: T) -> T:
+        """`of` what was found before. Raises ArtifactError where that cannot be read."""
         path = self.out / FOUND
         if not path.exists():
-            return []
+            return otherwise
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            known = [
-                Tried(**{**one, "ranks": tuple(one["ranks"]), "errors": tuple(one["errors"])}) for one in found["tried"]
-            ]
-            of = found["of"]
-        except (ValueError, KeyError, TypeError) as error:
+            return of(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(
                 f"{path}: cannot be read ({error}); delete it, or name another folder with --out"
             ) from None
-        if of != self._identity():
-            raise ArtifactError(f"{self.out}: holds rates of other rows or settings; name a new folder with --out")
-        return known
 
     def _write(self, chosen: Chosen | None) -> None:
         from tunesmith.evaluation.rate_page import render_rate
@@ -339,6 +355,7 @@ class Rating:
             "schema": SCHEMA,
             "of": self._identity(),
             "key": self.key,
+            "commits": self._shared.commits,
             "recipe": self.recipe.to_plain(),
             "tried": [asdict(one) for one in self._tried],
             "chosen": None if chosen is None else asdict(chosen),

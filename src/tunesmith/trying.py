@@ -169,10 +169,9 @@ def train_trial(
 
     path = folder / RESULT
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found.pop(RECIPE_ID, None) == recipe.id:
-            return Result(**found)
-        path.unlink()  # of another study that had this folder
+        if (known := _known(path, recipe)) is not None:
+            return known
+        path.unlink()  # of another study that had this folder, or of a version that noted something else
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     begun = now()
     with threads_given_back():
@@ -220,6 +219,17 @@ def train_trial(
     if not adopted:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result
+
+
+def _known(path: Path, recipe: Recipe) -> Result | None:
+    """What was found before; None where that is of another trial, or cannot be read."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found.pop(RECIPE_ID, None) != recipe.id:
+        return None
+    try:
+        return Result(**found)
+    except TypeError:
+        return None
 
 
 def _ready(

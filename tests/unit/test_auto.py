@@ -390,6 +390,16 @@ def test_a_rung_that_says_the_same_of_all_rows_does_not_hold_the_next_back(
     assert decided(made(start(asked, tmp_path / "run")))["chosen"] == "layers"
 
 
+def test_where_a_lower_rung_was_better_on_too_few_rows_it_is_told(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Climb, "_gain", lambda *_: Gain("accuracy", -0.05, -0.1, 0.0, rows=20))
+    monkeypatch.setattr(climbing, "perfect", lambda scores, metric: False)
+    told = decided(made(start(asked, tmp_path / "run")))
+    assert told["chosen"] == "full"
+    assert "too few to tell it from the one before, which was better" in told["why"]
+
+
 def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunesmith.limits import Limits
     from tunesmith.specs import LimitSpec

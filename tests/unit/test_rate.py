@@ -22,7 +22,7 @@ from tunesmith.recipe import Recipe, read_recipe_file
 from tunesmith.runs import Run
 from tunesmith.selection.rates import REACH, lost, next_step, shares, taken
 from tunesmith.tasks.base import Scores
-from tunesmith.training.events import Event, Note, Stopped
+from tunesmith.training.events import Event, Note, Stopped, Warned
 from tunesmith.trying import Judged
 
 BASE = {"training.rate": "auto", "data.validation": 0.2, "training.epochs": 2}
@@ -252,6 +252,13 @@ def test_limits_of_the_recipe_hold(asked: Recipe, tmp_path: Path) -> None:
     assert rating(asked.model_copy(update={"limits": limits}), tmp_path, most=5).most == 5
 
 
+def test_limits_that_are_not_looked_at_are_told(asked: Recipe, tmp_path: Path) -> None:
+    limits = asked.limits.model_copy(update={"energy": 5.0})
+    events = rating(asked.model_copy(update={"limits": limits}), tmp_path).events()
+    told = next(event for event in events if event.kind in ("warned", "step"))
+    assert isinstance(told, Warned) and told.message.startswith("limits.energy: is not looked at")
+
+
 def test_a_head_alone_has_a_rate_of_its_own(asked: Recipe, tmp_path: Path) -> None:
     plain = {**asked.to_plain(), "method": "head"}
     found = list(rating(Recipe.parse(plain), tmp_path).events())
@@ -318,6 +325,26 @@ def test_rates_of_rows_that_changed_since_are_not_gone_on_with(asked: Recipe, tm
     write_rows(data, 180)
     with pytest.raises(ArtifactError, match="holds rates of other rows or settings"):
         list(rating(own, tmp_path / "rate").events())
+
+
+def test_gone_on_with_it_takes_the_commit_of_the_hub_that_it_began_with(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import resolve
+
+    asked_for = list[str | None]()
+
+    def newest(name: str, revision: str | None = None) -> tuple[Path, str]:
+        asked_for.append(revision)
+        return Path(asked.model), revision or "first"
+
+    monkeypatch.setattr(resolve, "fetch", newest)
+    monkeypatch.setattr(resolve, "_found_here", lambda name: None)
+    own = asked.model_copy(update={"model": "someone/bert"})
+    for _ in range(2):
+        events = rating(own, tmp_path / "rate").events()
+        next(event for event in events if event.kind == "step")
+    assert asked_for[0] is None and set(asked_for[1:]) == {"first"}
 
 
 def test_the_command(asked: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

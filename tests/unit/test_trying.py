@@ -93,6 +93,17 @@ def test_what_trials_share_is_in_no_trial_s_time(
     assert [one.metrics["seconds"] for one in told if one.state == "done"] == [1.0, 1.0]
 
 
+def test_what_another_version_noted_of_a_trial_is_no_result(
+    model_folder: Folder, table_file: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe.parse({"model": str(model_folder("bert")), "data": {"path": str(table_file)}})
+    path = tmp_path / trying.RESULT
+    for further, is_one in (({}, True), ({"an_older_field": 1}, False)):
+        path.write_text(json.dumps({trying.RECIPE_ID: recipe.id, **result(0.5, 0.1).__dict__, **further}))
+        assert (trying._known(path, recipe) is not None) == is_one
+    assert trying._known(path, recipe.model_copy(update={"seed": 1})) is None
+
+
 def result(value: float, error: float) -> Result:
     return Result({"accuracy": value, "loss": 1.0}, ("loss",), "accuracy", 1.0, error, 1.0, 1.0, 1)
 
