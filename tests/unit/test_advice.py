@@ -162,7 +162,16 @@ RULES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         "With 400 test rows stop here, or hold out more: twice",
         {"forecast": UNCLEAR},
     ),
-    ({"wrong": 0}, "Stop here: not one of 400 test rows is answered wrongly", {"wrong": 1}),
+    (
+        {"wrong": 0},
+        "Stop here: not one of 400 test rows is answered wrongly, so they show no better, though up to 0.7 % of all",
+        {"wrong": 1},
+    ),
+    (
+        {"wrong": 0, "tested": 24},
+        "Stop here, or hold out more: not one of 24 test rows is answered wrongly, so they show no better, though up to 11.7",
+        {"wrong": 0, "tested": 60},
+    ),
     (
         {"doubted": SUSPECT, "wrong": 14},
         "Beyond that stop: of 400 test rows 14 are answered wrongly, and about 7 have a label that is likely wrong.",

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from tunesmith.errors import places_said
 from tunesmith.evaluation.facts import Copies, Facts, Forecast, Weak
-from tunesmith.evaluation.intervals import Interval
+from tunesmith.evaluation.intervals import FEWEST, Interval
 from tunesmith.evaluation.verdict import (
     CHEAPER,
     FLOORS,
@@ -324,10 +324,13 @@ def _stop(facts: Facts, open_items: Sequence[Recommendation]) -> Recommendation 
     if open_items:
         return None
     if wrong == 0:
+        most = 1 - 0.05 ** (1 / facts.tested)  # Clopper and Pearson 1934, one side
+        more = "" if facts.tested >= FEWEST else ", or hold out more"
         sentence = (
-            f"Stop here: not one of {rows_of(facts.tested, 'test row')} is answered wrongly, so they show no better."
+            f"Stop here{more}: not one of {rows_of(facts.tested, 'test row')} is answered wrongly, so they show no better, "
+            f"though up to {_percent(most)} of all such rows may be (95 %)."
         )
-        return Recommendation(STOP, sentence, {"wrong": 0, "tested": facts.tested})
+        return Recommendation(STOP, sentence, {"wrong": 0, "tested": facts.tested, "most": most})
     if found is None or found.says == "helps":
         return None
     reach = (value.high - value.low) / 2

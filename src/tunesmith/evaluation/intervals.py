@@ -24,6 +24,7 @@ LEAST_SEEN = (
 BEYOND = (
     25  # resamples that lie beyond each end of an interval, at least: an end that rests on fewer is a matter of luck
 )
+FEWEST = 60  # rows without a mistake from which on fewer than one in 20 is likely: the rule of three (Hanley 1983)
 SAME = 1e-12  # share of their size by which values may differ and count as equal: rounding errors
 
 

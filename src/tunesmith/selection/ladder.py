@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.evaluation.intervals import paired_difference, standard_error
+from tunesmith.evaluation.intervals import FEWEST, paired_difference, standard_error
 from tunesmith.tasks._certainty import SURPRISE
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ NOISE = 0.683
 RESAMPLES = 2_000
 COARSE = 0.01  # half of an interval of noise, from which on a gain worth having may lie within it: a point
 BLIND = 0.05  # the same, from which on the rows say nothing but that something is plainly worse
-FEWEST = 60  # rows without a mistake from which on fewer than one in 20 is likely: the rule of three (Hanley 1983)
 SMALL_ROWS = 50  # training rows below which no part of them can be spared to choose by
 FEW_OF_CLASS = 12  # training rows of a class, on the mean, up to which contrast is the better teacher (docs/log.md)
 
