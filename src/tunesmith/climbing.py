@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tunesmith.catalog import build
 from tunesmith.errors import ModelError, RecipeError, TrainingError
 from tunesmith.evaluation.kept_scores import read_scores
-from tunesmith.evaluation.wording import duration, rows_of
+from tunesmith.evaluation.wording import duration, every_one, rows_of
 from tunesmith.files import make_folder, write_whole
 from tunesmith.phases import Time, summed
 from tunesmith.recipe import Derived, Recipe
@@ -82,7 +82,9 @@ class Climb:
         self._shared.keep_base(self.backbone.source)
         task = self.prepared.task
         rows = len(self.prepared.splits.train)
-        for floor in floors(task.learns_tokens, self.backbone.static, bool(task.untrained), rows):
+        todo = list(floors(task.learns_tokens, self.backbone.static, bool(task.untrained), rows))
+        while todo:
+            floor = todo.pop(0)
             before = any(method in climbed for method in floor.methods)
             if decided and not before:
                 continue
@@ -104,6 +106,8 @@ class Climb:
             whole, scores = found
             if scores is None:
                 yield Note(TOPIC, (f"{whole.method}: came to nothing: {whole.why}",))
+                if others := tuple(method for method in floor.methods if method != whole.method):
+                    todo.insert(0, replace(floor, methods=others))  # LoRA may fit where all weights do not
                 continue
             times = trial.times if len(shorts) > 1 else times
             gain = None if best is None else self._gain(scores, self._scores[_name(best.trial, True)])
@@ -150,9 +154,7 @@ class Climb:
             better = f"{self._held()} are too few to tell it from the one before, which was better on them"
         nothing = list(dict.fromkeys(failed.partition(": ")[0] for failed in self._failed))
         return (
-            f"{' and '.join(nothing)} came to nothing, and {better}"
-            if nothing
-            else f"it is the last rung, and {better}"
+            f"{every_one(nothing)} came to nothing, and {better}" if nothing else f"it is the last rung, and {better}"
         )
 
     def _why_none(self) -> list[str]:

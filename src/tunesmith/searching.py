@@ -77,6 +77,10 @@ class Search:
         yield Note("search", tuple(self._plan(study, first)))
         if study.repaired:
             yield Warned(study.repaired)
+        for name in (name for name, limit in first.limits if limit is not None):
+            yield Warned(
+                f"limits.{name}: is not looked at in trials, which end by search.time; it holds for the winner"
+            )
         if known := tuple(told for told in study.told() if told.state != "running"):
             yield Known(known)
         if study.winner() is None:

@@ -364,6 +364,12 @@ def test_a_quick_run_and_one_without_test_rows(model_folder: Folder, table_file:
     run = finetune(model, table_file, "full", settings=quick, out=tmp_path / "quick")
     facts = facts_of(run.report)
     assert facts.quick and facts.forecast is None and facts.doubted is None and facts.value is not None and run.advice
+    torn = [
+        {"kind": "conflict", "count": 4, "places": ["a.csv:2", "a.csv:3"], "numbers": {}},
+        {"kind": "near_conflict", "count": 2, "places": ["a.csv:3", "a.csv:9"], "numbers": {}},
+    ]
+    found = facts_of(run.report | {"findings": [*run.report["findings"], *torn]}).torn
+    assert found is not None and (found.rows, found.places) == (5, ["a.csv:2", "a.csv:3", "a.csv:9"])
     none = {"training.epochs": 1, "data.test": 0.0, "retention.measure": False}
     run = finetune(model, table_file, "full", settings=none, out=tmp_path / "none")
     rows = facts_of(run.report).trained

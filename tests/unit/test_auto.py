@@ -293,6 +293,7 @@ def test_few_rows_are_learned_by_contrast(tmp_path: Path) -> None:
 def test_the_kind_of_base_decides_the_rungs(tmp_path: Path, model_folder: Folder) -> None:
     data = write_rows(tmp_path / "rows.csv", 200)
     run = made(start(recipe_for(model_folder("model2vec"), data, "auto", QUICK), tmp_path / "static"))
+    assert decided(run)["rungs"][0]["trial"]["method"] == "head"
     assert {rung["trial"]["method"] for rung in decided(run)["rungs"]} <= {"head", "full"}
     prose = tmp_path / "prose.txt"
     prose.write_text("\n\n".join(f"the cat sat on mat {number} and saw a dog" * 3 for number in range(2_000)))
@@ -334,8 +335,10 @@ def test_a_method_that_comes_to_nothing_is_named(
 
     monkeypatch.setattr(climbing, "train_trial", some)
     told = decided(made(start(asked, tmp_path / "run")))
-    assert told["chosen"] == "head" and told["failed"] == ["layers: it diverged", "full: it diverged"]
-    assert told["why"].startswith("layers and full came to nothing, and no other was better on")
+    assert told["chosen"] == "head" and told["failed"] == [
+        f"{name}: it diverged" for name in ("layers", "full", "lora")
+    ]
+    assert told["why"].startswith("layers, full and lora came to nothing, and no other was better on")
 
 
 def test_a_rate_that_diverges_is_not_the_end_of_its_method(
@@ -370,6 +373,23 @@ def test_memory_that_runs_out_on_a_rung_leaves_what_was_trained_before(
     monkeypatch.setattr(climbing, "train_trial", some)
     run = made(start(asked, tmp_path / "run"))
     assert run.report["method"] == "head" and "layers: out of memory; lower" in decided(run)["failed"][0]
+
+
+def test_where_all_weights_do_not_fit_lora_is_tried(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, *further: object, **named: object) -> object:
+        if recipe.method_name == "full":
+            raise MemoryError("out of memory")
+        return (yield from whole(shared, recipe, *further, **named))
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    monkeypatch.setattr(climbing, "perfect", lambda scores, metric: False)
+    told = decided(made(start(asked, tmp_path / "run")))
+    assert [rung["trial"]["method"] for rung in told["rungs"]] == ["head", "layers", "lora"]
+    assert told["failed"][0].startswith("full: out of memory") and len(told["failed"]) == 1
 
 
 def test_a_rung_that_says_the_same_of_all_rows_does_not_hold_the_next_back(

@@ -437,6 +437,13 @@ def test_a_budget_that_is_too_small_for_one_trial_is_explained(
     assert next(event for event in events if isinstance(event, Told)).number == 0
 
 
+def test_limits_that_trials_do_not_look_at_are_told(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
+    recipe = {**asked(model_folder("bert"), table_file), "limits": {"memory": "4GB"}}
+    events = search(recipe, tmp_path / "s").events()
+    told = next(event for event in events if isinstance(event, Warned | Told))
+    assert isinstance(told, Warned) and told.message.startswith("limits.memory: is not looked at in trials")
+
+
 def test_other_rows_in_the_same_folder_are_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.csv"
     data.write_bytes(table_file.read_bytes())

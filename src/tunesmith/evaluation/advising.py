@@ -176,9 +176,11 @@ def _doubted(found: Mapping[str, Any] | None) -> Doubted | None:
 
 
 def _torn(found: Sequence[Mapping[str, Any]], rows: Mapping[str, int]) -> Doubted | None:
-    count = sum(item["count"] for item in found)
+    named = [place for item in found for place in item["places"]]
+    places = list(dict.fromkeys(named))  # a copy of one row may be nearly the same as another
+    count = sum(item["count"] for item in found) - (len(named) - len(places))
     among = max(sum(rows.values()), count)
-    return Doubted(count, among, [place for item in found for place in item["places"]]) if count else None
+    return Doubted(count, among, places) if count else None
 
 
 def _forecast(curve: Mapping[str, Any]) -> Forecast | None:

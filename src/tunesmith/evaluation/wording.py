@@ -65,6 +65,11 @@ def rows_of(number: int, kind: str) -> str:
     return f"{number:,} {kind}{'' if number == 1 else 's'}"
 
 
+def every_one(names: Sequence[str]) -> str:
+    """("head", "full", "lora") -> "head, full and lora"."""
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
 def further_models(number: int) -> str:
     """(1) -> "1 further model"; (4) -> "4 further models"."""
     return rows_of(number, "further model")
