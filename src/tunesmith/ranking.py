@@ -55,6 +55,7 @@ TITLES = {
     H_SCORE: "H-score",
     LEEP: "LEEP",
 }
+UNREAD = ("cut_text", "unknown_words")  # findings
 RANKED = (ClassTask, Multilabel, Regression, TokenClassification)
 CAN = "classification, few_shot, image_classification, multilabel, regression and token_classification"
 
@@ -68,6 +69,7 @@ class Base:
     values: Mapping[str, Interval]  # by score; one that does not apply is not there
     said: Mapping[str, str]  # why such a one is not there
     plain: Mapping[str, Any]  # further facts
+    unread: Sequence[str] = ()  # what of the rows it does not see
 
 
 def rank_bases(
@@ -266,7 +268,8 @@ def _scored(recipe: Recipe, prepared: Prepared, source: Source, folds: np.ndarra
         "strength": probe.strength,
         "depths_looked_at": len(depths) + 1,
     }
-    return Base(source.name, both[better], values, said, plain)
+    unread = [finding.message for finding in encoded.findings if finding.kind in UNREAD]
+    return Base(source.name, both[better], values, said, plain, unread)
 
 
 def _read(recipe: Recipe, prepared: Prepared, source: Source) -> Backbone:
@@ -461,7 +464,10 @@ def _plain(
             for score, title in TITLES.items()
             if score != DECIDES and len(by_score[title]) > 1
         },
-        "warnings": disagreements(TITLES[DECIDES], by_score, order, same),
+        "warnings": [
+            *disagreements(TITLES[DECIDES], by_score, order, same),
+            *(f"{name}: {line}" for name in order for line in best[name].unread),
+        ],
         "best": order[0],
         "alike": same,
     }

@@ -554,6 +554,14 @@ def test_the_front_door_takes_rows_of_a_python_caller(model_folder: Folder) -> N
     assert found["bases"][0]["probe"]["value"] > found["bases"][1]["probe"]["value"]
 
 
+def test_words_that_a_table_of_vectors_does_not_know_are_told(model_folder: Folder) -> None:
+    table = [{"text": f"{text} xylophone", "label": name} for text, name in rows(90)]
+    names = [str(model_folder("glove")), str(model_folder("bert"))]
+    found = tunesmith.rank(names, table, settings={"evaluation.resamples": 200})
+    (said,) = (line for line in found["warnings"] if "no vector" in line)
+    assert said.startswith(f"{names[0]}: ") and "% of all tokens have no vector in this table" in said
+
+
 def test_a_base_that_breaks_is_told_and_the_others_go_on(
     model_folder: Folder, table_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
