@@ -17,6 +17,7 @@ from tunesmith.errors import ModelError, RecipeError, TrainingError
 from tunesmith.evaluation.kept_scores import read_scores
 from tunesmith.evaluation.wording import duration, every_one, rows_of
 from tunesmith.files import make_folder, write_whole
+from tunesmith.limits import no_room
 from tunesmith.phases import Time, summed
 from tunesmith.recipe import Derived, Recipe
 from tunesmith.selection.ladder import (
@@ -234,8 +235,11 @@ class Climb:
         return trial.seconds / trial.share
 
     def _beyond_means(self, best: Rung | None) -> str:
-        """Why no further rung is tried, where a limit says so and something can be delivered."""
-        return self.enough() if best is not None else ""
+        """Why no further rung is tried, where a limit says so. Raises TrainingError where nothing is there to deliver."""
+        said = self.enough()
+        if said and best is None:
+            raise TrainingError(no_room(said))
+        return said
 
     def _noise(self, rung: Rung, best: Rung) -> str:
         assert rung.gain is not None, "of what was compared"

@@ -75,7 +75,11 @@ def limit(recipe: Recipe, run: Run, spending: Spending, rows_after: int, validat
         return
     limits = Limits(recipe.limits, spending, rows_after, validation_rows)
     if said := limits.enough():
-        raise TrainingError(
-            f"no time or memory is left for a single step ({said}); raise it, or set evaluation.quick=true"
-        )
+        raise TrainingError(no_room(said))
     run.enough = limits.enough
+
+
+def no_room(said: str) -> str:
+    """What to tell where no step is left; `said`: by which limit."""
+    shorter = "" if said.startswith("limits.memory") else ", or set evaluation.quick=true"
+    return f"no time or memory is left for a single step ({said}); raise it{shorter}"

@@ -320,7 +320,7 @@ def test_no_method_at_all_is_told_with_every_reason(
     with pytest.raises(TrainingError) as caught:
         made(start(asked, tmp_path / "run"))
     assert "no method could be trained" in caught.value.problems[0]
-    assert caught.value.problems[1:] == ("head, layers, full: it diverged",), "a reason that all have is said once"
+    assert caught.value.problems[1:] == ("head, layers, full, lora: it diverged",), "a reason that all have is said once"
 
 
 def test_a_method_that_comes_to_nothing_is_named(
@@ -418,6 +418,16 @@ def test_where_a_lower_rung_was_better_on_too_few_rows_it_is_told(
     told = decided(made(start(asked, tmp_path / "run")))
     assert told["chosen"] == "full"
     assert "too few to tell it from the one before, which was better" in told["why"]
+
+
+def test_with_no_room_for_a_step_nothing_is_trained(asked: Recipe, tmp_path: Path) -> None:
+    from tunesmith.specs import LimitSpec
+
+    with pytest.raises(
+        TrainingError, match=r"no time or memory is left for a single step \(limits.memory: .*raise it$"
+    ):
+        made(start(asked.model_copy(update={"limits": LimitSpec(memory=1e6)}), tmp_path / "run"))  # type: ignore[arg-type]
+    assert not (tmp_path / "run" / "ladder").exists()
 
 
 def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,23 @@ def test_what_no_memory_is_left_for_is_refused_before_it_is_tried(
     assert all(value.grad is None for value in run.network.parameters())
 
 
+@pytest.mark.parametrize(("method", "less"), [("full", ", or method=head"), ("head", "micro_batch")])
+def test_what_would_take_less_is_named(
+    method: str, less: str, model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(recipe_for(model_folder("bert"), table_file, METHODS[method]), tmp_path).run
+    (trunk, _), source_of = _tried(made), _source_of(made)
+
+    def told(most: float | None) -> str:
+        with pytest.raises(TrainingError) as raised:
+            fitting_micro_batch(made.network, made.task, made.plan, trunk, source_of, [1], TRAINING, most)
+        return str(raised.value)
+
+    assert "are held before the first step" in told(1e6)
+    monkeypatch.setattr(preflight, "free_memory", lambda most: 0)
+    assert told(None).endswith(less)
+
+
 def test_what_fits_amply_is_told_by_two_rows(
     model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

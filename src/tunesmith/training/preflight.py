@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tunesmith.data.encode import Batch
 from tunesmith.data.order import Order
 from tunesmith.errors import TrainingError
-from tunesmith.memory import free_memory, process_limited
+from tunesmith.memory import free_memory, process_limited, resident_memory
 from tunesmith.methods.base import Plan
 from tunesmith.recipe import TrainingSpec
 from tunesmith.seeds import torch_seed
@@ -53,8 +53,14 @@ def fitting_micro_batch(
     the process may hold, where it has a limit of its own.
 
     Leaves no gradient behind and draws no random number that training will. Raises TooLarge, naming the sizes tried and
-    the memory there is, when none fits.
+    the memory there is, when none fits; what is held before them, where that alone is beyond `most`.
     """
+    held = resident_memory()
+    if most is not None and network.sample.device.type == "cpu" and held >= most:
+        raise TooLarge(
+            f"limits.memory: {held / 1e9:.2f} GB are held before the first step, with the base and the rows read, and "
+            f"{most / 1e9:.2f} are allowed; raise it"
+        )
     set_mode(network, plan)
     room = _Room(network, task, trunk, source_of(sizes[0]), training, most)
     for size in sizes:
@@ -74,9 +80,11 @@ def fitting_micro_batch(
     shorter = "a smaller training.max_length or " if text else "a smaller "
     twice = ", activations computed twice" if training.checkpointing is True else ""
     recompute = "training.checkpointing=true, " if training.checkpointing is False and network.recomputable else ""
+    base = any(value.requires_grad for name, value in network.named_parameters() if name not in network.fresh)
+    less = ", or method=head" if base else ""
     raise TooLarge(
         f"out of memory: not even {len(batch.rows)} row(s) of {kind} fit{twice} "
-        f"({_free(network, most)}{room.needed(source)}); set {recompute}{shorter}{training.at_once}, or method=head"
+        f"({_free(network, most)}{room.needed(source)}); set {recompute}{shorter}{training.at_once}{less}"
         f"{room.would_fit(source_of, batch, text)}"
     )
 
