@@ -118,6 +118,7 @@ class Rating:
         """The rows, the base and how many validation rows there are. Raises RecipeError where there are none."""
         first = trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric)
         prepared, encoded, backbone = shared.rows(first)
+        shared.keep(anchored(first), prepared, encoded)  # as trials name them, wherever they are gone on with from
         self._rows = prepared.fingerprints()
         if not encoded.examples["validation"]:
             raise RecipeError("data.validation: rates are judged on validation rows, and there are none; raise it")
@@ -217,7 +218,7 @@ class Rating:
         recipe, folder = self.recipe, self._folder(step, share)
         training = recipe.training.model_copy(update={self.key.partition(".")[2]: rate})
         data = recipe.data.model_copy(update={"share": recipe.data.share * share})
-        recipe = recipe.model_copy(update={"training": training, "data": data})
+        recipe = anchored(recipe.model_copy(update={"training": training, "data": data}))
         recipe = trial_recipe(recipe, recipe.seed, recipe.evaluation.metric)
         told = Tried(step, rate, round(self._total * share), share)
         seen: list[Judged] = []

@@ -320,7 +320,9 @@ def test_no_method_at_all_is_told_with_every_reason(
     with pytest.raises(TrainingError) as caught:
         made(start(asked, tmp_path / "run"))
     assert "no method could be trained" in caught.value.problems[0]
-    assert caught.value.problems[1:] == ("head, layers, full, lora: it diverged",), "a reason that all have is said once"
+    assert caught.value.problems[1:] == ("head, layers, full, lora: it diverged",), (
+        "a reason that all have is said once"
+    )
 
 
 def test_a_method_that_comes_to_nothing_is_named(

@@ -315,6 +315,21 @@ def test_a_folder_of_something_else_is_left_alone(asked: Recipe, tmp_path: Path)
         list(rating(asked, tmp_path).events())
 
 
+def test_a_trial_is_known_again_from_another_folder(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative path names other rows there; what they are does not change."""
+    data = Path(asked.data.path)
+    monkeypatch.chdir(data.parent)
+    near = asked.model_copy(update={"data": asked.data.model_copy(update={"path": data.name})})
+    list(rating(near, tmp_path / "run").events())
+    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("result.json")}
+    (tmp_path / "run" / FOUND).unlink()
+    monkeypatch.chdir(tmp_path)
+    list(rating(asked, tmp_path / "run").events())
+    assert results and {path: path.stat().st_mtime_ns for path in results} == results
+
+
 def test_rates_of_rows_that_changed_since_are_not_gone_on_with(asked: Recipe, tmp_path: Path) -> None:
     data = tmp_path / "rows.csv"
     data.write_bytes(Path(asked.data.path).read_bytes())
