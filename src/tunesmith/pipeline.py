@@ -66,6 +66,7 @@ class Session:
     finished: bool = False
     profile: bool = False  # say what each lever of speed brought, once the run is over
     explain: bool = False  # say how a method is chosen, as it is
+    commit: str | None = None  # of a hub base, to begin from; None for the newest
     _decision: Decision | None = None  # what was chosen, where the method was left open
     _spending: Spending = field(default_factory=Spending)
 
@@ -109,7 +110,7 @@ class Session:
         stored = {} if ledger is None else ledger.manifest()
         base = stored.get("model", {})
         with phase(BASE):
-            source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else None)
+            source, backbone = self._load_base(base["revision"] if base.get("kind") == "hub" else self.commit)
         prepared.task.check_base(source.name, kind_of(source))  # of one from the hub nothing was known before
         found = "file" if source.folder.is_file() else source.kind
         size = f"model: {source.name} ({found}), {_size_of(backbone.module)}"
@@ -447,6 +448,7 @@ def start(
     stop: Callable[[], bool] = never,
     profile: bool = False,
     explain: bool = False,
+    commit: str | None = None,
 ) -> Session:
     """A new run in `out` (by default a new folder under runs/). Raises ArtifactError when `out` already holds a run."""
     folder = new_folder(recipe) if out is None else out
@@ -454,7 +456,7 @@ def start(
     if table is not None:
         data = recipe.data.model_copy(update={"path": str(folder / OWN_ROWS)})
         recipe = recipe.model_copy(update={"data": data})
-    return Session(recipe, folder, table, stop, profile=profile, explain=explain)
+    return Session(recipe, folder, table, stop, profile=profile, explain=explain, commit=commit)
 
 
 def check_free(folder: Path, recipe: Recipe, table: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import shlex
 import time
@@ -21,7 +20,8 @@ from tunesmith.selection.journal import take
 from tunesmith.selection.samplers import PAIRS
 from tunesmith.selection.space import Choices, Numbers, Searched
 from tunesmith.selection.spec import COSTS, SearchSpec
-from tunesmith.selection.study import TRIALS, Known, Lost, Mine, Study, Told, best_of, check_optuna
+from tunesmith.selection.storage import check_optuna
+from tunesmith.selection.study import TRIALS, Known, Lost, Mine, Study, Told, best_of
 from tunesmith.training.events import Event, Note, StepDone, Stopped, Warned
 from tunesmith.trying import (
     Judged,
@@ -34,7 +34,7 @@ from tunesmith.trying import (
     train_trial,
     trial_recipe,
 )
-from tunesmith.winning import PAGE, WINNER, Found, clear, tested, written
+from tunesmith.winning import PAGE, WINNER, Found, all_failed, clear, tested, written
 
 if TYPE_CHECKING:
     from tunesmith.preparing import Prepared
@@ -70,6 +70,8 @@ class Search:
         shared = Shared()
         first, prepared = self._read(shared)
         study = self._open(prepared, first)  # whose folder it is comes before all that it holds
+        if (commits := study.commits(shared.commits)) != shared.commits:
+            shared = Shared(commits=commits)  # a newer one has come since the search began
         if self._over():
             yield from self._end(study)
             return
@@ -220,6 +222,7 @@ class Search:
                 study.leave(mine)
                 late, said = not self.stop(), f"in trial {mine.number}, which is saved"
                 break
+            shared.commits |= study.commits(shared.commits)
             longest = max(longest, told.seconds) if told.state == "done" else longest
             ranked = self._forget(study)
             yield replace(told, best=ranked[0].number) if ranked else told
@@ -237,7 +240,7 @@ class Search:
                 "search", (f"{self.spec.time:g} s are over (search.time): {len(told) - len(left)} trials were done",)
             )
         if not best_of(told):
-            raise _all_failed(told)
+            raise all_failed(told)
         return True
 
     def _others(self, count: int) -> Note:
@@ -425,30 +428,14 @@ class Search:
             session = resume(folder, stop)
         else:
             found.lay_beside(self.out, SOUP if self.spec.soup else 0)
-            session = start(self._recipe(found.best.values), folder, stop=stop)
+            recipe = self._recipe(found.best.values)
+            session = start(recipe, folder, stop=stop, commit=study.commits({}).get(recipe.model))
         yield Note("winner", (f"training it on the recipe's own path in {folder}, and testing it",))
         for event in session.events():
             yield replace(event, resume=self.again) if isinstance(event, Stopped) else event
         self.finished = session.finished
         if not self.finished and (other := study.trained_by()):
             yield Warned(f"{other} trains the winner now, since nothing was heard of this machine for too long")
-
-
-def _all_failed(told: list[Told]) -> TrainingError:
-    """What to say where no trial was done: the reasons, each once, with the trials that had it."""
-    why: dict[str, list[int]] = {}
-    for one in told:
-        why.setdefault(one.why.partition(";")[0], []).append(one.number)
-    lines = [
-        f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:5]))}{', ...' if len(numbers) > 5 else ''}: "
-        f"{said}"
-        for said, numbers in itertools.islice(why.items(), 5)
-    ]
-    return TrainingError(
-        f"every one of the {len(told)} trials came to nothing: move the spaces, such as a lower training.rate, and search "
-        "with another --out",
-        *lines,
-    )
 
 
 def search(asked: dict[str, Any], out: Path, stop: Callable[[], bool] = never, command: str = "") -> Search:

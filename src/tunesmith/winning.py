@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tunesmith.errors import TrainingError
 from tunesmith.files import make_folder, whole_file, write_whole
 from tunesmith.pipeline import OTHERS
 from tunesmith.selection.journal import take
@@ -141,4 +143,21 @@ def _aligned(cells: list[tuple[str, ...]]) -> tuple[str, ...]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return tuple(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    )
+
+
+def all_failed(told: list[Told]) -> TrainingError:
+    """What to say where no trial was done: the reasons, each once, with the trials that had it."""
+    why: dict[str, list[int]] = {}
+    for one in told:
+        why.setdefault(one.why.partition(";")[0], []).append(one.number)
+    lines = [
+        f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:5]))}{', ...' if len(numbers) > 5 else ''}: "
+        f"{said}"
+        for said, numbers in itertools.islice(why.items(), 5)
+    ]
+    return TrainingError(
+        f"every one of the {len(told)} trials came to nothing: move the spaces, such as a lower training.rate, and search "
+        "with another --out",
+        *lines,
     )

@@ -444,6 +444,32 @@ def test_limits_that_trials_do_not_look_at_are_told(model_folder: Folder, table_
     assert isinstance(told, Warned) and told.message.startswith("limits.memory: is not looked at in trials")
 
 
+def test_gone_on_with_it_takes_the_commit_of_the_hub_that_it_began_with(
+    model_folder: Folder, table_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.models import resolve
+
+    there, taken = {"newest": "first"}, list[str]()
+
+    def fetched(name: str, revision: str | None = None) -> tuple[Path, str]:
+        taken.append(revision or there["newest"])
+        return model_folder("bert"), taken[-1]
+
+    monkeypatch.setattr(resolve, "fetch", fetched)
+    monkeypatch.setattr(resolve, "_found_here", lambda name: None)
+    recipe = {**asked(model_folder("bert"), table_file, trials=2), "model": "someone/bert"}
+    events = search(recipe, tmp_path / "s").events()
+    assert any(isinstance(event, Told) and event.state == "done" for event in events), "killed after its first trial"
+    events.close()
+    there["newest"] = "second"
+    taken.clear()
+    made = search(recipe, tmp_path / "s")
+    list(made.events())
+    assert made.finished and taken[0] == "second", "rows are read before it is known whose folder it is"
+    assert len(taken) > 2 and set(taken[1:]) == {"first"}
+    assert json.loads((made.run / "manifest.json").read_text())["model"]["revision"] == "first"
+
+
 def test_other_rows_in_the_same_folder_are_refused(model_folder: Folder, table_file: Path, tmp_path: Path) -> None:
     data = tmp_path / "rows.csv"
     data.write_bytes(table_file.read_bytes())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import platform
 import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +17,35 @@ from tunesmith.selection.lease import BEAT, GRACE
 from tunesmith.selection.spec import SearchSpec
 
 if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
     from optuna.storages import BaseStorage
 
 JOURNAL, NAME, TOKEN = "study.journal", "search", ".machine"
+COMMITS = "commits"  # an attribute of a study
+
+
+def check_optuna() -> None:
+    """Raises RecipeError where Optuna is not installed."""
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise RecipeError('search: needs Optuna, which is not installed; pip install "tunesmith[search]"') from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, Optuna does not warn of what is new in it; what it notes is no line of ours."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def name_of(folder: Path, spec: SearchSpec) -> str:
@@ -66,3 +95,12 @@ def storage_of(folder: Path, spec: SearchSpec) -> tuple[BaseStorage, str]:
             f"search.storage: {spec.storage} cannot be opened ({said}); put the address right, install its driver, or leave "
             "it out for a file in the search's own folder"
         ) from None
+
+
+def commits_of(study: OptunaStudy, found: Mapping[str, str]) -> dict[str, str]:
+    """By hub base the commit that was noted in the study first; `found` is noted where it has none."""
+    known: dict[str, str] = study.user_attrs.get(COMMITS, {})
+    if found.keys() - known.keys():
+        study.set_user_attr(COMMITS, {**found, **known})
+        known = study.user_attrs[COMMITS]
+    return dict(known)

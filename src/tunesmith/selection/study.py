@@ -7,14 +7,13 @@ import platform
 import shutil
 import time
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tunesmith.errors import ArtifactError, RecipeError
+from tunesmith.errors import ArtifactError
 from tunesmith.files import make_folder, write_whole
 from tunesmith.seeds import seed_of
 from tunesmith.selection.journal import FileLock, alone, take
@@ -23,7 +22,7 @@ from tunesmith.selection.samplers import pruner as judge_of
 from tunesmith.selection.samplers import sampler
 from tunesmith.selection.space import Numbers, Searched, Space, label_of
 from tunesmith.selection.spec import SearchSpec
-from tunesmith.selection.storage import JOURNAL, name_of, owner_of, storage_of
+from tunesmith.selection.storage import JOURNAL, commits_of, name_of, owner_of, quiet, storage_of
 from tunesmith.training.events import Event
 
 if TYPE_CHECKING:
@@ -84,30 +83,6 @@ class Lost(Exception):
     """A trial was given to another process, since this one was silent: what it did no longer counts."""
 
 
-def check_optuna() -> None:
-    """Raises RecipeError where Optuna is not installed."""
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise RecipeError('search: needs Optuna, which is not installed; pip install "tunesmith[search]"') from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Inside, Optuna does not warn of what is new in it; what it notes is no line of ours."""
-    import optuna
-
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.simplefilter("ignore", UserWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
 @dataclass
 class Study:
     """The trials of one search, of all its processes. `repaired`: what was put right as it was opened, or ""."""
@@ -135,7 +110,7 @@ class Study:
         import optuna
 
         make_folder(folder)
-        with _quiet(), alone(folder / LOCK):
+        with quiet(), alone(folder / LOCK):
             name, judge = name_of(folder, spec), judge_of(pruner, most)
             try:
                 storage, repaired = storage_of(folder, spec)
@@ -166,12 +141,17 @@ class Study:
                 study.set_user_attr(IDENTITY, identity)
         return found
 
+    def commits(self, found: Mapping[str, str]) -> dict[str, str]:
+        """By hub base the commit that all trials and the winner take: the one that the first process found."""
+        with quiet(), alone(self.folder / LOCK):
+            return commits_of(self.study, found)
+
     def claim(self) -> Mine | None:
         """A trial to work on, which no other process has: one that was left behind, else a new one; None where none is.
 
         None too once the winner is named: what is found after that changes nothing.
         """
-        with _quiet(), alone(self.folder / LOCK):
+        with quiet(), alone(self.folder / LOCK):
             if self.winner() is not None:
                 return None
             for trial in self._under_way():
@@ -183,7 +163,7 @@ class Study:
 
     def held(self) -> int:
         """How many trials other processes work on now; one that was left behind is nobody's."""
-        with _quiet(), alone(self.folder / LOCK):
+        with quiet(), alone(self.folder / LOCK):
             return self._held()
 
     def settle(self) -> int | None:
@@ -191,7 +171,7 @@ class Study:
 
         Of a study in a database it is named there, for all machines. Needs a trial that is done.
         """
-        with _quiet(), alone(self.folder / LOCK):
+        with quiet(), alone(self.folder / LOCK):
             named = self.winner()
             if named is None and not self._held():
                 named = frontier(self.told())[0].number
@@ -206,7 +186,7 @@ class Study:
 
         Of one machine the processes agree by a lock in the search's folder.
         """
-        with _quiet(), alone(self.folder / LOCK):
+        with quiet(), alone(self.folder / LOCK):
             lease = lease_of(self.study)
             if lease is None:  # of a file
                 return ""
@@ -220,7 +200,7 @@ class Study:
         """Says, now and then, that the winner is trained here, or at once that it is done. Whether it still is this one's."""
         if self.spec.storage is None or (not done and time.monotonic() - self._beaten <= BEAT):
             return True
-        with _quiet():
+        with quiet():
             lease = lease_of(self.study)
             if lease is None or lease.owner != self.owner:
                 return False
@@ -322,7 +302,7 @@ class Study:
 
     def report(self, mine: Mine, evaluation: int, rank: float) -> bool:
         """Notes what an evaluation, or a repeat, gave. Whether the trial is to end here. Raises Lost as `beat` does."""
-        with _quiet(), self._as_holder(mine):
+        with quiet(), self._as_holder(mine):
             if len(self.spec.named) > 1:
                 return False
             if evaluation not in self._frozen(mine.number).intermediate_values:
@@ -333,7 +313,7 @@ class Study:
         """Done, pruned or failed, for good; the trial is let go of. Raises Lost as `beat` does: then nothing is noted."""
         from optuna.trial import TrialState
 
-        with _quiet(), self._as_holder(mine):
+        with quiet(), self._as_holder(mine):
             mine.trial.set_user_attr(TELL, told.to_plain())
             if told.state == "done":
                 self.study.tell(mine.trial, list(told.ranks))
@@ -383,7 +363,7 @@ class Study:
         if sum(told.state == "done" for told in self.told()) < 4 or len(self.searched.spaces) < 2:
             return {}
         several = len(self.spec.named) > 1
-        with _quiet():
+        with quiet():
             try:
                 found = get_param_importances(
                     self.study,
