@@ -73,26 +73,33 @@ class Climb:
     _shared: Shared = field(default_factory=Shared)
     _rungs: list[Rung] = field(default_factory=list)
     _failed: list[str] = field(default_factory=list)
+    _passed: list[str] = field(default_factory=list)  # what was not trained whole, and why
     _scores: dict[str, Scores] = field(default_factory=dict)  # by the name of the folder
 
     def events(self) -> Generator[Event, None, Decision | None]:
         """Climbs; None where it was asked to stop. Raises TunesmithError kinds where no rung holds."""
         best, why, times = None, "", 1.0
-        climbed, decided = self._known()
+        climbed, shortly, decided = self._known()
         self._shared.keep(trial_recipe(self.recipe, self.recipe.seed, self.recipe.evaluation.metric), *self._rows())
         self._shared.keep_base(self.backbone.source)
         task = self.prepared.task
         rows = len(self.prepared.splits.train)
         todo = list(floors(task.learns_tokens, self.backbone.static, bool(task.untrained), rows))
-        while todo:
+        passed, below = None, list[Trial]()  # a floor that was not trained whole, and its short trials
+        ahead = None  # what is trained in its place
+        while todo or passed is not None:
+            if not todo and passed is not None:  # nothing above it could be trained
+                todo, passed, self._passed = [passed], None, []
             floor = todo.pop(0)
-            before = any(method in climbed for method in floor.methods)
+            whole_before = not climbed.isdisjoint(floor.methods)
+            before = whole_before or not shortly.isdisjoint(floor.methods)
             if decided and not before:
                 continue
             if said := "" if before else self._beyond_means(best):
                 why = said
                 break
-            chosen = yield from self._chosen(floor, times, None if before else best)
+            chosen = ahead or (yield from self._chosen(floor, times, None if before else best))
+            ahead = None
             if chosen is None:
                 if self.stop():
                     return None
@@ -101,6 +108,11 @@ class Climb:
             if said:
                 why = said
                 break
+            if shorts and todo and not whole_before:
+                ahead = yield from self._no_worse(todo[0], trial, before)
+            if ahead is not None:
+                passed, below, times = floor, shorts, trial.times
+                continue
             found = yield from self._trial(trial.method, trial.times, whole=True)
             if found is None:
                 return None
@@ -114,8 +126,9 @@ class Climb:
             gain = None if best is None else self._gain(scores, self._scores[_name(best.trial, True)])
             # Beside one that says the same of all rows, so that its metric is not defined, there is no gain to be told.
             unknown = best is None or math.isnan(best.trial.value)
-            rung = Rung(whole, tuple(shorts), gain, unknown or gain is None or gain.taken)
+            rung = Rung(whole, (*below, *shorts), gain, unknown or gain is None or gain.taken)
             self._rungs.append(rung)
+            passed, below = None, []
             yield Note(TOPIC, (_rung_said(rung, best),))
             if best is None or rung.taken:
                 best = rung
@@ -135,18 +148,19 @@ class Climb:
         yield Note(TOPIC, self._decided(best, why))
         return self._decision(best, why)
 
-    def _known(self) -> tuple[frozenset[str], str]:
-        """Methods that were trained whole in an earlier session, and why none further is to be; "" where that is open.
+    def _known(self) -> tuple[frozenset[str], frozenset[str], str]:
+        """Methods of an earlier session, trained whole and shortly, and why none further is to be; "" where that is open.
 
         Limits are not asked of these again, for they may say otherwise by now: what was trained is there to be taken, and
         from what was taken the checkpoints are the run's own, see `adopt`.
         """
         path = self.run / LADDER
         if not path.exists():
-            return frozenset(), ""
+            return frozenset(), frozenset(), ""
         known = json.loads(path.read_text(encoding="utf-8"))
         self._failed += known["failed"] if known["why"] else []
-        return frozenset(rung["trial"]["method"] for rung in known["rungs"]), known["why"]
+        shortly = frozenset(trial["method"] for rung in known["rungs"] for trial in rung["short"])
+        return frozenset(rung["trial"]["method"] for rung in known["rungs"]), shortly, known["why"]
 
     def _at_the_end(self, best: Rung) -> str:
         """Why the best is delivered where no rung is left."""
@@ -218,17 +232,41 @@ class Climb:
         """Why the next rung is not trained whole, by its short trial and by what it would take; "" where it is."""
         if best is None:
             return ""
-        below = next((trial for trial in best.short if trial.times == best.trial.times), None)
+        like = (best.trial.method, best.trial.times)
+        below = next((trial for trial in best.short if (trial.method, trial.times) == like), None)
         if below is not None:
             gain = self._gain(scores, self._scores[_name(below, False)])
             if gain.loses:
                 return f"in a short trial {taken.method} is worse than {below.method} by as long a one: {gain.said()}"
+        return self._too_long(taken)
+
+    def _no_worse(
+        self, floor: Floor, below: Trial, known: bool
+    ) -> Generator[Event, None, tuple[Trial, list[Trial], str] | None]:
+        """What to train whole of the floor above in place of `below`, with its short trials; None where that comes first.
+
+        Where as short a trial is no worse above, and there is time, what is below would be climbed over: with so many rows
+        the more trains, the better. It comes back where nothing above can be trained whole. known: it was so before, and
+        limits are not asked again.
+        """
+        chosen = yield from self._chosen(floor, below.times, None)
+        if chosen is None or not chosen[1] or (not known and self._too_long(chosen[0])):
+            return None
+        above = chosen[0]
+        gain = self._gain(self._scores[_name(above, False)], self._scores[_name(below, False)])
+        if gain.loses:
+            return None
+        said = f"{below.method} is not trained whole: in as short a trial {above.method} is no worse, {gain.said()}"
+        self._passed = [said]
+        yield Note(TOPIC, (said,))
+        return chosen
+
+    def _too_long(self, taken: Trial) -> str:
+        """Why a method is not trained whole, by the time that it would take; "" where there is enough."""
         needed, left = self._forecast(taken), self.left()
-        if left is not None and needed > left:
-            return (
-                f"{taken.method} takes about {duration(needed)}, and {duration(max(left, 0.0))} are left (limits.time)"
-            )
-        return ""
+        if left is None or needed <= left:
+            return ""
+        return f"{taken.method} takes about {duration(needed)}, and {duration(max(left, 0.0))} are left (limits.time)"
 
     def _forecast(self, trial: Trial) -> float:
         """Seconds of a whole training, from those of a short trial."""
@@ -369,6 +407,7 @@ class Climb:
             "validation_rows": len(self.encoded.examples["validation"]),
             "rungs": [asdict(rung) for rung in self._rungs],
             "failed": list(self._failed),
+            "passed": list(self._passed),
         }
 
     def _write(self, best: Rung, why: str) -> None:

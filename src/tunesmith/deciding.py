@@ -50,7 +50,7 @@ def by_size(recipe: Recipe, prepared: Prepared) -> Decision | None:
     else:
         return None
     found = recipe.model_copy(update=asked)
-    told = {"chosen": found.method_name, "why": why, "rungs": [], "failed": []}
+    told = {"chosen": found.method_name, "why": why, "rungs": [], "failed": [], "passed": []}
     return Decision(found, None, (Derived("method", found.method_name, why),), told, {})
 
 

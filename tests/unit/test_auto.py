@@ -262,13 +262,60 @@ def test_with_many_rows_short_trials_choose_rate_and_method(
     monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
     run = made(start(asked, tmp_path / "run", explain=True))
     rungs = decided(run)["rungs"]
-    layers = {(trial["method"], round(trial["times"], 2)) for trial in rungs[1]["short"]}
-    assert layers == {("layers", 1.0), ("layers", 0.33), ("layers", 3.0)}
-    assert {trial["method"] for trial in rungs[2]["short"]} >= {"full", "lora"}
+    tried = {(trial["method"], round(trial["times"], 2)) for trial in rungs[1]["short"]}
+    assert tried >= {("layers", 1.0), ("layers", 0.33), ("layers", 3.0), ("full", 1.0), ("lora", 1.0)}
+    assert len(rungs) == 2 and rungs[1]["trial"]["method"] in ("full", "lora"), "layers would be climbed over"
     assert "short trial of layers" in (run.path / "events.jsonl").read_text()
     page = (run.path / "report.html").read_text()
     assert "How quality depends on the rate" in page and page.count("layers, rate ") >= 3
+    assert "Layers is not trained whole: in as short a trial" in page
     shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("climbs")
+def test_many_rows_killed_after_the_choice_train_nothing_again(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
+    for event in start(asked, tmp_path / "run").events():
+        if isinstance(event, Note) and event.topic == "derived":
+            break
+    before = decided(Run(tmp_path / "run"))
+    results = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("result.json")}
+    monkeypatch.setattr(Climb, "_too_long", lambda self, trial: "limits.time: it is over")
+    run = made(resume(tmp_path / "run"))
+    assert decided(run) == before and before["passed"]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("result.json")} == results
+
+
+def test_what_is_plainly_worse_in_a_short_trial_does_not_take_the_place(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
+    monkeypatch.setattr(Gain, "loses", True)
+    monkeypatch.setattr(Gain, "taken", True)
+    monkeypatch.setattr(climbing, "perfect", lambda scores, metric: False)
+    told = decided(made(start(asked, tmp_path / "run")))
+    assert [rung["trial"]["method"] for rung in told["rungs"]] == ["head", "layers"] and not told["passed"]
+    assert "in a short trial" in told["why"]
+
+
+@pytest.mark.usefixtures("climbs")
+def test_what_was_passed_by_comes_back_where_nothing_above_goes(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "SHORT_ROWS", 15)
+    whole = climbing.train_trial
+
+    def some(shared: object, recipe: Recipe, folder: Path, *further: object, **named: object) -> object:
+        if recipe.method_name in ("full", "lora") and "short" not in folder.name:
+            raise MemoryError("out of memory")
+        return (yield from whole(shared, recipe, folder, *further, **named))
+
+    monkeypatch.setattr(climbing, "train_trial", some)
+    told = decided(made(start(asked, tmp_path / "run")))
+    assert [rung["trial"]["method"] for rung in told["rungs"]] == ["head", "layers"] and not told["passed"]
+    assert len(told["failed"]) == 2
 
 
 def test_a_rate_that_was_asked_for_is_the_only_one(

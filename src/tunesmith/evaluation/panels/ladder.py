@@ -22,6 +22,7 @@ def show(data: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         f"From the cheapest way to the dearest, each measured on the {count(data['validation_rows'])} validation rows. "
         f"A gain is over the best method before it, with one standard error to each side. {why}"
     )
+    lead += "".join(f" {sentence_case(said)}." for said in data.get("passed", ()))  # reports before had none
     table = f'<div class="scroll"><table>{heads}<tbody>{rows}</tbody></table></div>'
     return section("ladder", "How the method was chosen", text(lead), table + _short(rungs, metric) + _failed(data))
 
