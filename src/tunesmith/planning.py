@@ -278,6 +278,8 @@ def _from_anywhere(value: Any, table: Table) -> Any:
 
 
 def _size(whole: _Whole, steps: int, evaluations: int) -> Size:
+    from tunesmith.result import compared_rows
+
     examples = whole.encoded.examples
     return Size(
         rows=len(examples["train"]),
@@ -285,6 +287,7 @@ def _size(whole: _Whole, steps: int, evaluations: int) -> Size:
         validation_tokens=whole.tokens["validation"],
         test_rows=len(examples["test"]),
         test_tokens=whole.tokens["test"],
+        compared=compared_rows(len(examples["train"]), len(examples["test"])),
         step_tokens=whole.step_tokens * steps,
         steps=steps,
         evaluations=evaluations,
@@ -292,12 +295,15 @@ def _size(whole: _Whole, steps: int, evaluations: int) -> Size:
 
 
 def _size_in_small(part: _Part, small: Rehearsed) -> Size:
+    from tunesmith.result import compared_rows
+
     return Size(
         rows=part.counts["train"],
         tokens=part.tokens["train"],
         validation_tokens=part.tokens["validation"],
         test_rows=part.counts["test"],
         test_tokens=part.tokens["test"],
+        compared=compared_rows(part.counts["train"], part.counts["test"]),
         step_tokens=sum(tokens for tokens, _ in small.steps),
         steps=len(small.steps),
         evaluations=2,

@@ -73,7 +73,12 @@ NEARNESS = "rouge_l"  # the metric by which written texts are compared with thos
 def rows_to_measure(prepared: Prepared) -> int:
     """How many rows the delivered model will predict."""
     test = len(prepared.splits.test)
-    return len(prepared.splits.validation) + test + min(len(prepared.splits.train), test, MOST_COMPARED)
+    return len(prepared.splits.validation) + test + compared_rows(len(prepared.splits.train), test)
+
+
+def compared_rows(train: int, test: int) -> int:
+    """How many training rows the delivered model predicts, to see how much better it is on these."""
+    return min(train, test, MOST_COMPARED)
 
 
 def measure_result(
@@ -313,7 +318,7 @@ def _overfitting(
     if recipe.evaluation.quick:
         return []
     texts, truth = prepared.texts("train"), prepared.truth("train")
-    count = min(len(texts), len(prepared.splits.test), MOST_COMPARED)
+    count = compared_rows(len(texts), len(prepared.splits.test))
     rows = sorted(random.Random(seed_of(recipe.seed, "overfitting")).sample(range(len(texts)), count))
     known = [truth[row] for row in rows]
     found = predictor.judged([texts[row] for row in rows], known, answers=False)

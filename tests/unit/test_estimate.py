@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.phases import AUDIT, BASE, BASELINES, ENCODING, EVALUATIONS, FROZEN, READING, STEPS, Time
+from tunesmith.phases import (
+    AUDIT,
+    BASE,
+    BASELINES,
+    ENCODING,
+    EVALUATIONS,
+    FROZEN,
+    KNOWN_AFTER,
+    READING,
+    STEPS,
+    Time,
+)
 from tunesmith.rehearsing import sample_of
 from tunesmith.selection.estimate import Rehearsed, Size, memory, times
 from tunesmith.training.optimizers import STATE_BYTES
@@ -15,7 +26,8 @@ WIDE = st.floats(0.001, 100)
 
 
 def size(rows: int, epochs: int = 1) -> Size:
-    return Size(rows, 10 * rows, rows, rows // 2, 5 * rows, 11.0 * rows * epochs, rows * epochs // 4, epochs + 1)
+    steps = rows * epochs // 4
+    return Size(rows, 10 * rows, rows, rows // 2, 5 * rows, rows // 2, 11.0 * rows * epochs, steps, epochs + 1)
 
 
 def took(rows: int, fixed: float, a_row: float, once: float = 0.0) -> Rehearsed:
@@ -25,6 +37,7 @@ def took(rows: int, fixed: float, a_row: float, once: float = 0.0) -> Rehearsed:
     line = Time(once + fixed + a_row * rows, once + fixed + a_row * rows)
     evaluations = Time(a_row * here.validation_tokens * 2, 0.0)
     phases = {BASE: Time(2.0, 3.0), FROZEN: line, BASELINES: line, EVALUATIONS: evaluations, STEPS: Time(1.0, 1.0)}
+    phases[KNOWN_AFTER] = Time(fixed + a_row * here.compared, 0.0)
     return Rehearsed(
         {**phases, READING: Time(5.0, 5.0), AUDIT: Time(1.0, 1.0)}, steps, 900.0, 500.0, 10, 100, "float32"
     )
@@ -42,6 +55,9 @@ def test_straight_lines_are_gone_on_with(fixed: float, a_row: float, once: float
     assert found[EVALUATIONS].seconds == pytest.approx(a_row * 1_000 * 4)
     assert found[STEPS].seconds == pytest.approx(0.01 * a_row * 11 * 1_000 * 3)
     assert found[STEPS].cpu_seconds == pytest.approx(0.005 * a_row * 11 * 1_000 * 3)
+    assert found[KNOWN_AFTER].seconds == pytest.approx(fixed + a_row * 500), (
+        "general text, and as many rows as are tested"
+    )
     assert found[BASE] == Time(2.0, 3.0), "the base is read once, whatever the rows"
     assert found[READING] == known[READING], "what was timed whole is not reckoned"
     assert found[ENCODING] == known[ENCODING]

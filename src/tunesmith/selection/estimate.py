@@ -11,6 +11,7 @@ from tunesmith.phases import (
     ENCODING,
     EVALUATIONS,
     FROZEN,
+    KNOWN_AFTER,
     MEASURING,
     NOTHING,
     PROBE,
@@ -36,6 +37,7 @@ class Size:
     validation_tokens: int
     test_rows: int
     test_tokens: int
+    compared: int  # training rows that are measured beside the test rows
     step_tokens: float  # of all steps, filler included
     steps: int
     evaluations: int  # one before the first step among them
@@ -51,6 +53,7 @@ PACES: dict[str, Callable[[Size], float]] = {
     SAVING: lambda size: size.evaluations,
     MEASURING: lambda size: size.rows + size.test_rows,
     AUDIT: lambda size: size.rows,
+    KNOWN_AFTER: lambda size: size.compared,
 }
 
 
