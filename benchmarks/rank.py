@@ -156,7 +156,7 @@ def tuned(of: Set, table: Path, base: Path, seed: int, out: Path) -> dict[str, A
     """A full fine-tuning at its defaults, measured on the test rows."""
     from tunesmith import finetune
 
-    run = finetune(str(base), table, task=of.task, settings={**QUICK, **of.settings}, seed=seed, out=out)
+    run = finetune(str(base), table, "full", task=of.task, settings={**QUICK, **of.settings}, seed=seed, out=out)
     report = run.report
     metric = report["verdict"]["metric"] if "metric" in report["verdict"] else next(iter(report["metrics"]))
     return {"metric": metric, **report["metrics"][metric], "rows_tested": report["rows_tested"]}
@@ -165,7 +165,8 @@ def tuned(of: Set, table: Path, base: Path, seed: int, out: Path) -> dict[str, A
 def recipe(of: Set, table: Path, base: Path, seed: int) -> Any:
     from tunesmith.recipe import Recipe, set_key
 
-    plain: dict[str, Any] = {"model": str(base), "data": {"path": str(table)}, "task": of.task, "seed": seed}
+    data = {"path": str(table)}
+    plain: dict[str, Any] = {"model": str(base), "data": data, "method": "full", "task": of.task, "seed": seed}
     for key, value in of.settings.items():
         set_key(plain, key, value)
     return Recipe.parse(plain)

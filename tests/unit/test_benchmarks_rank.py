@@ -51,6 +51,11 @@ def tuned(name: str, base: str, value: float, seed: int = 0) -> dict[str, Any]:
     return found | {"low": value - 0.1, "high": value + 0.1, "metric": "accuracy", "source": "now", "commit": "abc"}
 
 
+def test_the_method_is_named_whatever_the_default_is(rank: Any, tmp_path: Path) -> None:
+    made = rank.recipe(SimpleNamespace(task="auto", settings={}), tmp_path, tmp_path, 0)
+    assert made.method_name == "full"
+
+
 def test_agreement_is_of_the_bases_that_have_both_and_the_mean_over_seeds(pages: Any) -> None:
     runs = [scored("sst2", {"minilm": 0.9, "minilm_4": 0.8, "minilm_2": 0.7, "minilm_noise": 0.1})]
     runs += [tuned("sst2", "minilm", 0.6), tuned("sst2", "minilm", 1.0, 1), tuned("sst2", "minilm_4", 0.7)]
