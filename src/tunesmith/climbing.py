@@ -73,7 +73,8 @@ class Climb:
     _shared: Shared = field(default_factory=Shared)
     _rungs: list[Rung] = field(default_factory=list)
     _failed: list[str] = field(default_factory=list)
-    _passed: list[str] = field(default_factory=list)  # what was not trained whole, and why
+    _passed: list[str] = field(default_factory=list)  # what was not trained whole, or not to its end, and why
+    _cut: str = ""  # the limit that ended the training under way
     _scores: dict[str, Scores] = field(default_factory=dict)  # by the name of the folder
 
     def events(self) -> Generator[Event, None, Decision | None]:
@@ -159,6 +160,7 @@ class Climb:
             return frozenset(), frozenset(), ""
         known = json.loads(path.read_text(encoding="utf-8"))
         self._failed += known["failed"] if known["why"] else []
+        self._passed += known.get("passed", []) if known["why"] else []
         shortly = frozenset(trial["method"] for rung in known["rungs"] for trial in rung["short"])
         return frozenset(rung["trial"]["method"] for rung in known["rungs"]), shortly, known["why"]
 
@@ -257,9 +259,16 @@ class Climb:
         if gain.loses:
             return None
         said = f"{below.method} is not trained whole: in as short a trial {above.method} is no worse, {gain.said()}"
-        self._passed = [said]
-        yield Note(TOPIC, (said,))
+        yield self._told(said)
         return chosen
+
+    def _told(self, said: str) -> Note:
+        self._passed += [] if said in self._passed else [said]
+        return Note(TOPIC, (said,))
+
+    def _enough(self) -> str:
+        self._cut = self.enough()
+        return self._cut
 
     def _too_long(self, taken: Trial) -> str:
         """Why a method is not trained whole, by the time that it would take; "" where there is enough."""
@@ -341,6 +350,8 @@ class Climb:
             return self._nothing(trial, method, "out of memory; lower training.batch_size or training.max_length"), None
         if result is None:
             return None
+        if self._cut and whole:
+            yield self._told(f"{method} is not trained to its end: {self._cut}")
         labels, task = self.prepared.labels, self.prepared.task
         scores = read_scores(folder / HELD, lambda columns: task.functions(columns, labels))
         self._scores[_name(trial, whole)] = scores
@@ -365,7 +376,8 @@ class Climb:
 
     def _trained(self, recipe: Recipe, folder: Path, whole: bool) -> Generator[Event, None, Result | None]:
         """The steps of a whole training are shown, and its evaluations told."""
-        events = train_trial(self._shared, recipe, folder, self.stop, self.enough, adopted=True)
+        self._cut = ""
+        events = train_trial(self._shared, recipe, folder, self.stop, self._enough, adopted=True)
         with closing(events):
             while True:
                 try:

@@ -79,6 +79,24 @@ def limit(recipe: Recipe, run: Run, spending: Spending, rows_after: int, validat
     run.enough = limits.enough
 
 
+def trained_before(recipe: Recipe) -> Recipe:
+    """Of a training that has ended: what it may hold is not asked again."""
+    return recipe.model_copy(update={"limits": recipe.limits.model_copy(update={"memory": None})})
+
+
+def beyond(spec: LimitSpec, spending: Spending) -> tuple[str, ...]:
+    """By how much a run that is nearly over took more than it was to; what comes last is foretold, and may take longer."""
+    whole, peak, told = spending.whole(), peak_memory_mb(), list[str]()
+    took, used = time_of(whole).seconds, joules_of(whole).total / J_PER_WH
+    if spec.time is not None and took > spec.time:
+        told.append(f"limits.time: {took:,.1f} seconds were taken, and {spec.time:,g} were allowed")
+    if spec.energy is not None and used > spec.energy:
+        told.append(f"limits.energy: {used:.3g} Wh were used, and {spec.energy:g} were allowed")
+    if spec.memory is not None and peak * MB > spec.memory:
+        told.append(f"limits.memory: {peak / 1e3:.2f} GB were held, and {spec.memory / 1e9:.2f} were allowed")
+    return tuple(told)
+
+
 def no_room(said: str) -> str:
     """What to tell where no step is left; `said`: by which limit."""
     shorter = "" if said.startswith("limits.memory") else ", or set evaluation.quick=true"

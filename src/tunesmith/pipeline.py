@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ArtifactError, TrainingError, TunesmithError
 from tunesmith.files import make_folder, sync_tree, whole_file
+from tunesmith.limits import beyond, limit, trained_before
 from tunesmith.memory import hand_back, importing, keep_few_kernels
 from tunesmith.phases import (
     AUDIT,
@@ -205,7 +206,6 @@ class Session:
         from tunesmith.assembly import keep_frozen, make_run
         from tunesmith.auditing.running import audited
         from tunesmith.beside import foreseen
-        from tunesmith.limits import limit
         from tunesmith.redrawing import redraw
         from tunesmith.result import rows_to_measure
         from tunesmith.training.loop import restore, train
@@ -243,12 +243,13 @@ class Session:
             why = "asked to stop before the first step" + (" of this session" if saved else "")
             yield Stopped(max(saved, default=0), why, resume_command(self.run))
             return
+        adopted = self._decision is not None and self._decision.folder is not None
+        asked = trained_before(self.recipe) if adopted else self.recipe
         with phases.phase(PREFLIGHT):
-            run = make_run(self.recipe, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
+            run = make_run(asked, prepared, encoded, backbone, built, trunk, self.run, self.stop, earlier)
         yield Note("derived", tuple(f"{item.key} = {item.value}: {item.why}" for item in built.derived))
         ledger.write_resolved(self.recipe.model_copy(update={"training": built.training}), built.derived)
         built.began = sampled(run.masters.tensors)
-        adopted = self._decision is not None and self._decision.folder is not None
         if self.resuming or adopted:
             yield from restore(run)
         after, further = rows_to_measure(prepared), foreseen(self.recipe, prepared)
@@ -304,6 +305,7 @@ class Session:
             return
         measured = measure_result(self.recipe, prepared, encoded, built, delivered, ledger, self._spending)
         yield from phases.through(MEASURING, measured)
+        yield from map(Warned, beyond(self.recipe.limits, self._spending))
         if run.soup is not None:
             run.soup.clear()
         shutil.rmtree(self.run / OTHERS, ignore_errors=True)

@@ -495,6 +495,24 @@ def test_time_that_is_over_ends_the_climb(asked: Recipe, tmp_path: Path, monkeyp
     run = made(start(limited, tmp_path / "run"))
     assert len(decided(run)["rungs"]) < 3
     assert "limits.time" in decided(run)["why"]
+    (cut,) = decided(run)["passed"]
+    assert cut.endswith(" is not trained to its end: limits.time: it is over")
+
+
+def test_memory_that_is_held_after_the_choice_does_not_take_the_model_away(
+    asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.specs import LimitSpec
+    from tunesmith.training import preflight
+
+    monkeypatch.setattr(ladder, "perfect", lambda scores, metric: True)
+    limited = asked.model_copy(update={"limits": LimitSpec(memory=1e13)})  # type: ignore[arg-type]
+    session, held = start(limited, tmp_path / "run"), {"now": 0}
+    monkeypatch.setattr(preflight, "resident_memory", lambda: held["now"])
+    for event in session.events():
+        if isinstance(event, Note) and any(" is delivered: " in line for line in event.lines):
+            held["now"] = 10**15
+    assert held["now"] and Run(session.run).report["verdict"]
 
 
 def test_a_search_wants_a_method_by_name(asked: Recipe, tmp_path: Path) -> None:

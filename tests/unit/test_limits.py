@@ -14,7 +14,7 @@ from tunesmith.pipeline import start
 from tunesmith.recipe import Recipe
 from tunesmith.runs import Run
 from tunesmith.specs import LimitSpec
-from tunesmith.training.events import Evaluated, Finished, StepDone
+from tunesmith.training.events import Evaluated, Finished, StepDone, Warned
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,18 @@ def test_a_run_is_refused_where_no_step_is_left(
 ) -> None:
     with pytest.raises(TrainingError, match=words):
         list(start(limited(asked, **given), tmp_path / "run").events())
+
+
+def test_what_was_taken_beyond_a_limit_is_told(asked: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after training is foretold, and may take longer."""
+    monkeypatch.setattr(limits.Limits, "enough", lambda self: "")
+    short = asked.model_copy(update={"training": asked.training.model_copy(update={"epochs": 1})})
+    events = list(start(limited(short, time=0.5, energy=1e9), tmp_path / "run").events())
+    (told,) = (event.message for event in events if isinstance(event, Warned) and "limits." in event.message)
+    assert told.startswith("limits.time: ") and told.endswith("seconds were taken, and 0.5 were allowed")
+    monkeypatch.undo()
+    wide = list(start(limited(short, time=1e9, energy=1e9, memory=1e15), tmp_path / "wide").events())
+    assert not any(isinstance(event, Warned) and "limits." in event.message for event in wide)
 
 
 def test_a_limit_of_memory_makes_batches_smaller(
