@@ -98,8 +98,8 @@ def train(
         typer.Option(
             "--method",
             metavar="NAME",
-            help=f"What may change: {part_names('methods')}; or auto, the cheapest of the usual ones that is as good as any, "
-            "found by trying.  [default: auto]",
+            help=f"What may change: {part_names('methods')}; or auto, the usual ones from the cheapest "
+            "up to where held-out rows say that no more is gained.  [default: auto]",
             show_default=False,
         ),
     ] = None,
