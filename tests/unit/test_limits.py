@@ -97,9 +97,9 @@ def test_what_was_taken_beyond_a_limit_is_told(asked: Recipe, tmp_path: Path, mo
     """What comes after training is foretold, and may take longer."""
     monkeypatch.setattr(limits.Limits, "enough", lambda self: "")
     short = asked.model_copy(update={"training": asked.training.model_copy(update={"epochs": 1})})
-    events = list(start(limited(short, time=0.5, energy=1e9), tmp_path / "run").events())
+    events = list(start(limited(short, time=1e-3, energy=1e9), tmp_path / "run").events())
     (told,) = (event.message for event in events if isinstance(event, Warned) and "limits." in event.message)
-    assert told.startswith("limits.time: ") and told.endswith("seconds were taken, and 0.5 were allowed")
+    assert told.startswith("limits.time: ") and told.endswith("seconds were taken, and 0.001 were allowed")
     monkeypatch.undo()
     wide = list(start(limited(short, time=1e9, energy=1e9, memory=1e15), tmp_path / "wide").events())
     assert not any(isinstance(event, Warned) and "limits." in event.message for event in wide)
